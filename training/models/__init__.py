@@ -1,0 +1,1 @@
+"""The models: encoders, the scorer and the baselines."""
