@@ -1,0 +1,62 @@
+"""The `shortlist` command: one module per subcommand, each with `add_parser` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from shortlist import __version__
+from shortlist.cli import bench, evaluate, export, inspect, recommend, train
+from shortlist.errors import ShortlistError
+
+__all__ = ["main"]
+
+_COMMANDS = (train, export, recommend, evaluate, bench, inspect)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shortlist",
+        description="Train a recommender, ship it as one bundle, get exact top-N from it.",
+        epilog="`shortlist COMMAND --help` shows an example of each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"shortlist {__version__}")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show the full traceback of an error"
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; the process's own when None.
+
+    Returns
+    -------
+    int
+        0 on success, 1 when the work failed (the reason is on stderr), 130 when interrupted.
+        Wrong usage exits with 2, as argparse does.
+    """
+    args = _build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("shortlist: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `shortlist … | head` closed our output: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ShortlistError, ValueError, TypeError, OSError) as error:
+        if args.traceback:
+            raise
+        print(f"shortlist {args.command}: error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,70 @@
+"""`shortlist evaluate`: a bundle's ranking metrics beside the baselines'."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shortlist.cli._common import add_data_arguments, new_parser, print_json, require_extra
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "evaluate",
+        "Rank the whole catalogue for the test users, seen items excluded, and report metrics.",
+        "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out",
+    )
+    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    add_data_arguments(parser, required=True)
+    parser.add_argument(
+        "--protocol",
+        default="leave-one-out",
+        choices=["leave-one-out", "temporal", "lightgcn-split"],
+        help="how the events are split (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on", default="test", choices=["valid", "test"], help="part to rank (default: test)"
+    )
+    parser.add_argument(
+        "--k", type=int, nargs="+", default=[10, 20], help="cut-offs (default: 10 20)"
+    )
+    parser.add_argument(
+        "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
+    )
+    parser.add_argument("--report", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate the bundle through `Engine.recommend`, the path its users take."""
+    workflow = require_extra("shortlist.training.workflow", "train")
+    evaluate = require_extra("shortlist.training.evaluate", "train")
+    results = workflow.evaluate_bundle(
+        args.bundle,
+        data=args.data,
+        data_format=args.format,
+        items=args.items,
+        users=args.users,
+        protocol=args.protocol,
+        on=args.on,
+        ks=tuple(args.k),
+        baselines=not args.no_baselines,
+        progress=not args.json,
+    )
+    table = evaluate.format_table(results["metrics"])
+    if args.report:
+        args.report.write_text(workflow.evaluation_markdown(results), encoding="utf-8")
+    if args.json:
+        print_json(results)
+    else:
+        print(f"{results['dataset']}, {results['protocol']}, {results['n_users']} {args.on} users, "
+              f"{results['n_items']} items ranked, seen items excluded\n")
+        print(table)
+    return 0

@@ -1,0 +1,38 @@
+"""`shortlist inspect`: what is inside a bundle, in words and numbers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shortlist.cli._common import new_parser, print_json
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "inspect",
+        "Say what is inside a bundle, after verifying every file's hash.",
+        "shortlist inspect movies.shortlist",
+    )
+    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument("--json", action="store_true", help="print the description as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open, verify, describe."""
+    from shortlist.bundle import Bundle
+
+    with Bundle.open(args.bundle) as bundle:
+        bundle.verify()
+        if args.json:
+            print_json(bundle.describe())
+        else:
+            print(bundle.summary())
+    return 0

@@ -1,0 +1,96 @@
+"""`shortlist recommend`: answers of a bundle, for people or for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist.cli._common import new_parser, print_json
+from shortlist.errors import DataError
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "recommend",
+        "Recommend items for users, histories, or a file of requests.",
+        "shortlist recommend movies.shortlist --user 196 --top-n 5\n"
+        "  shortlist recommend movies.shortlist --history 50 172 181\n"
+        "  shortlist recommend movies.shortlist --requests requests.jsonl --json",
+    )
+    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--user", nargs="+", metavar="USER_ID", help="known users")
+    source.add_argument("--history", nargs="+", metavar="ITEM_ID", help="item ids, oldest first")
+    source.add_argument(
+        "--requests",
+        metavar="FILE",
+        help='JSON lines, one request each: {"user_id": …, "history": […]}; "-" reads stdin',
+    )
+    parser.add_argument("--top-n", type=int, default=10, help="items a request (default: 10)")
+    parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1; 0 = all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list of answers")
+    parser.set_defaults(run=run)
+
+
+def _parse_ids(texts: list[str], id_dtype: str, flag: str) -> list[Any]:
+    if id_dtype == "string":
+        return list(texts)
+    try:
+        return [int(text) for text in texts]
+    except ValueError as error:
+        raise DataError(f"{flag}: got {texts}, expected integer ids, as in this bundle") from error
+
+
+def _read_requests(path: str) -> list[dict[str, Any]]:
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    requests = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            request = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"--requests {path}, line {number}: got {line[:60]!r}, expected one JSON object "
+                f"a line ({error.msg})"
+            ) from error
+        if not isinstance(request, dict):
+            raise DataError(
+                f"--requests {path}, line {number}: got {type(request).__name__}, expected an "
+                'object such as {"history": [50, 172]}'
+            )
+        requests.append(request)
+    return requests
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the bundle, answer, print."""
+    import shortlist
+
+    with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
+        requests: Any
+        if args.user is not None:
+            requests = {"user_id": _parse_ids(args.user, engine.user_id_dtype, "--user")}
+        elif args.history is not None:
+            history = _parse_ids(args.history, engine.item_id_dtype, "--history")
+            requests = {"history": [history]}
+        else:
+            requests = _read_requests(args.requests)
+        recommendations = engine.recommend(
+            requests, top_n=args.top_n, exclude_seen=not args.include_seen
+        )
+        if args.json:
+            print_json(recommendations.to_dicts())
+        else:
+            print(recommendations)
+    return 0

@@ -1,0 +1,98 @@
+"""`shortlist train`: events in, bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shortlist.cli._common import add_data_arguments, new_parser, print_json, require_extra
+from shortlist.errors import DataError
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "train",
+        "Train the encoders (and the scorer) on events, then export a bundle.",
+        "shortlist train --data movielens-100k --preset movielens-100k --out movies.shortlist",
+    )
+    add_data_arguments(parser, required=False)
+    parser.add_argument("--config", type=Path, help="TOML file with the settings")
+    parser.add_argument("--preset", help="named settings that come with shortlist (see --config)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting, e.g. --set train.epochs=5 (repeatable)",
+    )
+    parser.add_argument("--seed", type=int, help="random seed (same seed, same metrics)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="BUNDLE", help="bundle to write (NAME.shortlist)"
+    )
+    parser.add_argument(
+        "--run", dest="run_dir", type=Path, help="folder for checkpoints and logs (default: OUT.run)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint of the run folder"
+    )
+    parser.add_argument(
+        "--no-users", action="store_true", help="leave users and their histories out of the bundle"
+    )
+    parser.add_argument("--plot", type=Path, help="write a PNG of loss and NDCG@10 by epoch")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def _parse_override(text: str) -> tuple[str, object]:
+    import tomllib
+
+    key, separator, value = text.partition("=")
+    if not separator or "." not in key:
+        raise DataError(f"--set: got {text!r}, expected SECTION.KEY=VALUE, e.g. train.epochs=5")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a bare word is a string
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, export, and say where the bundle is."""
+    if args.preset and args.config:
+        raise DataError("--preset and --config: got both, expected one; put the rest into --set")
+    overrides = dict(_parse_override(text) for text in args.set)
+    if args.seed is not None:
+        overrides["train.seed"] = args.seed
+    if args.data is not None:
+        overrides["data.path"] = str(args.data)
+        overrides["data.format"] = args.format
+    for name in ("items", "users"):
+        if getattr(args, name) is not None:
+            overrides[f"data.{name}"] = str(getattr(args, name))
+    workflow = require_extra("shortlist.training.workflow", "train")
+    report = workflow.train_and_export(
+        preset=args.preset,
+        config_path=args.config,
+        overrides=overrides,
+        out=args.out,
+        run_dir=args.run_dir,
+        resume=args.resume,
+        store_users=not args.no_users,
+        plot=args.plot,
+        progress=not args.quiet,
+    )
+    if args.json:
+        print_json(report)
+    else:
+        print(f"bundle: {report['bundle']}", file=sys.stdout)
+        print(f"run:    {report['run']}")
+        for name, value in report["metrics"].items():
+            print(f"{name:16} {value:.4f}")
+    return 0
