@@ -1,23 +1,46 @@
 # Targets call tools; logic lives in Python and CMake. PYTHON chooses the base interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: setup build test test-slow test-wheel lint demo bench clean
+
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar on "scikit-build-core>=1.1,<2" "pybind11>=3,<4" "cmake>=3.25" "ninja>=1.11"
-	$(BIN)/python -m pip install --progress-bar on --no-build-isolation -e ".[dev]"
+	$(PIP) install "scikit-build-core>=1.1,<2" "pybind11>=3,<4" "cmake>=3.25" "ninja>=1.11"
+	$(PIP) install --no-build-isolation -e ".[dev]"
 	touch $@
 
+# Rerun after every C++ edit; Python edits are live.
 build: setup
-	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	$(PIP) install -q --no-build-isolation --no-deps -e .
 
 test: build
-	$(BIN)/pytest -m "not slow and not wheel"
+	$(BIN)/pytest -n 2 -m "not slow and not wheel"
 
 test-slow: build
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --durations 0
+
+# The wheel in a clean environment with the [cpu] extra only: contents, light import, stubs, demo's bundle.
+test-wheel: setup
+	rm -rf build/wheel build/wheel-venv && $(PIP) wheel -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/pip install -q "$$(ls build/wheel/*.whl)[cpu]" pytest mypy
+	cd build && wheel-venv/bin/pytest -c ../pyproject.toml --rootdir .. -m wheel ../tests/packaging
+
+# mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	git ls-files '*.cpp' '*.hpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(PIP) install -q --no-build-isolation --no-deps --upgrade --target build/typecheck .
+	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p shortlist
+
+demo: build
+	$(BIN)/python -m shortlist.training.demo
+
+bench: build
+	$(BIN)/python benchmarks/top_n.py --out build/bench
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

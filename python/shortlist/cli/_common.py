@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
 
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import a module of an optional extra, or say which extra to install."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not news
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(results)
     else:
-        print(f"{results['dataset']}, {results['protocol']}, {results['n_users']} {args.on} users, "
-              f"{results['n_items']} items ranked, seen items excluded\n")
+        print(
+            f"{results['dataset']}, {results['protocol']}, {results['n_users']} {args.on} users, "
+            f"{results['n_items']} items ranked, seen items excluded\n"
+        )
         print(table)
     return 0

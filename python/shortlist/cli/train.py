@@ -37,7 +37,10 @@ def add_parser(subparsers: SubParsers) -> None:
         "--out", type=Path, required=True, metavar="BUNDLE", help="bundle to write (NAME.shortlist)"
     )
     parser.add_argument(
-        "--run", dest="run_dir", type=Path, help="folder for checkpoints and logs (default: OUT.run)"
+        "--run",
+        dest="run_dir",
+        type=Path,
+        help="checkpoints and logs (default: OUT.run)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint of the run folder"

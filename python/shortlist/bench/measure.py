@@ -1,0 +1,217 @@
+"""Time a bundle's stages by batch size, after its answers were checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import shortlist
+from shortlist.bench.machine import describe_machine
+from shortlist.errors import ShortlistError
+
+if TYPE_CHECKING:
+    from shortlist.engine import Engine
+
+__all__ = ["BenchResult", "bench_bundle"]
+
+_STAGES = ("encode", "search", "recommend")
+_N_CHECKED = 64  # requests whose answers are checked against the float64 reference
+_MIN_CALLS = 30  # below this a p90 means nothing, however slow a call is
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One cell: a stage at a batch size. Times are microseconds a call."""
+
+    stage: str
+    batch: int
+    n_calls: int
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    requests_per_s: float
+
+
+def bench_bundle(
+    path: str | Path,
+    *,
+    batches: Sequence[int] = (1, 8, 64, 512),
+    top_n: int = 10,
+    history_length: int = 50,
+    n_threads: int = 1,
+    device: str = "auto",
+    seconds: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure latency and throughput of a bundle.
+
+    Parameters
+    ----------
+    path : str or Path
+        The bundle.
+    batches : sequence of int
+        Requests a call.
+    top_n : int
+        Items a request.
+    history_length : int
+        Items in each request's history, drawn from the catalogue; they are excluded as seen.
+    n_threads : int
+        Threads of the encoder and of the search; 0 = all cores.
+    device : {"auto", "cpu", "cuda"}
+        Where the encoder runs.
+    seconds : float
+        Time spent on each cell (stage × batch size).
+    seed : int
+        Seed of the histories.
+    progress : callable, optional
+        Called with one line of text before each batch size.
+
+    Returns
+    -------
+    dict
+        `machine`, `settings`, `bundle`, `verified` and `results` (one `BenchResult` as dict a
+        cell). `encode` is the user encoder with its lookups, `search` the exact top-N with the
+        history excluded, `recommend` the whole call a host makes.
+
+    Raises
+    ------
+    ShortlistError
+        An answer differs from the reference: no time is reported then.
+    """
+    for name, value in (("batches", min(batches, default=0)), ("top_n", top_n)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected at least 1")
+    if not seconds > 0:
+        raise ValueError(f"seconds: got {seconds}, expected a positive number of seconds")
+    machine = describe_machine()
+    with shortlist.load(path, device=device, n_threads=n_threads) as engine:
+        requests = _draw_requests(engine, max(*batches, _N_CHECKED), history_length, seed)
+        verified = _check_answers(engine, requests["history"][:_N_CHECKED], top_n)
+        results: list[BenchResult] = []
+        for batch in batches:
+            if progress:
+                progress(f"batch {batch}")
+            results += _time_batch(engine, requests["history"], batch, top_n, n_threads, seconds)
+        return {
+            "machine": machine,
+            "settings": {
+                "top_n": top_n,
+                "history_length": history_length,
+                "n_threads": n_threads,
+                "device": device,
+                "seconds_per_cell": seconds,
+                "seed": seed,
+            },
+            "bundle": {
+                "path": str(path),
+                "n_items": len(engine.index),
+                "dim": engine.index.dim,
+                "metric": engine.index.metric,
+            },
+            "engine": engine.report(),
+            "verified": verified,
+            "results": [asdict(result) for result in results],
+        }
+
+
+def _draw_requests(
+    engine: Engine, n_requests: int, history_length: int, seed: int
+) -> dict[str, list[Any]]:
+    random = np.random.default_rng(seed)
+    item_ids = np.asarray(engine.index.item_ids)
+    length = min(history_length, len(item_ids))
+    return {
+        "history": [random.choice(item_ids, size=length, replace=False) for _ in range(n_requests)]
+    }
+
+
+def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str, Any]:
+    """Compare `recommend` and `search` with a float64 brute force over the same embeddings."""
+    embeddings = engine.encode_users({"history": histories})
+    index = engine.index
+    items = index.vectors(np.arange(len(index))).astype(np.float64)
+    queries = embeddings.astype(np.float64)
+    scores = _reference_scores(queries, items, index.metric)
+    for row, history in enumerate(histories):
+        scores[row, index.rows_of(history)] = -np.inf
+    best = -np.sort(-scores, axis=1)[:, :top_n]
+    hits = index.search(embeddings, top_n=top_n, exclude=histories)
+    recommendations = engine.recommend({"history": histories}, top_n=top_n)
+    if not np.array_equal(hits.item_ids, recommendations.item_ids):
+        raise ShortlistError("bench: recommend and search disagree on item ids; no time reported")
+    found = np.where(hits.indices >= 0, hits.scores, -np.inf)[:, : best.shape[1]]
+    with np.errstate(invalid="ignore"):  # −inf − −inf: both rows are short, which is equal
+        difference = np.abs(found - best)
+    largest = float(np.nanmax(np.where(found == best, 0.0, difference), initial=0.0))
+    tolerance = 1e-5 * max(1.0, float(np.abs(best[np.isfinite(best)]).max(initial=0.0)))
+    if not largest <= tolerance:
+        raise ShortlistError(
+            f"bench: scores differ from the float64 reference by {largest:.3g}, expected at most "
+            f"{tolerance:.3g}; no time reported"
+        )
+    return {"n_requests": len(histories), "largest_score_difference": largest}
+
+
+def _reference_scores(queries: Any, items: Any, metric: str) -> Any:
+    if metric == "euclidean":
+        squared = (queries**2).sum(1)[:, None] - 2 * queries @ items.T + (items**2).sum(1)
+        return -np.sqrt(np.maximum(squared, 0))
+    if metric == "cosine":
+        for rows in (queries, items):
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            np.divide(rows, norms, out=rows, where=norms > 0)
+    return queries @ items.T
+
+
+def _time_batch(
+    engine: Engine, histories: list[Any], batch: int, top_n: int, n_threads: int, seconds: float
+) -> list[BenchResult]:
+    """Time the three stages in turn, round by round, so that drift hits all of them alike."""
+    groups = [histories[start : start + batch] for start in range(0, len(histories), batch)]
+    groups = [group for group in groups if len(group) == batch]
+    embeddings = [engine.encode_users({"history": group}) for group in groups]
+
+    def encode(i: int) -> object:
+        return engine.encode_users({"history": groups[i]})
+
+    def search(i: int) -> object:
+        return engine.index.search(
+            embeddings[i], top_n=top_n, exclude=groups[i], n_threads=n_threads
+        )
+
+    def recommend(i: int) -> object:
+        return engine.recommend({"history": groups[i]}, top_n=top_n)
+
+    calls = dict(zip(_STAGES, (encode, search, recommend), strict=True))
+    times: dict[str, list[int]] = {stage: [] for stage in _STAGES}
+    for call in calls.values():  # warm-up: first calls allocate
+        call(0)
+    deadline = time.perf_counter() + seconds * len(_STAGES)
+    n_rounds = 0
+    while n_rounds < _MIN_CALLS or time.perf_counter() < deadline:
+        for stage, call in calls.items():
+            start = time.perf_counter_ns()
+            call(n_rounds % len(groups))
+            times[stage].append(time.perf_counter_ns() - start)
+        n_rounds += 1
+    return [_summarise(stage, batch, times[stage]) for stage in _STAGES]
+
+
+def _summarise(stage: str, batch: int, nanoseconds: list[int]) -> BenchResult:
+    microseconds = np.asarray(nanoseconds, dtype=np.float64) / 1e3
+    p50, p90, p99 = np.percentile(microseconds, [50, 90, 99])
+    return BenchResult(
+        stage=stage,
+        batch=batch,
+        n_calls=len(nanoseconds),
+        p50_us=round(float(p50), 2),
+        p90_us=round(float(p90), 2),
+        p99_us=round(float(p99), 2),
+        requests_per_s=round(batch * len(nanoseconds) / (microseconds.sum() / 1e6), 1),
+    )

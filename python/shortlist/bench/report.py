@@ -1,0 +1,82 @@
+"""A benchmark's result as Markdown and as a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["format_markdown", "plot"]
+
+
+def _microseconds(value: float) -> str:
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def format_markdown(report: dict[str, Any]) -> str:
+    """Format the report of `bench_bundle` as Markdown: one table, then what it was measured on."""
+    lines = [
+        "| batch | stage | p50 µs | p90 µs | p99 µs | requests/s |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for row in report["results"]:
+        times = " | ".join(_microseconds(row[name]) for name in ("p50_us", "p90_us", "p99_us"))
+        lines.append(
+            f"| {row['batch']} | {row['stage']} | {times} | {row['requests_per_s']:,.0f} |"
+        )
+    machine, settings, bundle = report["machine"], report["settings"], report["bundle"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines += [
+        "",
+        f"{bundle['n_items']:,} items × {bundle['dim']} ({bundle['metric']}), "
+        f"top-{settings['top_n']}, {settings['history_length']} seen items a request excluded. "
+        f"Answers of {report['verified']['n_requests']} requests checked against float64 first "
+        f"(largest score difference {report['verified']['largest_score_difference']:.1e}).",
+        "",
+        f"{machine['cpu']}, SIMD level {machine['simd_level']}, "
+        f"{settings['n_threads']} of {machine['n_cpus']} threads, "
+        f"load average {machine['load_average']}; {versions}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plot(report: dict[str, Any], path: str | Path) -> None:
+    """Plot p50 (line) and p99 (band) of each stage against batch size, both axes logarithmic.
+
+    Parameters
+    ----------
+    report : dict
+        What `bench_bundle` returned.
+    path : str or Path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for stage in dict.fromkeys(row["stage"] for row in report["results"]):
+        rows = [row for row in report["results"] if row["stage"] == stage]
+        batches = [row["batch"] for row in rows]
+        (line,) = axes.plot(batches, [row["p50_us"] for row in rows], marker="o", label=stage)
+        axes.fill_between(
+            batches,
+            [row["p50_us"] for row in rows],
+            [row["p99_us"] for row in rows],
+            alpha=0.15,
+            color=line.get_color(),
+            linewidth=0,
+        )
+    batches = sorted({row["batch"] for row in report["results"]})
+    axes.set(xscale="log", yscale="log", xlabel="requests a call", ylabel="µs a call")
+    axes.set_xticks(batches, labels=[str(batch) for batch in batches])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(title="line p50, band to p99")
+    bundle, machine = report["bundle"], report["machine"]
+    axes.set_title(
+        f"{bundle['n_items']:,} items × {bundle['dim']}, {machine['cpu']} "
+        f"({machine['simd_level']}), {report['settings']['n_threads']} thread(s)",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=144)
