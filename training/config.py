@@ -1,0 +1,339 @@
+"""Settings of a training run: TOML in, TOML out, presets by name, overrides from flags.
+
+One dataclass per TOML section; a field's metadata holds its allowed range or choices, so that
+reading, overriding and the error messages share one source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shortlist.errors import DataError
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
+FEATURE_KINDS = ("categorical", "multi_categorical", "numeric", "ignore")
+ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
+
+
+def _number(default: float, low: float, high: float = math.inf, *, text: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "help": text})
+
+
+def _choice(default: str, *choices: str, text: str) -> Any:
+    return field(default=default, metadata={"choices": choices, "help": text})
+
+
+def _other(default: Any, *, text: str, **metadata: Any) -> Any:
+    metadata["help"] = text
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Section ``[data]``: which tables, and the kinds of their columns."""
+
+    path: str = _other("", text="data set name or path")
+    format: str = _choice("auto", *FORMATS, text="how the files are laid out")
+    items: str = _other("", text="path of the item table, if not part of the data set")
+    users: str = _other("", text="path of the user table, if not part of the data set")
+    features: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "values": FEATURE_KINDS,
+            "help": 'column = "kind"; "user.column" or "item.column" where both tables have it',
+        },
+    )
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Section ``[split]``: which events are held out."""
+
+    protocol: str = _choice("leave-one-out", "leave-one-out", "temporal", text="how to hold out")
+    valid: float = _number(0.05, 0.0, 0.5, text="temporal: part of the events for validation")
+    test: float = _number(0.1, 0.0, 0.5, text="temporal: part of the events for the test")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Section ``[model]``: the two encoders."""
+
+    encoder: str = _choice("pool", "pool", text="user encoder")
+    dim: int = _number(64, 1, 4096, text="length of the embeddings")
+    history_length: int = _number(50, 1, 10_000, text="a user's last items that are looked at")
+    hidden: int = _number(128, 1, 8192, text="units of the user encoder's residual MLP")
+    dropout: float = _number(0.2, 0.0, 0.95, text="dropout inside the user encoder")
+    decay: float = _number(0.7, 0.01, 0.99, text="start value of the learned decay per item of age")
+    item_features: bool = _other(True, text="add content embeddings to the item's id embedding")
+    user_features: bool = _other(True, text="feed user features to the user encoder")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Section ``[train]``: loss, optimiser, regularisation, stopping."""
+
+    seed: int = _number(1, 0, 2**31 - 1, text="same seed, same metrics")
+    epochs: int = _number(40, 1, 100_000, text="at most so many passes over the examples")
+    batch_size: int = _number(512, 1, 1_000_000, text="examples per step")
+    learning_rate: float = _number(2e-3, 1e-8, 10.0, text="highest learning rate")
+    schedule: str = _choice("cosine", "cosine", "constant", text="learning rate over the run")
+    warmup_steps: int = _number(100, 0, 1_000_000, text="steps of linear warm-up")
+    optimizer: str = _choice("adam", "adam", "rmsprop", "sgd", text="optimiser of the encoders")
+    weight_decay: float = _number(0.0, 0.0, 1.0, text="decoupled weight decay")
+    loss: str = _choice("auto", "auto", "full", "sampled", text="softmax over all or some items")
+    full_softmax_limit: int = _number(
+        20_000, 1, text="auto: largest catalogue for the full softmax"
+    )
+    n_negatives: int = _number(1024, 1, 1_000_000, text="sampled: shared negatives per step")
+    temperature: float = _number(0.07, 1e-3, 10.0, text="logit = cosine / temperature")
+    label_smoothing: float = _number(0.0, 0.0, 0.99, text="part of the target spread evenly")
+    history_dropout: float = _number(0.1, 0.0, 0.95, text="chance that a history item is hidden")
+    id_dropout: float = _number(0.05, 0.0, 0.95, text="chance that an item's id is hidden")
+    ema: float = _number(0.0, 0.0, 0.99999, text="momentum of the weight average; 0 = off")
+    windows_per_user: int = _number(0, 0, 1_000_000, text="targets per user and epoch; 0 = all")
+    patience: int = _number(6, 1, 100_000, text="epochs without a better NDCG@10 before stopping")
+    evaluate_every: int = _number(1, 1, 100_000, text="epochs between validations")
+    n_threads: int = _number(0, 0, 1024, text="threads of TensorFlow and the index; 0 = all cores")
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    """Section ``[scorer]``: the DNN scorer, the second stage."""
+
+    enabled: bool = _other(False, text="train a scorer after the encoders")
+    hidden: tuple[int, ...] = _other((64, 32), text="units of the hidden layers", low=1)
+    activation: str = _choice("relu", *ACTIVATIONS, text="activation of the hidden layers")
+    output: str = _choice("sigmoid", "sigmoid", "linear", text="activation of the score")
+    loss: str = _choice("mse", "mse", "cross_entropy", text="loss against the target")
+    target: str = _choice("auto", "auto", "value", "implicit", text="event value, or seen/not seen")
+    optimizer: str = _choice("adam", "adam", "rmsprop", "sgd", text="optimiser of the scorer")
+    learning_rate: float = _number(1e-3, 1e-8, 100.0, text="learning rate")
+    epochs: int = _number(10, 1, 100_000, text="at most so many passes")
+    batch_size: int = _number(1024, 1, 1_000_000, text="rows per step")
+    dropout: float = _number(0.0, 0.0, 0.95, text="dropout after each hidden layer")
+    n_negatives: int = _number(4, 1, 1000, text="implicit: sampled unseen items per event")
+    patience: int = _number(2, 1, 100_000, text="epochs without a better validation loss")
+    seed: int = _number(1, 0, 2**31 - 1, text="same seed, same scorer")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Section ``[export]``: what goes into the bundle and how it is checked."""
+
+    store_users: bool = _other(True, text="keep users' features and histories in the bundle")
+    opset: int = _number(18, 13, 18, text="ONNX opset of the graphs")
+    parity_users: int = _number(1000, 1, text="held-out users of the parity gate")
+    parity_top_n: int = _number(20, 1, text="length of the lists the parity gate compares")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run; every section has defaults."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+
+SECTIONS: tuple[str, ...] = tuple(section.name for section in dataclasses.fields(Config))
+
+
+def presets() -> list[str]:
+    """Names of the settings that come with shortlist."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
+
+
+def load_config(
+    preset: str | None = None,
+    path: str | Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Read a preset or a TOML file, then apply overrides; neither given: the defaults.
+
+    Parameters
+    ----------
+    preset : str, optional
+        One of `presets()`.
+    path : path, optional
+        TOML file; keys that are left out keep their defaults.
+    overrides : mapping, optional
+        ``{"train.seed": 1}``, as for `apply_overrides`.
+
+    Raises
+    ------
+    DataError
+        Both preset and path, an unknown preset, an unreadable file, or a bad key or value.
+    """
+    if preset is not None and path is not None:
+        raise DataError(f"preset and path: got {preset!r} and {path!s}, expected only one of them")
+    config = Config()
+    if preset is not None:
+        if preset not in presets():
+            raise DataError(_unknown("preset", preset, presets()))
+        path = PRESET_FOLDER / f"{preset}.toml"
+    if path is not None:
+        config = read_config(path)
+    return apply_overrides(config, overrides or {})
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a TOML file; DataError names the file, the key, what came and what is allowed."""
+    try:
+        return from_toml(Path(path).read_text(encoding="utf-8"), source=str(path))
+    except OSError as error:
+        raise DataError(f"config: cannot read {path!s}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"config: {path!s} is not UTF-8 text: {error}") from error
+
+
+def from_toml(text: str, *, source: str = "config") -> Config:
+    """Parse TOML text into a Config."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{source}: not valid TOML: {error}") from error
+    config = Config()
+    for section, values in tree.items():
+        if section not in SECTIONS:
+            raise DataError(f"{source}: " + _unknown("section", section, SECTIONS))
+        if not isinstance(values, dict):
+            raise DataError(f"{source}: {section}: got {values!r}, expected a [{section}] table")
+        try:
+            config = _replace(config, section, values)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from error
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """Write every setting as TOML; `from_toml` gives the same Config back."""
+    lines: list[str] = []
+    for section in SECTIONS:
+        lines.append(f"[{section}]")
+        tables: list[str] = []
+        values = getattr(config, section)
+        for item in dataclasses.fields(values):
+            value = getattr(values, item.name)
+            if isinstance(value, dict):
+                tables.append(f"[{section}.{item.name}]")
+                tables += [f"{_toml_value(key)} = {_toml_value(v)}" for key, v in value.items()]
+            else:
+                lines.append(f"{item.name} = {_toml_value(value)}")
+        lines += [*tables, ""]
+    return "\n".join(lines)
+
+
+def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
+    """Replace single settings: ``apply_overrides(config, {"train.seed": 1})``.
+
+    Text given for a setting that is not text is read as a TOML value, so flags can be passed on
+    as they are. ``data.features.NAME`` sets the kind of one column.
+    """
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if section not in SECTIONS:
+            raise DataError(_unknown("section", section, SECTIONS) + f" (in override {key!r})")
+        if not name:
+            raise DataError(f"override {key!r}: expected SECTION.KEY, e.g. train.seed")
+        if section == "data" and name.startswith("features."):
+            value = {**config.data.features, name.removeprefix("features."): value}
+            name = "features"
+        config = _replace(config, section, {name: value})
+    return config
+
+
+def _replace(config: Config, section: str, values: Mapping[str, object]) -> Config:
+    current = getattr(config, section)
+    known = {item.name: item for item in dataclasses.fields(current)}
+    checked: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise DataError(_unknown(f"key in [{section}]", name, list(known)))
+        default = getattr(type(current)(), name)
+        checked[name] = _check(f"{section}.{name}", value, default, known[name].metadata)
+    return dataclasses.replace(config, **{section: dataclasses.replace(current, **checked)})
+
+
+def _check(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
+    if isinstance(value, str) and not isinstance(default, str):
+        value = _from_text(value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise DataError(f"{key}: got {value!r}, expected true or false")
+        return value
+    if isinstance(default, int | float):
+        return _check_number(key, value, default, rules)
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{key}: got {value!r}, expected a list of integers such as [64, 32]")
+        return tuple(_check_number(f"{key}[{i}]", v, 0, rules) for i, v in enumerate(value))
+    if isinstance(default, dict):
+        if not isinstance(value, dict):
+            raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
+        for name, kind in value.items():
+            if kind not in rules["values"]:
+                raise DataError(_unknown(f"{key}.{name}", kind, rules["values"]))
+        return dict(value)
+    if not isinstance(value, str):
+        raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
+    if "choices" in rules and value not in rules["choices"]:
+        raise DataError(_unknown(key, value, rules["choices"]))
+    return value
+
+
+def _check_number(key: str, value: object, default: float, rules: Mapping[str, Any]) -> float:
+    wanted = "an integer" if isinstance(default, int) else "a number"
+    low, high = rules.get("low", -math.inf), rules.get("high", math.inf)
+    allowed = f">= {low}" if high == math.inf else f"from {low} to {high}"
+    accepted: tuple[type, ...] = (int,) if isinstance(default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, int | float) or type(value) not in accepted:
+        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+    if not low <= value <= high:  # NaN fails this too
+        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+    return float(value) if isinstance(default, float) else value
+
+
+def _from_text(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _unknown(what: str, got: object, allowed: Any) -> str:
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(got), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{what}: got {got!r}, allowed: {', '.join(names) or '(none)'}{hint}"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _toml_text(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)  # shortest text that reads back to the same float
+    return str(value)
+
+
+def _toml_text(text: str) -> str:
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(escapes.get(c) or _toml_character(c) for c in text) + '"'
+
+
+def _toml_character(character: str) -> str:
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

@@ -1,0 +1,245 @@
+"""Building blocks of the encoders; every operation here exports through tf2onnx.
+
+Dropout is drawn from a seed tensor that the training step passes in (``seed=None`` means none),
+never from hidden generator state: a resumed run then repeats the uninterrupted one exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shortlist.training.features import Feature
+
+EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN
+
+
+def l2_normalize(vectors: Any) -> Any:
+    """Scale rows (…, dim) to length 1; a zero row stays zero."""
+    norm_squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(norm_squared, EPSILON))
+
+
+def dropout(values: Any, rate: float, seed: Any) -> Any:
+    """Zero a part ``rate`` of the values and scale up the rest; no-op without a seed (2,) int32."""
+    if seed is None or rate == 0.0:
+        return values
+    return values * keep_mask(tf.shape(values), rate, seed) / (1.0 - rate)
+
+
+def keep_mask(shape: Any, rate: float, seed: Any) -> Any:
+    """Draw a float32 mask of the shape: 0 with probability ``rate``, else 1."""
+    return tf.cast(tf.random.stateless_uniform(shape, seed) >= rate, tf.float32)
+
+
+def fold(seed: Any, number: int) -> Any:
+    """Derive an independent seed, or None from None."""
+    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
+
+
+class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
+    """Embed the declared features of one side: one vector (batch, dim) per feature.
+
+    Tags are averaged over the known ones; code 0 (missing, unknown) contributes a zero vector;
+    a number scales a learned vector.
+    """
+
+    def __init__(self, features: Sequence[Feature], dim: int, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.features = list(features)
+        self.dim = dim
+        self.tables = {
+            feature.name: self.add_weight(
+                name=f"{feature.name}_table",
+                shape=(1 if feature.kind == "numeric" else feature.n_codes, dim),
+                initializer=keras.initializers.RandomNormal(stddev=dim**-0.5 / 4, seed=seed + i),
+            )
+            for i, feature in enumerate(self.features)
+        }
+
+    def call(self, inputs: dict[str, Any]) -> list[Any]:
+        """Return one tensor (batch, dim) float32 per feature, in declaration order."""
+        return [self._embed(feature, inputs[feature.name]) for feature in self.features]
+
+    def _embed(self, feature: Feature, values: Any) -> Any:
+        table = self.tables[feature.name]
+        if feature.kind == "numeric":
+            return ops.expand_dims(values, -1) * table
+        known = ops.cast(values > 0, "float32")
+        vectors = ops.take(table, values, axis=0) * ops.expand_dims(known, -1)
+        if feature.kind == "categorical":
+            return vectors
+        count = ops.maximum(ops.sum(known, axis=1, keepdims=True), 1.0)
+        return ops.sum(vectors, axis=1) / count
+
+
+class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
+    """Item embedding = L2-normalised(id embedding + content embeddings).
+
+    An unknown id (code 0) has no id embedding, so a new item gets its vector from its content.
+    """
+
+    def __init__(
+        self, n_items: int, features: Sequence[Feature], dim: int, seed: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.id_table = self.add_weight(
+            name="id_table",
+            shape=(n_items + 1, dim),
+            initializer=keras.initializers.RandomNormal(stddev=dim**-0.5, seed=seed),
+        )
+        self.content = FeatureEncoder(features, dim, seed + 100, name="content")
+
+    def call(self, inputs: dict[str, Any], id_keep: Any = None) -> Any:
+        """Encode items.
+
+        Parameters
+        ----------
+        inputs : dict of tensors
+            ``item_id`` codes (batch,) and the item features.
+        id_keep : tensor of shape (batch, 1), float32, optional
+            0 hides an item's id embedding (id dropout in training).
+
+        Returns
+        -------
+        tensor of shape (batch, dim), float32, rows of length 1
+        """
+        codes = inputs["item_id"]
+        known = ops.expand_dims(ops.cast(codes > 0, "float32"), -1)
+        total = ops.take(self.id_table, codes, axis=0) * known
+        if id_keep is not None:
+            total = total * id_keep
+        for vectors in self.content(inputs):
+            total = total + vectors
+        return l2_normalize(total)
+
+
+class HistoryLookup(keras.layers.Layer):  # type: ignore[misc]
+    """Constant table of item vectors by item code; row 0 (padding, unknown) is zero."""
+
+    def __init__(self, n_items: int, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = self.add_weight(
+            name="item_vectors", shape=(n_items + 1, dim), initializer="zeros", trainable=False
+        )
+
+    def call(self, codes: Any) -> Any:
+        """Look codes (batch, length) up: vectors (batch, length, dim)."""
+        return ops.take(self.table, codes, axis=0)
+
+
+class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
+    """User encoder ``pool``: weighted means of the history's item vectors and a residual MLP.
+
+    Three kinds of mean: by learned exponential decay with age, plain, and by attention. The age
+    of an item is the number of known items after it, so padding and unknown codes may stand
+    anywhere; items older than ``history_length`` do not count, so any length may come in. An
+    empty history leaves a learned start vector and the user features.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        dim: int,
+        *,
+        hidden: int,
+        history_length: int,
+        dropout: float,
+        decay: float,
+        seed: int,
+        n_heads: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.history_length = history_length
+        self.rate = dropout
+        decays = [decay**2, decay, decay**0.25]
+        self.decay_logits = self.add_weight(
+            name="decay_logits",
+            shape=(len(decays),),
+            initializer=_constant([_logit(value) for value in decays]),
+        )
+        self.attention = self.add_weight(
+            name="attention", shape=(dim, n_heads), initializer=_normal(0.1, seed)
+        )
+        self.attention_slope = self.add_weight(
+            name="attention_slope", shape=(n_heads,), initializer=_constant([0.05] * n_heads)
+        )
+        n_means = len(decays) + 1 + n_heads
+        self.mix = self.add_weight(
+            name="mix",
+            shape=(n_means, dim),
+            initializer=keras.initializers.Constant(1.0 / n_means),
+        )
+        self.start = self.add_weight(name="start", shape=(dim,), initializer=_normal(0.1, seed + 1))
+        self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
+        width = dim * (n_means + len(self.profile.features))
+        self.inner = self.add_weight(
+            name="inner", shape=(width, hidden), initializer=_normal(width**-0.5, seed + 2)
+        )
+        self.inner_bias = self.add_weight(name="inner_bias", shape=(hidden,), initializer="zeros")
+        self.outer = self.add_weight(
+            name="outer", shape=(hidden, dim), initializer=_normal(0.1 * hidden**-0.5, seed + 3)
+        )
+
+    def call(self, codes: Any, vectors: Any, inputs: dict[str, Any], seed: Any = None) -> Any:
+        """Encode users.
+
+        Parameters
+        ----------
+        codes : tensor of shape (batch, length), int64
+            Item codes, oldest first; 0 anywhere is skipped.
+        vectors : tensor of shape (batch, length, dim), float32
+            The items' vectors.
+        inputs : dict of tensors
+            The user features.
+        seed : tensor of shape (2,), int32, optional
+            Randomness of dropout; None at inference.
+
+        Returns
+        -------
+        tensor of shape (batch, dim), float32, rows of length 1
+        """
+        means = ops.matmul(self._weights(codes, vectors), vectors)
+        mixed = ops.sum(means * self.mix, axis=1) + self.start
+        flat = ops.reshape(means, (-1, means.shape[1] * means.shape[2]))
+        joined = ops.concatenate([flat, *self.profile(inputs)], axis=-1)
+        inner = ops.matmul(dropout(joined, self.rate, fold(seed, 0)), self.inner)
+        inner = keras.activations.gelu(inner + self.inner_bias, approximate=True)
+        return l2_normalize(
+            mixed + ops.matmul(dropout(inner, self.rate, fold(seed, 1)), self.outer)
+        )
+
+    def _weights(self, codes: Any, vectors: Any) -> Any:
+        known = ops.cast(codes > 0, "float32")
+        age = ops.sum(known, axis=1, keepdims=True) - ops.cumsum(known, axis=1)
+        used = ops.expand_dims(known * ops.cast(age < self.history_length, "float32"), 1)
+        age = ops.expand_dims(age * known, 1)  # (batch, 1, length)
+        log_decay = -ops.softplus(-self.decay_logits)[None, :, None]
+        decayed = ops.exp(age * log_decay) * used
+        logits = ops.transpose(ops.matmul(vectors, self.attention), (0, 2, 1))
+        logits = logits - age * ops.softplus(self.attention_slope)[None, :, None]
+        logits = ops.where(used > 0, logits, -1e9)
+        attended = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True)) * used
+        weights = ops.concatenate([decayed, used, attended], axis=1)
+        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
+
+
+def _constant(values: list[float]) -> Any:
+    return lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype)
+
+
+def _normal(stddev: float, seed: int) -> Any:
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
+
+
+def _logit(probability: float) -> float:
+    import math
+
+    return math.log(probability / (1.0 - probability))

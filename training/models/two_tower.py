@@ -1,0 +1,177 @@
+"""The cosine two-tower model: an item encoder and a user encoder with unit-length embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from shortlist.errors import DataError
+from shortlist.training.models.layers import HistoryLookup, ItemEncoder, PoolEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from shortlist.training.config import Config
+    from shortlist.training.features import Feature, FeatureSet
+
+CHUNK = 8192  # rows encoded at once: a few MB per activation
+
+
+class TwoTower:
+    """User and item encoders that share one table of item vectors.
+
+    Parameters
+    ----------
+    config : Config
+        ``[model]`` gives the sizes, ``train.seed`` the initial weights.
+    features : FeatureSet
+        What the encoders read.
+    item_inputs : dict of ndarray
+        ``features.encode_items`` of the item table in catalogue order.
+
+    Attributes
+    ----------
+    item_encoder, user_encoder : keras layers
+        Trained together; ``weights`` lists their variables in a fixed order.
+    item_model : keras.Model
+        Encoded item inputs, ``item_id`` codes included → ``item_embedding`` (batch, dim).
+    user_model : keras.Model
+        ``history`` codes (batch, length) and user features → ``user_embedding`` (batch, dim);
+        looks history up in the item table of the last `refresh`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        features: FeatureSet,
+        item_inputs: dict[str, NDArray[Any]] | None = None,
+    ) -> None:
+        model, seed = config.model, config.train.seed
+        self.config = config
+        self.features = features
+        self.dim = model.dim
+        self.n_items = features.n_items
+        self.item_inputs = item_inputs or default_item_inputs(features)
+        self.item_encoder = ItemEncoder(
+            self.n_items, features.side("item"), model.dim, seed, name="item_encoder"
+        )
+        self.user_encoder = PoolEncoder(
+            features.side("user"),
+            model.dim,
+            hidden=model.hidden,
+            history_length=model.history_length,
+            dropout=model.dropout,
+            decay=model.decay,
+            seed=seed + 1000,
+            name="user_encoder",
+        )
+        self.history_lookup = HistoryLookup(self.n_items, model.dim, name="history_lookup")
+        self.item_model = self._build_item_model()
+        self.user_model = self._build_user_model(self.history_lookup)
+
+    @property
+    def weights(self) -> list[Any]:
+        """Trainable variables of both encoders, in a fixed order."""
+        return [*self.item_encoder.trainable_variables, *self.user_encoder.trainable_variables]
+
+    def get_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Copy the weights out, by name."""
+        return {variable.path: variable.numpy() for variable in self.weights}
+
+    def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
+        """Copy weights in and refresh the history table; names and shapes must match."""
+        for variable in self.weights:
+            got = weights.get(variable.path)
+            if got is None or got.shape != tuple(variable.shape):
+                raise DataError(
+                    f"weights: {variable.path!r}: got {None if got is None else got.shape}, "
+                    f"expected {tuple(variable.shape)}; the run was trained with other settings"
+                )
+            variable.assign(got)
+        self.refresh()
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Encode the catalogue: (n_items, dim) float32, row = position in the catalogue."""
+        chunks = [
+            self.item_model({k: v[i : i + CHUNK] for k, v in self.item_inputs.items()}).numpy()
+            for i in range(0, self.n_items, CHUNK)
+        ]
+        return np.concatenate(chunks)
+
+    def refresh(self) -> NDArray[np.float32]:
+        """Put the present item vectors into the table the user model reads; return them."""
+        vectors = self.item_vectors()
+        self.history_lookup.table.assign(_with_padding_row(vectors))
+        return vectors
+
+    def serving_user_model(self, item_vectors: NDArray[np.float32]) -> keras.Model:
+        """Build a user model whose history table is the given (n_items, dim) vectors."""
+        lookup = HistoryLookup(len(item_vectors), self.dim, name="history_vectors")
+        lookup.table.assign(_with_padding_row(item_vectors))
+        return self._build_user_model(lookup)
+
+    def encode_users(
+        self, history: NDArray[np.int64], inputs: dict[str, NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        """Encode users in chunks with the table of the last `refresh`.
+
+        Parameters
+        ----------
+        history : ndarray of shape (n_users, length), int64
+            Item codes.
+        inputs : dict of ndarray
+            The encoded user features, n_users rows each.
+
+        Returns
+        -------
+        ndarray of shape (n_users, dim), float32
+        """
+        columns = {"history": history, **inputs}
+        if len(history) == 0:
+            return np.zeros((0, self.dim), np.float32)
+        chunks = [
+            self.user_model({k: v[i : i + CHUNK] for k, v in columns.items()}).numpy()
+            for i in range(0, len(history), CHUNK)
+        ]
+        return np.concatenate(chunks)
+
+    def _build_item_model(self) -> keras.Model:
+        inputs = {"item_id": keras.Input((), dtype="int64", name="item_id")}
+        inputs |= feature_inputs(self.features.side("item"))
+        outputs = _named(self.item_encoder(inputs), "item_embedding")
+        return keras.Model(inputs, outputs, name="item_model")
+
+    def _build_user_model(self, lookup: HistoryLookup) -> keras.Model:
+        history = keras.Input((None,), dtype="int64", name="history")
+        inputs = feature_inputs(self.features.side("user"))
+        embedding = self.user_encoder(history, lookup(history), inputs)
+        return keras.Model(
+            {"history": history, **inputs}, _named(embedding, "user_embedding"), name="user_model"
+        )
+
+
+def feature_inputs(features: Sequence[Feature]) -> dict[str, Any]:
+    """Create Keras inputs for encoded features: codes int64, numbers float32."""
+    inputs = {}
+    for feature in features:
+        shape = (None,) if feature.kind == "multi_categorical" else ()
+        dtype = "float32" if feature.kind == "numeric" else "int64"
+        inputs[feature.name] = keras.Input(shape, dtype=dtype, name=feature.name)
+    return inputs
+
+
+def default_item_inputs(features: FeatureSet) -> dict[str, NDArray[Any]]:
+    """Encode a catalogue of which nothing but the ids is known."""
+    import polars as pl
+
+    return features.encode_items(pl.DataFrame({"item_id": features.item_id.vocabulary}))
+
+
+def _with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
+
+
+def _named(tensor: Any, name: str) -> Any:
+    return keras.layers.Identity(name=name)(tensor)
