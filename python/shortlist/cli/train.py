@@ -55,15 +55,10 @@ def add_parser(subparsers: SubParsers) -> None:
 
 
 def _parse_override(text: str) -> tuple[str, object]:
-    import tomllib
-
     key, separator, value = text.partition("=")
     if not separator or "." not in key:
         raise DataError(f"--set: got {text!r}, expected SECTION.KEY=VALUE, e.g. train.epochs=5")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()  # a bare word is a string
+    return key.strip(), value.strip()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.preset and args.config:
         raise DataError("--preset and --config: got both, expected one; put the rest into --set")
     overrides = dict(_parse_override(text) for text in args.set)
+    if args.no_users:
+        overrides["export.store_users"] = False
     if args.seed is not None:
         overrides["train.seed"] = args.seed
     if args.data is not None:
@@ -87,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         run_dir=args.run_dir,
         resume=args.resume,
-        store_users=not args.no_users,
         plot=args.plot,
         progress=not args.quiet,
     )
