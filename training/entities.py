@@ -1,0 +1,136 @@
+"""Item and user tables: unique ids, an optional title, and feature columns of three kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from shortlist.errors import DataError
+from shortlist.training.columns import first_true, parse_ids
+from shortlist.training.tables import Table, TableSource, read_table, require_columns
+
+
+def read_items(
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Read the item table: ``item_id``, optional ``title``, and feature columns.
+
+    Parameters
+    ----------
+    source : path or frame
+        As in `tables.read_table`.
+    columns : mapping of str to str, optional
+        Our column name → the name in the source.
+    lists : mapping of str to str, optional
+        Text columns that hold several values → their separator, e.g. ``{"genres": "|"}``. Without
+        it "Action|Drama" is one value.
+
+    Returns
+    -------
+    polars.DataFrame
+        In source order. Text columns whose every value is a number become numeric ("02138" is not
+        a number); tags become List[String]; ``title`` stays String.
+
+    Raises
+    ------
+    DataError
+        ``item_id`` is missing, null or not unique; a column has a type that is no feature; a
+        declared list column does not exist.
+    """
+    return _read_entities(source, "item_id", "items", columns, lists)
+
+
+def read_users(
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Read the user table: ``user_id`` and feature columns; all else as in `read_items`."""
+    return _read_entities(source, "user_id", "users", columns, lists)
+
+
+def _read_entities(
+    source: TableSource,
+    id_column: str,
+    what: str,
+    columns: Mapping[str, str] | None,
+    lists: Mapping[str, str] | None,
+) -> pl.DataFrame:
+    table = read_table(source, columns=columns, what=what)
+    return entities_from_table(table, id_column, lists=lists or {})
+
+
+def entities_from_table(table: Table, id_column: str, *, lists: Mapping[str, str]) -> pl.DataFrame:
+    """Check a raw item or user table; arguments as in `read_items`."""
+    what = "items" if id_column == "item_id" else "users"
+    require_columns(table, (id_column, *lists), what)
+    ids = parse_ids(table, id_column)
+    if (row := first_true(~ids.is_first_distinct())) is not None:
+        raise table.error(id_column, row, "each id once", "keep one row an id")
+    features = {
+        name: _feature(table, name, lists.get(name))
+        for name in table.frame.columns
+        if name != id_column
+    }
+    return pl.DataFrame({id_column: ids, **features})
+
+
+def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
+    column = table.frame[name]
+    dtype = column.dtype
+    if dtype in (pl.Categorical, pl.Enum, pl.Boolean, pl.Null):
+        column = column.cast(pl.String)
+    if separator is not None and column.dtype == pl.String:
+        return split_tags(column, separator)
+    if isinstance(dtype, pl.List | pl.Array):
+        return column.cast(pl.List(pl.String))
+    if dtype == pl.Decimal:
+        return column.cast(pl.Float64)
+    if column.dtype == pl.String:
+        return numbers_if_all(column) if table.is_text and name != "title" else column
+    if not dtype.is_numeric():
+        raise DataError(
+            f"{table.source}: column {name!r} has type {dtype}, expected text, numbers or lists of "
+            "text. Fix: cast or drop it"
+        )
+    if name == "title":
+        return column.cast(pl.String)
+    if dtype.is_float():
+        endless = column.is_infinite().fill_null(False)
+        if (row := first_true(endless)) is not None:
+            raise table.error(name, row, "a finite number", "correct it, or leave it empty (null)")
+        return column.fill_nan(None)
+    return column
+
+
+def split_tags(column: pl.Series, separator: str) -> pl.Series:
+    """Split text into lists of tags; empty text and null become the empty list."""
+    tags = pl.col(column.name).fill_null("").str.split(separator)
+    tags = tags.list.eval(pl.element().str.strip_chars()).list.eval(
+        pl.element().filter(pl.element() != "")
+    )
+    return column.to_frame().select(tags).to_series()
+
+
+def numbers_if_all(column: pl.Series) -> pl.Series:
+    """Turn text into Int64 or Float64 if every non-empty value is a finite number, else keep it.
+
+    A value with a leading zero ("02138") is a code, not a number, and keeps the column text.
+    """
+    column = column.replace("", None)
+    if column.null_count() == len(column):
+        return column
+    whole = column.cast(pl.Int64, strict=False)
+    if (whole.cast(pl.String) == column).fill_null(False).sum() == len(
+        column
+    ) - column.null_count():
+        return whole
+    real = column.cast(pl.Float64, strict=False)
+    is_code = column.str.contains(r"^[+-]?0\d").fill_null(False)
+    good = real.is_finite().fill_null(False) & ~is_code
+    return real if good.sum() == len(column) - column.null_count() else column
