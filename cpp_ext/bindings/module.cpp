@@ -1,7 +1,28 @@
 // The Python module `shortlist._core`: only registration, no logic.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "register_index.hpp"
+#include "shortlist/index.hpp"
+#include "shortlist/simd.hpp"
+
+namespace py = pybind11;
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Compiled core of shortlist.";
   module.attr("__version__") = SHORTLIST_VERSION;
+  module.attr("compiler") = SHORTLIST_COMPILER;
+  module.attr("build_type") = SHORTLIST_BUILD_TYPE;
+  module.def("simd_level", &shortlist::simd_level);
+  module.def("simd_levels", &shortlist::simd_levels);
+  module.def("set_simd_level", &shortlist::set_simd_level);
+  py::register_exception_translator([](std::exception_ptr pointer) {
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const shortlist::FileError& error) {
+      const py::object type = py::module_::import("shortlist.errors").attr("BundleError");
+      PyErr_SetString(type.ptr(), error.what());
+    }
+  });
+  shortlist::bindings::register_index(module);
 }

@@ -1,0 +1,76 @@
+// Exact top-N search over a catalogue of item embeddings.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "shortlist/filter.hpp"
+#include "shortlist/item_ids.hpp"
+#include "shortlist/matrix_view.hpp"
+#include "shortlist/metric.hpp"
+
+namespace shortlist {
+
+struct Snapshot;
+
+// A file that is missing, damaged, or not what it says. what() names file, expected and found.
+class FileError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Where search() writes: row-major (n_queries, top_n) scores and rows, (n_queries,) counts. Places
+// from counts[i] on hold score -infinity and row -1. The caller owns the memory; no aliasing.
+struct SearchOutput {
+  float* scores = nullptr;
+  std::int64_t* rows = nullptr;
+  std::int64_t* counts = nullptr;
+};
+
+// A search reads one immutable snapshot, so any number of threads may search one index.
+class Index {
+ public:
+  explicit Index(std::shared_ptr<const Snapshot> snapshot);
+
+  Metric metric() const;
+  std::size_t dim() const;
+  std::size_t n_items() const;
+  const ItemIds& item_ids() const;
+  // The stored float32 row (for cosine: normalised). @pre row < n_items(). Lives with the index.
+  const float* vector(std::size_t row) const;
+
+  // The exact top_n of every query; n_threads = 0 uses the whole pool.
+  // Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.
+  void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
+              std::size_t n_threads, const SearchOutput& output) const;
+
+  // Writes a temporary file beside `path`, syncs, renames. Throws FileError.
+  void save(const std::string& path) const;
+  // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
+  // not be shortened while the index lives; replacing it by rename is safe. Throws FileError.
+  static Index load(const std::string& path, bool use_mmap);
+
+ private:
+  std::shared_ptr<const Snapshot> snapshot_;
+};
+
+// Packs rows that arrive in chunks, so that a caller never needs a second copy of a catalogue.
+class IndexBuilder {
+ public:
+  IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric);
+  ~IndexBuilder();
+  // Rows follow the rows added before. Throws std::invalid_argument naming the first bad row.
+  void add(const MatrixView& rows);
+  // @pre n_items rows were added; ids.size() == n_items. The builder is empty afterwards.
+  Index finish(ItemIds ids);
+
+ private:
+  std::shared_ptr<Snapshot> snapshot_;
+  std::size_t n_added_ = 0;
+};
+
+}  // namespace shortlist

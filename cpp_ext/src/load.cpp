@@ -1,0 +1,174 @@
+// Index::load: nothing in the file is believed before it is checked, and no allocation is larger
+// than the file itself.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "index_file.hpp"
+#include "snapshot.hpp"
+
+namespace shortlist {
+namespace {
+
+[[noreturn]] void throw_bad(const std::string& path, const std::string& what,
+                            const std::string& expected, const std::string& found) {
+  throw FileError(path + ": " + what + ": expected " + expected + ", found " + found +
+                  "; the file is damaged or not an index: save it again");
+}
+
+// The whole file, mapped read-only.
+class Mapping {
+ public:
+  explicit Mapping(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) throw_bad(path, "cannot open", "a readable index file", std::strerror(errno));
+    struct stat status;
+    const bool is_file = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    if (is_file) size_ = static_cast<std::size_t>(status.st_size);
+    if (is_file && size_ >= sizeof(file::Header)) {
+      data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    ::close(fd);
+    if (!is_file) throw_bad(path, "not a file", "a regular index file", "a folder or device");
+    if (size_ < sizeof(file::Header)) {
+      throw_bad(path, "size", "at least " + std::to_string(sizeof(file::Header)) + " bytes",
+                std::to_string(size_));
+    }
+    if (data_ == MAP_FAILED) throw_bad(path, "cannot map", "a readable file", std::strerror(errno));
+  }
+  ~Mapping() {
+    if (data_ != MAP_FAILED) ::munmap(data_, size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  const unsigned char* bytes() const { return static_cast<const unsigned char*>(data_); }
+  std::size_t size() const { return size_; }
+
+ private:
+  void* data_ = MAP_FAILED;
+  std::size_t size_ = 0;
+};
+
+file::Header checked_header(const std::string& path, const Mapping& mapping) {
+  file::Header header;
+  std::memcpy(&header, mapping.bytes(), sizeof header);
+  if (std::memcmp(header.magic, file::kMagic, sizeof header.magic) != 0) {
+    throw_bad(path, "magic", "SHORTIDX", "other bytes");
+  }
+  if (header.version != file::kVersion) {
+    throw FileError(path + ": format version: expected " + std::to_string(file::kVersion) +
+                    ", found " + std::to_string(header.version) +
+                    "; save the index again with this release");
+  }
+  if (header.checksum != file::checksum(&header, offsetof(file::Header, checksum))) {
+    throw_bad(path, "header checksum", "a match", "a difference");
+  }
+  if (header.file_size != mapping.size()) {
+    throw_bad(path, "size", std::to_string(header.file_size) + " bytes",
+              std::to_string(mapping.size()));
+  }
+  if (header.n_sections > file::kMaxSections || header.metric > 2 || header.id_kind > 2) {
+    throw_bad(path, "header", "known metric, id kind and sections", "other values");
+  }
+  const std::uint64_t kMaxItems = (std::uint64_t{1} << 31) - 2;
+  if (header.n_items > kMaxItems || header.dim == 0 || header.dim > (std::uint64_t{1} << 31)) {
+    throw_bad(path, "shape", "at most 2^31 - 2 rows and at least 1 column",
+              "(" + std::to_string(header.n_items) + ", " + std::to_string(header.dim) + ")");
+  }
+  return header;
+}
+
+struct Span {
+  const unsigned char* data = nullptr;
+  std::size_t size = 0;
+};
+
+constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
+
+// The verified bytes of one section. item_size * n_items cannot overflow: both are < 2^33.
+Span section(const std::string& path, const Mapping& mapping, const file::Header& header,
+             std::uint32_t tag, std::size_t expected_size) {
+  const std::string name = "section " + std::to_string(tag);
+  for (std::uint32_t i = 0; i < header.n_sections; ++i) {
+    const file::Section& entry = header.sections[i];
+    if (entry.tag != tag) continue;
+    if (entry.offset % file::kAlignment != 0 || entry.offset > mapping.size() ||
+        entry.size > mapping.size() - entry.offset) {
+      throw_bad(path, name, "a place inside the file", "offset " + std::to_string(entry.offset));
+    }
+    if (expected_size != kAnySize && entry.size != expected_size) {
+      throw_bad(path, name, std::to_string(expected_size) + " bytes", std::to_string(entry.size));
+    }
+    const unsigned char* data = mapping.bytes() + entry.offset;
+    const std::size_t size = static_cast<std::size_t>(entry.size);
+    if (file::checksum(data, size) != entry.checksum) {
+      throw_bad(path, name + " checksum", "a match", "a difference");
+    }
+    return {data, size};
+  }
+  throw_bad(path, name, "to be present", "nothing");
+}
+
+ItemIds load_ids(const std::string& path, const Mapping& mapping, const file::Header& header) {
+  const std::size_t n_items = static_cast<std::size_t>(header.n_items);
+  const auto kind = static_cast<ItemIds::Kind>(header.id_kind);
+  if (kind == ItemIds::Kind::row_numbers) return ItemIds::row_numbers(n_items);
+  if (kind == ItemIds::Kind::int64) {
+    const Span span = section(path, mapping, header, file::kIntIds, n_items * 8);
+    std::vector<std::int64_t> values(n_items);
+    if (n_items > 0) std::memcpy(values.data(), span.data, span.size);
+    return ItemIds::from_int64(std::move(values));
+  }
+  const Span bytes = section(path, mapping, header, file::kIdBytes, kAnySize);
+  const Span span = section(path, mapping, header, file::kIdOffsets, (n_items + 1) * 8);
+  std::vector<std::int64_t> offsets(n_items + 1);
+  std::memcpy(offsets.data(), span.data, span.size);
+  return ItemIds::from_strings(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size),
+                               std::move(offsets));
+}
+
+std::shared_ptr<Snapshot> load_snapshot(const std::string& path, bool use_mmap) {
+  auto mapping = std::make_shared<Mapping>(path);
+  const file::Header header = checked_header(path, *mapping);
+  auto snapshot = std::make_shared<Snapshot>();
+  snapshot->metric = static_cast<Metric>(header.metric);
+  snapshot->n_items = static_cast<std::size_t>(header.n_items);
+  snapshot->dim = static_cast<std::size_t>(header.dim);
+  if (snapshot->n_items > mapping->size() / (snapshot->dim * sizeof(float))) {
+    throw_bad(path, "shape", "rows that fit in the file", std::to_string(header.n_items) + " rows");
+  }
+  const std::size_t n_values = snapshot->n_items * snapshot->dim;
+  const Span rows = section(path, *mapping, header, file::kRows, n_values * sizeof(float));
+  const MatrixView view{reinterpret_cast<const float*>(rows.data), snapshot->n_items,
+                        snapshot->dim};
+  if (first_bad_row(view) < view.n_rows) throw_bad(path, "rows", "finite numbers", "a NaN or Inf");
+  snapshot->ids = load_ids(path, *mapping, header);
+  if (use_mmap) {
+    snapshot->rows = view.data;
+    snapshot->mapping = mapping;
+  } else {
+    snapshot->owned_rows.assign(view.data, view.data + n_values);
+    snapshot->rows = snapshot->owned_rows.data();
+  }
+  return snapshot;
+}
+
+}  // namespace
+
+Index Index::load(const std::string& path, bool use_mmap) {
+  try {
+    return Index(load_snapshot(path, use_mmap));
+  } catch (const std::invalid_argument& error) {  // ids that repeat or do not ascend
+    throw_bad(path, "item ids", "valid unique ids", error.what());
+  }
+}
+
+}  // namespace shortlist

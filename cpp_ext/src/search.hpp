@@ -1,0 +1,13 @@
+// From queries to sorted rows on one snapshot (internal).
+#pragma once
+
+#include "shortlist/index.hpp"
+#include "snapshot.hpp"
+
+namespace shortlist {
+
+// @pre queries are finite and have the snapshot's dim; output as described at Index::search.
+void search_snapshot(const Snapshot& snapshot, const MatrixView& queries, std::size_t top_n,
+                     const Filter& filter, std::size_t n_threads, const SearchOutput& output);
+
+}  // namespace shortlist
