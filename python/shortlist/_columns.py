@@ -1,0 +1,273 @@
+"""One column of requests at a time: check its type row by row, say where it is wrong.
+
+Plain lists and NumPy arrays never touch pyarrow; Arrow, pandas and polars columns do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.errors import DataError
+
+Array = npt.NDArray[Any]
+
+# The graphs' value for "no id here": never a valid id, and a vocabulary never holds it.
+MISSING_INT = -(2**63)
+_NO_ID = np.empty(0, dtype=np.int64)
+_NO_NAME = np.empty(0, dtype=object)
+
+
+def history_column(name: str, values: Any, dtype: str) -> list[Array]:
+    """Read a column of id lists: one array (n_events,), int64 or str, for each row."""
+    values = _plain_rows(values)
+    return [_id_list(name, i, row, dtype) for i, row in enumerate(values)]
+
+
+def id_column(name: str, values: Any, dtype: str) -> Array:
+    """Read a column of ids (n,), int64 or object (str); None becomes INT64_MIN or ""."""
+    return _scalar_column(name, values, dtype, "ids")
+
+
+def category_column(name: str, values: Any, dtype: str) -> Array:
+    """Read a categorical column (n,), int64 or object (str); None becomes INT64_MIN or ""."""
+    return _scalar_column(name, values, dtype, "values")
+
+
+def tag_column(name: str, values: Any, dtype: str) -> Array:
+    """Read a column of value lists as (n, longest), padded with INT64_MIN or ""; longest >= 1."""
+    rows = [_id_list(name, i, row, dtype) for i, row in enumerate(_plain_rows(values))]
+    width = max((len(row) for row in rows), default=1) or 1
+    if dtype == "string":
+        padded: Array = np.full((len(rows), width), "", dtype=object)
+    else:
+        padded = np.full((len(rows), width), MISSING_INT, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
+
+
+def number_column(name: str, values: Any) -> Array:
+    """Read a numeric column (n,) float64; None becomes NaN, infinity is an error."""
+    rows = _plain_values(values)
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iuf" and rows.ndim == 1:
+        numbers = rows.astype(np.float64)
+    else:
+        numbers = np.empty(len(rows), dtype=np.float64)
+        for i, value in enumerate(rows):
+            numbers[i] = _number(name, i, value)
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        i = int(infinite.argmax())
+        raise DataError(f"requests: {name!r} row {i} is {numbers[i]}, expected a finite number")
+    return numbers
+
+
+def _number(name: str, i: int, value: Any) -> float:
+    if value is None:
+        return float("nan")
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise DataError(f"requests: {name!r} row {i} is too large for a float") from error
+    raise TypeError(
+        f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a number"
+    )
+
+
+def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
+    rows = _plain_values(values)
+    if isinstance(rows, np.ndarray) and rows.dtype.kind != "O":
+        return _typed_column(name, rows, dtype, said)
+    if dtype == "string":
+        texts = np.empty(len(rows), dtype=object)
+        for i, value in enumerate(rows):
+            if value is None:
+                texts[i] = ""
+            elif isinstance(value, str):
+                texts[i] = value
+            else:
+                raise _wrong_value(name, i, value, "a string")
+        return texts
+    ids = np.empty(len(rows), dtype=np.int64)
+    for i, value in enumerate(rows):
+        if value is None:
+            ids[i] = MISSING_INT
+        elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            ids[i] = _int64(name, i, int(value))
+        else:
+            raise _wrong_value(name, i, value, "an integer")
+    return ids
+
+
+def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
+    if rows.ndim != 1:
+        raise TypeError(f"requests: {name!r} has {rows.ndim} dimensions, expected one value a row")
+    if len(rows) == 0:
+        return (_NO_NAME if dtype == "string" else _NO_ID).copy()
+    if dtype == "string" and rows.dtype.kind in "UT":
+        return rows.astype(object)
+    if dtype == "int64" and rows.dtype.kind in "iu":
+        _check_unsigned(name, None, rows)
+        return rows.astype(np.int64)
+    wanted = "strings" if dtype == "string" else "integers"
+    raise TypeError(
+        f"requests: {name!r} has dtype {rows.dtype} (row 0 is {rows[0].item()!r:.60}), but this "
+        f"bundle's {said} are {wanted}{_fix(dtype, rows.dtype.kind)}"
+    )
+
+
+def _id_list(name: str, i: int, row: Any, dtype: str) -> Array:
+    """Read one row's list; the common cases, list of int and int64 array, come first."""
+    if row is None:
+        return _NO_NAME if dtype == "string" else _NO_ID
+    if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
+        raise TypeError(
+            f"requests: {name!r} row {i} is {row!r:.60}, expected a list; one request with a list "
+            f"is written {{{name!r}: [[…]]}}"
+        )
+    if len(row) == 0:
+        return _NO_NAME if dtype == "string" else _NO_ID
+    try:
+        ids = np.asarray(row)
+    except ValueError as error:  # lists of different lengths inside
+        raise TypeError(f"requests: {name!r} row {i} is nested, expected a flat list") from error
+    except OverflowError as error:
+        raise DataError(f"requests: {name!r} row {i} holds an integer past 64 bits") from error
+    kind = ids.dtype.kind
+    if ids.ndim != 1:
+        raise TypeError(
+            f"requests: {name!r} row {i} has {ids.ndim} dimensions, expected a flat list of ids"
+        )
+    if dtype == "int64" and kind in "iu":
+        _check_unsigned(name, i, ids)
+        return ids.astype(np.int64, copy=False)
+    if dtype == "string" and kind in "UT" and _all_strings(row):
+        return ids
+    if dtype == "string" and kind == "O" and _all_strings(ids):
+        return ids
+    raise _wrong_list(name, i, row, dtype)
+
+
+def _all_strings(row: Any) -> bool:
+    if isinstance(row, np.ndarray) and row.dtype.kind in "UT":
+        return True
+    return all(isinstance(value, str) for value in row)  # asarray turns [1, "a"] into strings
+
+
+def _wrong_list(name: str, i: int, row: Any, dtype: str) -> TypeError | DataError:
+    wanted = (str,) if dtype == "string" else (int, np.integer)
+    said = "a string" if dtype == "string" else "an integer"
+    for place, value in enumerate(row):
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            kind = "f" if isinstance(value, (float, np.floating)) else ""
+            return TypeError(
+                f"requests: {name!r} row {i}, entry {place} is {type(value).__name__} "
+                f"{value!r:.60}, expected {said}{_fix(dtype, kind)}"
+            )
+    return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
+
+
+def _wrong_value(name: str, i: int, value: Any, said: str) -> TypeError:
+    kind = "f" if isinstance(value, (float, np.floating)) else ""
+    dtype = "string" if said == "a string" else "int64"
+    return TypeError(
+        f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected {said}"
+        f"{_fix(dtype, kind)}"
+    )
+
+
+def _fix(dtype: str, kind: str) -> str:
+    if kind == "f" and dtype == "int64":
+        return (
+            "; a column with missing ids turns to float in pandas: use dtype 'Int64', or None in "
+            "lists"
+        )
+    return "; convert with str(…)" if dtype == "string" else "; convert with int(…)"
+
+
+def _int64(name: str, i: int, value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise DataError(f"requests: {name!r} row {i} is {value}, expected a 64-bit integer")
+    return value
+
+
+def _check_unsigned(name: str, i: int | None, ids: Array) -> None:
+    if ids.dtype.kind == "u" and ids.dtype.itemsize == 8 and int(ids.max()) >= 2**63:
+        where = int(ids.argmax()) if i is None else i
+        raise DataError(f"requests: {name!r} row {where} holds {ids.max()}, past signed 64 bits")
+
+
+def _plain_values(values: Any) -> Array | Sequence[Any]:
+    """Return a list or array of scalars; Arrow, pandas and polars columns become lists."""
+    if isinstance(values, (list, tuple, np.ndarray)):
+        return values
+    arrow = _to_arrow(values)
+    return list(values) if arrow is None else _without_nulls(arrow)
+
+
+def _without_nulls(arrow: Any) -> Array | Sequence[Any]:
+    import pyarrow.types as kinds
+
+    simple = kinds.is_integer(arrow.type) or kinds.is_floating(arrow.type)
+    if simple and arrow.null_count == 0:
+        numbers: Array = arrow.to_numpy()
+        return numbers
+    values: list[Any] = arrow.to_pylist()
+    return values
+
+
+def _plain_rows(values: Any) -> Sequence[Any]:
+    """Return a sequence of rows, each list-like or None; Arrow lists become NumPy slices."""
+    if isinstance(values, (list, tuple)):
+        return values
+    if isinstance(values, np.ndarray):
+        return list(values)
+    arrow = _to_arrow(values)
+    if arrow is None:
+        return list(values)
+    return _arrow_lists(arrow)
+
+
+def _arrow_lists(arrow: Any) -> Sequence[Any]:
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    rows: list[Any] = []
+    if not (kinds.is_list(arrow.type) or kinds.is_large_list(arrow.type)):
+        rows = arrow.to_pylist()  # not lists: the row check says so, with the row's value
+        return rows
+    for chunk in arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]:
+        flat, starts = chunk.values, chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        if flat.null_count:
+            rows += chunk.to_pylist()
+            continue
+        entries = flat.to_numpy(zero_copy_only=False)
+        rows += [
+            entries[starts[i] : starts[i + 1]] if valid[i] else None for i in range(len(chunk))
+        ]
+    return rows
+
+
+def _to_arrow(values: Any) -> Any | None:
+    """Convert an Arrow, pandas or polars column to a pyarrow array; None for other sequences."""
+    module = type(values).__module__.partition(".")[0]
+    if module not in ("pyarrow", "pandas", "polars"):
+        return None
+    import pyarrow as pa
+
+    try:
+        if module == "pyarrow":
+            arrow = values
+        elif module == "polars":
+            arrow = values.to_arrow()
+        else:
+            arrow = pa.Array.from_pandas(values)
+        if pa.types.is_dictionary(arrow.type):
+            arrow = arrow.cast(arrow.type.value_type)
+    except pa.ArrowException as error:
+        raise DataError(f"requests: a {module} column has mixed types ({error})") from error
+    return arrow

@@ -1,0 +1,214 @@
+"""Requests in any shape → columns: ids, histories and user features, checked and named.
+
+Accepted: a dict of columns, a list of dicts, a pandas or polars frame, an Arrow table. Everything
+the rest of the engine sees is a `Columns`; no other module looks at what the caller passed.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shortlist._columns import (
+    MISSING_INT,
+    Array,
+    category_column,
+    history_column,
+    id_column,
+    number_column,
+    tag_column,
+)
+from shortlist.errors import DataError
+
+__all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalise"]
+
+IdType = Literal["int64", "string"]
+Kind = Literal["categorical", "multi_categorical", "numeric"]
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """One user feature as requests carry it: its column name, kind and value type."""
+
+    name: str
+    kind: Kind
+    dtype: str
+
+
+@dataclass(frozen=True)
+class RequestSchema:
+    """The columns a bundle's requests may have."""
+
+    item_id_dtype: IdType
+    user_id_dtype: IdType
+    features: tuple[FeatureColumn, ...] = ()
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Every accepted column name."""
+        return ("user_id", "history", *(feature.name for feature in self.features))
+
+
+@dataclass
+class Columns:
+    """Requests as columns; a column the caller did not give is None or absent.
+
+    Attributes
+    ----------
+    n_requests : int
+        Number of requests.
+    user_ids : ndarray of shape (n_requests,), int64 or object (str), or None
+        Missing ids are INT64_MIN or "".
+    histories : list of ndarray (n_events,), int64 or str, or None
+        Item ids, oldest first; one array a request, empty where there is no history.
+    features : dict of str to ndarray
+        Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
+        same; numeric (n_requests,) float64. Missing: INT64_MIN, "" and NaN.
+    """
+
+    n_requests: int
+    user_ids: Array | None = None
+    histories: list[Array] | None = None
+    features: dict[str, Array] = field(default_factory=dict)
+
+    def part(self, start: int, stop: int) -> "Columns":
+        """Return requests `start` to `stop` (views, no copies)."""
+        return Columns(
+            min(stop, self.n_requests) - start,
+            None if self.user_ids is None else self.user_ids[start:stop],
+            None if self.histories is None else self.histories[start:stop],
+            {name: values[start:stop] for name, values in self.features.items()},
+        )
+
+
+def normalise(requests: Any, schema: RequestSchema) -> Columns:
+    """Turn requests of any accepted shape into checked columns.
+
+    Parameters
+    ----------
+    requests : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
+        Columns: `user_id`, `history` (one list of item ids a request, oldest first), and the
+        bundle's user features. None (or an Arrow null) means "not given". One request is a list
+        of one dict, or columns with one entry.
+    schema : RequestSchema
+        The columns and value types the bundle knows.
+
+    Returns
+    -------
+    Columns
+        Ready for lookups; `n_requests` may be 0.
+
+    Raises
+    ------
+    TypeError
+        A shape or a value of a type that is not accepted: a scalar where a column belongs, floats
+        as ids, strings for integer ids. Names the column and the row.
+    DataError
+        An unknown column (with the nearest known name), columns of different lengths, an infinite
+        number, an integer past 64 bits.
+    """
+    if isinstance(requests, Mapping):
+        columns = dict(requests)
+        n_requests = _common_length(columns)
+    elif isinstance(requests, (list, tuple)):
+        columns, n_requests = _columns_of_rows(requests, schema), len(requests)
+    else:
+        columns, n_requests = _columns_of_frame(requests)
+    return _read_columns(columns, n_requests, schema)
+
+
+def _read_columns(columns: Mapping[str, Any], n_requests: int, schema: RequestSchema) -> Columns:
+    known = schema.column_names
+    for name in columns:
+        if name not in known:
+            raise _unknown_column(name, known)
+    result = Columns(n_requests)
+    for name, values in columns.items():
+        if name == "history":
+            result.histories = history_column(name, values, schema.item_id_dtype)
+        elif name == "user_id":
+            result.user_ids = id_column(name, values, schema.user_id_dtype)
+    for feature in schema.features:
+        if feature.name in columns:
+            result.features[feature.name] = _read_feature(feature, columns[feature.name])
+    return result
+
+
+def _read_feature(feature: FeatureColumn, values: Any) -> Array:
+    if feature.kind == "numeric":
+        return number_column(feature.name, values)
+    if feature.kind == "categorical":
+        return category_column(feature.name, values, feature.dtype)
+    return tag_column(feature.name, values, feature.dtype)
+
+
+def _unknown_column(name: object, known: Sequence[str], row: int | None = None) -> DataError:
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    where = "" if row is None else f"row {row}: "
+    return DataError(
+        f"requests: {where}unknown column {name!r}; {hint}This bundle knows {', '.join(known)}"
+    )
+
+
+def _common_length(columns: Mapping[str, Any]) -> int:
+    first, n_first = "", -1
+    for name, values in columns.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise TypeError(
+                f"requests: column {name!r} is the single value {values!r:.60}, expected a column "
+                f"with one entry a request; for one request write [{values!r:.60}]"
+            )
+        if getattr(values, "ndim", 1) == 0:
+            raise TypeError(f"requests: column {name!r} is a 0-d array, expected one dimension")
+        if n_first < 0:
+            first, n_first = name, len(values)
+        elif len(values) != n_first:
+            raise DataError(
+                f"requests: column {name!r} has {len(values)} entries but {first!r} has {n_first}; "
+                "every column needs one entry a request (None where there is nothing)"
+            )
+    return max(n_first, 0)
+
+
+def _columns_of_rows(rows: Sequence[Any], schema: RequestSchema) -> dict[str, Any]:
+    columns: dict[str, list[Any]] = {}
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"requests: row {i} is {type(row).__name__} {row!r:.60}, expected a dict such as "
+                "{'user_id': 196} or {'history': [50, 172]}"
+            )
+        for name, value in row.items():
+            column = columns.get(name)
+            if column is None:
+                if name not in schema.column_names:
+                    raise _unknown_column(name, schema.column_names, i)
+                column = columns[name] = [None] * len(rows)
+            column[i] = value
+    return columns
+
+
+def _columns_of_frame(frame: Any) -> tuple[dict[str, Any], int]:
+    """Read a pandas or polars frame or an Arrow table; all of them go through Arrow."""
+    import pyarrow as pa
+
+    module = type(frame).__module__.partition(".")[0]
+    try:
+        if isinstance(frame, (pa.Table, pa.RecordBatch)):
+            table = frame
+        elif module == "pandas" and hasattr(frame, "columns"):
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+        elif hasattr(frame, "__arrow_c_stream__") and hasattr(frame, "columns"):
+            table = pa.table(frame)
+        else:
+            raise TypeError(
+                f"requests: got {type(frame).__name__}, expected a dict of columns, a list of "
+                "dicts, a pandas or polars DataFrame, or a pyarrow Table"
+            )
+    except pa.ArrowException as error:
+        raise DataError(
+            f"requests: the {module} frame has a column of mixed types ({error}); give every "
+            "column one type"
+        ) from error
+    return dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
