@@ -1,0 +1,70 @@
+"""Open and check the files of a bundle folder: plain files only, never through a link."""
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from shortlist._manifest import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest, problem
+from shortlist.errors import BundleError
+
+
+def open_plain(path: Path, where: str) -> int:
+    """Open a regular file without following a link and without waiting on a pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise problem(where, "a file", "no such file") from error
+    except OSError as error:
+        found = "a symbolic link" if path.is_symlink() else f"{error}"
+        raise problem(where, "a plain file", found) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise problem(where, "a plain file", "a folder or special file")
+    return descriptor
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read and check `directory`/manifest.json."""
+    where = f"{directory.name}/{MANIFEST}"
+    with os.fdopen(open_plain(directory / MANIFEST, where), "rb") as file:
+        return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where)
+
+
+def check_file(path: Path, where: str, record: dict[str, Any], *, digests: bool) -> None:
+    """Compare one file with its manifest entry: size, and sha256 where `digests` is True."""
+    with os.fdopen(open_plain(path, where), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record["size"]:
+            raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
+        if digests:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != record["sha256"]:
+                raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
+
+
+def check_folder(directory: Path, files: dict[str, dict[str, Any]], *, digests: bool) -> None:
+    """Compare a bundle folder with the manifest's `files`: none missing, extra or changed."""
+    name = directory.name
+    try:
+        present = {entry.name for entry in os.scandir(directory)}
+    except OSError as error:
+        raise problem(str(directory), "a folder that can be read", f"{error}") from error
+    for extra in sorted(present - {*files, MANIFEST}):
+        raise problem(f"{name}/{extra}", "only files the manifest lists", "an extra file")
+    for file, record in files.items():
+        check_file(directory / file, f"{name}/{file}", record, digests=digests)
+
+
+def is_bundle(path: Path) -> bool:
+    """Say whether `path` is a folder that claims to be a bundle, of whatever version."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        with os.fdopen(open_plain(path / MANIFEST, MANIFEST), "rb") as file:
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES + 1))
+    except (BundleError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT

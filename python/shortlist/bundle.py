@@ -1,0 +1,139 @@
+"""The bundle: one folder (or zip) of graphs, index and tables; a manifest vouches for them."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from shortlist._bundle_files import check_folder, read_manifest
+from shortlist._bundle_text import describe, summarise
+from shortlist._bundle_writer import BundleWriter
+from shortlist._bundle_zip import unpack
+from shortlist._manifest import FORMAT_VERSION, problem
+
+__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter"]
+
+
+class Bundle:
+    """An opened bundle; `Bundle.open` is the way to get one.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was opened from, a folder or a zip.
+    directory : Path
+        Where its files lie; a private temporary folder if it was a zip.
+    manifest : Mapping
+        The checked content of manifest.json, read-only.
+    """
+
+    def __init__(self, path: Path, directory: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.directory = directory
+        self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
+        """Open a bundle folder or zip and verify it.
+
+        Parameters
+        ----------
+        path : str or path
+            `NAME.shortlist/`, or one zip of it. A symbolic link to a bundle is followed; links
+            inside a bundle are refused.
+        verify : bool
+            Compare every file's size and sha256 with the manifest (reads every byte once). With
+            False only the list of files and their sizes are compared.
+
+        Returns
+        -------
+        Bundle
+            Close it, or use it in a `with`, if it may be a zip: the unpacked files are temporary.
+
+        Raises
+        ------
+        BundleError
+            A file is missing, extra, truncated, changed, a link, or the manifest is wrong; the
+            message names the file, what was expected and what was found.
+        """
+        location = Path(path)
+        if location.is_dir():
+            bundle = cls(location, location, read_manifest(location))
+            check_folder(bundle.directory, bundle.manifest["files"], digests=verify)
+            return bundle
+        if not location.is_file():
+            found = "a special file" if location.exists() else "nothing there"
+            raise problem(str(location), "a bundle folder or zip", found)
+        temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
+        try:
+            unpack(location, Path(temporary.name))
+            directory = Path(temporary.name)
+            bundle = cls(location, directory, read_manifest(directory))
+            check_folder(bundle.directory, bundle.manifest["files"], digests=verify)
+        except BaseException:
+            temporary.cleanup()
+            raise
+        bundle._temporary = temporary
+        return bundle
+
+    def verify(self) -> None:
+        """Compare every file's size and sha256 with the manifest.
+
+        Raises
+        ------
+        BundleError
+            At the first file that differs.
+        """
+        check_folder(self.directory, self.manifest["files"], digests=True)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one file of the bundle.
+
+        Raises
+        ------
+        BundleError
+            The manifest does not list `name`.
+        """
+        if name not in self.manifest["files"]:
+            there = ", ".join(sorted(self.manifest["files"]))
+            raise problem(f"{self.path.name}/{name}", f"one of {there}", "no such entry")
+        return self.directory / name
+
+    def has(self, name: str) -> bool:
+        """Say whether the bundle holds the file `name`."""
+        return name in self.manifest["files"]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is inside as plain values, ready for `json.dumps`."""
+        return describe(self.path, self.manifest)
+
+    def summary(self) -> str:
+        """Return what is inside in words and numbers, some lines of text."""
+        return summarise(self.path, self.manifest)
+
+    def close(self) -> None:
+        """Delete the temporary files of a zipped bundle; a folder is left as it is."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def __enter__(self) -> Self:
+        """Return the bundle itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the bundle."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the bundle and its size."""
+        m = self.manifest
+        return f"Bundle({str(self.path)!r}: {m['n_items']:,} items, dim {m['dim']}, {m['metric']})"
