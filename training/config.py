@@ -82,7 +82,8 @@ class TrainConfig:
 
     seed: int = _number(1, 0, 2**31 - 1, text="same seed, same metrics")
     epochs: int = _number(40, 1, 100_000, text="at most so many passes over the examples")
-    batch_size: int = _number(512, 1, 1_000_000, text="examples per step")
+    batch_size: int = _number(512, 1, 1_000_000, text="targets per step")
+    n_targets: int = _number(8, 1, 1000, text="consecutive targets that share a row of history")
     learning_rate: float = _number(2e-3, 1e-8, 10.0, text="highest learning rate")
     schedule: str = _choice("cosine", "cosine", "constant", text="learning rate over the run")
     warmup_steps: int = _number(100, 0, 1_000_000, text="steps of linear warm-up")

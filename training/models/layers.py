@@ -6,9 +6,11 @@ never from hidden generator state: a resumed run then repeats the uninterrupted 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -188,8 +190,16 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             name="outer", shape=(hidden, dim), initializer=_normal(0.1 * hidden**-0.5, seed + 3)
         )
 
-    def call(self, codes: Any, vectors: Any, inputs: dict[str, Any], seed: Any = None) -> Any:
-        """Encode users.
+    def call(
+        self,
+        codes: Any,
+        vectors: Any,
+        inputs: dict[str, Any],
+        *,
+        n_targets: int = 1,
+        seed: Any = None,
+    ) -> Any:
+        """Encode users, at the end of their history or before each of their last events.
 
         Parameters
         ----------
@@ -198,37 +208,56 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         vectors : tensor of shape (batch, length, dim), float32
             The items' vectors.
         inputs : dict of tensors
-            The user features.
+            The user features, batch rows.
+        n_targets : int
+            Embeddings per row: number s sees all but the last ``n_targets - 1 - s`` codes.
         seed : tensor of shape (2,), int32, optional
             Randomness of dropout; None at inference.
 
         Returns
         -------
-        tensor of shape (batch, dim), float32, rows of length 1
+        tensor of shape (batch * n_targets, dim), float32, rows of length 1
+            The targets of a row stay together.
         """
-        means = ops.matmul(self._weights(codes, vectors), vectors)
+        n_means, dim = self.mix.shape
+        weights = self._weights(codes, ops.matmul(vectors, self.attention), n_targets)
+        means = ops.matmul(weights, vectors)  # (batch, n_targets * n_means, dim)
+        means = ops.reshape(means, (-1, n_means, dim))
         mixed = ops.sum(means * self.mix, axis=1) + self.start
-        flat = ops.reshape(means, (-1, means.shape[1] * means.shape[2]))
-        joined = ops.concatenate([flat, *self.profile(inputs)], axis=-1)
-        inner = ops.matmul(dropout(joined, self.rate, fold(seed, 0)), self.inner)
-        inner = keras.activations.gelu(inner + self.inner_bias, approximate=True)
-        return l2_normalize(
-            mixed + ops.matmul(dropout(inner, self.rate, fold(seed, 1)), self.outer)
-        )
+        parts = [ops.reshape(means, (-1, n_means * dim))]
+        parts += [
+            ops.repeat(part, n_targets, axis=0) if n_targets > 1 else part
+            for part in self.profile(inputs)
+        ]
+        joined = dropout(ops.concatenate(parts, axis=-1), self.rate, fold(seed, 0))
+        inner = ops.matmul(joined, self.inner) + self.inner_bias
+        inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
+        return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
-    def _weights(self, codes: Any, vectors: Any) -> Any:
-        known = ops.cast(codes > 0, "float32")
-        age = ops.sum(known, axis=1, keepdims=True) - ops.cumsum(known, axis=1)
-        used = ops.expand_dims(known * ops.cast(age < self.history_length, "float32"), 1)
-        age = ops.expand_dims(age * known, 1)  # (batch, 1, length)
-        log_decay = -ops.softplus(-self.decay_logits)[None, :, None]
+    def _weights(self, codes: Any, logits: Any, n_targets: int) -> Any:
+        """Weights of the means: (batch, n_targets * n_means, length), each row sums to 1 or 0."""
+        known = ops.expand_dims(ops.cast(codes > 0, "float32"), 1)  # (batch, 1, length)
+        position = ops.cumsum(known, axis=2)
+        if n_targets > 1:
+            length = codes.shape[1]
+            seen = np.tri(n_targets, length, length - n_targets, dtype=np.float32)
+            known = known * seen[None]  # (batch, n_targets, length)
+        age = ops.sum(known, axis=2, keepdims=True) - position
+        used = known * ops.cast(age < self.history_length, "float32")
+        age = ops.expand_dims(age * used, 2)
+        used = ops.expand_dims(used, 2)  # (batch, n_targets, 1, length)
+        log_decay = -ops.softplus(-self.decay_logits)[:, None]
         decayed = ops.exp(age * log_decay) * used
-        logits = ops.transpose(ops.matmul(vectors, self.attention), (0, 2, 1))
-        logits = logits - age * ops.softplus(self.attention_slope)[None, :, None]
+        logits = ops.expand_dims(ops.transpose(logits, (0, 2, 1)), 1)
+        logits = logits - age * ops.softplus(self.attention_slope)[:, None]
         logits = ops.where(used > 0, logits, -1e9)
         attended = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True)) * used
-        weights = ops.concatenate([decayed, used, attended], axis=1)
-        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
+        weights = ops.concatenate([decayed, used, attended], axis=2)
+        weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
+        # One size may be unknown: it is the batch in training, batch and length at inference.
+        if n_targets == 1:
+            return ops.squeeze(weights, 1)
+        return ops.reshape(weights, (-1, n_targets * self.mix.shape[0], codes.shape[1]))
 
 
 def _constant(values: list[float]) -> Any:
@@ -240,6 +269,4 @@ def _normal(stddev: float, seed: int) -> Any:
 
 
 def _logit(probability: float) -> float:
-    import math
-
     return math.log(probability / (1.0 - probability))

@@ -1,0 +1,138 @@
+"""Losses: softmax cross-entropy with temperature (full or sampled), and the scorer's losses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HIDDEN_LOGIT = -1e9  # a negative that equals the target must not count against it
+
+
+def full_softmax(
+    users: Any,
+    items: Any,
+    target_rows: Any,
+    weights: Any,
+    *,
+    temperature: float,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross-entropy of each user's target against the whole catalogue.
+
+    Parameters
+    ----------
+    users : tensor of shape (batch, dim), float32, unit rows
+    items : tensor of shape (n_items, dim), float32, unit rows
+    target_rows : tensor of shape (batch,), int64
+        Catalogue rows of the targets.
+    weights : tensor of shape (batch,), float32
+        Weight of each example; 0 leaves it out.
+    temperature : float
+        logit = cosine / temperature.
+    label_smoothing : float
+        Part of the target spread evenly over the catalogue.
+
+    Returns
+    -------
+    scalar tensor, float32
+        Weighted mean loss.
+    """
+    logits = tf.matmul(users, items, transpose_b=True) / temperature
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(target_rows, logits)
+    if label_smoothing > 0.0:
+        even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
+    return weighted_mean(losses, weights)
+
+
+def sampled_softmax(
+    users: Any,
+    targets: Any,
+    negatives: Any,
+    *,
+    target_rows: Any,
+    negative_rows: Any,
+    log_q: Any,
+    weights: Any,
+    temperature: float,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross-entropy against the target and shared sampled negatives, with log-Q correction.
+
+    Every logit is lowered by the log of the expected number of times its item is drawn, which
+    makes the loss an estimate of the full softmax (Bengio & Senécal 2008; Yi et al. 2019).
+
+    Parameters
+    ----------
+    users, targets : tensors of shape (batch, dim), float32, unit rows
+    negatives : tensor of shape (n_negatives, dim), float32, unit rows
+    target_rows, negative_rows : tensors of shape (batch,) and (n_negatives,), int64
+        Catalogue rows; a negative equal to an example's target is hidden from it.
+    log_q : tensor of shape (n_items,), float32
+        Log of the probability with which the sampler draws each row.
+    weights, temperature, label_smoothing
+        As for `full_softmax`; smoothing spreads over the sampled items.
+    """
+    log_count = tf.math.log(tf.cast(tf.shape(negative_rows)[0], tf.float32))
+    # The target stands for itself, it was not drawn: its logit stays as it is.
+    positive = tf.reduce_sum(users * targets, axis=1, keepdims=True) / temperature
+    logits = tf.matmul(users, negatives, transpose_b=True) / temperature
+    logits -= (tf.gather(log_q, negative_rows) + log_count)[None, :]
+    is_target = tf.equal(target_rows[:, None], negative_rows[None, :])
+    logits = tf.concat([positive, tf.where(is_target, HIDDEN_LOGIT, logits)], axis=1)
+    losses = tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+    if label_smoothing > 0.0:
+        shown = tf.cast(tf.logical_not(is_target), tf.float32)
+        total = logits[:, 0] + tf.reduce_sum(logits[:, 1:] * shown, axis=1)
+        even = tf.reduce_logsumexp(logits, axis=1) - total / (1.0 + tf.reduce_sum(shown, axis=1))
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
+    return weighted_mean(losses, weights)
+
+
+def mean_squared_error(targets: Any, scores: Any, weights: Any) -> Any:
+    """Weighted mean of (score − target)²; all tensors (batch,) float32."""
+    return weighted_mean(tf.square(scores - targets), weights)
+
+
+def binary_cross_entropy(targets: Any, scores: Any, weights: Any) -> Any:
+    """Weighted mean cross-entropy of targets in 0..1 and scores in 0..1; tensors (batch,)."""
+    scores = tf.clip_by_value(scores, 1e-7, 1.0 - 1e-7)
+    losses = -targets * tf.math.log(scores) - (1.0 - targets) * tf.math.log(1.0 - scores)
+    return weighted_mean(losses, weights)
+
+
+def weighted_mean(losses: Any, weights: Any) -> Any:
+    """Sum of losses × weights over the sum of weights; 0 when all weights are 0."""
+    return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1e-6)
+
+
+class NegativeSampler:
+    """Draws catalogue rows with probability ∝ (train count + 1)^power.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_items,), integer
+        How often each item is a target in the train part.
+    power : float
+        1 = by popularity, 0 = evenly.
+
+    Attributes
+    ----------
+    log_q : ndarray of shape (n_items,), float32
+        Log probability of each row.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], power: float = 0.75) -> None:
+        mass = (counts.astype(np.float64) + 1.0) ** power
+        self._cumulative = np.cumsum(mass) / mass.sum()
+        self._cumulative[-1] = 1.0
+        self.log_q = np.log(mass / mass.sum()).astype(np.float32)
+
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw n rows, with replacement."""
+        return np.searchsorted(self._cumulative, rng.random(n), side="right").astype(np.int64)

@@ -1,0 +1,197 @@
+"""One optimiser step of the two-tower model, compiled once by TensorFlow.
+
+All randomness comes in with the step: numpy draws the batch and the negatives, TensorFlow draws
+dropout from a seed tensor. Two paths: small catalogues encode every item in every step; large
+ones encode only the items that occur in the batch or among the negatives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shortlist.training.losses import NegativeSampler, full_softmax, sampled_softmax
+from shortlist.training.models.layers import fold, keep_mask
+from shortlist.training.windows import take_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.training.config import Config, TrainConfig
+    from shortlist.training.models.two_tower import TwoTower
+    from shortlist.training.windows import Batch
+
+UNIQUE_MULTIPLE = 4096  # sampled path: pad the items of a step to this, so shapes rarely change
+
+
+class TrainStep:
+    """Holds the optimiser and the compiled step.
+
+    Parameters
+    ----------
+    model : TwoTower
+    config : Config
+    user_inputs : dict of ndarray
+        Encoded user features; batches select rows of them.
+    target_counts : ndarray of shape (n_items,), int64
+        How often each item is a target, for the negative sampler.
+    total_steps : int
+        Length of the learning-rate schedule.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        config: Config,
+        user_inputs: dict[str, NDArray[Any]],
+        target_counts: NDArray[np.int64],
+        total_steps: int,
+    ) -> None:
+        self.model = model
+        self.train = config.train
+        self.user_inputs = user_inputs
+        self.is_full = uses_full_softmax(config.train, model.n_items)
+        self.sampler = NegativeSampler(target_counts)
+        self.weights = model.weights
+        self.optimizer = build_optimizer(config.train, total_steps)
+        self.optimizer.build(self.weights)
+        self.averages = (
+            [tf.Variable(weight.value, trainable=False) for weight in self.weights]
+            if config.train.ema > 0.0
+            else []
+        )
+        self._item_inputs = {k: tf.constant(v) for k, v in model.item_inputs.items()}
+        self._log_q = tf.constant(self.sampler.log_q)
+        self._full = tf.function(self._full_step, reduce_retracing=True)
+        self._sampled = tf.function(self._sampled_step, reduce_retracing=True)
+
+    def __call__(self, batch: Batch, *, epoch: int) -> Any:
+        """Update the weights with one batch; returns the loss, a scalar tensor."""
+        seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
+        seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
+        users = {k: tf.constant(v) for k, v in take_rows(self.user_inputs, batch.users).items()}
+        weight, target = tf.constant(batch.weight.ravel()), batch.target.ravel()
+        if self.is_full:
+            history, target = tf.constant(batch.history), tf.constant(target)
+            return self._full(history, target, weight, users, seed)
+        negatives = self.sampler.sample(self.train.n_negatives, seeds) + 1
+        rows, (history, target, drawn) = compact(batch.history, target, negatives)
+        items = {k: tf.constant(v) for k, v in take_rows(self.model.item_inputs, rows).items()}
+        where = [tf.constant(part) for part in (history, target, drawn)]
+        return self._sampled(items, *where, weight, users, seed)
+
+    def _full_step(
+        self, history: Any, target: Any, weight: Any, users: dict[str, Any], seed: Any
+    ) -> Any:
+        with tf.GradientTape() as tape:
+            items = self._encode_items(self._item_inputs, seed)
+            embedding = self._encode_users(history, items, users, seed)
+            loss = full_softmax(
+                embedding,
+                items,
+                target - 1,
+                weight,
+                temperature=self.train.temperature,
+                label_smoothing=self.train.label_smoothing,
+            )
+        return self._apply(tape, loss)
+
+    def _sampled_step(
+        self,
+        item_inputs: dict[str, Any],
+        history: Any,
+        target: Any,
+        negatives: Any,
+        weight: Any,
+        users: dict[str, Any],
+        seed: Any,
+    ) -> Any:
+        # history, target and negatives count within item_inputs: 0 = padding, 1 = its first row
+        codes = item_inputs["item_id"]
+        with tf.GradientTape() as tape:
+            items = self._encode_items(item_inputs, seed)
+            embedding = self._encode_users(history, items, users, seed)
+            loss = sampled_softmax(
+                embedding,
+                tf.gather(items, target - 1),
+                tf.gather(items, negatives - 1),
+                target_rows=tf.gather(codes, target - 1) - 1,
+                negative_rows=tf.gather(codes, negatives - 1) - 1,
+                log_q=self._log_q,
+                weights=weight,
+                temperature=self.train.temperature,
+                label_smoothing=self.train.label_smoothing,
+            )
+        return self._apply(tape, loss)
+
+    def _encode_items(self, item_inputs: dict[str, Any], seed: Any) -> Any:
+        rate = self.train.id_dropout
+        if rate == 0.0 or not self.model.features.side("item"):
+            return self.model.item_encoder(item_inputs)
+        n_rows = tf.shape(item_inputs["item_id"])[0]
+        return self.model.item_encoder(item_inputs, keep_mask((n_rows, 1), rate, fold(seed, 7)))
+
+    def _encode_users(self, history: Any, items: Any, users: dict[str, Any], seed: Any) -> Any:
+        table = tf.concat([tf.zeros((1, self.model.dim)), items], axis=0)
+        return self.model.user_encoder(
+            history, tf.gather(table, history), users, n_targets=self.train.n_targets, seed=seed
+        )
+
+    def _apply(self, tape: Any, loss: Any) -> Any:
+        gradients = tape.gradient(loss, [weight.value for weight in self.weights])
+        pairs = zip(gradients, self.weights, strict=True)
+        used = [(g, w) for g, w in pairs if g is not None]
+        self.optimizer.apply(*(list(part) for part in zip(*used, strict=True)))
+        for average, weight in zip(self.averages, self.weights, strict=False):
+            average.assign_sub((1.0 - self.train.ema) * (average - weight.value))
+        return loss
+
+
+def uses_full_softmax(train: TrainConfig, n_items: int) -> bool:
+    """Say whether the loss runs over the whole catalogue."""
+    if train.loss == "auto":
+        return n_items <= train.full_softmax_limit
+    return train.loss == "full"
+
+
+def build_optimizer(train: TrainConfig, total_steps: int) -> Any:
+    """Create the Keras optimiser with its learning-rate schedule."""
+    kinds = {
+        "adam": keras.optimizers.Adam,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    rate: Any = train.learning_rate
+    if train.schedule == "cosine" or train.warmup_steps:
+        warmup = min(train.warmup_steps, total_steps // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            train.learning_rate if warmup == 0 else 0.0,
+            max(1, total_steps - warmup),
+            alpha=0.01 if train.schedule == "cosine" else 1.0,
+            warmup_target=train.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    return kinds[train.optimizer](learning_rate=rate, weight_decay=train.weight_decay or None)
+
+
+def compact(*parts: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Renumber codes so that only the items that occur have to be encoded.
+
+    Returns
+    -------
+    rows : ndarray of shape (multiple of UNIQUE_MULTIPLE,), int64
+        Catalogue rows to encode; filled up with row 0.
+    parts : list of ndarray, int64
+        The given codes, now counting within ``rows``; 0 stays 0.
+    """
+    used, places = np.unique(np.concatenate([p.ravel() for p in parts]), return_inverse=True)
+    has_padding = len(used) > 0 and used[0] == 0
+    places = places + (0 if has_padding else 1)
+    codes = used[1:] if has_padding else used
+    rows = np.zeros(-(-max(1, len(codes)) // UNIQUE_MULTIPLE) * UNIQUE_MULTIPLE, np.int64)
+    rows[: len(codes)] = codes - 1
+    pieces = np.split(places, np.cumsum([p.size for p in parts])[:-1])
+    return rows, [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
