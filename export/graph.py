@@ -18,10 +18,10 @@ import onnx
 import tensorflow as tf
 
 from shortlist._sessions import open_session
+from shortlist.export.checks import check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
 
 OPSET = 18  # the newest tf2onnx 1.17 knows
-MAX_BYTES = 2**31 - 1  # of one protobuf message
 GRAPH_TOLERANCE = 2e-5  # float32 sums in another order: 2e-6 measured on unit-length outputs
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -162,18 +162,6 @@ def _rename_output(proto: onnx.ModelProto, output: str) -> None:
     rename_value(proto, proto.graph.output[0].name, output)
 
 
-def rename_value(proto: onnx.ModelProto, old: str, new: str) -> None:
-    """Rename a value everywhere in the main graph: outputs, nodes' inputs and outputs."""
-    for node in proto.graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == old:
-                    names[i] = new
-    for value in (*proto.graph.output, *proto.graph.value_info):
-        if value.name == old:
-            value.name = new
-
-
 def _name_dims(proto: onnx.ModelProto, dims: Mapping[str, Sequence[str]]) -> None:
     renamed: dict[str, str] = {}
     for value in proto.graph.input:
@@ -188,40 +176,6 @@ def _name_dims(proto: onnx.ModelProto, dims: Mapping[str, Sequence[str]]) -> Non
                 dim.dim_param = renamed[dim.dim_param]
             elif place == 0 and dim.dim_value == 0 and value.name == proto.graph.output[0].name:
                 dim.dim_param = "batch"
-
-
-def check_interface(proto: onnx.ModelProto, inputs: Sequence[str], output: str) -> None:
-    """Refuse a graph whose inputs are not exactly `inputs`, or whose output is not `output`.
-
-    A tensor that TensorFlow captured by value shows up as one more required input.
-    """
-    found = {value.name for value in proto.graph.input}
-    if found != set(inputs):
-        extra, missing = sorted(found - set(inputs)), sorted(set(inputs) - found)
-        raise ExportError(
-            f"{output}: expected the inputs {sorted(inputs)}, found {extra} more and {missing} "
-            "missing; one more is a tensor the layers captured: make it a weight"
-        )
-    outputs = [value.name for value in proto.graph.output]
-    if outputs != [output]:
-        raise ExportError(f"{output}: expected this output alone, found {outputs}")
-
-
-def check_model(proto: onnx.ModelProto, output: str) -> None:
-    """Run onnx.checker with shape inference, and open the graph in ONNX Runtime."""
-    if proto.ByteSize() > MAX_BYTES:
-        raise ExportError(
-            f"{output}: the graph has {proto.ByteSize():,} bytes, expected at most {MAX_BYTES:,}; "
-            "use a smaller dim or fewer items"
-        )
-    for node in proto.graph.node:
-        if node.domain == "" and not onnx.defs.has(node.op_type):
-            raise ExportError(f"{output}: ONNX has no operator {node.op_type} (node {node.name})")
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-        open_session(proto.SerializeToString(), name=output)
-    except Exception as error:
-        raise ExportError(f"{output}: the converted graph is not valid: {error}") from error
 
 
 def random_batches(model: keras.Model, n_codes: Mapping[str, int], *, seed: int = 0) -> list[Batch]:

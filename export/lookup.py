@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from shortlist.export.checks import check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
-from shortlist.export.graph import check_interface, check_model, rename_value
 from shortlist.requests import MISSING_INT
 
 ML_DOMAIN = "ai.onnx.ml"

@@ -49,7 +49,7 @@ def tag_column(name: str, values: Any, dtype: str) -> Array:
 
 
 def number_column(name: str, values: Any) -> Array:
-    """Read a numeric column (n,) float64; None becomes NaN, infinity is an error."""
+    """Read a numeric column as (n,) float32; None becomes NaN, infinity is an error."""
     rows = _plain_values(values)
     if isinstance(rows, np.ndarray) and rows.dtype.kind in "iuf" and rows.ndim == 1:
         numbers = rows.astype(np.float64)
@@ -57,11 +57,15 @@ def number_column(name: str, values: Any) -> Array:
         numbers = np.empty(len(rows), dtype=np.float64)
         for i, value in enumerate(rows):
             numbers[i] = _number(name, i, value)
-    infinite = np.isinf(numbers)
+    with np.errstate(over="ignore"):
+        result = numbers.astype(np.float32)
+    infinite = np.isinf(result)
     if infinite.any():
         i = int(infinite.argmax())
-        raise DataError(f"requests: {name!r} row {i} is {numbers[i]}, expected a finite number")
-    return numbers
+        raise DataError(
+            f"requests: {name!r} row {i} is {numbers[i]}, expected a finite number below 3.4e38"
+        )
+    return result
 
 
 def _number(name: str, i: int, value: Any) -> float:
@@ -95,8 +99,8 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
     for i, value in enumerate(rows):
         if value is None:
             ids[i] = MISSING_INT
-        elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            ids[i] = _int64(name, i, int(value))
+        elif isinstance(value, (int, np.integer)) and (said != "ids" or type(value) is not bool):
+            ids[i] = _int64(name, i, int(value))  # a category may be True or False, an id may not
         else:
             raise _wrong_value(name, i, value, "an integer")
     return ids
@@ -111,6 +115,8 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
         return rows.astype(object)
     if dtype == "int64" and rows.dtype.kind in "iu":
         _check_unsigned(name, None, rows)
+        return rows.astype(np.int64)
+    if dtype == "int64" and rows.dtype.kind == "b" and said != "ids":
         return rows.astype(np.int64)
     wanted = "strings" if dtype == "string" else "integers"
     raise TypeError(

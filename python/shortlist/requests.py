@@ -7,7 +7,7 @@ the rest of the engine sees is a `Columns`; no other module looks at what the ca
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from shortlist._columns import (
     MISSING_INT,
@@ -22,31 +22,57 @@ from shortlist.errors import DataError
 
 __all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalise"]
 
-IdType = Literal["int64", "string"]
-Kind = Literal["categorical", "multi_categorical", "numeric"]
-
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """One user feature as requests carry it: its column name, kind and value type."""
+    """One feature as requests carry it: column name, kind, value type, and the values it knows."""
 
     name: str
-    kind: Kind
+    kind: str
     dtype: str
+    known: frozenset[Any] = frozenset()
+
+    def read(self, values: Any) -> Array:
+        """Check a column and return it as the graph takes it."""
+        if self.kind == "numeric":
+            return number_column(self.name, values)
+        if self.kind == "categorical":
+            return category_column(self.name, values, self.dtype)
+        return tag_column(self.name, values, self.dtype)
+
+    def missing(self, n_requests: int) -> Array:
+        """Return the column of `n_requests` missing values."""
+        return self.read([None] * n_requests)
 
 
-@dataclass(frozen=True)
 class RequestSchema:
-    """The columns a bundle's requests may have."""
+    """The columns that requests (or rows of an item table) may have.
 
-    item_id_dtype: IdType
-    user_id_dtype: IdType
-    features: tuple[FeatureColumn, ...] = ()
+    Parameters
+    ----------
+    id_name : str
+        `user_id` or `item_id`.
+    id_dtype : str
+        `int64` or `string`.
+    features : sequence of FeatureColumn
+        Feature columns.
+    history_dtype : str, optional
+        Type of the item ids in `history`; None if there is no such column.
+    """
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Every accepted column name."""
-        return ("user_id", "history", *(feature.name for feature in self.features))
+    def __init__(
+        self,
+        id_name: str,
+        id_dtype: str,
+        features: Sequence[FeatureColumn] = (),
+        history_dtype: str | None = None,
+    ) -> None:
+        self.id_name = id_name
+        self.id_dtype = id_dtype
+        self.history_dtype = history_dtype
+        self.features = {feature.name: feature for feature in features}
+        history = () if history_dtype is None else ("history",)
+        self.column_names = (id_name, *history, *self.features)
 
 
 @dataclass
@@ -57,17 +83,17 @@ class Columns:
     ----------
     n_requests : int
         Number of requests.
-    user_ids : ndarray of shape (n_requests,), int64 or object (str), or None
+    ids : ndarray of shape (n_requests,), int64 or object (str), or None
         Missing ids are INT64_MIN or "".
     histories : list of ndarray (n_events,), int64 or str, or None
         Item ids, oldest first; one array a request, empty where there is no history.
     features : dict of str to ndarray
         Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
-        same; numeric (n_requests,) float64. Missing: INT64_MIN, "" and NaN.
+        same; numeric (n_requests,) float32. Missing: INT64_MIN, "" and NaN.
     """
 
     n_requests: int
-    user_ids: Array | None = None
+    ids: Array | None = None
     histories: list[Array] | None = None
     features: dict[str, Array] = field(default_factory=dict)
 
@@ -75,7 +101,7 @@ class Columns:
         """Return requests `start` to `stop` (views, no copies)."""
         return Columns(
             min(stop, self.n_requests) - start,
-            None if self.user_ids is None else self.user_ids[start:stop],
+            None if self.ids is None else self.ids[start:stop],
             None if self.histories is None else self.histories[start:stop],
             {name: values[start:stop] for name, values in self.features.items()},
         )
@@ -118,28 +144,17 @@ def normalise(requests: Any, schema: RequestSchema) -> Columns:
 
 
 def _read_columns(columns: Mapping[str, Any], n_requests: int, schema: RequestSchema) -> Columns:
-    known = schema.column_names
-    for name in columns:
-        if name not in known:
-            raise _unknown_column(name, known)
     result = Columns(n_requests)
     for name, values in columns.items():
-        if name == "history":
-            result.histories = history_column(name, values, schema.item_id_dtype)
-        elif name == "user_id":
-            result.user_ids = id_column(name, values, schema.user_id_dtype)
-    for feature in schema.features:
-        if feature.name in columns:
-            result.features[feature.name] = _read_feature(feature, columns[feature.name])
+        if name == "history" and schema.history_dtype is not None:
+            result.histories = history_column(name, values, schema.history_dtype)
+        elif name == schema.id_name:
+            result.ids = id_column(name, values, schema.id_dtype)
+        elif name in schema.features:
+            result.features[name] = schema.features[name].read(values)
+        else:
+            raise _unknown_column(name, schema.column_names)
     return result
-
-
-def _read_feature(feature: FeatureColumn, values: Any) -> Array:
-    if feature.kind == "numeric":
-        return number_column(feature.name, values)
-    if feature.kind == "categorical":
-        return category_column(feature.name, values, feature.dtype)
-    return tag_column(feature.name, values, feature.dtype)
 
 
 def _unknown_column(name: object, known: Sequence[str], row: int | None = None) -> DataError:

@@ -6,9 +6,9 @@ import onnx
 import pytest
 from keras import ops
 
+from shortlist.export.checks import check_interface
 from shortlist.export.errors import ExportError
 from shortlist.export.graph import (
-    check_interface,
     check_parity,
     keras_to_onnx,
     random_batches,

@@ -1,0 +1,220 @@
+"""What is known about each request: history, seen items, user features, and so the answer's source.
+
+Everything here is item rows, not ids: an id is looked up once. Ragged lists are (values, splits).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shortlist._columns import MISSING_INT, Array
+from shortlist._tables import UserTable
+from shortlist.index import Index
+from shortlist.requests import Columns, FeatureColumn
+
+POPULAR, FEATURES, STORED_HISTORY, HISTORY = range(4)
+_NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+class Ragged(NamedTuple):
+    """Lists of item rows: row i's are values[splits[i]:splits[i + 1]]."""
+
+    values: Array
+    splits: Array
+
+    @property
+    def lengths(self) -> Array:
+        """Entries of each list, (n,) int64."""
+        lengths: Array = np.diff(self.splits)
+        return lengths
+
+
+@dataclass
+class Signals:
+    """One batch, ready for the graph and the search.
+
+    Attributes
+    ----------
+    source : ndarray of shape (n,), int8
+        POPULAR, FEATURES, STORED_HISTORY or HISTORY.
+    histories : Ragged
+        Known item rows, oldest first: of the request, else stored.
+    seen : Ragged
+        Rows of the request's history and of the stored history.
+    features : dict of str to ndarray
+        Raw user features, the request's own first, else stored, else missing.
+    """
+
+    source: Array
+    histories: Ragged
+    seen: Ragged
+    features: dict[str, Array]
+
+
+def gather(
+    columns: Columns, index: Index, users: UserTable | None, features: dict[str, FeatureColumn]
+) -> Signals:
+    """Look up what is known about each request.
+
+    Parameters
+    ----------
+    columns : Columns
+        Checked requests.
+    index : Index
+        Knows the item ids; others in a history are skipped.
+    users : UserTable or None
+        Stored histories and features, if the bundle has them.
+    features : dict of str to FeatureColumn
+        The user features the encoder takes.
+    """
+    n = columns.n_requests
+    given = _known_rows(columns.histories, n, index)
+    user_rows = None
+    if users is not None and columns.ids is not None:
+        user_rows = users.rows_of(columns.ids)
+        if not (user_rows >= 0).any():
+            user_rows = None
+    source = np.zeros(n, dtype=np.int8)
+    histories = seen = given
+    if user_rows is None:
+        source[given.lengths > 0] = HISTORY
+    else:
+        assert users is not None
+        stored = _stored_rows(user_rows, users, index)
+        source[stored.lengths > 0] = STORED_HISTORY
+        source[given.lengths > 0] = HISTORY
+        seen = _join(given, stored)
+        histories = _choose(source == HISTORY, given, stored)
+    values = _fill_features(columns, user_rows, users, features)
+    if features and (source == POPULAR).any():
+        known = np.zeros(n, dtype=np.bool_)
+        for name, feature in features.items():
+            known |= _is_known(feature, values[name])
+        source[(source == POPULAR) & known] = FEATURES
+    return Signals(source, histories, seen, values)
+
+
+def pad_last(histories: Ragged, width: int) -> Array:
+    """Lay out the last `width` rows of every list, right-aligned: (n, longest), −1 = padding.
+
+    The longest is at least 1, as graphs want a length.
+    """
+    values, splits = histories
+    if len(splits) == 2:  # one request
+        last = values[-width:]
+        return last[None, :] if len(last) else np.full((1, 1), -1, dtype=np.int64)
+    kept = np.minimum(histories.lengths, width)
+    longest = int(kept.max(initial=1))
+    padded = np.full((len(kept), longest), -1, dtype=np.int64)
+    total = int(kept.sum())
+    firsts = np.cumsum(kept) - kept
+    place = np.arange(total) - np.repeat(firsts, kept)
+    owner = np.repeat(np.arange(len(kept)), kept)
+    padded[owner, place + np.repeat(longest - kept, kept)] = values[
+        place + np.repeat(splits[1:] - kept, kept)
+    ]
+    return padded
+
+
+def take(ragged: Ragged, chosen: Array) -> Ragged:
+    """Return the lists at the chosen positions (m,) int64."""
+    lengths = ragged.lengths[chosen]
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    source = np.arange(splits[-1]) + np.repeat(ragged.splits[chosen] - splits[:-1], lengths)
+    return Ragged(ragged.values[source], splits)
+
+
+def _known_rows(histories: list[Array] | None, n: int, index: Index) -> Ragged:
+    if histories is None:
+        return Ragged(_NO_ROWS, np.zeros(n + 1, dtype=np.int64))
+    if n == 1:
+        return _drop_unknown(index.rows_of(histories[0]), np.array([0, len(histories[0])]))
+    splits = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum([len(history) for history in histories], out=splits[1:])
+    filled = [history for history in histories if len(history)]
+    return _drop_unknown(index.rows_of(np.concatenate(filled)) if filled else _NO_ROWS, splits)
+
+
+def _drop_unknown(rows: Array, splits: Array) -> Ragged:
+    known = rows >= 0
+    if known.all():
+        return Ragged(rows, splits)
+    before = np.concatenate([[0], np.cumsum(known)])
+    return Ragged(rows[known], before[splits])
+
+
+def _stored_rows(user_rows: Array, users: UserTable, index: Index) -> Ragged:
+    histories = [users.history(row) if row >= 0 else _NO_ROWS for row in user_rows.tolist()]
+    return _known_rows(histories, len(histories), index)
+
+
+def _join(first: Ragged, second: Ragged) -> Ragged:
+    """Append each list of `second` to the same list of `first`."""
+    parts: list[Array] = []
+    for i in range(len(first.splits) - 1):
+        parts.append(first.values[first.splits[i] : first.splits[i + 1]])
+        parts.append(second.values[second.splits[i] : second.splits[i + 1]])
+    return Ragged(np.concatenate(parts), first.splits + second.splits)
+
+
+def _choose(take_first: Array, first: Ragged, second: Ragged) -> Ragged:
+    """Take each list from `first` or from `second`."""
+    lengths = np.where(take_first, first.lengths, second.lengths)
+    parts = [
+        (first if chosen else second).values[
+            (first if chosen else second).splits[i] : (first if chosen else second).splits[i + 1]
+        ]
+        for i, chosen in enumerate(take_first.tolist())
+    ]
+    return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _fill_features(
+    columns: Columns,
+    user_rows: Array | None,
+    users: UserTable | None,
+    features: dict[str, FeatureColumn],
+) -> dict[str, Array]:
+    values = {}
+    for name, feature in features.items():
+        given = columns.features.get(name)
+        if user_rows is None or users is None:
+            values[name] = feature.missing(columns.n_requests) if given is None else given
+            continue
+        stored = users.feature(feature, user_rows)
+        values[name] = stored if given is None else _merge(feature, given, stored)
+    return values
+
+
+def _merge(feature: FeatureColumn, given: Array, stored: Array) -> Array:
+    """Take the stored value where the request gives none."""
+    is_missing = ~_is_given(feature, given)
+    if given.ndim == 1:
+        return np.where(is_missing, stored, given)
+    width = max(given.shape[1], stored.shape[1])
+    merged = np.repeat(feature.missing(len(given)), width, axis=1)
+    merged[:, : given.shape[1]] = given
+    merged[is_missing, : stored.shape[1]] = stored[is_missing]
+    return merged
+
+
+def _is_given(feature: FeatureColumn, column: Array) -> Array:
+    if feature.kind == "numeric":
+        return ~np.isnan(column)
+    given = np.asarray(column != ("" if feature.dtype == "string" else MISSING_INT))
+    return _any_in_row(given)
+
+
+def _is_known(feature: FeatureColumn, column: Array) -> Array:
+    """Say per request whether the encoder learns anything from the feature, (n,) bool."""
+    if feature.kind == "numeric":
+        return ~np.isnan(column)
+    known = np.fromiter(
+        (value in feature.known for value in column.ravel().tolist()), np.bool_, column.size
+    ).reshape(column.shape)
+    return _any_in_row(known)
+
+
+def _any_in_row(flags: Array) -> Array:
+    return flags if flags.ndim == 1 else np.any(flags, axis=1)
