@@ -1,16 +1,23 @@
 """Exact top-N recommendations inside your own process."""
 
 from shortlist._core import __version__
+from shortlist.bundle import Bundle
+from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.index import Hits, Index, build_info, simd_level
+from shortlist.recommendations import Recommendations
 
 __all__ = [
+    "Bundle",
     "BundleError",
     "DataError",
+    "Engine",
     "Hits",
     "Index",
+    "Recommendations",
     "ShortlistError",
     "__version__",
     "build_info",
+    "load",
     "simd_level",
 ]

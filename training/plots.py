@@ -1,0 +1,45 @@
+"""Training curves as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["plot_history"]
+
+
+def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Plot training loss (left axis) and validation NDCG@10 (right axis) by epoch to a PNG.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        One dict an epoch, with ``epoch``, ``loss`` and, where measured, ``NDCG@10``.
+    path : str or Path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.subplots()
+    left.plot([row["epoch"] for row in history], [row["loss"] for row in history], color="C0")
+    left.set(xlabel="epoch")
+    left.set_ylabel("training loss", color="C0")
+    measured = [row for row in history if row.get("NDCG@10") is not None]
+    right = left.twinx()
+    right.plot(
+        [row["epoch"] for row in measured],
+        [row["NDCG@10"] for row in measured],
+        color="C1",
+        marker="o",
+        markersize=3,
+    )
+    right.set_ylabel("validation NDCG@10", color="C1")
+    if measured:
+        best = max(measured, key=lambda row: float(row["NDCG@10"]))
+        right.axvline(best["epoch"], color="C1", alpha=0.3)
+        left.set_title(f"best NDCG@10 {best['NDCG@10']:.4f} at epoch {best['epoch']}", fontsize=10)
+    figure.savefig(path, dpi=144)

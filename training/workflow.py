@@ -1,0 +1,151 @@
+"""Train, evaluate and export, as the command line and the demo do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import shortlist
+from shortlist.errors import DataError
+from shortlist.export.writer import export_bundle
+from shortlist.training import evaluate
+from shortlist.training.config import load_config
+from shortlist.training.datasets import load_dataset
+from shortlist.training.engine_ranker import EngineRanker
+from shortlist.training.fit import load_run, train
+from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
+from shortlist.training.plots import plot_history
+from shortlist.training.splits import Split, make_split
+
+__all__ = ["evaluate_bundle", "evaluate_split", "export_run", "train_and_export"]
+
+
+def train_and_export(
+    *,
+    out: Path,
+    preset: str | None = None,
+    config_path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    plot: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train on the configured data and write the bundle.
+
+    Parameters
+    ----------
+    out : Path
+        Bundle to write, NAME.shortlist.
+    preset, config_path, overrides
+        As for `config.load_config`.
+    run_dir : Path, optional
+        Checkpoints and logs; NAME.run beside the bundle by default.
+    resume : bool
+        Go on from the run folder's last checkpoint.
+    plot : Path, optional
+        PNG of loss and NDCG@10 by epoch.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    dict
+        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``parity``.
+    """
+    if out.suffix != ".shortlist":
+        raise DataError(f"out: got {str(out)!r}, expected a name that ends in .shortlist")
+    config = load_config(preset, config_path, overrides)
+    if not config.data.path:
+        raise DataError(
+            "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
+        )
+    dataset = load_dataset(
+        config.data.path,
+        config.data.format,
+        items=config.data.items or None,
+        users=config.data.users or None,
+        progress=progress,
+    )
+    run = train(
+        dataset, config, run_dir or out.with_suffix(".run"), resume=resume, progress=progress
+    )
+    if plot is not None:
+        plot_history(run.history, plot)
+    report = export_bundle(run, out, store_users=config.export.store_users)
+    return {
+        "bundle": str(out),
+        "run": str(run.run_dir),
+        "metrics": run.metrics,
+        "parity": report.parity,
+    }
+
+
+def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> dict[str, Any]:
+    """Export a run folder's best weights to a bundle."""
+    report = export_bundle(load_run(run_dir), out, store_users=store_users)
+    return {"bundle": str(out), "run": str(run_dir), "parity": report.parity}
+
+
+def evaluate_split(
+    rankers: Mapping[str, Any],
+    split: Split,
+    *,
+    on: str = "test",
+    ks: Sequence[int] = (10, 20),
+    baselines: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Rank the split's users with every ranker, then with the baselines fitted on what is known.
+
+    Baselines see the same events as the histories do: train, and valid when ``on`` is "test".
+    """
+    known = split.known_events("valid" if on == "test" else "train")
+    everyone = dict(rankers)
+    if baselines:
+        everyone |= {
+            "popularity": Popularity().fit(known, split.catalogue),
+            "ItemKNN": ItemKNN().fit(known, split.catalogue),
+            "ItemKNN with recency": RecencyItemKNN().fit(known, split.catalogue),
+            "EASE": EASE().fit(known, split.catalogue),
+        }
+    return {
+        name: evaluate.evaluate(ranker, split, on=on, ks=tuple(ks))
+        for name, ranker in everyone.items()
+    }
+
+
+def evaluate_bundle(
+    bundle: Path,
+    *,
+    data: str,
+    data_format: str = "auto",
+    items: Path | None = None,
+    users: Path | None = None,
+    protocol: str = "leave-one-out",
+    on: str = "test",
+    ks: Sequence[int] = (10, 20),
+    baselines: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a bundle through `Engine.recommend` on a split of a data set.
+
+    Returns
+    -------
+    dict
+        ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, and ``metrics``: one dict of
+        metrics for the bundle and each baseline.
+    """
+    dataset = load_dataset(data, data_format, items=items, users=users, progress=progress)
+    split = make_split(dataset, protocol)
+    with shortlist.load(bundle, n_threads=0) as engine:
+        ranker = EngineRanker(engine, split)
+        metrics = evaluate_split({bundle.name: ranker}, split, on=on, ks=ks, baselines=baselines)
+    return {
+        "dataset": dataset.name,
+        "protocol": protocol,
+        "on": on,
+        "n_users": len(split.targets(on)),
+        "n_items": len(split.catalogue),
+        "metrics": metrics,
+    }
