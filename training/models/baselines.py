@@ -1,0 +1,284 @@
+"""Baselines that every model has to beat: counts, neighbours and closed-form linear models.
+
+All implement `shortlist.training.evaluate.Ranker` after ``fit(train, catalogue)``. Where a score is
+a dot product of a user and an item vector, `shortlist.Index` ranks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+import shortlist
+from shortlist.errors import DataError
+from shortlist.training.metrics import Floats, Rows
+from shortlist.training.splits import IdArray
+
+_SCORES_AT_ONCE = 1 << 24  # 128 MiB of float64
+
+
+class Baseline(ABC):
+    """Fit on train events; rank by scores computed from a user's history."""
+
+    n_items: int = 0
+
+    def fit(self, train: pl.DataFrame, catalogue: IdArray) -> Self:
+        """Learn from train events.
+
+        Parameters
+        ----------
+        train : polars.DataFrame
+            ``split.train``: sorted by user and time.
+        catalogue : ndarray of shape (n_items,)
+            ``split.catalogue``; item row r is ``catalogue[r]``.
+
+        Returns
+        -------
+        Self
+        """
+        self.n_items = len(catalogue)
+        ids = pl.Series("item_id", catalogue, dtype=train["item_id"].dtype)
+        table = ids.to_frame().with_row_index("row")
+        rows = train.join(table, on="item_id", how="left", maintain_order="left")["row"]
+        if rows.null_count():
+            unknown = train["item_id"].filter(rows.is_null())[0]
+            raise DataError(
+                f"train: got item_id {unknown!r}, expected ids of the catalogue. "
+                "Fix: pass the split's own catalogue"
+            )
+        users = train["user_id"].rle_id().to_numpy().astype(np.int64)
+        self._fit(users, rows.cast(pl.Int64).to_numpy())
+        return self
+
+    def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
+        """Rank items not in the history, score descending, ties by the lower row.
+
+        See `Ranker.rank`. ``user_ids`` are not used: the history says everything.
+        """
+        if self.n_items == 0:
+            raise DataError(
+                f"{type(self).__name__}: got rank before fit, expected a fitted model. "
+                "Fix: call fit(train, catalogue) first"
+            )
+        at_once = max(1, _SCORES_AT_ONCE // self.n_items)
+        blocks = [
+            self._rank(histories[start : start + at_once], top_n)
+            for start in range(0, len(histories), at_once)
+        ]
+        return np.concatenate([*blocks, np.empty((0, top_n), np.int64)])
+
+    @abstractmethod
+    def _fit(self, users: Rows, items: Rows) -> None:
+        """Learn from events sorted by user and time: user numbers and item rows, (n_events,)."""
+
+    @abstractmethod
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        """Rank for a block of users; see `rank`."""
+
+
+class Popularity(Baseline):
+    """Rank by the number of train events."""
+
+    _index: shortlist.Index
+
+    def _fit(self, users: Rows, items: Rows) -> None:
+        counts = np.bincount(items, minlength=self.n_items)
+        self._index = shortlist.Index(counts[:, None].astype(np.float32), metric="dot")
+
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        return _search(self._index, np.ones((len(histories), 1)), histories, top_n)
+
+
+class ItemKNN(Baseline):
+    """Item neighbours by cosine of their sets of users (Deshpande and Karypis, TOIS 2004).
+
+    ``score(j) = Σ_{i in history} c_ij / (√(c_i c_j) + shrink)`` with c_ij users of both items, over
+    those i that have j among their ``n_neighbours`` best. Items with score 0 are not ranked.
+
+    Parameters
+    ----------
+    n_neighbours : int
+        Neighbours kept of each item.
+    shrink : float
+        Damps similarities that rest on few users.
+    """
+
+    def __init__(self, n_neighbours: int = 100, shrink: float = 10.0) -> None:
+        _require(
+            n_neighbours >= 1 and shrink >= 0,
+            f"n_neighbours={n_neighbours}, shrink={shrink}",
+            "n_neighbours ≥ 1 and shrink ≥ 0",
+        )
+        self.n_neighbours = n_neighbours
+        self.shrink = shrink
+
+    def _fit(self, users: Rows, items: Rows) -> None:
+        seen = _user_item_matrix(users, items, self.n_items)
+        both = (seen.T @ seen).tocoo()
+        count = np.asarray(seen.sum(axis=0)).ravel()
+        off = both.row != both.col
+        i, j, together = both.row[off], both.col[off], both.data[off]
+        cosine = together / (np.sqrt(count[i] * count[j]) + self.shrink)
+        self.similarity = _strongest(i, j, cosine, self.n_items, self.n_neighbours)
+
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        history = _history_matrix(histories, self.n_items)
+        return _top_rows((history @ self.similarity).toarray(), histories, top_n, above=0.0)
+
+
+class RecencyItemKNN(Baseline):
+    """Directed co-occurrence with recency: what follows the latest items of the history.
+
+    ``C_ij = Σ decay_gap^(gap−1)`` over all places where j comes ``gap`` ≤ ``window`` events after
+    i in a user's train events; ``score(j) = Σ_i decay_age^age(i) · C_ij / (n_i · n_j^power)`` with
+    age 0 for the latest event and n train events of an item. Items with score 0 are not ranked.
+
+    Parameters
+    ----------
+    window : int
+        Largest gap that counts, in events.
+    decay_gap, decay_age : float
+        Weight lost per event between the pair, and per event since the history's item; in (0, 1].
+    power : float
+        How strongly popular items are damped; 0 not at all.
+    """
+
+    def __init__(
+        self,
+        window: int = 10,
+        decay_gap: float = 0.8,
+        decay_age: float = 0.7,
+        power: float = 0.25,
+    ) -> None:
+        _require(
+            window >= 1 and 0 < decay_gap <= 1 and 0 < decay_age <= 1,
+            f"window={window}, decay_gap={decay_gap}, decay_age={decay_age}",
+            "window ≥ 1 and decays in (0, 1]",
+        )
+        self.window = window
+        self.decay_gap = decay_gap
+        self.decay_age = decay_age
+        self.power = power
+
+    def _fit(self, users: Rows, items: Rows) -> None:
+        shape = (self.n_items, self.n_items)
+        follows = sparse.csr_matrix(shape, dtype=np.float64)
+        for gap in range(1, self.window + 1):
+            same = users[gap:] == users[:-gap]
+            i, j = items[:-gap][same], items[gap:][same]
+            weight = np.full(len(i), self.decay_gap ** (gap - 1))
+            follows = follows + sparse.csr_matrix((weight, (i, j)), shape=shape)
+        count = np.maximum(np.bincount(items, minlength=self.n_items), 1).astype(np.float64)
+        self.follows = sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
+
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        history = _history_matrix(histories, self.n_items, self.decay_age)
+        return _top_rows((history @ self.follows).toarray(), histories, top_n, above=0.0)
+
+
+class EASE(Baseline):
+    """Embarrassingly shallow autoencoder (Steck, WWW 2019): a linear item-item model, closed form.
+
+    ``B = I − P / diag(P)`` with ``P = (XᵀX + l2 · I)⁻¹``; ``score = history · B``.
+
+    Parameters
+    ----------
+    l2 : float
+        Regularisation.
+    max_items : int
+        Refuse larger catalogues: memory is 16 · n_items² bytes, time grows with n_items³.
+    """
+
+    _index: shortlist.Index
+
+    def __init__(self, l2: float = 250.0, max_items: int = 20_000) -> None:
+        _require(l2 > 0, f"l2={l2}", "l2 > 0")
+        self.l2 = l2
+        self.max_items = max_items
+
+    def _fit(self, users: Rows, items: Rows) -> None:
+        if self.n_items > self.max_items:
+            raise DataError(
+                f"EASE: got {self.n_items} items, expected at most max_items="
+                f"{self.max_items}. Fix: use ItemKNN, or raise max_items if "
+                f"{16 * self.n_items**2 / 2**30:.0f} GiB are there"
+            )
+        seen = _user_item_matrix(users, items, self.n_items)
+        gram = (seen.T @ seen).toarray()
+        gram[np.diag_indices(self.n_items)] += self.l2
+        inverse = np.linalg.inv(gram)
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        self._index = shortlist.Index(weights.T, metric="dot")  # an item's vector is its column
+
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        queries = _history_matrix(histories, self.n_items).toarray()
+        return _search(self._index, queries, histories, top_n)
+
+
+def _require(good: bool, got: str, expected: str) -> None:
+    if not good:
+        raise DataError(f"baseline: got {got}, expected {expected}. Fix: use such values")
+
+
+def _user_item_matrix(users: Rows, items: Rows, n_items: int) -> Any:
+    """Return the CSR matrix (n_users, n_items) with 1 where a user has an event with an item."""
+    n_users = int(users[-1]) + 1 if len(users) else 0
+    matrix = sparse.csr_matrix((np.ones(len(users)), (users, items)), shape=(n_users, n_items))
+    matrix.data[:] = 1.0  # repeated events were summed
+    return matrix
+
+
+def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> Any:
+    """Return the CSR matrix of decay^age (age 0 is the latest event); repeats keep the latest."""
+    lengths = np.array([len(rows) for rows in histories], dtype=np.int64)
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    rows = np.concatenate([*histories, np.empty(0, np.int64)])
+    users = np.repeat(np.arange(len(histories)), lengths)
+    age = np.repeat(splits[1:], lengths) - 1 - np.arange(len(rows))
+    order = np.lexsort((age, rows, users))
+    key = users[order] * n_items + rows[order]
+    first = order[np.concatenate([[True], key[1:] != key[:-1]])] if len(order) else order
+    # Weights below 1e-12 of the latest cannot change a list worth showing.
+    kept = first[age[first] * -np.log(decay) < 28] if decay < 1 else first
+    return sparse.csr_matrix(
+        (decay ** age[kept].astype(np.float64), (users[kept], rows[kept])),
+        shape=(len(histories), n_items),
+    )
+
+
+def _strongest(i: Rows, j: Rows, weight: Floats, n_items: int, n_kept: int) -> Any:
+    """Keep the ``n_kept`` strongest j of each i (ties: lower j) as a CSR matrix."""
+    order = np.lexsort((j, -weight, i))
+    starts = np.searchsorted(i[order], np.arange(n_items))
+    place = np.arange(len(order)) - starts[i[order]]
+    kept = order[place < n_kept]
+    return sparse.csr_matrix((weight[kept], (i[kept], j[kept])), shape=(n_items, n_items))
+
+
+def _search(
+    index: shortlist.Index, queries: npt.NDArray[np.floating], histories: list[Rows], top_n: int
+) -> Rows:
+    return index.search(queries.astype(np.float32), top_n, exclude=histories).indices
+
+
+def _top_rows(scores: Floats, histories: list[Rows], top_n: int, *, above: float) -> Rows:
+    """Return the best unseen rows with a score above a floor; score descending, then row."""
+    for user, seen in enumerate(histories):
+        scores[user, seen] = -np.inf
+    n_users, n_items = scores.shape
+    n = min(top_n, n_items)
+    least = np.partition(scores, n_items - n, axis=1)[:, n_items - n]
+    users, rows = np.nonzero((scores >= least[:, None]) & (scores > above))
+    order = np.lexsort((rows, -scores[users, rows], users))
+    users, rows = users[order], rows[order]
+    place = np.arange(len(users)) - np.searchsorted(users, np.arange(n_users))[users]
+    out = np.full((n_users, top_n), -1, dtype=np.int64)
+    kept = place < top_n
+    out[users[kept], place[kept]] = rows[kept]
+    return out
