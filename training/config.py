@@ -57,7 +57,9 @@ class DataConfig:
 class SplitConfig:
     """Section ``[split]``: which events are held out."""
 
-    protocol: str = _choice("leave-one-out", "leave-one-out", "temporal", text="how to hold out")
+    protocol: str = _choice(
+        "auto", "auto", "leave-one-out", "temporal", "lightgcn-split", text="how to hold out"
+    )
     valid: float = _number(0.05, 0.0, 0.5, text="temporal: part of the events for validation")
     test: float = _number(0.1, 0.0, 0.5, text="temporal: part of the events for the test")
 
@@ -120,6 +122,7 @@ class ScorerConfig:
     epochs: int = _number(10, 1, 100_000, text="at most so many passes")
     batch_size: int = _number(1024, 1, 1_000_000, text="rows per step")
     dropout: float = _number(0.0, 0.0, 0.95, text="dropout after each hidden layer")
+    validation: float = _number(0.1, 0.0, 0.9, text="part of the rows held out (from 20 rows on)")
     n_negatives: int = _number(4, 1, 1000, text="implicit: sampled unseen items per event")
     patience: int = _number(2, 1, 100_000, text="epochs without a better validation loss")
     seed: int = _number(1, 0, 2**31 - 1, text="same seed, same scorer")

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
     from shortlist.training.events import Dataset
     from shortlist.training.splits import Split
 

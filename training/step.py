@@ -7,6 +7,8 @@ ones encode only the items that occur in the batch or among the negatives.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -67,6 +69,21 @@ class TrainStep:
         self._log_q = tf.constant(self.sampler.log_q)
         self._full = tf.function(self._full_step, reduce_retracing=True)
         self._sampled = tf.function(self._sampled_step, reduce_retracing=True)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Everything that changes in a step, in a fixed order: what a checkpoint must hold."""
+        return [*self.weights, *self.optimizer.variables, *self.averages]
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights (EMA) into the model for the time of a with block."""
+        present = [weight.numpy() for weight in self.weights] if self.averages else []
+        for weight, average in zip(self.weights, self.averages, strict=False):
+            weight.assign(average)
+        yield
+        for weight, value in zip(self.weights, present, strict=False):
+            weight.assign(value)
 
     def __call__(self, batch: Batch, *, epoch: int) -> Any:
         """Update the weights with one batch; returns the loss, a scalar tensor."""

@@ -79,7 +79,10 @@ class Windows:
         self._stops = ends[self._users] - back * n_targets
         self._starts = (ends - lengths)[self._users]
         self._rows_per_user = -(-windows_per_user // n_targets) if windows_per_user else 0
-        self.n_rows = int(np.minimum(n_rows, self._rows_per_user or n_rows.max(initial=0)).sum())
+        limit = self._rows_per_user or int(n_rows.max(initial=0))
+        self.n_rows = int(np.minimum(n_rows, limit).sum())
+        # Targets of an epoch; with windows_per_user at most so many.
+        self.n_examples = int(np.minimum(lengths, limit * n_targets).sum())
 
     def n_steps(self, batch_size: int) -> int:
         """Count the batches of an epoch."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+
 from shortlist.errors import DataError
 from shortlist.training.models.layers import HistoryLookup, ItemEncoder, PoolEncoder
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
     from shortlist.training.config import Config
     from shortlist.training.features import Feature, FeatureSet
 
@@ -78,19 +80,22 @@ class TwoTower:
 
     def get_weights(self) -> dict[str, NDArray[np.float32]]:
         """Copy the weights out, by name."""
-        return {variable.path: variable.numpy() for variable in self.weights}
+        return {name: weight.numpy() for name, weight in self._named_weights()}
 
     def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
         """Copy weights in and refresh the history table; names and shapes must match."""
-        for variable in self.weights:
-            got = weights.get(variable.path)
+        for name, variable in self._named_weights():
+            got = weights.get(name)
             if got is None or got.shape != tuple(variable.shape):
                 raise DataError(
-                    f"weights: {variable.path!r}: got {None if got is None else got.shape}, "
+                    f"weights: {name!r}: got {'nothing' if got is None else got.shape}, "
                     f"expected {tuple(variable.shape)}; the run was trained with other settings"
                 )
             variable.assign(got)
         self.refresh()
+
+    def _named_weights(self) -> list[tuple[str, Any]]:
+        return [(f"{i:02d}.{weight.name}", weight) for i, weight in enumerate(self.weights)]
 
     def item_vectors(self) -> NDArray[np.float32]:
         """Encode the catalogue: (n_items, dim) float32, row = position in the catalogue."""

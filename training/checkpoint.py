@@ -1,0 +1,112 @@
+"""Files of a run folder: checkpoints, weights and the dataset, written atomically.
+
+A file is written under a temporary name, synced and renamed, so that a kill at any moment leaves
+either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shortlist.errors import DataError
+from shortlist.training.events import Dataset
+
+STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
+_FRAMES = ("events", "items", "users", "test_events")
+
+
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that a reader or a crash never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any] | None = None
+) -> None:
+    """Write named arrays and a JSON state into one .npz file, atomically."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(STATE, json.dumps(dict(state or {})))
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    write_atomic(path, buffer.getbuffer())
+
+
+def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `save_arrays` wrote; DataError if the file is missing or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            state = json.loads(archive.read(STATE))
+            arrays = {}
+            for name in archive.namelist():
+                if name != STATE:
+                    content = io.BytesIO(archive.read(name))
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(content)
+        return arrays, state
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file, expected one written by training") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: damaged ({error}); delete the run folder and train anew"
+        ) from error
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Keep a copy of the dataset, one Parquet file a table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FRAMES:
+        frame = getattr(dataset, name)
+        if frame is not None:
+            buffer = io.BytesIO()
+            frame.write_parquet(buffer)
+            write_atomic(folder / f"{name}.parquet", buffer.getbuffer())
+    # Last: its presence says that the copy is complete.
+    about = {"name": dataset.name, "has_times": dataset.has_times}
+    write_atomic(folder / "dataset.json", json.dumps(about).encode())
+
+
+def load_dataset_copy(folder: Path) -> Dataset:
+    """Read what `save_dataset` wrote."""
+    try:
+        about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        frames = {
+            name: pl.read_parquet(folder / f"{name}.parquet")
+            for name in _FRAMES
+            if (folder / f"{name}.parquet").exists()
+        }
+        return Dataset(name=about["name"], has_times=about["has_times"], **frames)
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{folder}: not a dataset copy of a training run: {error}") from error
+
+
+def same_dataset(left: Dataset, right: Dataset) -> bool:
+    """Say whether two datasets hold the same tables."""
+    for name in _FRAMES:
+        a, b = getattr(left, name), getattr(right, name)
+        if (a is None) != (b is None) or (a is not None and not a.equals(b)):
+            return False
+    return True
