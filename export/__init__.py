@@ -1,1 +1,19 @@
 """Turn trained Keras models into a verified bundle."""
+
+from typing import TYPE_CHECKING, Any
+
+from shortlist.export.errors import ExportError
+
+if TYPE_CHECKING:
+    from shortlist.export.writer import ExportReport, export_bundle
+
+__all__ = ["ExportError", "ExportReport", "export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the writer, and TensorFlow with it, when it is asked for."""
+    if name in ("ExportReport", "export_bundle"):
+        from shortlist.export import writer
+
+        return getattr(writer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -82,6 +82,6 @@ def _values(values: Mapping[str, Any], indent: int = 2) -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{' ' * indent}{key}", *_values(value, indent + 2)]
         else:
-            said = f"{value:.4f}" if isinstance(value, float) and abs(value) > 1e-3 else f"{value}"
+            said = f"{value:.5g}" if isinstance(value, float) else f"{value}"
             lines.append(f"{' ' * indent}{key:<24} {said}")
     return lines or [f"{' ' * indent}not recorded"]

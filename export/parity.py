@@ -1,0 +1,240 @@
+"""The parity gate: a bundle answers like the Keras model it came from, or it is not written.
+
+Keras encoders and a float64 brute force rank the catalogue for held-out users; the bundle's engine,
+loaded from its files, answers raw requests of the same users. The lists must be equal, except that
+items whose reference scores differ by less than the tolerance may change places.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from shortlist.engine import Engine
+from shortlist.export.errors import ExportError
+from shortlist.training.features import align_users
+from shortlist.training.fit import TrainedModel
+
+# Both sides sum float32 products in another order: 1e-6 was the largest difference seen on cosines.
+TOLERANCE = 1e-5
+CHUNK = 512  # users whose score rows (n_items float64) are in memory at once
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate found; goes into the manifest.
+
+    Attributes
+    ----------
+    n_users : int
+        Held-out users compared.
+    top_n : int
+        Length of the lists.
+    n_identical : int
+        Users whose lists are equal place by place.
+    n_tied : int
+        Users whose lists differ only in the order of scores closer than the tolerance.
+    tolerance : float
+        On the score.
+    largest_score_difference : float
+        Between the engine's scores and the float64 reference of the same items.
+    largest_item_difference : float
+        Between the item encoder graph on raw rows and the index.
+    """
+
+    n_users: int
+    top_n: int
+    n_identical: int
+    n_tied: int
+    tolerance: float
+    largest_score_difference: float
+    largest_item_difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out users as the gate asks about them.
+
+    Attributes
+    ----------
+    user_ids : ndarray of shape (n_users,)
+    histories : list of ndarray
+        Raw item ids, oldest first, never empty.
+    table : polars.DataFrame
+        The users' raw features, row by row.
+    """
+
+    user_ids: Array
+    histories: list[Array]
+    table: pl.DataFrame
+
+    def part(self, start: int, stop: int) -> "HeldOut":
+        """Return users `start` to `stop`."""
+        return HeldOut(
+            self.user_ids[start:stop], self.histories[start:stop], self.table[start:stop]
+        )
+
+
+def held_out_users(run: TrainedModel, n_users: int) -> HeldOut:
+    """Choose up to `n_users` users with a history, evenly over the test users.
+
+    Without test users, over the validation users; without those, over all users of train.
+    """
+    split = run.split
+    lists: Any = ()
+    for upto in ("valid", "train"):
+        lists = split.histories(upto)
+        if any(length > 0 for length in lists.lengths):
+            break
+    else:
+        return _train_users(run, n_users)
+    filled = np.flatnonzero(lists.lengths > 0)
+    chosen = filled[_evenly(len(filled), n_users)]
+    user_ids = lists.user_ids[chosen]
+    return HeldOut(user_ids, [lists[int(i)] for i in chosen], align_users(split.dataset, user_ids))
+
+
+def _train_users(run: TrainedModel, n_users: int) -> HeldOut:
+    grouped = run.split.train.group_by("user_id", maintain_order=True).agg("item_id")
+    grouped = grouped[_evenly(grouped.height, n_users)]
+    user_ids = np.asarray(grouped["user_id"].to_list())
+    histories = [np.asarray(items.to_list()) for items in grouped["item_id"]]
+    return HeldOut(user_ids, histories, align_users(run.split.dataset, user_ids))
+
+
+def _evenly(n: int, wanted: int) -> Array:
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.int64)) if n else np.arange(0)
+
+
+def check_parity(
+    run: TrainedModel, engine: Engine, *, n_users: int = 1000, top_n: int = 10
+) -> Parity:
+    """Compare a loaded bundle with the run it came from.
+
+    Parameters
+    ----------
+    run : TrainedModel
+        Its Keras encoders are the truth.
+    engine : Engine
+        The bundle, loaded from its files.
+    n_users : int
+        Held-out users to compare, at most.
+    top_n : int
+        Length of the lists.
+
+    Returns
+    -------
+    Parity
+
+    Raises
+    ------
+    ExportError
+        A list differs by more than ties; the message shows the first such user with both lists.
+    """
+    items = _unit(run.two_tower.item_vectors().astype(np.float64))
+    users = held_out_users(run, n_users)
+    n_identical, n_tied, largest = 0, 0, 0.0
+    n_total = len(users.user_ids)
+    for start in range(0, n_total, CHUNK):
+        part = users.part(start, start + CHUNK)
+        scores = _reference_scores(run, part, items)
+        answer = engine.recommend(_requests(run, part), top_n=top_n)
+        for i, user_id in enumerate(part.user_ids.tolist()):
+            found = answer.indices[i, : answer.counts[i]]
+            expected = _best(scores[i], top_n)
+            difference = list_difference(scores[i], found, expected, answer.scores[i])
+            if not difference <= TOLERANCE:
+                raise _mismatch(engine, user_id, found, expected, scores[i], answer.scores[i])
+            largest = max(largest, difference)
+            n_identical += int(np.array_equal(found, expected))
+            n_tied += int(not np.array_equal(found, expected))
+    return Parity(
+        n_total, top_n, n_identical, n_tied, TOLERANCE, largest, _item_difference(run, engine)
+    )
+
+
+def _reference_scores(run: TrainedModel, users: HeldOut, items: Array) -> Array:
+    """Score the catalogue with Keras and float64: (n_users, n_items), −inf for seen items."""
+    features = run.features
+    codes = features.encode_history(users.histories)
+    embeddings = run.two_tower.encode_users(codes, features.encode_users(users.table))
+    scores: Array = _unit(embeddings.astype(np.float64)) @ items.T
+    for row, history in zip(scores, users.histories, strict=True):
+        row[run.split.item_rows(pl.Series("item_id", history.tolist()))] = -np.inf
+    return scores
+
+
+def _requests(run: TrainedModel, users: HeldOut) -> dict[str, Any]:
+    requests: dict[str, Any] = {"history": users.histories}
+    for feature in run.features.side("user"):
+        if feature.name in users.table.columns:
+            requests[feature.name] = users.table[feature.name]
+    return requests
+
+
+def _unit(rows: Array) -> Array:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1.0)
+
+
+def _best(scores: Array, top_n: int) -> Array:
+    order = np.argsort(-scores, kind="stable")[:top_n]
+    return order[np.isfinite(scores[order])]
+
+
+def list_difference(scores: Array, found: Array, expected: Array, engine_scores: Array) -> float:
+    """Return the largest score difference of two lists, place by place; inf if they cannot tie."""
+    if len(found) != len(expected) or len(set(found.tolist())) != len(found):
+        return float("inf")
+    if not len(found):
+        return 0.0
+    if not np.isfinite(scores[found]).all():  # an item that should be excluded
+        return float("inf")
+    lists = np.abs(scores[found] - scores[expected]).max()
+    values = np.abs(scores[found] - engine_scores[: len(found)]).max()
+    return float(max(lists, values))
+
+
+def _item_difference(run: TrainedModel, engine: Engine) -> float:
+    """Run the item encoder graph on the raw item table and compare with the index."""
+    names = ["item_id", *(feature.name for feature in run.features.side("item"))]
+    table = engine.items
+    table = table.select([name for name in names if name in table.column_names])
+    index = engine.index.vectors(np.arange(len(engine.index)))
+    difference = float(np.abs(_unit(engine.encode_items(table)) - index).max(initial=0.0))
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"parity: the item encoder on raw rows differs from the index by {difference:.3g}, "
+            f"expected at most {TOLERANCE:g}; nothing was written"
+        )
+    return difference
+
+
+def _mismatch(
+    engine: Engine,
+    user_id: object,
+    found: Array,
+    expected: Array,
+    scores: Array,
+    engine_scores: Array,
+) -> ExportError:
+    ids = engine.index.item_ids
+
+    def listed(rows: Array, values: Array) -> str:
+        pairs = zip(ids[rows].tolist(), values.tolist(), strict=True)
+        return ", ".join(f"{item} ({score:.6f})" for item, score in pairs)
+
+    return ExportError(
+        f"parity: the bundle's top-{len(expected)} is not Keras's; nothing was written. "
+        f"First differing user: {user_id}\n"
+        f"  Keras:  {listed(expected, scores[expected])}\n"
+        f"  bundle: {listed(found, engine_scores[: len(found)])}"
+    )

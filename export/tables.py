@@ -1,0 +1,81 @@
+"""The bundle's Arrow tables from a run's polars frames, in types every Arrow reader knows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from shortlist.training.events import Dataset
+from shortlist.training.features import FeatureSet, align_items, align_users
+from shortlist.training.splits import Split
+
+RESERVED = ("item_id", "n_events")
+
+
+def item_table(split: Split) -> pa.Table:
+    """Build items.arrow: `item_id`, `n_events` in train, and the item table's own columns.
+
+    Row r is item row r. Columns that are no features stay, for `where=`.
+    """
+    catalogue = split.catalogue
+    rows = split.item_rows(split.train["item_id"])
+    n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
+    frame = align_items(split.dataset, catalogue)
+    others = [name for name in frame.columns if name not in RESERVED]
+    frame = frame.select("item_id", pl.Series("n_events", n_events), *others)
+    return to_plain_arrow(frame)
+
+
+def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
+    """Build users.arrow: `user_id`, `history` (all events, oldest first) and user features.
+
+    One row for every user of the events or the user table, in ascending order of id.
+    """
+    events = dataset.events
+    if dataset.test_events is not None:
+        events = pl.concat([events, dataset.test_events])
+    histories = events.group_by("user_id", maintain_order=True).agg(
+        pl.col("item_id").alias("history")
+    )
+    ids = histories["user_id"]
+    if dataset.users is not None:
+        ids = pl.concat([ids, dataset.users["user_id"].cast(ids.dtype)])
+    frame = ids.unique().sort().to_frame()
+    frame = frame.join(histories, on="user_id", how="left", maintain_order="left")
+    empty = pl.lit([], dtype=histories.schema["history"])
+    frame = frame.with_columns(pl.col("history").fill_null(empty))
+    known = align_users(dataset, _id_array(frame["user_id"]))
+    names = [f.name for f in features.side("user") if f.name in known.columns]
+    return to_plain_arrow(frame.hstack(known.select(names)))
+
+
+def _id_array(ids: pl.Series) -> npt.NDArray[Any]:
+    return np.asarray(ids.to_list()) if ids.dtype == pl.String else ids.to_numpy()
+
+
+def to_plain_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Convert a frame; text, categories and lists get Arrow's plainest types."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    fields = [pa.field(field.name, _plain(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields)).combine_chunks()
+
+
+def _plain(kind: Any) -> Any:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(pa.field("item", _plain(kind.value_type)))
+    return kind
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write an Arrow IPC file, uncompressed so that it can be memory-mapped."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)

@@ -1,0 +1,224 @@
+"""`export_bundle`: a trained run in, a verified bundle out, or an error and nothing written."""
+
+import dataclasses
+import datetime
+import math
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+
+import shortlist
+from shortlist.bundle import BundleWriter
+from shortlist.engine import load
+from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
+from shortlist.export.lookup import add_lookups
+from shortlist.export.parity import Parity
+from shortlist.export.parity import check_parity as check_bundle
+from shortlist.export.tables import item_table, user_table, write_table
+from shortlist.index import Index, Metric
+from shortlist.training.features import Feature
+from shortlist.training.fit import TrainedModel
+
+METRIC: Metric = "cosine"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+        The bundle.
+    parity : dict
+        What the parity gate found, as in the manifest.
+    graph_differences : dict
+        Largest difference of Keras and ONNX Runtime on random inputs, by graph.
+    size : int
+        Bytes of all files.
+    """
+
+    path: Path
+    parity: dict[str, Any]
+    graph_differences: dict[str, float]
+    size: int
+
+
+def export_bundle(
+    run: TrainedModel, out: str | os.PathLike[str], *, store_users: bool = True
+) -> ExportReport:
+    """Export a trained run to a bundle.
+
+    Parameters
+    ----------
+    run : TrainedModel
+        From `shortlist.training.fit.train` or `load_run`.
+    out : str or path
+        NAME.shortlist; an existing bundle there is replaced in one step at the very end.
+    store_users : bool
+        Put users' features and histories into the bundle, so that `user_id` alone is a request.
+
+    Returns
+    -------
+    ExportReport
+
+    Raises
+    ------
+    ExportError
+        A graph does not convert, or the parity gate fails. Nothing is written then.
+    BundleError
+        `out` is not a name for a bundle.
+    """
+    with BundleWriter(out) as writer:
+        vectors = run.two_tower.refresh()
+        differences = write_graphs(run, vectors, writer.directory)
+        Index(vectors, run.split.catalogue, METRIC).save(writer.directory / "items.index")
+        write_table(writer.directory / "items.arrow", item_table(run.split))
+        n_users = 0
+        if store_users:
+            users = user_table(run.split.dataset, run.features)
+            n_users = users.num_rows
+            write_table(writer.directory / "users.arrow", users)
+        fields = _manifest_fields(run, vectors.shape[1], n_users)
+        writer.write_manifest(fields | {"parity": {}})
+        parity = _gate(run, writer.directory)
+        manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
+        path = writer.commit()
+    size = sum(record["size"] for record in manifest["files"].values())
+    return ExportReport(path, parity.to_dict(), differences, size)
+
+
+def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:
+    """Convert the encoders and the scorer, check each against Keras, write them.
+
+    Returns
+    -------
+    dict of str to float
+        Largest difference to Keras on random inputs, by graph.
+    """
+    features, two_tower = run.features, run.two_tower
+    opset = run.config.export.opset
+    encoders: dict[str, tuple[keras.Model, list[Feature]]] = {
+        "user": (
+            two_tower.serving_user_model(vectors),
+            [features.history, *features.side("user")],
+        ),
+        "item": (two_tower.item_model, [features.item_id, *features.side("item")]),
+    }
+    differences = {}
+    for side, (model, inputs) in encoders.items():
+        dims = {
+            feature.name: ("batch", f"n_{feature.name}")
+            for feature in inputs
+            if feature.kind == "multi_categorical"
+        }
+        core = keras_to_onnx(model, f"{side}_embedding", dims=dims, opset=opset)
+        codes = {feature.name: feature.n_codes for feature in inputs if feature.kind != "numeric"}
+        batches = random_batches(model, codes, seed=run.config.train.seed)
+        differences[f"{side}_encoder"] = check_parity(core, model, batches)
+        onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
+    if run.scorer is not None:
+        model = run.scorer.model
+        graph = keras_to_onnx(model, "score", opset=opset)
+        differences["scorer"] = check_parity(graph, model, random_batches(model, {}))
+        onnx.save(graph, directory / "scorer.onnx")
+    return differences
+
+
+def _gate(run: TrainedModel, directory: Path) -> Parity:
+    settings = run.config.export
+    with load(directory, device="cpu") as engine:
+        return check_bundle(run, engine, n_users=settings.parity_users, top_n=settings.parity_top_n)
+
+
+def _manifest_fields(run: TrainedModel, dim: int, n_users: int) -> dict[str, Any]:
+    features = run.features
+    users = run.split.dataset.events["user_id"].dtype
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "metric": METRIC,
+        "dim": dim,
+        "n_items": features.n_items,
+        "n_users": n_users,
+        "max_history": features.history_length,
+        "item_id_dtype": features.item_id.id_dtype,
+        "user_id_dtype": "int64" if users.is_integer() else "string",
+        "features": [_describe(feature) for feature in features.features],
+        "metrics": _plain(_metrics(run)),
+        "training": _plain(
+            {
+                "data": _data(run),
+                "epochs": len(run.history),
+                "config": dataclasses.asdict(run.config),
+            }
+        ),
+    }
+
+
+def _metrics(run: TrainedModel) -> dict[str, Any]:
+    measured = {"validation": run.metrics, "scorer": run.scorer_report}
+    return {name: values for name, values in measured.items() if values}
+
+
+def _describe(feature: Feature) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": feature.name,
+        "side": feature.side,
+        "kind": feature.kind,
+        "dtype": feature.id_dtype,
+    }
+    if feature.kind == "numeric":
+        return told | {"mean": feature.mean, "std": feature.std}
+    told["n_vocabulary"] = len(feature.vocabulary)
+    if feature.side == "user":  # the engine asks which values of a request are known
+        told["vocabulary"] = list(feature.vocabulary)
+    return told
+
+
+def _data(run: TrainedModel) -> dict[str, Any]:
+    split = run.split
+    return {
+        "name": split.dataset.name,
+        "protocol": split.protocol,
+        "n_events": split.dataset.events.height,
+        "n_train": split.train.height,
+        "n_valid": split.valid.height,
+        "n_test": split.test.height,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import onnxruntime
+    import tensorflow
+    import tf2onnx
+
+    return {
+        "shortlist": shortlist.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tensorflow.__version__,
+        "keras": keras.__version__,
+        "tf2onnx": tf2onnx.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Make values JSON can hold: tuples to lists, NumPy numbers to Python's, NaN to None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -1,0 +1,96 @@
+"""A run that was never trained: random weights are as good as any to compare Keras and a bundle."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shortlist.training.config import from_toml
+from shortlist.training.events import Dataset
+from shortlist.training.features import FeatureSet
+from shortlist.training.fit import TrainedModel, build_model
+from shortlist.training.models.scorer import DNNScorer
+from shortlist.training.splits import make_split
+
+N_USERS, N_ITEMS = 60, 90
+CONFIG = """
+[model]
+dim = 16
+hidden = 24
+history_length = 8
+[scorer]
+hidden = [6]
+activation = "gelu"
+[export]
+parity_users = 50
+parity_top_n = 10
+"""
+
+
+def make_dataset(text_ids, with_tables=True):
+    random = np.random.default_rng(4)
+    items = [f"film-é{i}" if text_ids else 3 * i - 7 for i in range(N_ITEMS)]
+    users = [f"用户{i}" if text_ids else 1000 - i for i in range(N_USERS)]
+    rows = [
+        (user, items[item], 100 * place + number)
+        for number, user in enumerate(users)
+        for place, item in enumerate(random.permutation(N_ITEMS - 3)[: random.integers(2, 15)])
+    ]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    events = events.with_columns(
+        pl.lit("event").alias("kind"), pl.lit(None, pl.Float32).alias("value")
+    )
+    item_table = pl.DataFrame(
+        {
+            "item_id": items[:-5],  # five items are known from nowhere but (perhaps) events
+            "title": [f"Film {i}" if i % 4 else None for i in range(N_ITEMS - 5)],
+            "genres": [[["drama"], ["war", "科幻"], [], None][i % 4] for i in range(N_ITEMS - 5)],
+            "year": [1950 + i if i % 7 else None for i in range(N_ITEMS - 5)],
+        }
+    )
+    user_table = pl.DataFrame(
+        {
+            "user_id": users[3:],
+            "age": [20.0 + i if i % 5 else float("nan") for i in range(N_USERS - 3)],
+            "city": [["Köln", "北京", None][i % 3] for i in range(N_USERS - 3)],
+            "level": [[1, 2, 3][i % 3] for i in range(N_USERS - 3)],
+            "likes": [[["a", "b"], [], None][i % 3] for i in range(N_USERS - 3)],
+        }
+    )
+    return Dataset(
+        "toy", events, item_table if with_tables else None, user_table if with_tables else None
+    )
+
+
+def make_run(*, text_ids=False, with_tables=True, with_scorer=False, run_dir=Path("toy.run")):
+    dataset = make_dataset(text_ids, with_tables)
+    config = from_toml(CONFIG + ('[data.features]\nlevel = "categorical"\n' * with_tables))
+    split = make_split(dataset, "leave-one-out")
+    features = FeatureSet.fit(dataset, split, config)
+    two_tower = build_model(config, features, dataset, split)
+    random = np.random.default_rng(5)
+    weights = two_tower.get_weights()  # zero biases would be dropped by the converter: no zeros
+    two_tower.set_weights(
+        {k: v + random.normal(0, 0.05, v.shape).astype(np.float32) for k, v in weights.items()}
+    )
+    scorer = DNNScorer(config.scorer, 16, 16) if with_scorer else None
+    return TrainedModel(config, features, split, two_tower, scorer, [], run_dir)
+
+
+@pytest.fixture(scope="package")
+def run():
+    """Integer ids, both tables, a scorer."""
+    return make_run(with_scorer=True)
+
+
+@pytest.fixture(scope="package")
+def text_run():
+    """String ids, both tables."""
+    return make_run(text_ids=True)
+
+
+@pytest.fixture(scope="package")
+def plain_run():
+    """Events only."""
+    return make_run(with_tables=False)

@@ -1,0 +1,213 @@
+"""A run becomes a bundle that answers like Keras, or nothing at all."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import shortlist.export.writer as writer_module
+from shortlist.bundle import Bundle
+from shortlist.engine import load
+from shortlist.errors import BundleError
+from shortlist.export import ExportError, export_bundle
+from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "toy.shortlist"
+    return path, export_bundle(run, path)
+
+
+@pytest.mark.parametrize("which", ["text_run", "plain_run"])
+def test_string_ids_and_runs_without_tables_pass_the_parity_gate(which, request, tmp_path):
+    run = request.getfixturevalue(which)
+    report = export_bundle(run, tmp_path / "toy.shortlist")
+    parity = report.parity
+    assert parity["n_users"] == parity["n_identical"] + parity["n_tied"] == 50
+    assert parity["largest_score_difference"] < 1e-6
+    with load(tmp_path / "toy.shortlist") as engine:
+        history = run.split.catalogue[[4, 7]].tolist()
+        assert engine.recommend({"history": [history]}).source.tolist() == ["history"]
+
+
+def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):
+    path, report = exported
+    with Bundle.open(path) as bundle:
+        told = json.loads(json.dumps(bundle.describe()))
+        summary = bundle.summary()
+    assert told["parity"] == report.parity
+    assert told["parity"]["n_identical"] + told["parity"]["n_tied"] == 50
+    n_items = len(run.split.catalogue)
+    assert (told["n_items"], told["n_users"], told["dim"]) == (n_items, 60, 16)
+    assert told["metric"] == "cosine"
+    assert {(f["side"], f["name"], f["kind"]) for f in told["features"]} == {
+        ("user", "age", "numeric"),
+        ("user", "city", "categorical"),
+        ("user", "level", "categorical"),
+        ("user", "likes", "multi_categorical"),
+        ("item", "genres", "multi_categorical"),
+        ("item", "year", "numeric"),
+    }
+    assert told["training"]["config"]["model"]["dim"] == 16
+    assert set(told["versions"]) >= {"tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"}
+    assert set(told["files"]) == {
+        "user_encoder.onnx",
+        "item_encoder.onnx",
+        "scorer.onnx",
+        "items.index",
+        "items.arrow",
+        "users.arrow",
+    }
+    assert set(report.graph_differences) == {"user_encoder", "item_encoder", "scorer"}
+    assert max(report.graph_differences.values()) < 1e-5
+    assert "likes" in summary
+    assert "2 known values (string)" in summary
+
+
+def test_item_rows_are_catalogue_rows_with_train_popularity_titles_and_extra_items(exported, run):
+    with load(exported[0]) as engine:
+        table = engine.items
+        assert table.column("item_id").to_pylist() == run.split.catalogue.tolist()
+        counts = run.split.train.group_by("item_id").len()
+        expected = dict(zip(counts["item_id"], counts["len"], strict=True))
+        found = table.column("n_events").to_pylist()
+        assert found == [expected.get(item, 0) for item in run.split.catalogue.tolist()]
+        assert table.column("title").to_pylist()[:3] == [None, "Film 1", "Film 2"]
+        assert engine.recommend([{}], top_n=1).scores[0, 0] == max(found)
+
+
+def test_a_stored_user_gets_what_the_same_history_and_features_get_by_hand(exported, run):
+    dataset = run.split.dataset
+    users = dataset.users["user_id"].to_list()[:12]
+    events = dataset.events
+    histories = [events.filter(pl.col("user_id") == user)["item_id"].to_list() for user in users]
+    by_hand = {"history": histories}
+    for name in ("age", "city", "level", "likes"):
+        by_hand[name] = dataset.users[name][:12].to_list()
+    with load(exported[0]) as engine:
+        stored, given = engine.recommend({"user_id": users}), engine.recommend(by_hand)
+    assert stored.source.tolist() == ["stored history"] * 12
+    assert stored.item_ids.tolist() == given.item_ids.tolist()
+    assert stored.scores.tobytes() == given.scores.tobytes()
+
+
+def test_user_features_given_raw_equal_keras_on_encoded_ones(exported, run):
+    users = run.split.dataset.users
+    codes = run.features.encode_history([[]] * len(users))
+    expected = run.two_tower.encode_users(codes, run.features.encode_users(users))
+    columns = {name: users[name] for name in ("age", "city", "level", "likes")}
+    with load(exported[0]) as engine:
+        found = engine.encode_users(columns)
+        from_arrow = engine.encode_users(users.to_arrow())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert from_arrow.shape == found.shape
+
+
+def test_new_items_are_encoded_from_content_like_keras_does(exported, run):
+    table = pl.DataFrame(
+        {"item_id": [999_999, -7], "genres": [["war", "new genre"], None], "year": [1990, None]}
+    )
+    expected = run.two_tower.item_model(run.features.encode_items(table)).numpy()
+    with load(exported[0]) as engine:
+        np.testing.assert_allclose(engine.encode_items(table), expected, atol=1e-6)
+
+
+def test_scores_equal_the_keras_scorer_on_the_embeddings(exported, run):
+    with load(exported[0]) as engine:
+        request = {"history": [run.split.catalogue[[1, 2, 3]].tolist()]}
+        candidates = run.split.catalogue[[5, 6, 7, 8]][None, :]
+        found = engine.score(request, candidates)
+        user = np.repeat(engine.encode_users(request), 4, axis=0)
+        items = engine.index.vectors(np.array([5, 6, 7, 8]))
+    expected = run.scorer.model({"user_features": user, "item_features": items}).numpy()
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+def test_weights_that_change_after_conversion_fail_the_gate_and_nothing_is_written(
+    run, tmp_path, monkeypatch
+):
+    out = tmp_path / "toy.shortlist"
+    original, weights = writer_module.write_graphs, run.two_tower.get_weights()
+
+    def corrupt(run, vectors, directory):
+        differences = original(run, vectors, directory)
+        changed = {name: value + 0.3 for name, value in weights.items() if "mix" in name}
+        run.two_tower.set_weights(weights | changed)
+        return differences
+
+    monkeypatch.setattr(writer_module, "write_graphs", corrupt)
+    try:
+        with pytest.raises(ExportError) as caught:
+            export_bundle(run, out)
+    finally:
+        run.two_tower.set_weights(weights)
+    message = str(caught.value)
+    assert "the bundle's top-10 is not Keras's; nothing was written" in message
+    user = held_out_users(run, 50).user_ids.tolist()
+    assert int(message.split("First differing user: ")[1].split("\n")[0]) in user
+    keras, bundle = (line for line in message.split("\n") if line.startswith("  "))
+    assert keras.count("(") == bundle.count("(") == 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_the_old_bundle_as_it_was(plain_run, tmp_path, monkeypatch):
+    out = tmp_path / "toy.shortlist"
+    export_bundle(plain_run, out, store_users=False)
+    before = Bundle.open(out).manifest
+    assert "users.arrow" not in before["files"]
+    assert before["n_users"] == 0
+
+    def fail(*_):
+        raise ExportError("no")
+
+    monkeypatch.setattr(writer_module, "write_graphs", fail)
+    with pytest.raises(ExportError, match="no"):
+        export_bundle(plain_run, out)
+    assert Bundle.open(out).manifest == before
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.shortlist"]
+
+
+def test_a_wrong_out_name_is_refused_before_any_work(run, tmp_path):
+    with pytest.raises(BundleError, match=r"expected a name ending in \.shortlist, found '.*toy'"):
+        export_bundle(run, tmp_path / "toy")
+
+
+def test_a_list_in_another_order_fails_the_gate(exported, run):
+    with load(exported[0]) as engine:
+
+        class Swapped:
+            """The engine, but with the last two places of each list exchanged."""
+
+            index, items, encode_items = engine.index, engine.items, engine.encode_items
+
+            def recommend(self, requests, top_n):
+                answer = engine.recommend(requests, top_n)
+                order = [*range(top_n - 2), top_n - 1, top_n - 2]
+                answer.indices = answer.indices[:, order]
+                answer.scores = answer.scores[:, order]
+                return answer
+
+        with pytest.raises(ExportError, match="First differing user"):
+            check_parity(run, Swapped(), n_users=5)
+        assert check_parity(run, engine, n_users=5).n_users == 5
+
+
+def test_only_scores_closer_than_the_tolerance_may_change_places():
+    scores = np.array([0.9, 0.5, 0.5 + 1e-7, 0.1, -np.inf])
+    best = np.array([0, 2, 1])
+    assert list_difference(scores, best, best, scores[best]) == 0
+    assert list_difference(scores, np.array([0, 1, 2]), best, scores[[0, 1, 2]]) < TOLERANCE
+    for wrong in ([2, 0, 1], [0, 1, 3], [0, 2, 2], [0, 2], [0, 2, 4]):
+        found = np.array(wrong)
+        assert list_difference(scores, found, best, scores[found]) > TOLERANCE
+
+
+def test_held_out_users_fall_back_to_train_when_nothing_is_held_out(run):
+    events = run.split.train.head(0)
+    split = replace(run.split, valid=events, test=events)
+    users = held_out_users(replace(run, split=split), 7)
+    assert len(users.user_ids) == len(users.histories) == users.table.height == 7
+    assert all(len(history) for history in users.histories)
