@@ -2,7 +2,9 @@
 
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from shortlist._manifest import MANIFEST, MAX_MANIFEST_BYTES, is_plain_name, parse_manifest, problem
@@ -12,6 +14,17 @@ from shortlist.errors import BundleError
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 16 << 20
 COPY_BYTES = 1 << 20
+# What zipfile raises on damaged archives; RuntimeError: encrypted, NotImplementedError: a zip
+# feature it lacks, ValueError: names that are not text.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -35,12 +48,9 @@ def unpack(archive: Path, target: Path) -> None:
             _check_sizes(entries, manifest["files"], archive, target)
             for name, entry in entries.items():
                 _copy(zipped, entry, target / name)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: encrypted; NotImplementedError: a compression method this Python lacks
-        raise problem(archive.name, "a zip that can be read", f"{error}") from error
-    except ValueError as error:
-        if isinstance(error, BundleError):
-            raise
+    except BundleError:
+        raise
+    except _UNREADABLE as error:
         raise problem(archive.name, "a zip that can be read", f"{error}") from error
     except OSError as error:
         raise problem(archive.name, "a zip that can be unpacked", f"{error}") from error
@@ -61,6 +71,8 @@ def _entries(zipped: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInf
             continue
         if not is_plain_name(name):
             raise problem(where, "a plain file name", "another path")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise problem(where, "stored or deflated data", f"method {entry.compress_type}")
         if name in entries:
             raise problem(where, "each file once", "the name a second time")
         entries[name] = entry

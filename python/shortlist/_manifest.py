@@ -117,6 +117,9 @@ def _check_features(manifest: dict[str, Any], where: str) -> None:
             raise problem(where, f"a known kind of feature for {name!r}", repr(kind))
         if dtype not in (("float32",) if kind == "numeric" else ("int64", "string")):
             raise problem(where, f"a value type that fits {kind} feature {name!r}", repr(dtype))
+        for key in ("mean", "std", "n_vocabulary"):
+            if key in feature:
+                _field(feature, key, (int, float), "a number", where)
         vocabulary = feature.get("vocabulary", [])
         wanted = str if dtype == "string" else int
         if not isinstance(vocabulary, list) or any(type(v) is not wanted for v in vocabulary):

@@ -1,0 +1,372 @@
+"""A bundle is what its manifest says, or a BundleError names the file, expected and found."""
+
+import json
+import os
+import shutil
+import stat
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import shortlist.engine
+from shortlist.bundle import Bundle, BundleWriter
+from shortlist.errors import BundleError, ShortlistError
+
+
+@pytest.fixture
+def copy(world, tmp_path):
+    """A private copy of the tiny bundle, to be damaged."""
+    path = tmp_path / "tiny.shortlist"
+    shutil.copytree(world.path, path)
+    return path
+
+
+def edit_manifest(path, change):
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def zip_of(folder, target, prefix="", compression=zipfile.ZIP_DEFLATED, only=None):
+    with zipfile.ZipFile(target, "w", compression) as zipped:
+        for file in sorted(folder.iterdir()):
+            if only is None or file.name in only:
+                zipped.write(file, prefix + file.name)
+    return target
+
+
+FILES = (
+    "user_encoder.onnx",
+    "item_encoder.onnx",
+    "scorer.onnx",
+    "items.index",
+    "items.arrow",
+    "users.arrow",
+)
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=rf"tiny\.shortlist/{name}: expected a file, found no su"):
+        shortlist.engine.load(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named_with_both_sizes(copy, name):
+    size = (copy / name).stat().st_size
+    os.truncate(copy / name, size - 1)
+    expected = rf"{name}: expected {size:,} bytes, found {size - 1:,} bytes"
+    with pytest.raises(BundleError, match=expected):
+        shortlist.engine.load(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_is_found_by_its_hash(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(
+        BundleError, match=rf"{name}: expected sha256 \w{{64}}, found sha256 \w{{64}}"
+    ):
+        shortlist.engine.load(copy)
+
+
+def test_an_extra_file_is_refused(copy):
+    (copy / "notes.txt").write_text("hello")
+    with pytest.raises(BundleError, match=r"notes\.txt: expected only files the manifest lists"):
+        Bundle.open(copy)
+
+
+def test_links_and_special_files_are_refused_without_being_read(copy, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(copy / "scorer.onnx", elsewhere)
+    (copy / "scorer.onnx").symlink_to(elsewhere)
+    with pytest.raises(BundleError, match=r"scorer\.onnx: expected a plain file, found a symbolic"):
+        Bundle.open(copy)
+    (copy / "scorer.onnx").unlink()
+    os.mkfifo(copy / "scorer.onnx")  # opening a pipe for reading would wait for ever
+    with pytest.raises(BundleError, match=r"scorer\.onnx: expected a plain file, found a fol"):
+        Bundle.open(copy)
+
+
+def test_a_link_to_a_whole_bundle_is_followed(world, tmp_path):
+    (tmp_path / "current").symlink_to(world.path)
+    with Bundle.open(tmp_path / "current") as bundle:
+        assert bundle.manifest["n_items"] == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a JSON object in UTF-8"),
+        (b"{", "expected a JSON object in UTF-8"),
+        (b"\xff\xfe", "expected a JSON object in UTF-8"),
+        (b"[" * 200_000, "expected a JSON object in UTF-8"),
+        (b'{"format_version": ' + b"9" * 9000 + b"}", "expected a JSON object in UTF-8"),
+        (b"[1]", "expected a JSON object, found a JSON list"),
+        (b"{}", "expected format 'shortlist-bundle', found None"),
+    ],
+)
+def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
+    (copy / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=rf"manifest\.json: {message}"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("format_version", 2, "expected format_version 1, found 2; read it with the release"),
+        ("format_version", True, "expected format_version 1, found True"),
+        ("metric", "manhattan", "expected metric to be one of cosine, dot, euclidean"),
+        ("dim", 0, "expected dim >= 1, found 0"),
+        ("dim", "8", "expected field 'dim' to be a whole number, found '8'"),
+        ("n_items", True, "expected field 'n_items' to be a whole number, found True"),
+        ("item_id_dtype", "float", "expected item_id_dtype to be int64 or string"),
+        ("features", [{"name": "x"}], "expected field 'side'"),
+        ("features", [1], "expected every feature to be an object"),
+        ("parity", None, "expected field 'parity' to be an object, found None"),
+        ("files", {}, r"expected user_encoder\.onnx in 'files', found no file at all"),
+        ("files", {"../../etc/passwd": {}}, "expected plain file names in 'files'"),
+        ("files", {"/etc/passwd": {}}, "expected plain file names in 'files'"),
+        ("files", {"manifest.json": {}}, "expected plain file names in 'files'"),
+        ("files", {"a": {"size": -1, "sha256": "0" * 64}}, "expected size of a >= 0"),
+        ("files", {"a": {"size": 1, "sha256": "0"}}, "expected sha256 of a to be 64 hex digits"),
+    ],
+)
+def test_a_wrong_manifest_field_is_named(copy, field, value, message):
+    edit_manifest(copy, lambda manifest: manifest.update({field: value}))
+    with pytest.raises(BundleError, match=rf"manifest\.json: {message}"):
+        Bundle.open(copy)
+
+
+def test_parts_that_do_not_fit_together_are_refused_even_with_right_hashes(copy):
+    for key, value in (("dim", 9), ("n_items", 41), ("metric", "dot"), ("item_id_dtype", "string")):
+        before = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))[key]
+        edit_manifest(copy, lambda manifest, k=key, v=value: manifest.update({k: v}))
+        with pytest.raises(
+            BundleError, match=rf"items\.index: expected the manifest's {key} {value}"
+        ):
+            shortlist.engine.load(copy)
+        edit_manifest(copy, lambda manifest, k=key, v=before: manifest.update({k: v}))
+    edit_manifest(copy, lambda manifest: manifest["features"].pop(0))
+    with pytest.raises(BundleError, match=r"user_encoder\.onnx: expected the manifest's inputs"):
+        shortlist.engine.load(copy)
+
+
+def rewrite(copy, name, data):
+    """Replace a file and give the manifest its true hash, as an attacker would."""
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    (copy / name).write_bytes(data)
+    (copy / "manifest.json").unlink()
+    number = len(list(copy.parent.iterdir()))
+    with BundleWriter(copy.parent / f"again{number}.shortlist") as writer:
+        for file in copy.iterdir():
+            shutil.copy(file, writer.directory)
+        writer.write_manifest({key: v for key, v in manifest.items() if key != "files"})
+        return writer.commit()
+
+
+@pytest.mark.parametrize("name", ["user_encoder.onnx", "items.index"])
+def test_a_graph_or_index_that_is_garbage_is_a_bundle_error(copy, name):
+    path = rewrite(copy, name, b"garbage" * 100)
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        shortlist.engine.load(path)
+
+
+def test_a_table_that_is_garbage_is_a_bundle_error(copy):
+    path = rewrite(copy, "items.arrow", b"ARROW1\0\0" + bytes(range(256)))
+    with (
+        shortlist.engine.load(path) as engine,
+        pytest.raises(BundleError, match=r"items\.arrow: expected an Arrow IPC file"),
+    ):
+        engine.recommend([{}])
+
+
+def test_tables_with_other_rows_columns_or_ids_are_refused(world, copy):
+    with pa.memory_map(str(copy / "items.arrow")) as source:
+        items = pa.ipc.open_file(source).read_all()
+    cases = [
+        (items.slice(1), "expected 40 rows, found 39"),
+        (items.drop_columns(["n_events"]), "expected a column 'n_events'"),
+        (items.set_column(2, "n_events", pa.nulls(40, pa.int64())), "without nulls"),
+        (items.take(np.arange(40)[::-1].copy()), r"expected the item ids of items\.index"),
+    ]
+    for number, (table, message) in enumerate(cases):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as stream:
+            stream.write_table(table)
+        path = tmp_copy(world, copy.parent / f"{number}.shortlist")
+        with (
+            shortlist.engine.load(rewrite(path, "items.arrow", sink.getvalue())) as engine,
+            pytest.raises(BundleError, match=rf"items\.arrow: .*{message}"),
+        ):
+            engine.recommend([{}])
+
+
+def tmp_copy(world, path):
+    shutil.copytree(world.path, path)
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "tiny.shortlist/"])
+def test_a_zip_gives_the_same_answers_and_leaves_nothing_behind(world, tmp_path, prefix, engine):
+    zipped = zip_of(world.path, tmp_path / "tiny.zip", prefix)
+    with shortlist.engine.load(zipped) as loaded:
+        unpacked = loaded.bundle.directory
+        request = [{"user_id": 5}, {}]
+        found, expected = loaded.recommend(request), engine.recommend(request)
+        assert found.item_ids.tolist() == expected.item_ids.tolist()
+        assert unpacked.exists()
+    assert not unpacked.exists()
+
+
+def test_zips_with_paths_links_or_duplicates_are_refused(world, tmp_path):
+    def refused(message, *extra, only=None):
+        path = zip_of(world.path, tmp_path / "bad.zip", only=only)
+        with zipfile.ZipFile(path, "a") as zipped:
+            for name, data in extra:
+                zipped.writestr(name, data)
+        with pytest.raises(BundleError, match=message):
+            Bundle.open(path)
+
+    refused("expected files at the top or in one folder", ("../evil", b"x"))
+    refused("expected files at the top or in one folder", ("/etc/evil", b"x"))
+    refused("expected files at the top or in one folder", ("a/b/evil", b"x"))
+    refused("expected all files in one folder, found 2 folders", ("other/evil", b"x"))
+    refused("expected a plain file name", ("ev\\il", b"x"))
+    refused(r"bad\.zip:extra: expected only files the manifest lists", ("extra", b"x"))
+    refused(
+        r"bad\.zip:scorer\.onnx: expected the file the manifest lists",
+        only=set(FILES[:2]) | {"manifest.json", *FILES[3:]},
+    )
+    refused(r"manifest\.json: expected the file in the zip", only=set(FILES))
+    link = zipfile.ZipInfo("scorer.onnx")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    refused(
+        "expected a plain file, found a symbolic link",
+        (link, b"/etc/passwd"),
+        only={"manifest.json", *FILES} - {"scorer.onnx"},
+    )
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        refused("expected each file once", ("items.index", b"x"))
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(copy, tmp_path):
+    huge = 64 << 20
+    with (copy / "users.arrow").open("wb") as file:
+        file.truncate(huge)
+    edit_manifest(copy, lambda manifest: manifest["files"]["users.arrow"].update(size=huge))
+    path = zip_of(copy, tmp_path / "bomb.zip")
+    assert path.stat().st_size < 200_000
+    with pytest.raises(BundleError, match=r"users\.arrow: expected at most 200 times the packed"):
+        Bundle.open(path)
+
+
+def test_a_zip_whose_sizes_lie_or_whose_bytes_are_damaged_is_refused(world, tmp_path, copy):
+    edit_manifest(copy, lambda manifest: manifest["files"]["items.index"].update(size=7))
+    with pytest.raises(BundleError, match=r"items\.index: expected 7 bytes, found"):
+        Bundle.open(zip_of(copy, tmp_path / "lie.zip"))
+    whole = zip_of(world.path, tmp_path / "whole.zip").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+        (tmp_path / "flip.zip").write_bytes(data)
+        try:
+            Bundle.open(tmp_path / "flip.zip").close()
+        except BundleError:
+            continue
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.zip").write_bytes(whole[:size])
+        with pytest.raises(BundleError, match=r"cut\.zip: expected a zip that can be read"):
+            Bundle.open(tmp_path / "cut.zip")
+
+
+def test_a_path_without_a_bundle_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"nowhere: expected a bundle folder or zip, found nothi"):
+        Bundle.open(tmp_path / "nowhere")
+    (tmp_path / "text.shortlist").write_text("hello")
+    with pytest.raises(BundleError, match=r"text\.shortlist: expected a zip that can be read"):
+        Bundle.open(tmp_path / "text.shortlist")
+
+
+def test_verify_finds_what_changed_after_opening(copy):
+    with Bundle.open(copy) as bundle:
+        bundle.verify()
+        data = bytearray((copy / "items.index").read_bytes())
+        data[-1] ^= 1
+        (copy / "items.index").write_bytes(data)
+        with pytest.raises(BundleError, match=r"items\.index: expected sha256"):
+            bundle.verify()
+
+
+def test_the_manifest_is_read_only_and_unknown_files_are_named(world):
+    with Bundle.open(world.path) as bundle:
+        with pytest.raises(TypeError):
+            bundle.manifest["dim"] = 3
+        with pytest.raises(BundleError, match=r"nothing\.onnx: expected one of item_encoder\.onnx"):
+            bundle.file("nothing.onnx")
+        assert bundle.has("scorer.onnx")
+        assert "40 items, dim 8, cosine" in repr(bundle)
+
+
+def test_a_description_is_json_without_vocabularies_and_a_summary_names_every_file(world):
+    with Bundle.open(world.path) as bundle:
+        told = json.loads(json.dumps(bundle.describe()))
+        text = bundle.summary()
+    assert told["size"] == sum(file["size"] for file in told["files"].values())
+    assert told["features"][0]["n_vocabulary"] == 2
+    assert "vocabulary" not in told["features"][0]
+    for name in (*FILES, "city", "HR@10", "cosine", "40 items", "3 users"):
+        assert name in text
+
+
+def test_replacing_a_bundle_is_one_step_and_other_things_are_never_overwritten(
+    world, tmp_path, make_tiny_bundle
+):
+    path = tmp_path / "tiny.shortlist"
+    make_tiny_bundle(path, with_users=False)
+    old = Bundle.open(path)
+    make_tiny_bundle(path)
+    assert Bundle.open(path).has("users.arrow")
+    assert not old.has("users.arrow")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.shortlist"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o500 == 0o500
+    for name in ("folder.shortlist", "file.shortlist"):
+        other = tmp_path / name
+        if name.startswith("folder"):
+            other.mkdir()
+            (other / "precious").write_text("x")
+        else:
+            other.write_text("precious")
+        with pytest.raises(BundleError, match="expected a new name or an existing bundle"):
+            BundleWriter(other)
+    assert (tmp_path / "folder.shortlist" / "precious").read_text() == "x"
+
+
+def test_without_the_exchange_call_two_renames_do_it(tmp_path, make_tiny_bundle, monkeypatch):
+    path = tmp_path / "tiny.shortlist"
+    make_tiny_bundle(path, with_users=False)
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    make_tiny_bundle(path)
+    assert Bundle.open(path).has("users.arrow")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.shortlist"]
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    def write_half():
+        with BundleWriter(tmp_path / "new.shortlist") as writer:
+            (writer.directory / "items.index").write_bytes(b"half")
+            writer.commit()
+
+    with pytest.raises(BundleError, match=r"manifest\.json: expected it written before commit"):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_bundle_error_is_a_shortlist_error():
+    assert issubclass(BundleError, ShortlistError)
