@@ -56,8 +56,8 @@ def small_config() -> Config:
             "model.history_length": 6,
             "train.batch_size": 64,
             "train.n_targets": 4,
-            "train.epochs": 4,
-            "train.learning_rate": 0.02,
+            "train.epochs": 6,
+            "train.learning_rate": 0.03,
             "train.warmup_steps": 2,
         }
     )

@@ -243,7 +243,7 @@ def _columns(
         outside = np.flatnonzero((target < 0) | (target > 1))
         if len(outside):
             raise DataError(
-                f"targets: got {target[outside[0]]} in row {outside[0]}, expected 0 to 1 for "
+                f"targets: got {target[outside[0]]:.6g} in row {outside[0]}, expected 0 to 1 for "
                 f"output {config.output!r} with loss {config.loss!r}; scale the targets"
             )
     return user, item, target

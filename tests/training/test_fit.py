@@ -1,0 +1,307 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shortlist.errors import DataError
+from shortlist.training import checkpoint, fit, second_stage
+from shortlist.training.config import apply_overrides, to_toml
+from shortlist.training.evaluate import evaluate
+from shortlist.training.events import Dataset
+from shortlist.training.fit import load_run, train
+from shortlist.training.second_stage import load_scorer, train_scorer
+from shortlist.training.windows import Windows
+
+CLOCK = ("seconds", "examples_per_second")
+
+
+def without_clock(history):
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in history]
+
+
+def same_weights(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def config(small_config):
+    return apply_overrides(small_config, {"train.ema": 0.5, "train.id_dropout": 0.02})
+
+
+@pytest.fixture(scope="module")
+def run(shop, config, tmp_path_factory):
+    return train(shop, config, tmp_path_factory.mktemp("run"), progress=False)
+
+
+def test_loss_falls_and_the_pattern_is_learned(run):
+    losses = [row["loss"] for row in run.history]
+    assert losses[-1] < losses[0] * 0.6
+    assert run.metrics["HR@10"] > 0.8  # by chance: 10 of about 20 unseen items
+    assert evaluate(run.ranker(), run.split, on="test")["NDCG@10"] > 0.5
+
+
+def test_the_same_seed_gives_the_same_metrics_and_weights_twice(run, shop, config, tmp_path):
+    again = train(shop, config, tmp_path / "again", progress=False)
+    assert without_clock(again.history) == without_clock(run.history)
+    assert same_weights(again.two_tower.get_weights(), run.two_tower.get_weights())
+
+
+def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, config, tmp_path):
+    def stop(epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(shop, config, tmp_path / "run", progress=False, on_epoch=stop)
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
+    seen = []
+    resumed = train(
+        shop,
+        config,
+        tmp_path / "run",
+        resume=True,
+        progress=False,
+        on_epoch=lambda epoch, row: seen.append(epoch),
+    )
+    assert seen == list(range(3, config.train.epochs + 1))
+    assert without_clock(resumed.history) == without_clock(run.history)
+    assert same_weights(resumed.two_tower.get_weights(), run.two_tower.get_weights())
+
+
+KILLED = """
+import sys, pathlib
+from shortlist.training import checkpoint, fit, second_stage
+from shortlist.training.config import read_config
+from shortlist.training.fit import train
+folder = pathlib.Path(sys.argv[1])
+data = checkpoint.load_dataset_copy(folder / "shop")
+slow = lambda epoch, row: (print(epoch, flush=True), epoch == 2 and __import__("time").sleep(60))
+train(data, read_config(folder / "c.toml"), folder / "run", progress=False, on_epoch=slow)
+"""
+
+
+def test_a_killed_process_resumes_to_exactly_the_same_end(run, shop, config, tmp_path):
+    checkpoint.save_dataset(shop, tmp_path / "shop")
+    (tmp_path / "c.toml").write_text(to_toml(config))
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert [process.stdout.readline().strip() for _ in range(2)] == ["1", "2"]
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    resumed = train(shop, config, tmp_path / "run", resume=True, progress=False)
+    assert without_clock(resumed.history) == without_clock(run.history)
+    assert same_weights(resumed.two_tower.get_weights(), run.two_tower.get_weights())
+
+
+def test_load_run_rebuilds_everything_from_the_folder(run, config):
+    loaded = load_run(run.run_dir)
+    assert loaded.config == config
+    assert loaded.features == run.features
+    assert loaded.history == run.history
+    assert loaded.metrics == run.metrics
+    assert same_weights(loaded.two_tower.get_weights(), run.two_tower.get_weights())
+    again = evaluate(loaded.ranker(), loaded.split, on="valid")
+    assert again == {k: run.metrics[k] for k in again}
+    np.testing.assert_array_equal(loaded.two_tower.item_vectors(), run.two_tower.item_vectors())
+
+
+def test_the_log_has_one_line_an_epoch_and_tensorboard_has_events(run):
+    lines = (run.run_dir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == run.history
+    assert [row["epoch"] for row in run.history] == list(range(1, len(lines) + 1))
+    assert list((run.run_dir / "tensorboard").glob("events*"))
+    assert not list(run.run_dir.glob(".*tmp"))
+
+
+def test_early_stopping_keeps_the_best_epoch(shop, config, tmp_path, monkeypatch):
+    values = iter([0.1, 0.3, 0.2, 0.3, 0.25])
+    kept = []
+
+    def step(self, batch, *, epoch):
+        self.weights[0].assign(self.weights[0] + 1)
+        return 1.0
+
+    def scripted(ranker, split, **options):
+        kept.append(ranker.model.get_weights())
+        return {"NDCG@10": next(values)}
+
+    monkeypatch.setattr(fit.TrainStep, "__call__", step)
+    monkeypatch.setattr(fit, "evaluate", scripted)
+    wanted = {"train.epochs": 50, "train.patience": 3, "train.ema": 0.0}
+    run = train(shop, apply_overrides(config, wanted), tmp_path / "run", progress=False)
+    assert [row["is_best"] for row in run.history] == [True, True, False, False, False]
+    assert run.metrics == {"NDCG@10": 0.3}
+    assert same_weights(run.two_tower.get_weights(), kept[1])
+
+
+def test_sampled_softmax_trains(shop, config, tmp_path):
+    wanted = {"train.loss": "sampled", "train.n_negatives": 20, "train.label_smoothing": 0.05}
+    run = train(shop, apply_overrides(config, wanted), tmp_path / "run", progress=False)
+    assert run.history[-1]["loss"] < run.history[0]["loss"] * 0.8
+    assert run.metrics["HR@10"] > 0.8
+
+
+def test_without_features_and_validation_events_it_still_trains(config, tmp_path):
+    events = pl.DataFrame(
+        {
+            "user_id": [1, 1, 2],
+            "item_id": [7, 8, 8],
+            "timestamp": [1, 2, 3],
+            "kind": "event",
+            "value": pl.Series([None] * 3, dtype=pl.Float32),
+        }
+    )
+    run = train(Dataset("tiny", events), config, tmp_path / "run", progress=False)
+    assert len(run.history) == config.train.epochs
+    assert run.metrics == {}
+    assert load_run(tmp_path / "run").two_tower.item_vectors().shape == (2, 8)
+
+
+@pytest.mark.parametrize("target", ["value", "implicit"])
+def test_the_scorer_is_trained_saved_and_judged_against_the_mean(run, config, tmp_path, target):
+    wanted = {"scorer.enabled": True, "scorer.target": target, "scorer.hidden": [4]}
+    config = apply_overrides(config, {**wanted, "scorer.epochs": 2})
+    scorer, report = train_scorer(run.two_tower, run.split, config, tmp_path, progress=False)
+    assert report["target"] == target
+    assert np.isfinite([report["validation_loss"], report["mean_loss"]]).all()
+    loaded, loaded_report = load_scorer(tmp_path, config)
+    pairs = np.random.default_rng(0).normal(size=(2, 3, 8))
+    np.testing.assert_array_equal(loaded.predict(*pairs), scorer.predict(*pairs))
+    assert (loaded.config, loaded_report) == (config.scorer, report)
+
+
+def test_scorer_embeddings_see_only_what_came_before_the_event(run):
+    split, model = run.split, run.two_tower
+    events = split.train.sample(9, seed=1)
+    embedded, rows = second_stage._embed_before(model, split, split.train, events)
+    np.testing.assert_array_equal(rows, split.item_rows(events["item_id"]))
+    for event, vector in zip(events.iter_rows(named=True), embedded, strict=True):
+        past = split.train.filter(
+            (pl.col("user_id") == event["user_id"]) & (pl.col("timestamp") < event["timestamp"])
+        )
+        user = model.features.encode_users(
+            split.dataset.users.filter(pl.col("user_id") == event["user_id"])
+        )
+        history = model.features.encode_history([past["item_id"].to_list()])
+        np.testing.assert_allclose(vector, model.encode_users(history, user)[0], atol=1e-5)
+
+
+def test_sampled_negatives_are_items_the_user_has_not_seen(run):
+    split, rng = run.split, np.random.default_rng(0)
+    rows, owners = second_stage._unseen(split.train, split, split.train, 4, rng)
+    users = split.train["user_id"].to_numpy()[owners]
+    pairs = set(zip(users, split.catalogue[rows], strict=True))
+    assert len(pairs) > 100
+    assert not pairs & set(split.train.select("user_id", "item_id").iter_rows())
+
+
+def test_a_scorer_on_values_needs_values(run, config, tmp_path):
+    nothing = run.split.train.with_columns(value=pl.lit(None, dtype=pl.Float32))
+    split = dataclasses.replace(run.split, train=nothing)
+    config = apply_overrides(config, {"scorer.target": "value"})
+    with pytest.raises(DataError, match=r"scorer\.target: got 'value', but the events have fewer"):
+        train_scorer(run.two_tower, split, config, tmp_path, progress=False)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run, shop, config):
+    with pytest.raises(DataError, match=r"already holds a run; pass resume=True"):
+        train(shop, config, run.run_dir, progress=False)
+
+
+def test_resuming_with_other_settings_or_data_is_refused(run, shop, config):
+    other = apply_overrides(config, {"model.dim": 16})
+    with pytest.raises(DataError, match=r"resume: model\.dim: got 16, expected 8 as in"):
+        train(shop, other, run.run_dir, resume=True, progress=False)
+    fewer = Dataset("shop", shop.events.head(100), shop.items, shop.users)
+    with pytest.raises(DataError, match="resume: the data differs"):
+        train(fewer, config, run.run_dir, resume=True, progress=False)
+
+
+def test_resuming_a_finished_run_changes_nothing(run, shop, config):
+    again = train(shop, config, run.run_dir, resume=True, progress=False)
+    assert again.history == run.history
+
+
+def test_damaged_and_unfinished_folders_are_data_errors(run, shop, config, tmp_path):
+    with pytest.raises(DataError, match=r"has no config\.toml"):
+        load_run(tmp_path)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    with pytest.raises(DataError, match="is unfinished"):
+        load_run(tmp_path)
+    content = (run.run_dir / "checkpoint.npz").read_bytes()
+    middle = content[: len(content) // 2] + b"\xff" + content[len(content) // 2 + 1 :]
+    for damaged in (content[: len(content) // 2], b"", middle):
+        (tmp_path / "checkpoint.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"checkpoint\.npz: damaged"):
+            checkpoint.load_arrays(tmp_path / "checkpoint.npz")
+
+
+def test_divergence_is_an_error_that_names_the_setting(shop, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit.TrainStep, "__call__", lambda self, batch, epoch: float("nan"))
+    with pytest.raises(DataError, match=r"epoch 1: loss is nan; lower train\.learning_rate"):
+        train(shop, config, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("n_targets", [1, 3, 8])
+def test_every_event_is_a_target_once_with_the_events_before_it(n_targets):
+    lengths = np.array([5, 1, 12, 3])
+    codes = np.arange(1, 22)
+    windows = Windows(codes, lengths, history_length=4, n_targets=n_targets)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    seen = []
+    for batch in windows.batches(6, seed=1, epoch=0):
+        for row, user in enumerate(batch.users):
+            for s in np.flatnonzero(batch.weight[row]):
+                target = batch.target[row, s]
+                history = batch.history[row, : batch.history.shape[1] - (n_targets - 1 - s)]
+                history = history[history > 0][-4:]
+                wanted = codes[max(starts[target - 1], target - 5) : target - 1]
+                np.testing.assert_array_equal(history, wanted)
+                assert np.repeat(np.arange(4), lengths)[target - 1] == user
+                seen.append(target)
+    assert sorted(seen) == codes.tolist()
+    assert windows.n_examples == 21
+
+
+def test_windows_repeat_by_epoch_and_differ_between_epochs():
+    windows = Windows(np.arange(1, 101), np.array([60, 40]), history_length=5, n_targets=2)
+
+    def targets(epoch):
+        options = {"seed": 3, "epoch": epoch, "history_dropout": 0.5}
+        return [(b.target.tolist(), b.history.tolist()) for b in windows.batches(8, **options)]
+
+    assert targets(1) == targets(1)
+    assert targets(1) != targets(2)
+
+
+def test_windows_per_user_limits_long_histories():
+    windows = Windows(
+        np.arange(1, 101), np.array([90, 10]), history_length=5, n_targets=2, windows_per_user=8
+    )
+    batches = list(windows.batches(4, seed=0, epoch=0))
+    assert len(batches) == windows.n_steps(4)
+    per_user = sum(np.bincount(b.users, b.weight.sum(axis=1), minlength=2) for b in batches)
+    assert per_user.tolist() == [8.0, 8.0]
+
+
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    checkpoint.save_arrays(path, {"x": np.arange(3)}, {"n": 1})
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save_arrays(path, {"x": np.arange(9)}, {"n": 2})
+    arrays, state = checkpoint.load_arrays(path)
+    assert (arrays["x"].tolist(), state) == ([0, 1, 2], {"n": 1})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
