@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     split = make_split(dataset, "leave-one-out")
     with shortlist.load(bundle, n_threads=0) as engine:
         ranker = workflow.EngineRanker(engine, split)
-        metrics = workflow.evaluate_split({"shortlist": ranker}, split)
+        metrics = workflow.evaluate_split({"shortlist": ranker}, split, ks=(10,))
     print(evaluate.format_table(metrics))
 
     steps.next("Benchmark the bundle on one thread")

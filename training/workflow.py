@@ -18,7 +18,13 @@ from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, Recen
 from shortlist.training.plots import plot_history
 from shortlist.training.splits import Split, make_split
 
-__all__ = ["evaluate_bundle", "evaluate_split", "export_run", "train_and_export"]
+__all__ = [
+    "evaluate_bundle",
+    "evaluate_split",
+    "evaluation_markdown",
+    "export_run",
+    "train_and_export",
+]
 
 
 def train_and_export(
@@ -122,7 +128,7 @@ def evaluate_bundle(
     data_format: str = "auto",
     items: Path | None = None,
     users: Path | None = None,
-    protocol: str = "leave-one-out",
+    protocol: str = "auto",
     on: str = "test",
     ks: Sequence[int] = (10, 20),
     baselines: bool = True,
@@ -143,9 +149,18 @@ def evaluate_bundle(
         metrics = evaluate_split({bundle.name: ranker}, split, on=on, ks=ks, baselines=baselines)
     return {
         "dataset": dataset.name,
-        "protocol": protocol,
+        "protocol": split.protocol,
         "on": on,
         "n_users": len(split.targets(on)),
         "n_items": len(split.catalogue),
         "metrics": metrics,
     }
+
+
+def evaluation_markdown(result: Mapping[str, Any]) -> str:
+    """Write the result of `evaluate_bundle` as a Markdown page."""
+    return (
+        f"# {result['dataset']}, {result['protocol']}\n\n"
+        f"{result['n_users']:,} {result['on']} users, all {result['n_items']:,} items ranked, "
+        f"seen items excluded.\n\n{evaluate.format_table(result['metrics'])}\n"
+    )

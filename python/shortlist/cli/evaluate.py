@@ -24,9 +24,9 @@ def add_parser(subparsers: SubParsers) -> None:
     add_data_arguments(parser, required=True)
     parser.add_argument(
         "--protocol",
-        default="leave-one-out",
-        choices=["leave-one-out", "temporal", "lightgcn-split"],
-        help="how the events are split (default: %(default)s)",
+        default="auto",
+        choices=["auto", "leave-one-out", "temporal", "lightgcn-split"],
+        help="how events are split (default: by the test file that DATA has, else leave-one-out)",
     )
     parser.add_argument(
         "--on", default="test", choices=["valid", "test"], help="part to rank (default: test)"
@@ -45,7 +45,6 @@ def add_parser(subparsers: SubParsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate the bundle through `Engine.recommend`, the path its users take."""
     workflow = require_extra("shortlist.training.workflow", "train")
-    evaluate = require_extra("shortlist.training.evaluate", "train")
     results = workflow.evaluate_bundle(
         args.bundle,
         data=args.data,
@@ -58,15 +57,11 @@ def run(args: argparse.Namespace) -> int:
         baselines=not args.no_baselines,
         progress=not args.json,
     )
-    table = evaluate.format_table(results["metrics"])
+    page = workflow.evaluation_markdown(results)
     if args.report:
-        args.report.write_text(workflow.evaluation_markdown(results), encoding="utf-8")
+        args.report.write_text(page, encoding="utf-8")
     if args.json:
         print_json(results)
     else:
-        print(
-            f"{results['dataset']}, {results['protocol']}, {results['n_users']} {args.on} users, "
-            f"{results['n_items']} items ranked, seen items excluded\n"
-        )
-        print(table)
+        print(page, end="")
     return 0

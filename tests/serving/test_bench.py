@@ -1,0 +1,94 @@
+"""`shortlist bench`: the answers are checked first, and every figure is there."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import shortlist
+from shortlist.bench import bench_bundle, format_markdown, plot
+from shortlist.cli import main
+
+
+@pytest.fixture(scope="module")
+def report(world):
+    return bench_bundle(world.path, batches=(1, 4), history_length=5, seconds=0.01)
+
+
+def test_every_stage_and_batch_is_measured(report):
+    cells = {(row["stage"], row["batch"]) for row in report["results"]}
+    assert cells == {(s, b) for s in ("encode", "search", "recommend") for b in (1, 4)}
+    for row in report["results"]:
+        assert row["n_calls"] >= 30
+        assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"]
+        assert row["requests_per_s"] > 0
+
+
+def test_output_says_what_it_was_measured_on(report):
+    machine = report["machine"]
+    assert machine["cpu"]
+    assert machine["simd_level"] == shortlist.simd_level()
+    assert machine["n_cpus"] >= 1
+    assert {"shortlist", "python", "numpy", "onnxruntime"} <= set(machine["versions"])
+    markdown = format_markdown(report)
+    assert machine["cpu"] in markdown
+    assert "| 4 | recommend |" in markdown
+
+
+def test_wrong_answers_stop_the_benchmark_before_any_time(world, monkeypatch):
+    search = shortlist.Index.search
+
+    def off_by_a_little(self, *args, **kwargs):
+        hits = search(self, *args, **kwargs)
+        return hits._replace(scores=hits.scores + np.float32(1e-3))
+
+    monkeypatch.setattr(shortlist.Index, "search", off_by_a_little)
+    with pytest.raises(
+        shortlist.ShortlistError, match="differ from the float64 reference"
+    ):
+        bench_bundle(world.path, batches=(1,), history_length=5, seconds=0.01)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_reference_agrees_with_the_index_on_every_metric(metric):
+    from shortlist.bench.measure import _reference_scores
+
+    random = np.random.default_rng(0)
+    items, queries = random.normal(size=(50, 8)), random.normal(size=(3, 8))
+    items[7] = 0
+    hits = shortlist.Index(items, metric=metric).search(queries, top_n=50)
+    expected = np.take_along_axis(
+        _reference_scores(queries.copy(), items.copy(), metric), hits.indices, axis=1
+    )
+    np.testing.assert_allclose(hits.scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batches": ()}, "batches: got 0, expected at least 1"),
+        ({"batches": (0,)}, "batches: got 0, expected at least 1"),
+        ({"top_n": 0}, "top_n: got 0, expected at least 1"),
+        ({"seconds": 0}, "seconds: got 0, expected a positive number of seconds"),
+    ],
+)
+def test_settings_out_of_range_are_refused(world, settings, message):
+    with pytest.raises(ValueError, match=message):
+        bench_bundle(world.path, **settings)
+
+
+def test_command_writes_json_markdown_and_plot(world, tmp_path, capsys):
+    markdown, png = tmp_path / "bench.md", tmp_path / "bench.png"
+    argv = ["bench", str(world.path), "--batch", "1", "--seconds", "0.01", "--json",
+            "--markdown", str(markdown), "--plot", str(png)]  # fmt: skip
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["batch"] == 1
+    assert markdown.read_text(encoding="utf-8").startswith("| batch | stage |")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_has_one_line_a_stage(report, tmp_path):
+    plot(report, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 5000

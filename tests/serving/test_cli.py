@@ -1,0 +1,135 @@
+"""The command line as a stranger meets it: answers, JSON, exit status, errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from shortlist.cli import main
+
+COMMANDS = ("train", "export", "recommend", "evaluate", "bench", "inspect")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  shortlist {command} " in capsys.readouterr().out
+
+
+def test_unknown_command_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["recomend"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'recomend'" in capsys.readouterr().err
+
+
+def test_recommend_for_a_known_user_prints_titles(world, capsys):
+    assert main(["recommend", str(world.path), "--user", "9", "--top-n", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "from stored history: 3 items" in out
+    assert "Film" in out
+
+
+def test_recommend_json_leaves_out_seen_items(world, capsys):
+    seen = [int(item) for item in world.item_ids[:3]]
+    history = ["--history", *map(str, seen)]
+    assert main(["recommend", str(world.path), *history, "--top-n", "40", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    found = [item["item_id"] for item in answer["items"]]
+    assert answer["source"] == "history"
+    assert sorted(found + seen) == sorted(world.item_ids.tolist())
+    assert main(["recommend", str(world.path), *history, "--include-seen", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert set(seen) & {item["item_id"] for item in answer["items"]}
+
+
+def test_recommend_reads_json_lines_from_file_and_stdin(world, tmp_path, capsys, monkeypatch):
+    import io
+
+    lines = '{"user_id": 5}\n\n{"history": [100]}\n{"city": "Köln"}\n'
+    path = tmp_path / "requests.jsonl"
+    path.write_text(lines, encoding="utf-8")
+    assert main(["recommend", str(world.path), "--requests", str(path), "--json"]) == 0
+    from_file = json.loads(capsys.readouterr().out)
+    assert [a["source"] for a in from_file] == ["stored history", "history", "features"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    assert main(["recommend", str(world.path), "--requests", "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == from_file
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            '{"user_id": 5}\n{"user_id": \n',
+            "line 2: got '{\"user_id\": ', expected one JSON object",
+        ),
+        ("[1, 2]\n", "line 1: got list, expected an object"),
+        ('{"histry": [100]}\n', "'histry'"),
+    ],
+)
+def test_bad_requests_fail_with_line_and_fix(world, tmp_path, capsys, content, message):
+    path = tmp_path / "requests.jsonl"
+    path.write_text(content, encoding="utf-8")
+    assert main(["recommend", str(world.path), "--requests", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_text_where_ids_are_numbers_is_an_error(world, capsys):
+    assert main(["recommend", str(world.path), "--history", "abc"]) == 1
+    assert "--history: got ['abc'], expected integer ids" in capsys.readouterr().err
+
+
+def test_string_ids_are_taken_as_they_are(text_world, capsys):
+    item = str(text_world.item_ids[4])
+    assert main(["recommend", str(text_world.path), "--history", item, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["source"] == "history"
+
+
+@pytest.mark.parametrize("command", ["recommend", "inspect", "bench"])
+def test_missing_bundle_is_one_line_and_status_1(command, tmp_path, capsys):
+    extra = ["--user", "1"] if command == "recommend" else []
+    missing = tmp_path / "none.shortlist"
+    assert main([command, str(missing), *extra]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"shortlist {command}: error: ")
+    assert "none.shortlist" in err
+    assert "Traceback" not in err
+
+
+def test_inspect_says_what_is_inside(world, capsys):
+    assert main(["inspect", str(world.path)]) == 0
+    out = capsys.readouterr().out
+    for expected in ("40", "cosine", "user_encoder.onnx", "HR@10"):
+        assert expected in out
+    assert main(["inspect", str(world.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_items"] == 40
+
+
+@pytest.mark.parametrize("value", ["epochs=5", "train.epochs"])
+def test_malformed_override_shows_the_form(value, tmp_path, capsys):
+    out = str(tmp_path / "x.shortlist")
+    assert main(["train", "--data", "movielens-100k", "--out", out, "--set", value]) == 1
+    assert f"--set: got {value!r}, expected SECTION.KEY=VALUE" in capsys.readouterr().err
+
+
+def test_preset_and_config_together_are_refused(tmp_path, capsys):
+    argv = ["train", "--preset", "pool", "--config", "x.toml", "--out", str(tmp_path / "x")]
+    assert main(argv) == 1
+    assert "--preset and --config: got both" in capsys.readouterr().err
+
+
+def test_closed_output_pipe_is_not_an_error(world):
+    command = f"{sys.executable} -m shortlist.cli inspect {world.path} | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""

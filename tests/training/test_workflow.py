@@ -1,0 +1,98 @@
+"""Files in, bundle out, through the command line: what a user does first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import shortlist
+from shortlist.cli import main
+from shortlist.training import workflow
+from shortlist.training.fit import load_run
+
+SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
+         "--set", "train.batch_size=64", "--quiet"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(shop, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    shop.events.write_csv(folder / "events.csv")
+    shop.items.write_parquet(folder / "items.parquet")
+    shop.users.write_parquet(folder / "users.parquet")
+    return ["--data", str(folder / "events.csv"), "--items", str(folder / "items.parquet"),
+            "--users", str(folder / "users.parquet")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "shop.shortlist"
+    plot = out.with_suffix(".png")
+    assert (
+        main(["train", *files, *SMALL, "--seed", "3", "--out", str(out), "--plot", str(plot)]) == 0
+    )
+    return out
+
+
+def test_train_leaves_a_bundle_a_run_folder_and_a_plot(trained):
+    with shortlist.load(trained) as engine:
+        assert len(engine.index) > 0
+    assert load_run(trained.with_suffix(".run")).config.train.seed == 3
+    assert trained.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, capsys):
+    run = load_run(trained.with_suffix(".run"))
+    own = workflow.evaluate_split({"keras": run.ranker()}, run.split, baselines=False)["keras"]
+    capsys.readouterr()
+    assert main(["evaluate", str(trained), *files, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["protocol"] == "leave-one-out"
+    assert set(result["metrics"]) == {
+        trained.name, "popularity", "ItemKNN", "ItemKNN with recency", "EASE"
+    }  # fmt: skip
+    for name, value in own.items():
+        assert result["metrics"][trained.name][name] == pytest.approx(value, abs=1e-4)
+
+
+def test_evaluate_writes_a_report_that_names_its_protocol(trained, files, tmp_path, capsys):
+    report = tmp_path / "report.md"
+    argv = ["evaluate", str(trained), *files, "--no-baselines", "--report", str(report)]
+    assert main(argv) == 0
+    assert "HR@10" in capsys.readouterr().out
+    text = report.read_text(encoding="utf-8")
+    assert "leave-one-out" in text
+    assert trained.name in text
+
+
+def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, capsys):
+    again = tmp_path / "again.shortlist"
+    run = str(trained.with_suffix(".run"))
+    assert main(["export", run, "--out", str(again), "--no-users", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"]["n_users"] > 0
+    with shortlist.load(trained) as first, shortlist.load(again) as second:
+        requests = {"history": [first.index.item_ids[:3], first.index.item_ids[5:9]]}
+        one, two = first.recommend(requests), second.recommend(requests)
+        assert one.item_ids.tolist() == two.item_ids.tolist()
+        assert second.report()["n_users"] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--out", "x.bundle"], "out: got 'x.bundle', expected a name that ends in .shortlist"),
+        (["--data", "none.csv"], "none.csv"),
+        (["--set", "train.epoch=5"], "did you mean 'epochs'?"),
+        (["--preset", "pol"], "did you mean 'pool'?"),
+        ([], "data.path: got nothing, expected a data set"),
+    ],
+)
+def test_what_cannot_be_trained_fails_before_anything_is_written(
+    argv, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    out = [] if "--out" in argv else ["--out", "x.shortlist"]
+    assert main(["train", *argv, *out, "--quiet"]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
