@@ -1,4 +1,4 @@
-// The exact score of a row, and the query form it needs (internal).
+// The exact score of an item, and the query form it needs (internal).
 #pragma once
 
 #include <cmath>
@@ -12,17 +12,6 @@
 
 namespace shortlist {
 
-// A query in float64, zero-padded to whole lanes; for cosine normalised like the items.
-class ExactQuery {
- public:
-  void assign(const Snapshot& snapshot, const float* query);
-  const double* data() const { return padded_.data(); }
-
- private:
-  std::vector<double> padded_;
-  std::vector<float> normalized_;
-};
-
 // float64 sum of a kernel -> the score a caller sees: rounded once, beyond the float32 range
 // clamped (so that no score is infinite), never -0.
 inline float to_score(Metric metric, double sum) {
@@ -33,12 +22,13 @@ inline float to_score(Metric metric, double sum) {
   return static_cast<float>(value) + 0.0F;
 }
 
-// sums[i] = kernel sum of row indices[i], or of row first + i when indices is null.
-inline void exact_sums(const kernels::Table& table, const Snapshot& snapshot,
-                       const ExactQuery& query, const std::int64_t* indices, std::size_t first,
-                       std::size_t n_rows, double* sums) {
-  const auto kernel = snapshot.metric == Metric::euclidean ? table.distance_rows : table.dot_rows;
-  kernel(query.data(), snapshot.rows + first * snapshot.dim, snapshot.dim, indices, n_rows, sums);
+// sums[i] = kernel sum of place places[i], or of place first + i when places is null. The query is
+// float64, padded to whole lanes.
+inline void exact_sums(const kernels::Table& table, Metric metric, const MatrixView& vectors,
+                       const double* query, const std::int64_t* places, std::size_t first,
+                       std::size_t n, double* sums) {
+  const auto kernel = metric == Metric::euclidean ? table.distance_rows : table.dot_rows;
+  kernel(query, vectors.row(first), vectors.dim, places, n, sums);
 }
 
 }  // namespace shortlist

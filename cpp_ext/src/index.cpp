@@ -24,7 +24,7 @@ const ItemIds& Index::item_ids() const {
 }
 
 const float* Index::vector(std::size_t row) const {
-  return snapshot_->rows + row * snapshot_->dim;
+  return snapshot_->vector(row);
 }
 
 void Index::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,

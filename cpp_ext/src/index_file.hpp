@@ -18,6 +18,9 @@ enum SectionTag : std::uint32_t {
   kIntIds = 2,     // int64 (n_items,)
   kIdBytes = 3,    // UTF-8 of all string ids, one after the other
   kIdOffsets = 4,  // int64 (n_items + 1,)
+  kCodes = 5,      // uint8 [n_blocks][n_groups][64][4]
+  kOrder = 6,      // uint32 (n_items,): position in the codes -> row; absent = the same
+  kStats = 7,      // float64 [5][n_blocks]
 };
 
 struct Section {

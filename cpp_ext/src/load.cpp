@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -117,6 +118,25 @@ Span section(const std::string& path, const Mapping& mapping, const file::Header
   throw_bad(path, name, "to be present", "nothing");
 }
 
+// Structure only (lead bytes and continuations, no surrogates): enough to be decodable.
+bool is_utf8(const unsigned char* bytes, std::size_t size) {
+  for (std::size_t i = 0; i < size;) {
+    const unsigned lead = bytes[i];
+    const std::size_t n = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (n == 0 || lead > 0xF4 || n > size - i) return false;
+    for (std::size_t k = 1; k < n; ++k) {
+      if ((bytes[i + k] & 0xC0U) != 0x80U) return false;
+    }
+    const unsigned second = n > 1 ? bytes[i + 1] : 0;
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
+      return false;
+    }
+    i += n;
+  }
+  return true;
+}
+
 ItemIds load_ids(const std::string& path, const Mapping& mapping, const file::Header& header) {
   const std::size_t n_items = static_cast<std::size_t>(header.n_items);
   const auto kind = static_cast<ItemIds::Kind>(header.id_kind);
@@ -128,36 +148,92 @@ ItemIds load_ids(const std::string& path, const Mapping& mapping, const file::He
     return ItemIds::from_int64(std::move(values));
   }
   const Span bytes = section(path, mapping, header, file::kIdBytes, kAnySize);
+  if (!is_utf8(bytes.data, bytes.size)) throw_bad(path, "item ids", "UTF-8 text", "other bytes");
   const Span span = section(path, mapping, header, file::kIdOffsets, (n_items + 1) * 8);
   std::vector<std::int64_t> offsets(n_items + 1);
   std::memcpy(offsets.data(), span.data, span.size);
-  return ItemIds::from_strings(std::string(reinterpret_cast<const char*>(bytes.data), bytes.size),
-                               std::move(offsets));
+  ItemIds ids = ItemIds::from_strings(
+      std::string(reinterpret_cast<const char*>(bytes.data), bytes.size), std::move(offsets));
+  for (std::size_t row = 0; row < n_items; ++row) {
+    const std::string_view id = ids.string_at(row);  // a character must not be cut in two
+    if (!id.empty() && (static_cast<unsigned char>(id.front()) & 0xC0U) == 0x80U) {
+      throw_bad(path, "item ids", "whole characters", "a cut inside one");
+    }
+  }
+  return ids;
+}
+
+bool has_section(const file::Header& header, std::uint32_t tag) {
+  for (std::uint32_t i = 0; i < header.n_sections; ++i) {
+    if (header.sections[i].tag == tag) return true;
+  }
+  return false;
+}
+
+// Every position must name another row: a wrong entry would be read outside the rows.
+bool is_permutation(const std::uint32_t* order, std::size_t n_items) {
+  std::vector<bool> is_seen(n_items);
+  for (std::size_t i = 0; i < n_items; ++i) {
+    if (order[i] >= n_items || is_seen[order[i]]) return false;
+    is_seen[order[i]] = true;
+  }
+  return true;
+}
+
+PackedItems load_packed(const std::string& path, const Mapping& mapping, const file::Header& header,
+                        const MatrixView& rows) {
+  PackedItems packed;
+  if (rows.n_rows == 0 || rows.dim > kMaxPackedDim) return packed;
+  packed.n_items = rows.n_rows;
+  packed.n_blocks = (rows.n_rows + kernels::kBlockItems - 1) / kernels::kBlockItems;
+  packed.n_groups = n_groups_for(rows.dim);
+  packed.codes =
+      section(path, mapping, header, file::kCodes, packed.n_blocks * packed.block_bytes()).data;
+  const std::size_t n_stats = kStatsPerBlock * packed.n_blocks;
+  const Span stats = section(path, mapping, header, file::kStats, n_stats * sizeof(double));
+  packed.stats = reinterpret_cast<const double*>(stats.data);
+  for (std::size_t i = 0; i < n_stats; ++i) {
+    if (!(packed.stats[i] >= 0) || std::isinf(packed.stats[i])) {
+      throw_bad(path, "block statistics", "finite numbers >= 0", "others");
+    }
+  }
+  if (has_section(header, file::kOrder)) {
+    const Span order = section(path, mapping, header, file::kOrder, rows.n_rows * 4);
+    packed.order = reinterpret_cast<const std::uint32_t*>(order.data);
+    if (!is_permutation(packed.order, rows.n_rows)) {
+      throw_bad(path, "order", "a permutation of the rows", "repeated or unknown rows");
+    }
+  }
+  return packed;
 }
 
 std::shared_ptr<Snapshot> load_snapshot(const std::string& path, bool use_mmap) {
   auto mapping = std::make_shared<Mapping>(path);
   const file::Header header = checked_header(path, *mapping);
+  const std::size_t n_items = static_cast<std::size_t>(header.n_items);
+  const std::size_t dim = static_cast<std::size_t>(header.dim);
+  if (n_items > mapping->size() / (dim * sizeof(float))) {
+    throw_bad(path, "shape", "rows that fit in the file", std::to_string(n_items) + " rows");
+  }
+  const Span rows = section(path, *mapping, header, file::kRows, n_items * dim * sizeof(float));
+  const MatrixView view{reinterpret_cast<const float*>(rows.data), n_items, dim};
+  if (first_bad_row(view) < n_items) throw_bad(path, "rows", "finite numbers", "a NaN or Inf");
+  auto segment = std::make_shared<Segment>();
+  segment->vectors = view;
+  segment->packed = load_packed(path, *mapping, header, view);
+  if (use_mmap) {
+    segment->mapping = mapping;
+  } else {
+    segment->owned_vectors.assign(view.data, view.data + n_items * dim);
+    segment->vectors.data = segment->owned_vectors.data();
+    segment->packed = copy_packed(segment->packed);
+  }
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->metric = static_cast<Metric>(header.metric);
-  snapshot->n_items = static_cast<std::size_t>(header.n_items);
-  snapshot->dim = static_cast<std::size_t>(header.dim);
-  if (snapshot->n_items > mapping->size() / (snapshot->dim * sizeof(float))) {
-    throw_bad(path, "shape", "rows that fit in the file", std::to_string(header.n_items) + " rows");
-  }
-  const std::size_t n_values = snapshot->n_items * snapshot->dim;
-  const Span rows = section(path, *mapping, header, file::kRows, n_values * sizeof(float));
-  const MatrixView view{reinterpret_cast<const float*>(rows.data), snapshot->n_items,
-                        snapshot->dim};
-  if (first_bad_row(view) < view.n_rows) throw_bad(path, "rows", "finite numbers", "a NaN or Inf");
+  snapshot->n_items = n_items;
+  snapshot->dim = dim;
   snapshot->ids = load_ids(path, *mapping, header);
-  if (use_mmap) {
-    snapshot->rows = view.data;
-    snapshot->mapping = mapping;
-  } else {
-    snapshot->owned_rows.assign(view.data, view.data + n_values);
-    snapshot->rows = snapshot->owned_rows.data();
-  }
+  snapshot->segments.push_back({std::move(segment), nullptr});
   return snapshot;
 }
 

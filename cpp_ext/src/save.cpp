@@ -74,7 +74,17 @@ struct Part {
 
 std::vector<Part> parts_of(const Snapshot& snapshot) {
   std::vector<Part> parts;
-  parts.push_back({file::kRows, snapshot.rows, snapshot.n_items * snapshot.dim * sizeof(float)});
+  const Segment& segment = *snapshot.segments.front().segment;
+  const PackedItems& packed = segment.packed;
+  parts.push_back(
+      {file::kRows, segment.vectors.data, snapshot.n_items * snapshot.dim * sizeof(float)});
+  if (!packed.is_empty()) {
+    parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
+    parts.push_back({file::kStats, packed.stats, kStatsPerBlock * packed.n_blocks * 8});
+    if (packed.order != nullptr) {
+      parts.push_back({file::kOrder, packed.order, packed.n_items * sizeof(std::uint32_t)});
+    }
+  }
   const ItemIds& ids = snapshot.ids;
   if (ids.kind() == ItemIds::Kind::int64) {
     parts.push_back({file::kIntIds, ids.values().data(), ids.size() * sizeof(std::int64_t)});

@@ -1,45 +1,30 @@
 #include "search.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <deque>
 #include <limits>
-#include <string>
 
-#include "exact.hpp"
-#include "shortlist/neighbor.hpp"
+#include "query.hpp"
+#include "scan.hpp"
+#include "shortlist/thread_pool.hpp"
 #include "simd.hpp"
 
 namespace shortlist {
-
-void ExactQuery::assign(const Snapshot& snapshot, const float* query) {
-  const std::size_t dim = snapshot.dim;
-  if (snapshot.metric == Metric::cosine) {
-    normalized_.resize(dim);
-    normalize_row(query, dim, normalized_.data());
-    query = normalized_.data();
-  }
-  padded_.assign((dim + kernels::kLanes - 1) / kernels::kLanes * kernels::kLanes, 0.0);
-  for (std::size_t d = 0; d < dim; ++d) padded_[d] = static_cast<double>(query[d]);
-}
-
 namespace {
 
-std::vector<std::int64_t> sorted_rows(const std::int64_t* begin, const std::int64_t* end,
-                                      std::size_t n_items, const char* name) {
-  std::vector<std::int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(end - begin));
-  for (const std::int64_t* row = begin; row != end; ++row) {
-    if (*row >= static_cast<std::int64_t>(n_items)) {
-      throw std::invalid_argument(std::string(name) + ": got row " + std::to_string(*row) +
-                                  "; the index has " + std::to_string(n_items) + " rows");
-    }
-    if (*row >= 0) rows.push_back(*row);
-  }
-  std::sort(rows.begin(), rows.end());
-  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-  return rows;
-}
+// Queries that pass over the items together.
+constexpr std::size_t kGroupQueries = 128;
+// Below this many multiply-adds per thread, waking a thread costs more than it saves.
+constexpr std::size_t kWorkPerThread = 2'000'000;
+// A query is worth its own pass over all items only when there are enough of them per thread.
+constexpr std::size_t kQueriesPerThread = 16;
+// Blocks that a thread takes at a time when threads share the items.
+constexpr std::size_t kBlocksPerTask = 128;
+// A catalogue this small is scored exactly without a scan.
+constexpr std::size_t kSmallCatalogue = 96;
 
-void write_hits(std::vector<Neighbor> hits, std::size_t query, std::size_t top_n,
+void write_hits(const std::vector<Neighbor>& hits, std::size_t query, std::size_t top_n,
                 const SearchOutput& output) {
   for (std::size_t place = 0; place < top_n; ++place) {
     const bool is_real = place < hits.size();
@@ -50,49 +35,154 @@ void write_hits(std::vector<Neighbor> hits, std::size_t query, std::size_t top_n
   output.counts[query] = static_cast<std::int64_t>(hits.size());
 }
 
+// One call, on one snapshot.
+class Search {
+ public:
+  Search(const Snapshot& snapshot, const MatrixView& queries, std::size_t top_n,
+         const Filter& filter, const SearchOutput& output)
+      : snapshot_(snapshot),
+        queries_(queries),
+        top_n_(top_n),
+        filter_(filter),
+        shared_allow_(filter, snapshot.n_items),
+        output_(output),
+        table_(active_kernels()) {}
+
+  void run(std::size_t n_threads) {
+    const std::size_t n_queries = queries_.n_rows;
+    const double work = static_cast<double>(n_queries) * static_cast<double>(snapshot_.n_items) *
+                        static_cast<double>(snapshot_.dim);
+    const double useful = std::max(1.0, work / static_cast<double>(kWorkPerThread));
+    if (static_cast<double>(n_threads) > useful) n_threads = static_cast<std::size_t>(useful);
+    if (n_threads > 1 && n_queries < kQueriesPerThread * n_threads) {
+      for (std::size_t q = 0; q < n_queries; q += kGroupQueries) {
+        split_items(q, std::min(n_queries, q + kGroupQueries), n_threads);
+      }
+      return;
+    }
+    const std::size_t per_thread = (n_queries + n_threads - 1) / n_threads;
+    const std::size_t tile = table_.query_tile;
+    const std::size_t group =
+        std::min(kGroupQueries / tile * tile, (per_thread + tile - 1) / tile * tile);
+    const std::size_t n_groups = n_queries == 0 ? 0 : (n_queries + group - 1) / group;
+    std::atomic<std::size_t> next{0};
+    parallel_for(std::min(n_threads, n_groups), [&](std::size_t) {
+      Scanner scanner(snapshot_, table_);
+      for (std::size_t g = next.fetch_add(1); g < n_groups; g = next.fetch_add(1)) {
+        search_group(g * group, std::min(n_queries, (g + 1) * group), scanner);
+      }
+    });
+  }
+
+ private:
+  std::deque<PreparedQuery> prepare(std::size_t first, std::size_t end) const {
+    std::deque<PreparedQuery> prepared;
+    for (std::size_t q = first; q < end; ++q) {
+      prepared.emplace_back(snapshot_, table_, queries_.row(q), filter_, shared_allow_, q);
+    }
+    return prepared;
+  }
+
+  std::size_t capacity_for(const PreparedQuery& query) const {
+    return std::max<std::size_t>(1, std::min(top_n_, query.n_allowed()));
+  }
+
+  bool is_scanned(const Segment& segment) const {
+    return !segment.packed.is_empty() && segment.vectors.n_rows > kSmallCatalogue;
+  }
+
+  // Queries [first, end) over all items, on this thread.
+  void search_group(std::size_t first, std::size_t end, Scanner& scanner) const {
+    const std::deque<PreparedQuery> prepared = prepare(first, end);
+    std::deque<QueryRun> runs;
+    std::vector<QueryRun*> scanned;
+    for (const PreparedQuery& query : prepared) {
+      runs.emplace_back(query, capacity_for(query), nullptr);
+      if (query.short_list() != nullptr) {
+        scanner.score_list(runs.back());
+      } else {
+        scanned.push_back(&runs.back());
+      }
+    }
+    for (const SegmentView& view : snapshot_.segments) {
+      if (is_scanned(*view.segment)) {
+        scanner.scan(view, 0, view.segment->packed.n_blocks, scanned);
+      } else {
+        for (QueryRun* run : scanned) {
+          scanner.score_all(view, 0, view.segment->vectors.n_rows, *run);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      write_hits(runs[i].best.take_sorted(), first + i, top_n_, output_);
+    }
+  }
+
+  // Queries [first, end), the items shared out to n_threads.
+  void split_items(std::size_t first, std::size_t end, std::size_t n_threads) const {
+    const std::deque<PreparedQuery> prepared = prepare(first, end);
+    std::deque<SharedScore> shared(prepared.size());
+    std::vector<std::vector<QueryRun>> runs(n_threads);
+    std::vector<std::atomic<std::size_t>> next(snapshot_.segments.size() + 1);
+    parallel_for(n_threads, [&](std::size_t thread) {
+      for (std::size_t i = 0; i < prepared.size(); ++i) {
+        runs[thread].emplace_back(prepared[i], capacity_for(prepared[i]), &shared[i]);
+      }
+      search_share(runs[thread], next);
+    });
+    for (std::size_t i = 0; i < prepared.size(); ++i) {
+      TopN best = std::move(runs[0][i].best);
+      for (std::size_t thread = 1; thread < n_threads; ++thread) {
+        for (const Neighbor& found : runs[thread][i].best.items()) best.push(found);
+      }
+      write_hits(best.take_sorted(), first + i, top_n_, output_);
+    }
+  }
+
+  void search_share(std::vector<QueryRun>& runs,
+                    std::vector<std::atomic<std::size_t>>& next) const {
+    Scanner scanner(snapshot_, table_);
+    std::vector<QueryRun*> scanned;
+    std::vector<QueryRun*> listed;
+    for (QueryRun& run : runs) {
+      (run.query->short_list() == nullptr ? scanned : listed).push_back(&run);
+    }
+    for (std::size_t i = next.back()++; i < listed.size(); i = next.back()++) {
+      scanner.score_list(*listed[i]);
+    }
+    for (std::size_t s = 0; s < snapshot_.segments.size() && !scanned.empty(); ++s) {
+      const SegmentView& view = snapshot_.segments[s];
+      const bool use_scan = is_scanned(*view.segment);
+      const std::size_t size =
+          use_scan ? view.segment->packed.n_blocks : view.segment->vectors.n_rows;
+      for (std::size_t at = next[s].fetch_add(kBlocksPerTask); at < size;
+           at = next[s].fetch_add(kBlocksPerTask)) {
+        const std::size_t end = std::min(size, at + kBlocksPerTask);
+        if (use_scan) {
+          scanner.scan(view, at, end, scanned);
+        } else {
+          for (QueryRun* run : scanned) scanner.score_all(view, at, end, *run);
+        }
+      }
+    }
+  }
+
+  const Snapshot& snapshot_;
+  const MatrixView& queries_;
+  const std::size_t top_n_;
+  const Filter& filter_;
+  const SharedAllow shared_allow_;
+  const SearchOutput& output_;
+  const kernels::Table& table_;
+};
+
 }  // namespace
 
 void search_snapshot(const Snapshot& snapshot, const MatrixView& queries, std::size_t top_n,
                      const Filter& filter, std::size_t n_threads, const SearchOutput& output) {
-  (void)n_threads;
-  constexpr std::size_t kChunk = 256;
-  double sums[kChunk];
-  ExactQuery query;
-  const kernels::Table& table = active_kernels();
-  for (std::size_t q = 0; q < queries.n_rows; ++q) {
-    query.assign(snapshot, queries.row(q));
-    std::vector<std::int64_t> excluded;
-    if (filter.exclude.splits != nullptr) {
-      excluded = sorted_rows(filter.exclude.values + filter.exclude.splits[q],
-                             filter.exclude.values + filter.exclude.splits[q + 1], snapshot.n_items,
-                             "exclude");
-    }
-    std::vector<std::int64_t> allowed;
-    const bool has_list = filter.allow.splits != nullptr || filter.allow_rows != nullptr;
-    if (filter.allow.splits != nullptr) {
-      allowed =
-          sorted_rows(filter.allow.values + filter.allow.splits[q],
-                      filter.allow.values + filter.allow.splits[q + 1], snapshot.n_items, "allow");
-    } else if (filter.allow_rows != nullptr) {
-      allowed = sorted_rows(filter.allow_rows, filter.allow_rows + filter.n_allow_rows,
-                            snapshot.n_items, "allow");
-    }
-    const std::size_t n_rows = has_list ? allowed.size() : snapshot.n_items;
-    TopN best(std::max<std::size_t>(1, std::min(top_n, n_rows)));
-    for (std::size_t first = 0; first < n_rows; first += kChunk) {
-      const std::size_t n = std::min(kChunk, n_rows - first);
-      exact_sums(table, snapshot, query, has_list ? allowed.data() + first : nullptr,
-                 has_list ? 0 : first, n, sums);
-      for (std::size_t i = 0; i < n; ++i) {
-        const std::int64_t row =
-            has_list ? allowed[first + i] : static_cast<std::int64_t>(first + i);
-        if (filter.allow_mask != nullptr && filter.allow_mask[row] == 0) continue;
-        if (std::binary_search(excluded.begin(), excluded.end(), row)) continue;
-        best.push({to_score(snapshot.metric, sums[i]), row});
-      }
-    }
-    write_hits(best.take_sorted(), q, top_n, output);
-  }
+  constexpr std::size_t kMaxThreads = 256;
+  Search(snapshot, queries, top_n, filter, output)
+      .run(n_threads == 0 ? num_threads() : std::min(n_threads, kMaxThreads));
 }
 
 }  // namespace shortlist

@@ -11,6 +11,13 @@ namespace {
 
 std::vector<const kernels::Table*> runnable_tables() {
   std::vector<const kernels::Table*> tables = {kernels::scalar_table()};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (kernels::avx2_table() != nullptr && __builtin_cpu_supports("avx2") &&
+      __builtin_cpu_supports("fma")) {
+    tables.push_back(kernels::avx2_table());
+  }
+#endif
   return tables;
 }
 

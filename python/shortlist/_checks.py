@@ -101,9 +101,9 @@ def item_ids(value: Any, name: str = "item_ids") -> NDArray[np.int64] | list[str
 def ragged(value: Any, n_queries: int, name: str) -> Ragged:
     """Return per-query id lists as `(values, row_splits)`; a list entry may be None.
 
-    `value` is a list with one array of ids per query, or already `(values, row_splits)`.
+    `value` is a list with one array of ids per query, or the tuple `(values, row_splits)`.
     """
-    if isinstance(value, tuple) and len(value) == 2 and not _is_list_of_lists(value, n_queries):
+    if isinstance(value, tuple) and len(value) == 2:
         return _csr(value, n_queries, name)
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
@@ -131,20 +131,6 @@ def ragged(value: Any, n_queries: int, name: str) -> Ragged:
     if len(kinds) > 1:
         raise TypeError(f"{name}: got numbers and strings; expected ids of one kind")
     return np.concatenate(parts), splits
-
-
-def _is_list_of_lists(value: tuple[Any, Any], n_queries: int) -> bool:
-    # (ids of query 0, ids of query 1) against (values, row_splits): splits start with 0 and end
-    # with the number of values. A 2-query tuple of lists is only mistaken for CSR if it is valid
-    # CSR for two queries, so pass a list (not a tuple) for lists.
-    if n_queries != 2:
-        return False
-    values, splits = value
-    if splits is None or values is None or np.ndim(splits) != 1 or np.ndim(values) != 1:
-        return True
-    array = np.asarray(splits)
-    is_csr = len(array) == 3 and array.dtype.kind in "iu" and array[0] == 0
-    return not (is_csr and array[2] == len(values))
 
 
 def _csr(value: tuple[Any, Any], n_queries: int, name: str) -> Ragged:

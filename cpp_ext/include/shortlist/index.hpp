@@ -15,6 +15,7 @@
 
 namespace shortlist {
 
+struct Segment;
 struct Snapshot;
 
 // A file that is missing, damaged, or not what it says. what() names file, expected and found.
@@ -69,7 +70,8 @@ class IndexBuilder {
   Index finish(ItemIds ids);
 
  private:
-  std::shared_ptr<Snapshot> snapshot_;
+  std::shared_ptr<Segment> segment_;
+  Metric metric_;
   std::size_t n_added_ = 0;
 };
 

@@ -27,6 +27,7 @@ class TopN {
 
   bool is_full() const { return heap_.size() == capacity_; }
   std::size_t size() const { return heap_.size(); }
+  std::size_t capacity() const { return capacity_; }
 
   // The score to reach: a neighbour with a lower score cannot enter. -infinity until full.
   float threshold() const {

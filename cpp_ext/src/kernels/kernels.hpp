@@ -13,8 +13,51 @@ namespace shortlist::kernels {
 // The product of two float32 is exact in float64, so fused and separate multiply-add agree.
 constexpr size_t kLanes = 16;
 
+// Items of one block are scanned together: codes[block][group][item][4], unsigned with offset 128,
+// where group g holds dimensions 4g..4g+3; the number of groups is even. A tile of queries is
+// interleaved the same way: queries[group][query][4].
+constexpr size_t kBlockItems = 64;
+constexpr size_t kGroupDims = 4;
+constexpr size_t kGroupBytes = kBlockItems * kGroupDims;
+constexpr int32_t kCodeOffset = 128;
+
+// Most queries a scan call takes on any level.
+constexpr size_t kMaxTile = 6;
+// Most blocks a scan call takes; a call can report kMaxScanBlocks * kBlockItems * n_queries hits.
+constexpr size_t kMaxScanBlocks = 16;
+
+// An item whose integer dot product is above its threshold.
+struct Hit {
+  uint32_t item;  // position, counted from the first item of the first block of the call
+  uint32_t query;
+  int32_t dot;  // sum of unsigned code * query code, offset included
+};
+
+// What the bound needs to know about each block (parallel arrays), docs/exact_top_n.md.
+struct BlockStats {
+  const double* inverse_scale;  // 1 / s
+  const double* residual;       // r: max ||x - s c||
+  const double* code_norm;      // m: max ||s c||
+  const double* norm;           // max ||x||
+  const double* half_square;    // h: min ||x||^2 / 2, zero unless the metric is euclidean
+};
+
+// What the bound needs to know about one query. An item can enter the answer only if
+// u.x - h > needed.
+struct QueryBound {
+  double needed;
+  double slack;          // absolute rounding allowance for `needed`
+  double norm;           // ||u||
+  double residual;       // ||u - t p||
+  double inverse_scale;  // 1 / t
+  double offset;         // kCodeOffset * sum of p
+};
+
 struct Table {
   const char* name;
+  // Query codes are rounded to [-query_max, query_max]; scan takes at most query_tile queries.
+  int32_t query_max;
+  size_t query_tile;
   // out[i] = sum over d of query[d] * row[d]; row = rows + indices[i] * dim (or i * dim if indices
   // is null). query is float64, zero-padded to a multiple of kLanes. Rows need no alignment.
   void (*dot_rows)(const double* query, const float* rows, size_t dim, const int64_t* indices,
@@ -22,8 +65,19 @@ struct Table {
   // out[i] = sum over d of (query[d] - row[d])^2, each square rounded before it is added.
   void (*distance_rows)(const double* query, const float* rows, size_t dim, const int64_t* indices,
                         size_t n_rows, double* out);
+  // out[b] = the largest integer dot product that proves an item of block first + b hopeless.
+  void (*thresholds)(const BlockStats* stats, size_t first, size_t n_blocks,
+                     const QueryBound* query, int32_t* out);
+  // Reports every item of n_blocks blocks with dot > thresholds[query * kMaxScanBlocks + block];
+  // returns the number of hits. n_groups is even. Hits come in no particular order.
+  size_t (*scan)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+                 size_t n_queries, const int32_t* thresholds, Hit* hits);
+  // The dot products themselves: out[query * n_blocks * kBlockItems + item].
+  void (*dots)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+               size_t n_queries, int32_t* out);
 };
 
 const Table* scalar_table();
+const Table* avx2_table();  // null when the build has no AVX2 kernels (another architecture)
 
 }  // namespace shortlist::kernels

@@ -1,5 +1,6 @@
 // The reference implementation of every kernel: plain loops, no intrinsics.
 #include "kernels.hpp"
+#include "thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -38,7 +39,60 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
   }
 }
 
-const Table kTable = {"scalar", score_rows<false>, score_rows<true>};
+// query points to its own four codes of group 0; the tile has n_queries.
+void block_dots(const uint8_t* block, size_t n_groups, const int8_t* query, size_t n_queries,
+                int32_t* dots) {
+  for (size_t item = 0; item < kBlockItems; ++item) dots[item] = 0;
+  for (size_t g = 0; g < n_groups; ++g) {
+    const uint8_t* codes = block + g * kGroupBytes;
+    const int8_t* q = query + g * n_queries * kGroupDims;
+    for (size_t item = 0; item < kBlockItems; ++item) {
+      for (size_t d = 0; d < kGroupDims; ++d) {
+        dots[item] += static_cast<int32_t>(codes[item * kGroupDims + d]) * q[d];
+      }
+    }
+  }
+}
+
+size_t scan_block(const uint8_t* block, size_t n_groups, const int8_t* query, size_t n_queries,
+                  int32_t threshold, uint32_t first_item, uint32_t query_number, Hit* hits) {
+  int32_t dots[kBlockItems];
+  block_dots(block, n_groups, query, n_queries, dots);
+  size_t n_hits = 0;
+  for (size_t item = 0; item < kBlockItems; ++item) {
+    if (dots[item] <= threshold) continue;
+    hits[n_hits++] = {first_item + static_cast<uint32_t>(item), query_number, dots[item]};
+  }
+  return n_hits;
+}
+
+size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b) {
+    for (size_t q = 0; q < n_queries; ++q) {
+      const int32_t threshold = thresholds[q * kMaxScanBlocks + b];
+      if (threshold == kHopeless) continue;
+      n_hits += scan_block(codes + b * n_groups * kGroupBytes, n_groups, queries + q * kGroupDims,
+                           n_queries, threshold, static_cast<uint32_t>(b * kBlockItems),
+                           static_cast<uint32_t>(q), hits + n_hits);
+    }
+  }
+  return n_hits;
+}
+
+void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+          size_t n_queries, int32_t* out) {
+  for (size_t q = 0; q < n_queries; ++q) {
+    for (size_t b = 0; b < n_blocks; ++b) {
+      block_dots(codes + b * n_groups * kGroupBytes, n_groups, queries + q * kGroupDims, n_queries,
+                 out + (q * n_blocks + b) * kBlockItems);
+    }
+  }
+}
+
+const Table kTable = {"scalar",         127,        4,    score_rows<false>,
+                      score_rows<true>, thresholds, scan, dots};
 
 }  // namespace
 

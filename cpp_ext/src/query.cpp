@@ -1,0 +1,151 @@
+#include "query.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+namespace shortlist {
+namespace {
+
+// An exact score costs about as much as scanning this many items.
+constexpr std::size_t kScanAdvantage = 16;
+
+std::vector<std::int64_t> sorted_rows(const std::int64_t* begin, const std::int64_t* end,
+                                      std::size_t n_items, const char* name) {
+  std::vector<std::int64_t> rows;
+  rows.reserve(static_cast<std::size_t>(end - begin));
+  for (const std::int64_t* row = begin; row != end; ++row) {
+    if (*row >= static_cast<std::int64_t>(n_items)) {
+      throw std::invalid_argument(std::string(name) + ": got row " + std::to_string(*row) +
+                                  "; the index has " + std::to_string(n_items) + " rows");
+    }
+    if (*row >= 0) rows.push_back(*row);
+  }
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  return rows;
+}
+
+std::vector<std::int64_t> list_of(const RaggedRows& ragged, std::size_t number, std::size_t n_items,
+                                  const char* name) {
+  return sorted_rows(ragged.values + ragged.splits[number],
+                     ragged.values + ragged.splits[number + 1], n_items, name);
+}
+
+bool contains(const std::vector<std::int64_t>& rows, std::int64_t row) {
+  return std::binary_search(rows.begin(), rows.end(), row);
+}
+
+}  // namespace
+
+SharedAllow::SharedAllow(const Filter& filter, std::size_t n_items) {
+  if (filter.allow_mask != nullptr) {
+    is_set = true;
+    const std::size_t n_allowed = n_items - static_cast<std::size_t>(std::count(
+                                                filter.allow_mask, filter.allow_mask + n_items, 0));
+    if (n_allowed * kScanAdvantage >= n_items) {
+      mask = filter.allow_mask;
+      return;
+    }
+    for (std::size_t row = 0; row < n_items; ++row) {
+      if (filter.allow_mask[row] != 0) rows.push_back(static_cast<std::int64_t>(row));
+    }
+  } else if (filter.allow_rows != nullptr) {
+    is_set = true;
+    rows =
+        sorted_rows(filter.allow_rows, filter.allow_rows + filter.n_allow_rows, n_items, "allow");
+    if (rows.size() * kScanAdvantage < n_items) return;
+    owned_mask.assign(n_items, 0);
+    for (const std::int64_t row : rows) owned_mask[static_cast<std::size_t>(row)] = 1;
+    mask = owned_mask.data();
+  }
+}
+
+PreparedQuery::PreparedQuery(const Snapshot& snapshot, const kernels::Table& table,
+                             const float* query, const Filter& filter, const SharedAllow& shared,
+                             std::size_t number)
+    : metric_(snapshot.metric) {
+  const std::size_t dim = snapshot.dim;
+  std::vector<float> normalized;
+  if (metric_ == Metric::cosine) {
+    normalized.resize(dim);
+    normalize_row(query, dim, normalized.data());
+    query = normalized.data();
+  }
+  exact_.assign((dim + kernels::kLanes - 1) / kernels::kLanes * kernels::kLanes, 0.0);
+  for (std::size_t d = 0; d < dim; ++d) exact_[d] = static_cast<double>(query[d]);
+  set_codes(query, dim, table.query_max);
+  set_filter(filter, shared, number, snapshot.n_items);
+}
+
+void PreparedQuery::set_codes(const float* query, std::size_t dim, std::int32_t query_max) {
+  codes_.assign(n_groups_for(dim) * kernels::kGroupDims, 0);
+  double largest = 0;
+  for (std::size_t d = 0; d < dim; ++d) largest = std::max(largest, std::fabs(exact_[d]));
+  const double scale = largest > 0 ? largest / query_max : 1.0;
+  const double inverse = largest > 0 ? query_max / largest : 0.0;
+  double residual_square = 0;
+  std::int64_t code_sum = 0;
+  for (std::size_t d = 0; d < dim; ++d) {
+    // Adding and subtracting 1.5 * 2^52 rounds to the nearest integer.
+    const double code = (exact_[d] * inverse + 6755399441055744.0) - 6755399441055744.0;
+    const double error = exact_[d] - scale * code;
+    residual_square += error * error;
+    codes_[d] = static_cast<std::int8_t>(code);
+    code_sum += codes_[d];
+  }
+  square_ = squared_norm(query, dim);
+  bound_.norm = std::sqrt(square_) * (1 + 1e-9);
+  bound_.residual = std::sqrt(residual_square) * (1 + 1e-9) + 1e-12 * bound_.norm;
+  bound_.inverse_scale = 1.0 / scale;
+  bound_.offset = static_cast<double>(kernels::kCodeOffset * code_sum);
+}
+
+kernels::QueryBound PreparedQuery::bound_for(float score) const {
+  kernels::QueryBound bound = bound_;
+  // The item must reach a score above `below`, the float32 just under `score`.
+  const double below =
+      static_cast<double>(std::nextafter(score, -std::numeric_limits<float>::infinity()));
+  if (metric_ != Metric::euclidean) {
+    bound.needed = below;
+    bound.slack = 0;
+  } else {
+    // ||u - x|| < distance  <=>  u.x - ||x||^2 / 2 > (||u||^2 - distance^2) / 2
+    const double distance_square = below * below;
+    bound.needed = (square_ - distance_square) / 2;
+    bound.slack = 1e-9 * distance_square + 1e-11 * square_;
+  }
+  return bound;
+}
+
+void PreparedQuery::set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
+                               std::size_t n_items) {
+  if (filter.exclude.splits != nullptr) {
+    excluded_ = list_of(filter.exclude, number, n_items, "exclude");
+  }
+  n_allowed_ = n_items;
+  if (filter.allow.splits != nullptr) {
+    has_own_list_ = true;
+    allowed_ = list_of(filter.allow, number, n_items, "allow");
+    n_allowed_ = allowed_.size();
+    if (allowed_.size() * kScanAdvantage < n_items) short_list_ = &allowed_;
+  } else if (shared.is_set) {
+    shared_ = &shared;
+    if (shared.mask == nullptr) {
+      short_list_ = &shared.rows;
+      n_allowed_ = shared.rows.size();
+    }
+  }
+  is_filtered_ = !excluded_.empty() || has_own_list_ || shared_ != nullptr;
+}
+
+bool PreparedQuery::passes_filter(std::int64_t row) const {
+  if (!excluded_.empty() && contains(excluded_, row)) return false;
+  if (has_own_list_) return contains(allowed_, row);
+  if (shared_ == nullptr) return true;
+  return shared_->mask != nullptr ? shared_->mask[row] != 0 : contains(shared_->rows, row);
+}
+
+}  // namespace shortlist

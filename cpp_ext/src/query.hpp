@@ -1,0 +1,62 @@
+// One query, prepared for the scan and for exact scores (internal). Immutable after the
+// constructor, so that the threads of a split search share it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "shortlist/filter.hpp"
+#include "snapshot.hpp"
+
+namespace shortlist {
+
+// Allow forms that all queries of a call share, sorted once.
+struct SharedAllow {
+  bool is_set = false;
+  std::vector<std::int64_t> rows;         // sorted, unique; used when `mask` is null
+  const unsigned char* mask = nullptr;    // by row
+  std::vector<unsigned char> owned_mask;  // made from a long list
+
+  SharedAllow(const Filter& filter, std::size_t n_items);
+};
+
+class PreparedQuery {
+ public:
+  // `number` selects this query's lists in the filter.
+  PreparedQuery(const Snapshot& snapshot, const kernels::Table& table, const float* query,
+                const Filter& filter, const SharedAllow& shared, std::size_t number);
+
+  const double* exact() const { return exact_.data(); }
+  const std::int8_t* codes() const { return codes_.data(); }
+
+  // The bound of an item that must beat `score` (a tie may win by its row).
+  kernels::QueryBound bound_for(float score) const;
+
+  bool may_return(std::int64_t row) const { return !is_filtered_ || passes_filter(row); }
+  // Few allowed rows: score exactly these instead of scanning. Null = no short list.
+  const std::vector<std::int64_t>* short_list() const { return short_list_; }
+  std::size_t n_allowed() const { return n_allowed_; }
+
+ private:
+  void set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
+                  std::size_t n_items);
+  bool passes_filter(std::int64_t row) const;
+  void set_codes(const float* query, std::size_t dim, std::int32_t query_max);
+
+  Metric metric_;
+  std::vector<double> exact_;
+  std::vector<std::int8_t> codes_;
+  kernels::QueryBound bound_{};
+  double square_ = 0;
+  std::vector<std::int64_t> excluded_;
+  std::vector<std::int64_t> allowed_;
+  const SharedAllow* shared_ = nullptr;
+  bool has_own_list_ = false;
+  bool is_filtered_ = false;
+  const std::vector<std::int64_t>* short_list_ = nullptr;
+  std::size_t n_allowed_ = 0;
+};
+
+}  // namespace shortlist

@@ -1,0 +1,229 @@
+#include "scan.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "exact.hpp"
+
+namespace shortlist {
+namespace {
+
+using kernels::Hit;
+using kernels::kBlockItems;
+using kernels::kMaxScanBlocks;
+
+// Half of the smallest second-level cache in use today.
+constexpr std::size_t kSliceBytes = 128 * 1024;
+// Blocks whose dot products are looked at one by one to find a first threshold.
+constexpr std::size_t kSeedBlocks = 8;
+constexpr std::size_t kExactChunk = 256;
+
+void prefetch_row(const float* row, std::size_t dim) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  const std::size_t size = std::min<std::size_t>(dim * sizeof(float), 512);
+  for (std::size_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at);
+}
+
+}  // namespace
+
+void QueryRun::refresh_bound() {
+  const float known =
+      shared == nullptr ? best.threshold() : std::max(best.threshold(), shared->get());
+  if (known == needed && has_threshold()) return;
+  needed = known;
+  bound = query->bound_for(known);
+}
+
+Scanner::Scanner(const Snapshot& snapshot, const kernels::Table& table)
+    : snapshot_(snapshot),
+      table_(table),
+      hits_(kMaxScanBlocks * kBlockItems * table.query_tile),
+      dots_(kSeedBlocks * kBlockItems * table.query_tile),
+      sums_(kExactChunk) {}
+
+bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const {
+  return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
+}
+
+void Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) {
+  const Segment& segment = *view.segment;
+  double sums[Pending::kCapacity];
+  exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.places, 0,
+             pending.size, sums);
+  for (std::size_t i = 0; i < pending.size; ++i) {
+    run.best.push({to_score(snapshot_.metric, sums[i]),
+                   segment.row_at(static_cast<std::size_t>(pending.places[i]))});
+  }
+  pending.size = 0;
+  if (run.shared != nullptr) run.shared->raise(run.best.threshold());
+  run.refresh_bound();
+}
+
+void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                                Tile& tile, std::size_t q) const {
+  const kernels::BlockStats stats = view.segment->packed.block_stats();
+  table_.thresholds(&stats, first, n_blocks, &tile.runs[q]->bound, tile.thresholds[q]);
+}
+
+void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
+                       std::uint32_t q, std::size_t item, std::int32_t dot) {
+  if (dot <= tile.thresholds[q][item / kBlockItems]) return;
+  const PackedItems& packed = view.segment->packed;
+  const std::size_t position = first * kBlockItems + item;
+  if (position >= packed.n_items) return;  // padding of the last block
+  const std::size_t place = packed.row_at(position);
+  QueryRun& run = *tile.runs[q];
+  if (!is_candidate(view, place, run)) return;
+  prefetch_row(view.segment->vectors.row(place), snapshot_.dim);
+  Pending& pending = pending_[q];
+  pending.places[pending.size++] = static_cast<std::int64_t>(place);
+  if (pending.size == Pending::kCapacity) {
+    rescore(view, run, pending);
+    update_thresholds(view, first, n_blocks, tile, q);
+  }
+}
+
+// Scores the best of every few items exactly, best groups first: N of them give a threshold.
+void Scanner::seed_query(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                         std::int32_t* dots, QueryRun& run, Pending& pending) {
+  const PackedItems& packed = view.segment->packed;
+  const kernels::BlockStats stats = packed.block_stats();
+  const std::size_t group = run.best.capacity() <= n_blocks * 2 ? 8 : 1;
+  best_of_group_.clear();
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    const float unit = static_cast<float>(1.0 / stats.inverse_scale[first + b]);
+    const float less = static_cast<float>(stats.half_square[first + b] * run.bound.inverse_scale);
+    const std::int32_t offset = static_cast<std::int32_t>(run.bound.offset);
+    for (std::size_t start = b * kBlockItems; start < (b + 1) * kBlockItems; start += group) {
+      std::size_t best = start;
+      for (std::size_t i = start + 1; i < start + group; ++i)
+        best = dots[i] > dots[best] ? i : best;
+      const float score = static_cast<float>(dots[best] - offset) * unit - less;
+      best_of_group_.emplace_back(score, static_cast<std::uint32_t>(best));
+    }
+  }
+  const std::size_t n_best = std::min(run.best.capacity(), best_of_group_.size());
+  std::nth_element(best_of_group_.begin(),
+                   best_of_group_.begin() + static_cast<std::ptrdiff_t>(n_best - 1),
+                   best_of_group_.end(), std::greater<>());
+  for (std::size_t i = 0; i < n_best; ++i) {
+    const std::size_t item = best_of_group_[i].second;
+    dots[item] = std::numeric_limits<std::int32_t>::min();  // not a second time
+    const std::size_t position = first * kBlockItems + item;
+    if (position >= packed.n_items) continue;
+    const std::size_t place = packed.row_at(position);
+    if (!is_candidate(view, place, run)) continue;
+    pending.places[pending.size++] = static_cast<std::int64_t>(place);
+    if (pending.size == Pending::kCapacity) rescore(view, run, pending);
+  }
+  rescore(view, run, pending);
+}
+
+void Scanner::seed(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile) {
+  const PackedItems& packed = view.segment->packed;
+  const std::size_t n_items = n_blocks * kBlockItems;
+  table_.dots(packed.codes + first * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
+              tile.n_runs, dots_.data());
+  for (std::size_t q = 0; q < tile.n_runs; ++q) {
+    std::int32_t* dots = dots_.data() + q * n_items;
+    if (!tile.runs[q]->has_threshold()) {
+      seed_query(view, first, n_blocks, dots, *tile.runs[q], pending_[q]);
+    }
+    update_thresholds(view, first, n_blocks, tile, q);
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+      for (std::size_t item = b * kBlockItems; item < (b + 1) * kBlockItems; ++item) {
+        if (dots[item] <= tile.thresholds[q][b]) continue;
+        take_hit(view, first, n_blocks, tile, static_cast<std::uint32_t>(q), item, dots[item]);
+      }
+    }
+    if (pending_[q].size > 0) rescore(view, *tile.runs[q], pending_[q]);
+  }
+}
+
+void Scanner::interleave_codes(std::size_t n_groups, Tile& tile) {
+  constexpr std::size_t kGroupDims = kernels::kGroupDims;
+  tile_codes_.resize(n_groups * tile.n_runs * kGroupDims);
+  for (std::size_t q = 0; q < tile.n_runs; ++q) {
+    const std::int8_t* codes = tile.runs[q]->query->codes();
+    std::int8_t* out = tile_codes_.data() + q * kGroupDims;
+    for (std::size_t g = 0; g < n_groups; ++g) {
+      std::memcpy(out + g * tile.n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
+    }
+  }
+  tile.codes = tile_codes_.data();
+}
+
+void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                         QueryRun* const* runs, std::size_t n_runs) {
+  const PackedItems& packed = view.segment->packed;
+  Tile tile;
+  tile.runs = runs;
+  tile.n_runs = n_runs;
+  interleave_codes(packed.n_groups, tile);
+  std::size_t n_blocks;
+  for (std::size_t b = first; b < end; b += n_blocks) {
+    bool is_seeding = false;
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      runs[q]->refresh_bound();
+      is_seeding = is_seeding || !runs[q]->has_threshold();
+    }
+    n_blocks = std::min(end - b, is_seeding ? kSeedBlocks : kMaxScanBlocks);
+    if (is_seeding) {
+      seed(view, b, n_blocks, tile);
+      continue;
+    }
+    for (std::size_t q = 0; q < n_runs; ++q) update_thresholds(view, b, n_blocks, tile, q);
+    const std::size_t n_hits =
+        table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
+                    n_runs, tile.thresholds[0], hits_.data());
+    for (std::size_t i = 0; i < n_hits; ++i) {
+      take_hit(view, b, n_blocks, tile, hits_[i].query, hits_[i].item, hits_[i].dot);
+    }
+    for (std::size_t q = 0; n_hits > 0 && q < n_runs; ++q) {
+      if (pending_[q].size > 0) rescore(view, *runs[q], pending_[q]);
+    }
+  }
+}
+
+void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
+                   std::vector<QueryRun*>& runs) {
+  const std::size_t block_bytes = view.segment->packed.block_bytes();
+  const std::size_t slice = std::max(kMaxScanBlocks, kSliceBytes / block_bytes);
+  for (std::size_t b = first; b < end; b += slice) {
+    for (std::size_t q = 0; q < runs.size(); q += table_.query_tile) {
+      scan_slice(view, b, std::min(end, b + slice), runs.data() + q,
+                 std::min(table_.query_tile, runs.size() - q));
+    }
+  }
+}
+
+void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t end,
+                        QueryRun& run) {
+  const MatrixView& vectors = view.segment->vectors;
+  for (std::size_t start = first; start < end; start += kExactChunk) {
+    const std::size_t n = std::min(kExactChunk, end - start);
+    exact_sums(table_, snapshot_.metric, vectors, run.query->exact(), nullptr, start, n,
+               sums_.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      if (!is_candidate(view, start + i, run)) continue;
+      run.best.push({to_score(snapshot_.metric, sums_[i]), view.segment->row_at(start + i)});
+    }
+  }
+}
+
+void Scanner::score_list(QueryRun& run) {
+  Pending& pending = pending_[0];
+  for (const SegmentView& view : snapshot_.segments) {
+    for (const std::int64_t row : *run.query->short_list()) {
+      const std::int64_t place = view.segment->place_of(row);
+      if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) continue;
+      prefetch_row(view.segment->vectors.row(static_cast<std::size_t>(place)), snapshot_.dim);
+      pending.places[pending.size++] = place;
+      if (pending.size == Pending::kCapacity) rescore(view, run, pending);
+    }
+    rescore(view, run, pending);
+  }
+}
+
+}  // namespace shortlist

@@ -1,0 +1,101 @@
+// The search of one thread: scan cheap, prove, rescore (internal).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "query.hpp"
+#include "shortlist/neighbor.hpp"
+#include "snapshot.hpp"
+
+namespace shortlist {
+
+// The best known N-th score of one query, shared by the threads that search for it. Any thread's
+// value proves items hopeless for all, since every thread that raised it holds N items as good.
+class SharedScore {
+ public:
+  float get() const { return score_.load(std::memory_order_relaxed); }
+  void raise(float score) {
+    float known = get();
+    while (score > known &&
+           !score_.compare_exchange_weak(known, score, std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  std::atomic<float> score_{-std::numeric_limits<float>::infinity()};
+};
+
+// What one thread found for one query so far.
+struct QueryRun {
+  QueryRun(const PreparedQuery& prepared, std::size_t top_n, SharedScore* shared_score)
+      : query(&prepared), best(top_n), shared(shared_score) {}
+
+  const PreparedQuery* query;
+  TopN best;
+  SharedScore* shared;  // null when no other thread works on this query
+  float needed = -std::numeric_limits<float>::infinity();
+  kernels::QueryBound bound{};
+
+  // Takes over the highest known N-th score.
+  void refresh_bound();
+  bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
+};
+
+class Scanner {
+ public:
+  Scanner(const Snapshot& snapshot, const kernels::Table& table);
+
+  // All items of blocks [first, end) of a segment, for all runs. Blocks are visited in slices that
+  // stay in the second-level cache while every query passes over them.
+  void scan(const SegmentView& view, std::size_t first, std::size_t end,
+            std::vector<QueryRun*>& runs);
+  // Scores all places [first, end) of a segment exactly; for catalogues not worth packing.
+  void score_all(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
+  // Scores exactly the rows of the query's short list.
+  void score_list(QueryRun& run);
+
+ private:
+  // The queries that pass over a slice together, and their thresholds for the blocks at hand.
+  struct Tile {
+    QueryRun* const* runs;
+    std::size_t n_runs;
+    const std::int8_t* codes;  // [n_groups][n_runs][4]
+    std::int32_t thresholds[kernels::kMaxTile][kernels::kMaxScanBlocks];
+  };
+  // Places of one query that wait for their exact score.
+  struct Pending {
+    static constexpr std::size_t kCapacity = 16;
+    std::int64_t places[kCapacity];
+    std::size_t size = 0;
+  };
+
+  void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                  QueryRun* const* runs, std::size_t n_runs);
+  void interleave_codes(std::size_t n_groups, Tile& tile);
+  void seed(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile);
+  void seed_query(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                  std::int32_t* dots, QueryRun& run, Pending& pending);
+  // Takes one hit unless the bound has moved past it meanwhile.
+  void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
+                std::uint32_t q, std::size_t item, std::int32_t dot);
+  void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                         Tile& tile, std::size_t q) const;
+  void rescore(const SegmentView& view, QueryRun& run, Pending& pending);
+  bool is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const;
+
+  const Snapshot& snapshot_;
+  const kernels::Table& table_;
+  std::vector<kernels::Hit> hits_;
+  std::vector<std::int8_t> tile_codes_;
+  std::vector<std::int32_t> dots_;
+  std::vector<std::pair<float, std::uint32_t>> best_of_group_;  // (approximate score, item)
+  Pending pending_[kernels::kMaxTile];
+  std::vector<double> sums_;
+};
+
+}  // namespace shortlist

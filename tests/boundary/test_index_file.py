@@ -1,0 +1,219 @@
+"""A saved index round-trips bit for bit; a damaged or hostile file is a BundleError, no crash."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from shortlist import BundleError, Index
+
+RANDOM = np.random.default_rng(3)
+ITEMS = RANDOM.normal(size=(150, 10)).astype(np.float32)
+QUERIES = RANDOM.normal(size=(4, 10)).astype(np.float32)
+HEADER = 64 + 32 * 12 + 8
+
+
+def ids_of(kind):
+    return {
+        "none": None,
+        "int": np.arange(150) * 7 - 70,
+        "str": [f"item-ü-{i}" for i in range(150)],
+    }[kind]
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("kind", ["none", "int", "str"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_round_trip_keeps_every_bit(tmp_path, metric, kind, mmap):
+    index = Index(ITEMS, item_ids=ids_of(kind), metric=metric)
+    index.save(tmp_path / "items.index")
+    loaded = Index.load(tmp_path / "items.index", mmap=mmap)
+    assert (len(loaded), loaded.dim, loaded.metric) == (150, 10, metric)
+    assert np.array_equal(loaded.item_ids, index.item_ids)
+    for top_n in (1, 10, 200):
+        a, b = index.search(QUERIES, top_n=top_n), loaded.search(QUERIES, top_n=top_n)
+        assert np.array_equal(a.item_ids, b.item_ids)
+        assert a.scores.tobytes() == b.scores.tobytes()
+    loaded.save(tmp_path / "again.index")
+    first, second = (tmp_path / name for name in ("items.index", "again.index"))
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["again.index", "items.index"]
+
+
+def test_empty_index_round_trips(tmp_path):
+    Index(np.empty((0, 3))).save(tmp_path / "a")
+    loaded = Index.load(tmp_path / "a")
+    assert len(loaded) == 0
+    assert (loaded.search(np.ones((1, 3))).item_ids == -1).all()
+
+
+def test_index_outlives_a_replaced_file(tmp_path):
+    path = tmp_path / "a"
+    Index(ITEMS).save(path)
+    loaded = Index.load(path)
+    expected = loaded.search(QUERIES)
+    Index(-ITEMS).save(path)
+    assert np.array_equal(loaded.search(QUERIES).item_ids, expected.item_ids)
+
+
+@pytest.fixture(scope="module", params=["int", "str"])
+def saved(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("index") / "items.index"
+    Index(ITEMS, item_ids=ids_of(request.param), metric="euclidean").save(path)
+    return path.read_bytes()
+
+
+def load_bytes(path, data):
+    path.write_bytes(data)
+    return Index.load(path)
+
+
+def test_truncated_file_is_refused(tmp_path, saved):
+    for size in [*range(0, HEADER + 70, 13), *np.linspace(HEADER, len(saved) - 1, 40).astype(int)]:
+        with pytest.raises(BundleError, match=r"bad: .*expected .*, found "):
+            load_bytes(tmp_path / "bad", saved[:size])
+
+
+def test_longer_file_is_refused(tmp_path, saved):
+    with pytest.raises(BundleError, match=f"size: expected {len(saved)} bytes, found"):
+        load_bytes(tmp_path / "bad", saved + b"\0")
+
+
+def test_any_flipped_bit_is_refused(tmp_path, saved):
+    positions = [*range(HEADER), *RANDOM.integers(HEADER, len(saved), size=150)]
+    padding_is_free = 0
+    for position in positions:
+        damaged = bytearray(saved)
+        damaged[position] ^= 1 << int(RANDOM.integers(8))
+        try:
+            load_bytes(tmp_path / "bad", bytes(damaged))
+        except BundleError:
+            continue
+        padding_is_free += 1
+        assert position >= HEADER, f"flip at header byte {position} went unnoticed"
+    assert padding_is_free <= 10  # only the zeros between sections carry nothing
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "size: expected at least"),
+        (b"not an index" * 100, "magic: expected SHORTIDX"),
+        (bytes(4096), "magic: expected SHORTIDX"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, data, message):
+    with pytest.raises(BundleError, match=message):
+        load_bytes(tmp_path / "bad", data)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path):
+    with pytest.raises(BundleError, match="cannot open: expected a readable index file, found No"):
+        Index.load(tmp_path / "none")
+    with pytest.raises(BundleError, match="not a file: expected a regular index file"):
+        Index.load(tmp_path)
+
+
+def test_saving_where_nothing_can_be_written_is_an_error(tmp_path):
+    with pytest.raises(BundleError, match="cannot create: No such file"):
+        Index(ITEMS).save(tmp_path / "no" / "folder")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BundleError, match="cannot replace"):
+        Index(ITEMS).save(tmp_path / "folder")
+    assert sorted(os.listdir(tmp_path)) == ["folder"]
+
+
+# ---- hostile files: every checksum is right, the content is not ----
+
+PRIME_A, PRIME_B, MASK = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 2**64 - 1
+
+
+def absorb(lane, word):
+    lane = ((lane ^ word) * PRIME_A) & MASK
+    return ((lane << 31) | (lane >> 33)) & MASK
+
+
+def checksum(data):
+    lanes = [PRIME_B * (k + 1) & MASK for k in range(8)]
+    whole = len(data) // 64 * 64
+    for at in range(0, whole, 64):
+        words = struct.unpack_from("<8Q", data, at)
+        lanes = [absorb(lane, word) for lane, word in zip(lanes, words, strict=True)]
+    tail = struct.unpack("<8Q", data[whole:].ljust(64, b"\0"))
+    result = len(data) * PRIME_B & MASK
+    for lane, word in zip(lanes, tail, strict=True):
+        result = absorb(result, absorb(lane, word))
+    return result ^ (result >> 29)
+
+
+def forge(data, header=(), section=None, content=None, entry=None):
+    """Change header fields, one section's bytes or its table entry, and fix all checksums."""
+    data = bytearray(data)
+    for offset, form, value in header:
+        struct.pack_into(form, data, offset, value)
+    for i in range(12):
+        at = 64 + 32 * i
+        tag, _, offset, size, _ = struct.unpack_from("<IIQQQ", data, at)
+        if tag == section and content is not None:
+            data[offset : offset + len(content)] = content
+            struct.pack_into("<Q", data, at + 24, checksum(bytes(data[offset : offset + size])))
+        if tag == section and entry is not None:
+            struct.pack_into("<QQ", data, at + 8, *entry)
+    struct.pack_into("<Q", data, HEADER - 8, checksum(bytes(data[: HEADER - 8])))
+    return bytes(data)
+
+
+def test_forging_works(tmp_path, saved):
+    assert len(load_bytes(tmp_path / "good", forge(saved))) == 150
+
+
+HUGE = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"header": [(8, "<I", 99)]}, "format version: expected 1, found 99"),
+        ({"header": [(12, "<I", 4_000_000)]}, "header: expected known metric"),
+        ({"header": [(16, "<I", 7)]}, "header: expected known metric"),
+        ({"header": [(20, "<I", 9)]}, "header: expected known metric"),
+        ({"header": [(24, "<Q", HUGE)]}, "shape: expected at most"),
+        ({"header": [(24, "<Q", 2**30)]}, "shape: expected rows that fit in the file"),
+        ({"header": [(32, "<Q", 0)]}, "shape: expected at most"),
+        ({"header": [(32, "<Q", HUGE)]}, "shape: expected at most"),
+        ({"header": [(32, "<Q", 2**31)]}, "shape: expected rows that fit in the file"),
+        ({"header": [(24, "<Q", 149)]}, "section 1: expected"),
+        ({"section": 1, "entry": (HUGE - 63, 6000)}, "section 1: expected a place inside the file"),
+        ({"section": 1, "entry": (512, HUGE)}, "section 1: expected a place inside the file"),
+        ({"section": 1, "entry": (513, 6000)}, "section 1: expected a place inside the file"),
+        ({"section": 1, "content": np.float32(np.nan).tobytes()}, "rows: expected finite numbers"),
+        ({"section": 6, "content": struct.pack("<I", 4_000_000_000)}, "order: expected a permut"),
+        ({"section": 6, "content": struct.pack("<II", 5, 5)}, "order: expected a permutation"),
+        ({"section": 7, "content": struct.pack("<d", -1.0)}, "block statistics: expected finite"),
+        ({"section": 7, "content": struct.pack("<d", np.nan)}, "block statistics: expected finite"),
+    ],
+)
+def test_hostile_file_is_refused(tmp_path, saved, changes, message):
+    with pytest.raises(BundleError, match=message):
+        load_bytes(tmp_path / "bad", forge(saved, **changes))
+
+
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        (2, np.array([5, 5]).tobytes()),
+        (3, b"\xff\xfe"),
+        (3, b"\xc3\x28"),
+        (4, np.array([1]).tobytes()),
+        (4, np.array([0, -5]).tobytes()),
+        (4, np.array([0, 2**62]).tobytes()),
+        (4, np.array([0, 6]).tobytes()),  # cuts the ü in two
+    ],
+)
+def test_hostile_ids_are_refused(tmp_path, saved, section, content):
+    is_string = b"item-" in saved
+    if (section == 2) == is_string:
+        return
+    with pytest.raises(BundleError, match="item ids"):
+        load_bytes(tmp_path / "bad", forge(saved, section=section, content=content))

@@ -1,0 +1,138 @@
+"""Every SIMD level of this CPU gives the oracle's answer and the scalar level's bits."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+
+import shortlist
+from shortlist import _core
+
+DIMS = [*range(1, 66), 127, 128, 129, 255, 256, 257]
+METRICS = ["cosine", "dot", "euclidean"]
+
+
+@pytest.fixture(params=_core.simd_levels())
+def level(request):
+    _core.set_simd_level(request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["avx2", "avxvnni", "avx512", "neon"])
+def test_level_is_covered(name):
+    if name not in _core.simd_levels():
+        pytest.skip(f"this CPU or build has no {name}")
+
+
+def data(dim, n_items=300, n_queries=5, seed=0):
+    random = np.random.default_rng(seed + dim)
+    items = random.normal(size=(n_items, dim)).astype(np.float32)
+    return items, random.normal(size=(n_queries, dim)).astype(np.float32)
+
+
+def check(items, queries, metric, top_n=10):
+    hits = shortlist.Index(items, metric=metric).search(queries, top_n=top_n)
+    expected = reference.all_scores(items, queries, metric)
+    scale = reference.scale_of(items, queries, metric)
+    reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, scale)
+    return hits
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_dim_equals_the_oracle(level, metric):
+    for dim in DIMS:
+        check(*data(dim), metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bits_equal_the_scalar_level(level, metric):
+    for dim in DIMS:
+        items, queries = data(dim, n_items=1000)
+        index = shortlist.Index(items, metric=metric)
+        hits = index.search(queries)
+        _core.set_simd_level("scalar")
+        expected = index.search(queries)
+        _core.set_simd_level(level)
+        assert np.array_equal(hits.indices, expected.indices)
+        assert hits.scores.tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3, 7])
+def test_misaligned_arrays_are_read_right(level, offset):
+    items, queries = data(33)
+    shifted = np.empty(items.size + offset, np.float32)[offset:].reshape(items.shape)
+    shifted[:] = items
+    check(shifted, queries, "dot")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-12, 1.0, 1e12, 1e18])
+def test_magnitudes_from_denormal_to_huge(level, metric, scale):
+    items, queries = data(24)
+    items = (items * np.float32(scale)).astype(np.float32)
+    scores_fit = metric != "euclidean" or scale >= 1e-12
+    queries = queries if not scores_fit or metric == "dot" else queries * np.float32(scale)
+    check(items, queries.astype(np.float32), metric)
+
+
+def test_all_scores_negative_still_returns_the_best(level):
+    items, queries = data(16)
+    check(np.abs(items), -np.abs(queries), "dot")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_zero_rows_and_zero_queries(level, metric):
+    items, queries = data(20)
+    items[::3] = 0
+    queries[1] = 0
+    hits = check(items, queries, metric)
+    assert np.isfinite(hits.scores).all()
+    if metric == "cosine":
+        assert (hits.scores[1] == 0).all()
+        assert hits.indices[1].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_zero_padding_on_the_right_changes_nothing(level, metric):
+    items, queries = data(19)
+    narrow = shortlist.Index(items, metric=metric).search(queries)
+    pad = [(0, 0), (0, 14)]
+    wide = shortlist.Index(np.pad(items, pad), metric=metric).search(np.pad(queries, pad))
+    assert np.array_equal(narrow.indices, wide.indices)
+    assert narrow.scores.tobytes() == wide.scores.tobytes()
+
+
+def test_scores_beyond_float32_are_clamped_and_ordered_by_row(level):
+    items = np.full((200, 4), 1e30, np.float32)
+    hits = shortlist.Index(items, metric="dot").search(np.full((1, 4), 1e30, np.float32), top_n=5)
+    assert hits.indices.tolist() == [[0, 1, 2, 3, 4]]
+    assert (hits.scores == np.finfo(np.float32).max).all()
+
+
+def test_level_can_be_forced_by_the_environment(level):
+    code = "import shortlist; print(shortlist.simd_level())"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"SHORTLIST_SIMD": level, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == level, run.stderr
+
+
+def test_unknown_level_is_an_error_that_lists_the_levels():
+    code = "import shortlist; shortlist.simd_level()"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"SHORTLIST_SIMD": "sse9", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "ValueError: SHORTLIST_SIMD: got 'sse9'; expected a level this CPU can run: scalar" in (
+        run.stderr
+    )

@@ -1,0 +1,244 @@
+"""Promises that hold for any data: exact, reproducible, ordered, filtered."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import shortlist
+from shortlist import _core
+
+METRICS = st.sampled_from(["cosine", "dot", "euclidean"])
+SETTINGS = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def heavy_tails(random, n, dim):
+    return random.normal(size=(n, dim)) * 10.0 ** random.uniform(-12, 8, size=(n, 1))
+
+
+def near_duplicates(random, n, dim):
+    return random.normal(size=(1, dim)) + 1e-6 * random.normal(size=(n, dim))
+
+
+def duplicates(random, n, dim):
+    return random.normal(size=(3, dim))[random.integers(0, 3, size=n)]
+
+
+def sparse(random, n, dim):
+    return random.normal(size=(n, dim)) * (random.random((n, dim)) < 0.1)
+
+
+def denormal(random, n, dim):
+    return random.normal(size=(n, dim)) * 1e-41
+
+
+def mixed_huge(random, n, dim):
+    rows = random.normal(size=(n, dim))
+    rows[:: max(1, n // 7)] *= 1e15
+    return rows
+
+
+def one_hot(random, n, dim):
+    return np.eye(dim)[random.integers(0, dim, size=n)]
+
+
+def all_equal(random, n, dim):
+    return np.ones((n, dim))
+
+
+def off_centre(random, n, dim):
+    return 100 + random.normal(size=(n, dim))
+
+
+def code_edges(random, n, dim):
+    """Values halfway between 8-bit codes, where rounding errors are largest."""
+    return (random.integers(-127, 127, size=(n, dim)) + 0.5) / 127
+
+
+KINDS = [
+    heavy_tails,
+    near_duplicates,
+    duplicates,
+    sparse,
+    denormal,
+    mixed_huge,
+    one_hot,
+    all_equal,
+    off_centre,
+    code_edges,
+    lambda random, n, dim: random.normal(size=(n, dim)),
+]
+
+
+@st.composite
+def catalogues(draw, max_items=2500):
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, dim = draw(st.integers(1, max_items)), draw(st.integers(1, 70))
+    n_queries = draw(st.integers(1, 12))
+    kind = draw(st.sampled_from(KINDS))
+    items = kind(random, n, dim).astype(np.float32)
+    queries = draw(st.sampled_from(KINDS))(random, n_queries, dim).astype(np.float32)
+    if draw(st.booleans()):  # queries among the items: scores at the edge of the bound
+        queries = items[random.integers(0, n, size=n_queries)]
+    return items, queries
+
+
+def same(a, b):
+    return (
+        np.array_equal(a.indices, b.indices)
+        and a.scores.tobytes() == b.scores.tobytes()
+        and np.array_equal(a.counts, b.counts)
+    )
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 120))
+def test_answer_equals_the_float64_oracle(catalogue, metric, top_n):
+    items, queries = catalogue
+    hits = shortlist.Index(items, metric=metric).search(queries, top_n=top_n)
+    stored = items.astype(np.float64)
+    expected = reference.all_scores(stored, queries, metric)
+    scale = reference.scale_of(items, queries, metric)
+    reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, scale)
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 40))
+def test_scan_equals_scoring_every_row(catalogue, metric, top_n):
+    """A short allow-list takes the path without a bound: same bits, so the bound lost nothing."""
+    items, queries = catalogue
+    index = shortlist.Index(items, metric=metric)
+    hits = index.search(queries, top_n=top_n)
+    rest = [np.setdiff1d(np.arange(len(items)), row)[: len(items) // 20] for row in hits.indices]
+    allow = [
+        np.concatenate([row[row >= 0], more]) for row, more in zip(hits.indices, rest, strict=True)
+    ]
+    assert same(hits, index.search(queries, top_n=top_n, allow=allow))
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 30), st.integers(0, 1000))
+def test_bits_do_not_depend_on_level_batch_or_threads(catalogue, metric, top_n, seed):
+    items, queries = catalogue
+    random = np.random.default_rng(seed)
+    queries = queries[random.integers(0, len(queries), size=int(random.integers(1, 71)))]
+    index = shortlist.Index(items, metric=metric)
+    expected = None
+    for level in _core.simd_levels():
+        _core.set_simd_level(level)
+        for n_threads in range(1, 5):
+            size = int(random.integers(1, len(queries) + 1))
+            parts = [
+                index.search(queries[i : i + size], top_n=top_n, n_threads=n_threads)
+                for i in range(0, len(queries), size)
+            ]
+            hits = shortlist.Hits(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+            expected = expected or hits
+            assert same(hits, expected), (level, n_threads, size)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_every_batch_size_and_thread_count_gives_the_same_bits(metric):
+    random = np.random.default_rng(5)
+    items = random.normal(size=(70_000, 32)).astype(np.float32)  # enough work for 4 threads
+    queries = random.normal(size=(70, 32)).astype(np.float32)
+    index = shortlist.Index(items, metric=metric)
+    expected = index.search(queries, n_threads=1)
+    for size in range(1, 71):
+        hits = index.search(queries[:size], n_threads=size % 4 + 1)
+        assert same(hits, shortlist.Hits(*(field[:size] for field in expected)))
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 50))
+def test_top_n_is_a_prefix_of_top_n_plus_one(catalogue, metric, top_n):
+    items, queries = catalogue
+    index = shortlist.Index(items, metric=metric)
+    short, long = (index.search(queries, top_n=n) for n in (top_n, top_n + 1))
+    assert np.array_equal(short.indices, long.indices[:, :top_n])
+    assert short.scores.tobytes() == long.scores[:, :top_n].tobytes()
+
+
+@SETTINGS
+@given(catalogues(), METRICS)
+def test_permuting_items_permutes_indices(catalogue, metric):
+    items, queries = catalogue
+    order = np.random.default_rng(len(items)).permutation(len(items))
+    hits = shortlist.Index(items, metric=metric).search(queries)
+    moved = shortlist.Index(items[order], metric=metric).search(queries)
+    assert hits.scores.tobytes() == moved.scores.tobytes()
+    for q in range(len(queries)):  # equal scores keep the lower row, so compare inside score groups
+        real = hits.indices[q, : hits.counts[q]]
+        back = order[moved.indices[q, : hits.counts[q]]]
+        last = hits.scores[q, len(real) - 1]
+        inner = hits.scores[q, : len(real)] > last
+        assert set(real[inner]) == set(back[inner])
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 30))
+def test_split_and_merge_equals_the_whole(catalogue, metric, top_n):
+    items, queries = catalogue
+    cut = len(items) // 3
+    whole = shortlist.Index(items, metric=metric).search(queries, top_n=top_n)
+    parts = [
+        (shortlist.Index(part, metric=metric).search(queries, top_n=top_n), start)
+        for part, start in ((items[:cut], 0), (items[cut:], cut))
+        if len(part)
+    ]
+    for q in range(len(queries)):
+        pairs = [
+            (-score, index + start)
+            for hits, start in parts
+            for score, index in zip(hits.scores[q], hits.indices[q], strict=True)
+            if index >= 0
+        ]
+        merged = [row for _, row in sorted(pairs)[:top_n]]
+        assert merged == whole.indices[q, : whole.counts[q]].tolist()
+
+
+@SETTINGS
+@given(catalogues(), METRICS, st.integers(1, 60), st.integers(0, 2**31))
+def test_filters_equal_the_filtered_oracle(catalogue, metric, top_n, seed):
+    items, queries = catalogue
+    n, random = len(items), np.random.default_rng(seed)
+    exclude = [random.integers(-3, n + 3, size=random.integers(0, 50)) for _ in queries]
+    allow = random.random((len(queries), n)) < random.choice([0.01, 0.3, 1.0])
+    form = random.integers(0, 4)
+    if form == 0:
+        allow[:] = True
+        argument = None
+    elif form == 1:
+        allow[:] = allow[0]
+        argument = allow[0].copy()
+    elif form == 2:
+        allow[:] = allow[0]
+        argument = np.concatenate([random.permutation(np.flatnonzero(allow[0])), [-1, n]])
+    else:
+        argument = [np.flatnonzero(row) for row in allow]
+    for q, rows in enumerate(exclude):
+        allow[q, rows[(rows >= 0) & (rows < n)]] = False
+    hits = shortlist.Index(items, metric=metric).search(
+        queries, top_n=top_n, exclude=exclude, allow=argument
+    )
+    expected = reference.all_scores(items, queries, metric)
+    scale = reference.scale_of(items, queries, metric)
+    reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, scale, allow)
+
+
+@SETTINGS
+@given(catalogues(max_items=400), METRICS)
+def test_positive_scaling_of_a_query_keeps_the_order(catalogue, metric):
+    items, queries = catalogue
+    if metric == "euclidean":
+        return
+    index = shortlist.Index(items, metric=metric)
+    hits, doubled = index.search(queries), index.search(queries * np.float32(2))
+    if metric == "cosine" or np.abs(hits.scores[np.isfinite(hits.scores)]).min(initial=1) > 1e-30:
+        assert np.array_equal(hits.indices, doubled.indices)
