@@ -211,18 +211,7 @@ def _plain_values(values: Any) -> Array | Sequence[Any]:
     if isinstance(values, (list, tuple, np.ndarray)):
         return values
     arrow = _to_arrow(values)
-    return list(values) if arrow is None else _without_nulls(arrow)
-
-
-def _without_nulls(arrow: Any) -> Array | Sequence[Any]:
-    import pyarrow.types as kinds
-
-    simple = kinds.is_integer(arrow.type) or kinds.is_floating(arrow.type)
-    if simple and arrow.null_count == 0:
-        numbers: Array = arrow.to_numpy()
-        return numbers
-    values: list[Any] = arrow.to_pylist()
-    return values
+    return list(values) if arrow is None else to_array(arrow)
 
 
 def _plain_rows(values: Any) -> Sequence[Any]:
@@ -246,12 +235,11 @@ def _arrow_lists(arrow: Any) -> Sequence[Any]:
         rows = arrow.to_pylist()  # not lists: the row check says so, with the row's value
         return rows
     for chunk in arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]:
-        flat, starts = chunk.values, chunk.offsets.to_numpy()
-        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        if flat.null_count:
+        if chunk.values.null_count:
             rows += chunk.to_pylist()
             continue
-        entries = flat.to_numpy(zero_copy_only=False)
+        entries, starts = to_array(chunk.values), to_array(chunk.offsets)
+        valid = chunk.is_valid().to_pylist()
         rows += [
             entries[starts[i] : starts[i + 1]] if valid[i] else None for i in range(len(chunk))
         ]
@@ -277,3 +265,22 @@ def _to_arrow(values: Any) -> Any | None:
     except pa.ArrowException as error:
         raise DataError(f"requests: a {module} column has mixed types ({error})") from error
     return arrow
+
+
+def to_array(column: Any) -> Array:
+    """Return a pyarrow column as NumPy: numbers without nulls uncopied, the rest as objects.
+
+    pyarrow's own `to_numpy` imports pandas wherever it is installed, which takes half a second.
+    """
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if len(column) == 0:
+        return np.empty(0, dtype=np.int64)
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if is_number and column.null_count == 0:
+        return np.from_dlpack(column)
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values

@@ -26,7 +26,7 @@ class Ragged(NamedTuple):
     @property
     def lengths(self) -> Array:
         """Entries of each list, (n,) int64."""
-        lengths: Array = np.diff(self.splits)
+        lengths: Array = self.splits[1:] - self.splits[:-1]
         return lengths
 
 
@@ -75,19 +75,15 @@ def gather(
         user_rows = users.rows_of(columns.ids)
         if not (user_rows >= 0).any():
             user_rows = None
-    source = np.zeros(n, dtype=np.int8)
+    source = (given.lengths > 0) * np.int8(HISTORY)
     histories = seen = given
-    if user_rows is None:
-        source[given.lengths > 0] = HISTORY
-    else:
-        assert users is not None
+    if user_rows is not None and users is not None:
         stored = _stored_rows(user_rows, users, index)
-        source[stored.lengths > 0] = STORED_HISTORY
-        source[given.lengths > 0] = HISTORY
+        source[(source == POPULAR) & (stored.lengths > 0)] = STORED_HISTORY
         seen = _join(given, stored)
         histories = _choose(source == HISTORY, given, stored)
     values = _fill_features(columns, user_rows, users, features)
-    if features and (source == POPULAR).any():
+    if features and not source.all():
         known = np.zeros(n, dtype=np.bool_)
         for name, feature in features.items():
             known |= _is_known(feature, values[name])
@@ -137,9 +133,9 @@ def _known_rows(histories: list[Array] | None, n: int, index: Index) -> Ragged:
 
 
 def _drop_unknown(rows: Array, splits: Array) -> Ragged:
-    known = rows >= 0
-    if known.all():
+    if rows.min(initial=0) >= 0:
         return Ragged(rows, splits)
+    known = rows >= 0
     before = np.concatenate([[0], np.cumsum(known)])
     return Ragged(rows[known], before[splits])
 

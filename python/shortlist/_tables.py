@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shortlist._columns import Array
+from shortlist._columns import Array, to_array
 from shortlist._manifest import problem
 from shortlist.requests import FeatureColumn
 
@@ -42,24 +42,6 @@ def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
             found = f"{column.type} with {column.null_count} nulls"
             raise problem(path.name, f"column {name!r} to be {kind} without nulls", found)
     return table
-
-
-def to_array(column: Any) -> Array:
-    """Return a pyarrow column without nulls as NumPy: numbers without a copy, text as objects.
-
-    pyarrow's own `to_numpy` imports pandas wherever it is installed, which takes half a second.
-    """
-    import pyarrow as pa
-
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if len(column) == 0:
-        return np.empty(0, dtype=np.int64)
-    if pa.types.is_integer(column.type) and column.null_count == 0:
-        return np.from_dlpack(column)
-    values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
-    return values
 
 
 class ItemTable:

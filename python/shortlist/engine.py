@@ -9,8 +9,9 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._columns import MISSING_INT, Array
+from shortlist._graphs import Graphs
 from shortlist._manifest import problem
-from shortlist._sessions import check_device, import_runtime, open_session
+from shortlist._sessions import check_device, import_runtime
 from shortlist._signals import POPULAR, Signals, gather, pad_last, take
 from shortlist._tables import ItemTable, UserTable
 from shortlist.bundle import Bundle
@@ -23,7 +24,6 @@ __all__ = ["Engine", "Recommendations", "load"]
 
 # Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
 MAX_BATCH = 1024
-_ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
 _Answer = tuple[Array, Array, Array, Array]  # scores, item rows, counts, source codes
 
 
@@ -104,9 +104,8 @@ class Engine:
             "user_id", self.user_id_dtype, _features(bundle, "user"), self.item_id_dtype
         )
         self._item_schema = RequestSchema("item_id", self.item_id_dtype, _features(bundle, "item"))
-        self._sessions: dict[str, Any] = {}
-        self._open_encoder("user_encoder", "history", self._user_schema)
-        self._user_encoder = self._sessions["user_encoder"]
+        self._graphs = Graphs(bundle, device, n_threads)
+        self._user_encoder = self._graphs.encoder("user", "history", self._user_schema)
         # One place more than items, so that row −1 reads the padding; graphs and answers differ.
         ids = self.index.item_ids
         if self.item_id_dtype == "string":
@@ -212,7 +211,7 @@ class Engine:
         self._check_open()
         schema = self._item_schema
         columns = normalise(table, schema)
-        session = self._open_encoder("item_encoder", "item_id", schema)
+        session = self._graphs.encoder("item", "item_id", schema)
         parts = []
         for part in _cut(columns):
             n = part.n_requests
@@ -249,7 +248,7 @@ class Engine:
             raise ShortlistError(
                 f"score: {self.bundle.path.name} has no scorer; train with [scorer] enabled = true"
             )
-        session = self._session("scorer")
+        session = self._graphs.session("scorer")
         users = self.encode_users(requests)
         candidates = np.asarray(item_ids)
         if candidates.ndim != 2 or len(candidates) != len(users):
@@ -278,9 +277,7 @@ class Engine:
         return {
             "bundle": str(self.bundle.path),
             "device_asked": self._device,
-            "providers": {
-                name: session.get_providers()[0] for name, session in self._sessions.items()
-            },
+            "providers": self._graphs.providers(),
             "search": f"cpu, {simd_level()}",
             "n_threads": self._n_threads,
             "n_items": len(self.index),
@@ -292,7 +289,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of graphs and tables; a closed engine answers nothing any more."""
-        self._sessions = {}
+        self._graphs.close()
         self._user_encoder = None
         self.bundle.close()
 
@@ -350,13 +347,17 @@ class Engine:
     def _search(
         self, signals: Signals, top_n: int, exclude_seen: bool, mask: Array | None
     ) -> tuple[Array, Array, Array]:
-        exclude = None
-        if exclude_seen:
-            exclude = (self._raw_ids[signals.seen.values], signals.seen.splits)
-        hits = self.index.search(
-            self._encode(signals), top_n, exclude, allow=mask, n_threads=self._n_threads
+        # Item rows are known already, so this goes past Index.search and its lookup of ids.
+        found: tuple[Array, Array, Array] = self.index._core.search(
+            self._encode(signals),
+            top_n,
+            (signals.seen.values, signals.seen.splits) if exclude_seen else None,
+            None,
+            None,
+            mask,
+            self._n_threads,
         )
-        return hits.scores, hits.indices, hits.counts
+        return found
 
     def _gather(self, columns: Columns) -> Signals:
         return gather(columns, self.index, self._users, self._user_schema.features)
@@ -383,33 +384,6 @@ class Engine:
                 f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
                 "is no item of this bundle"
             )
-
-    def _session(self, graph: str) -> Any:
-        session = self._sessions.get(graph)
-        if session is None:  # two threads may both open it; the last one is kept, both work
-            session = open_session(
-                self.bundle.file(f"{graph}.onnx"),
-                name=f"{self.bundle.path.name}/{graph}.onnx",
-                device=self._device,
-                n_threads=self._n_threads,
-            )
-            self._sessions = {**self._sessions, graph: session}
-        return session
-
-    def _open_encoder(self, graph: str, id_input: str, schema: RequestSchema) -> Any:
-        session = self._session(graph)
-        name = f"{self.bundle.path.name}/{graph}.onnx"
-        expected = {id_input: _ONNX_TYPES[self.item_id_dtype]}
-        for feature in schema.features.values():
-            expected[feature.name] = _ONNX_TYPES[feature.dtype]
-        found = {value.name: value.type for value in session.get_inputs()}
-        if found != expected:
-            raise problem(name, f"the manifest's inputs {expected}", f"{found}")
-        output = graph.replace("encoder", "embedding")
-        shapes = {value.name: list(value.shape) for value in session.get_outputs()}
-        if list(shapes) != [output] or shapes[output][1:] != [self.index.dim]:
-            raise problem(name, f"one output {output} (batch, {self.index.dim})", f"{shapes}")
-        return session
 
 
 def _load_index(bundle: Bundle) -> Index:

@@ -1,6 +1,8 @@
 """Raw requests in, exact top-N out, from the best source there is."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -300,3 +302,38 @@ def test_both_onnxruntime_packages_installed_is_an_error(monkeypatch):
     monkeypatch.setattr("shortlist._sessions._is_installed", lambda name: True)
     with pytest.raises(ShortlistError, match="both installed and overwrite each other's files"):
         import_runtime()
+
+
+FRESH = """
+import sys
+import shortlist
+{use}
+heavy = ("tensorflow", "keras", "tf2onnx", "onnx", "polars", "pandas", "shortlist.training",
+         "shortlist.export")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import shortlist.engine, shortlist.bundle, shortlist.requests",
+        "from shortlist.engine import load\n"
+        "with load({path!r}) as engine:\n"
+        "    answer = engine.recommend([{{'user_id': 5}}, {{'history': [100]}}, {{}}])\n"
+        "    answer.titles, repr(answer), engine.report(), engine.bundle.summary()",
+    ],
+)
+def test_serving_in_a_fresh_process_imports_nothing_heavy(world, use):
+    code = FRESH.format(use=use.format(path=str(world.path)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_importing_serving_does_not_even_load_onnxruntime_or_pyarrow():
+    code = (
+        "import sys, shortlist.engine; "
+        "print([name for name in ('onnxruntime', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,83 @@
+"""A bundle's graphs, opened when first needed and checked against its manifest."""
+
+import threading
+from typing import Any
+
+from shortlist._manifest import problem
+from shortlist._sessions import open_session
+from shortlist.bundle import Bundle
+from shortlist.requests import RequestSchema
+
+_ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
+
+
+class Graphs:
+    """ONNX Runtime sessions of one bundle, all on the same device.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : {"auto", "cpu", "cuda"}
+    n_threads : int
+        Of each session; 0 = all cores.
+    """
+
+    def __init__(self, bundle: Bundle, device: str, n_threads: int) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._n_threads = n_threads
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Any] = {}
+
+    def session(self, name: str) -> Any:
+        """Return the session of NAME.onnx."""
+        with self._lock:
+            session = self._sessions.get(name)
+            if session is None:
+                session = open_session(
+                    self._bundle.file(f"{name}.onnx"),
+                    name=f"{self._bundle.path.name}/{name}.onnx",
+                    device=self._device,
+                    n_threads=self._n_threads,
+                )
+                self._sessions[name] = session
+            return session
+
+    def encoder(self, side: str, ids: str, schema: RequestSchema) -> Any:
+        """Return the session of the user or item encoder; its inputs and output must fit.
+
+        Parameters
+        ----------
+        side : {"user", "item"}
+        ids : str
+            The input that takes item ids, `history` or `item_id`.
+        schema : RequestSchema
+            Its features are the other inputs.
+
+        Raises
+        ------
+        BundleError
+            Inputs or output are not what the manifest says.
+        """
+        session = self.session(f"{side}_encoder")
+        manifest, output = self._bundle.manifest, f"{side}_embedding"
+        expected = {ids: _ONNX_TYPES[manifest["item_id_dtype"]]}
+        expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
+        found = {value.name: value.type for value in session.get_inputs()}
+        where = f"{self._bundle.path.name}/{side}_encoder.onnx"
+        if found != expected:
+            raise problem(where, f"the manifest's inputs {expected}", f"{found}")
+        shapes = {value.name: list(value.shape) for value in session.get_outputs()}
+        if list(shapes) != [output] or shapes[output][1:] != [manifest["dim"]]:
+            raise problem(where, f"one output {output} (batch, {manifest['dim']})", f"{shapes}")
+        return session
+
+    def providers(self) -> dict[str, str]:
+        """Say which ONNX Runtime provider runs each graph that is open."""
+        with self._lock:
+            return {name: s.get_providers()[0] for name, s in self._sessions.items()}
+
+    def close(self) -> None:
+        """Let go of all sessions."""
+        with self._lock:
+            self._sessions = {}
