@@ -19,7 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shortlist.errors import DataError
+from shortlist.training.config import Config, read_config, to_toml
 from shortlist.training.events import Dataset
+from shortlist.training.features import FeatureSet
 
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
 _FRAMES = ("events", "items", "users", "test_events")
@@ -110,3 +112,37 @@ def same_dataset(left: Dataset, right: Dataset) -> bool:
         if (a is None) != (b is None) or (a is not None and not a.equals(b)):
             return False
     return True
+
+
+def open_run_folder(
+    run_dir: Path, dataset: Dataset, config: Config, features: FeatureSet, resume: bool
+) -> None:
+    """Create the folder, or check that it holds this very run."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    has_run = (run_dir / "checkpoint.npz").exists()
+    if has_run and not resume:
+        raise DataError(
+            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on, "
+            "or choose another folder"
+        )
+    if has_run:
+        old = read_config(run_dir / "config.toml")
+        _check_same_settings(old, config, run_dir)
+        if not same_dataset(load_dataset_copy(run_dir / "data"), dataset):
+            raise DataError(f"resume: the data differs from that of the run in {run_dir}")
+        return
+    save_dataset(dataset, run_dir / "data")
+    write_atomic(run_dir / "features.json", features.to_json().encode())
+    write_atomic(run_dir / "config.toml", to_toml(config).encode())
+
+
+def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
+    may_change = {"n_threads", "path", "format", "items", "users"}  # the tables are compared
+    for section in ("data", "split", "model", "train"):
+        before, after = vars(getattr(old, section)), vars(getattr(new, section))
+        for key, value in after.items():
+            if before[key] != value and key not in may_change:
+                raise DataError(
+                    f"resume: {section}.{key}: got {value!r}, expected {before[key]!r} "
+                    f"as in {run_dir}; settings cannot change within a run"
+                )

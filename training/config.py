@@ -7,7 +7,6 @@ reading, overriding and the error messages share one source.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.errors import DataError
+from shortlist.training.config_values import check_value, toml_value, unknown
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
@@ -184,7 +184,7 @@ def load_config(
     config = Config()
     if preset is not None:
         if preset not in presets():
-            raise DataError(_unknown("preset", preset, presets()))
+            raise DataError(unknown("preset", preset, presets()))
         path = PRESET_FOLDER / f"{preset}.toml"
     if path is not None:
         config = read_config(path)
@@ -210,7 +210,7 @@ def from_toml(text: str, *, source: str = "config") -> Config:
     config = Config()
     for section, values in tree.items():
         if section not in SECTIONS:
-            raise DataError(f"{source}: " + _unknown("section", section, SECTIONS))
+            raise DataError(f"{source}: " + unknown("section", section, SECTIONS))
         if not isinstance(values, dict):
             raise DataError(f"{source}: {section}: got {values!r}, expected a [{section}] table")
         try:
@@ -231,9 +231,9 @@ def to_toml(config: Config) -> str:
             value = getattr(values, item.name)
             if isinstance(value, dict):
                 tables.append(f"[{section}.{item.name}]")
-                tables += [f"{_toml_value(key)} = {_toml_value(v)}" for key, v in value.items()]
+                tables += [f"{toml_value(key)} = {toml_value(v)}" for key, v in value.items()]
             else:
-                lines.append(f"{item.name} = {_toml_value(value)}")
+                lines.append(f"{item.name} = {toml_value(value)}")
         lines += [*tables, ""]
     return "\n".join(lines)
 
@@ -247,7 +247,7 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if section not in SECTIONS:
-            raise DataError(_unknown("section", section, SECTIONS) + f" (in override {key!r})")
+            raise DataError(unknown("section", section, SECTIONS) + f" (in override {key!r})")
         if not name:
             raise DataError(f"override {key!r}: expected SECTION.KEY, e.g. train.seed")
         if section == "data" and name.startswith("features."):
@@ -263,81 +263,7 @@ def _replace(config: Config, section: str, values: Mapping[str, object]) -> Conf
     checked: dict[str, object] = {}
     for name, value in values.items():
         if name not in known:
-            raise DataError(_unknown(f"key in [{section}]", name, list(known)))
+            raise DataError(unknown(f"key in [{section}]", name, list(known)))
         default = getattr(type(current)(), name)
-        checked[name] = _check(f"{section}.{name}", value, default, known[name].metadata)
+        checked[name] = check_value(f"{section}.{name}", value, default, known[name].metadata)
     return dataclasses.replace(config, **{section: dataclasses.replace(current, **checked)})
-
-
-def _check(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
-    if isinstance(value, str) and not isinstance(default, str):
-        value = _from_text(value)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise DataError(f"{key}: got {value!r}, expected true or false")
-        return value
-    if isinstance(default, int | float):
-        return _check_number(key, value, default, rules)
-    if isinstance(default, tuple):
-        if not isinstance(value, list | tuple):
-            raise DataError(f"{key}: got {value!r}, expected a list of integers such as [64, 32]")
-        return tuple(_check_number(f"{key}[{i}]", v, 0, rules) for i, v in enumerate(value))
-    if isinstance(default, dict):
-        if not isinstance(value, dict):
-            raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
-        for name, kind in value.items():
-            if kind not in rules["values"]:
-                raise DataError(_unknown(f"{key}.{name}", kind, rules["values"]))
-        return dict(value)
-    if not isinstance(value, str):
-        raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
-    if "choices" in rules and value not in rules["choices"]:
-        raise DataError(_unknown(key, value, rules["choices"]))
-    return value
-
-
-def _check_number(key: str, value: object, default: float, rules: Mapping[str, Any]) -> float:
-    wanted = "an integer" if isinstance(default, int) else "a number"
-    low, high = rules.get("low", -math.inf), rules.get("high", math.inf)
-    allowed = f">= {low}" if high == math.inf else f"from {low} to {high}"
-    accepted: tuple[type, ...] = (int,) if isinstance(default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, int | float) or type(value) not in accepted:
-        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
-    if not low <= value <= high:  # NaN fails this too
-        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
-    return float(value) if isinstance(default, float) else value
-
-
-def _from_text(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _unknown(what: str, got: object, allowed: Any) -> str:
-    names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(got), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{what}: got {got!r}, allowed: {', '.join(names) or '(none)'}{hint}"
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return _toml_text(value)
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)  # shortest text that reads back to the same float
-    return str(value)
-
-
-def _toml_text(text: str) -> str:
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(escapes.get(c) or _toml_character(c) for c in text) + '"'
-
-
-def _toml_character(character: str) -> str:
-    return character if character.isprintable() else f"\\U{ord(character):08x}"

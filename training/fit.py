@@ -7,33 +7,25 @@ Run folder: ``config.toml``, ``features.json``, ``data/`` (copy of the dataset),
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from shortlist.errors import DataError
 from shortlist.training import checkpoint
-from shortlist.training.config import Config, read_config, to_toml
-from shortlist.training.evaluate import evaluate
+from shortlist.training.checkpoint import open_run_folder
+from shortlist.training.config import Config, read_config
 from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet, align_items, align_users
+from shortlist.training.features import FeatureSet, align_items
+from shortlist.training.loop import Loop, OnEpoch
 from shortlist.training.models.scorer import DNNScorer
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.second_stage import load_scorer, train_scorer
-from shortlist.training.splits import Split, check_no_leakage, make_split, to_id_array
-from shortlist.training.step import TrainStep
-from shortlist.training.windows import Windows
-
-METRIC = "NDCG@10"
-OnEpoch = Callable[[int, dict[str, Any]], None]
+from shortlist.training.splits import Split, check_no_leakage, make_split
 
 
 @dataclass
@@ -114,9 +106,9 @@ def train(
     )
     check_no_leakage(split)
     features = FeatureSet.fit(dataset, split, config)
-    _open_run_folder(run_dir, dataset, config, features, resume)
+    open_run_folder(run_dir, dataset, config, features, resume)
     model = build_model(config, features, dataset, split)
-    loop = _Loop(model, config, split, run_dir)
+    loop = Loop(model, config, split, run_dir)
     loop.restore()
     loop.run(progress, on_epoch)
     model.set_weights(loop.best)
@@ -152,179 +144,6 @@ def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: S
     """Create an untrained model that knows the catalogue's content."""
     table = align_items(dataset, np.asarray(split.catalogue))
     return TwoTower(config, features, features.encode_items(table))
-
-
-def build_windows(split: Split, config: Config) -> tuple[Windows, NDArray[Any]]:
-    """Cut the train part into windows; also gives the user ids, one per user row."""
-    counts = split.train.group_by("user_id", maintain_order=True).len()
-    windows = Windows(
-        split.item_rows(split.train["item_id"]) + 1,
-        counts["len"].to_numpy().astype(np.int64),
-        history_length=config.model.history_length,
-        n_targets=config.train.n_targets,
-        windows_per_user=config.train.windows_per_user,
-    )
-    return windows, to_id_array(counts["user_id"])
-
-
-class _Loop:
-    """The state of a run between two epochs: exactly what a checkpoint holds."""
-
-    def __init__(self, model: TwoTower, config: Config, split: Split, run_dir: Path) -> None:
-        if split.train.height == 0:
-            raise DataError(f"{split.dataset.name}: got no train events, expected at least 1")
-        self.model = model
-        self.config = config
-        self.split = split
-        self.run_dir = run_dir
-        self.windows, user_ids = build_windows(split, config)
-        self.n_steps = self.windows.n_steps(config.train.batch_size)
-        counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
-        inputs = model.features.encode_users(align_users(split.dataset, user_ids))
-        self.step = TrainStep(model, config, inputs, counts, self.n_steps * config.train.epochs)
-        self.best = model.get_weights()
-        self.history: list[dict[str, Any]] = []
-
-    @property
-    def is_finished(self) -> bool:
-        """All epochs done, or no better metric for ``patience`` epochs."""
-        done = len(self.history)
-        best = max((row["epoch"] for row in self.history if row["is_best"]), default=done)
-        return done >= self.config.train.epochs or done - best >= self.config.train.patience
-
-    def run(self, progress: bool, on_epoch: OnEpoch | None) -> None:
-        """Train the epochs that are left."""
-        if self.is_finished:
-            return
-        total = self.config.train.epochs * self.windows.n_examples
-        writer = tf.summary.create_file_writer(str(self.run_dir / "tensorboard"))
-        with (
-            writer.as_default(),
-            tqdm(
-                total=total,
-                initial=len(self.history) * self.windows.n_examples,
-                unit=" examples",
-                unit_scale=True,
-                desc="train",
-                disable=not progress,
-            ) as bar,
-        ):
-            while not self.is_finished:
-                row = self._epoch(len(self.history), bar)
-                self.save()
-                for name, value in row.items():
-                    if name not in ("epoch", "is_best"):
-                        tf.summary.scalar(name, value, step=row["epoch"])
-                writer.flush()
-                if on_epoch is not None:
-                    on_epoch(row["epoch"], row)
-
-    def _epoch(self, epoch: int, bar: Any) -> dict[str, Any]:
-        train, started, losses = self.config.train, time.perf_counter(), []
-        batches = self.windows.batches(
-            train.batch_size, seed=train.seed, epoch=epoch, history_dropout=train.history_dropout
-        )
-        n_examples = 0
-        for batch in batches:
-            losses.append(self.step(batch, epoch=epoch))
-            n_examples += (n_new := int(batch.weight.sum()))
-            bar.update(n_new)
-            if batch.step % 10 == 0:
-                bar.set_postfix(self._postfix(epoch, float(losses[-1])), refresh=False)
-        seconds = time.perf_counter() - started
-        row: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "loss": float(np.mean([float(loss) for loss in losses])),
-            "learning_rate": float(self.step.optimizer.learning_rate),
-            "seconds": round(seconds, 3),
-            "examples_per_second": round(n_examples / seconds, 1),
-            "is_best": False,
-        }
-        if not np.isfinite(row["loss"]):
-            raise DataError(
-                f"training diverged in epoch {epoch + 1}: loss is {row['loss']}; "
-                f"lower train.learning_rate ({train.learning_rate})"
-            )
-        self._validate(row)
-        self.history.append(row)
-        return row
-
-    def _validate(self, row: dict[str, Any]) -> None:
-        """Measure where due, and keep the weights if they are the best so far."""
-        train = self.config.train
-        is_due = row["epoch"] % train.evaluate_every == 0 or row["epoch"] == train.epochs
-        with self.step.averaged():
-            if self.split.valid.height and is_due:
-                threads = train.n_threads
-                ranker = TwoTowerRanker(self.model, self.split.dataset, n_threads=threads)
-                row |= evaluate(ranker, self.split, on="valid", ks=(10, 20))
-                before = [old[METRIC] for old in self.history if METRIC in old]
-                row["is_best"] = row[METRIC] > max(before, default=-1.0)
-            # Nothing held out: the last epoch counts.
-            if row["is_best"] or not self.split.valid.height:
-                self.best = self.model.get_weights()
-
-    def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:
-        measured = [row[METRIC] for row in self.history if METRIC in row]
-        shown: dict[str, Any] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
-        return shown | ({METRIC: f"{max(measured):.4f}"} if measured else {})
-
-    def save(self) -> None:
-        """Write the checkpoint, then the readable log (which a resume repairs if needed)."""
-        arrays = {f"best/{name}": value for name, value in self.best.items()}
-        arrays |= {f"state/{i:04d}": v.numpy() for i, v in enumerate(self.step.variables)}
-        path = self.run_dir / "checkpoint.npz"
-        checkpoint.save_arrays(path, arrays, {"history": self.history})
-        checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)
-
-    def restore(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
-        path = self.run_dir / "checkpoint.npz"
-        if not path.exists():
-            return
-        arrays, state = checkpoint.load_arrays(path)
-        for i, variable in enumerate(self.step.variables):
-            variable.assign(arrays[f"state/{i:04d}"])
-        self.best = {
-            name.removeprefix("best/"): value
-            for name, value in arrays.items()
-            if name.startswith("best/")
-        }
-        self.history = state["history"]
-        checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)
-
-
-def _open_run_folder(
-    run_dir: Path, dataset: Dataset, config: Config, features: FeatureSet, resume: bool
-) -> None:
-    """Create the folder, or check that it holds this very run."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    has_run = (run_dir / "checkpoint.npz").exists()
-    if has_run and not resume:
-        raise DataError(
-            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on, "
-            "or choose another folder"
-        )
-    if has_run:
-        old = read_config(run_dir / "config.toml")
-        _check_same_settings(old, config, run_dir)
-        if not checkpoint.same_dataset(checkpoint.load_dataset_copy(run_dir / "data"), dataset):
-            raise DataError(f"resume: the data differs from that of the run in {run_dir}")
-        return
-    checkpoint.save_dataset(dataset, run_dir / "data")
-    checkpoint.write_atomic(run_dir / "features.json", features.to_json().encode())
-    checkpoint.write_atomic(run_dir / "config.toml", to_toml(config).encode())
-
-
-def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
-    for section in ("split", "model", "train"):
-        before, after = vars(getattr(old, section)), vars(getattr(new, section))
-        for key, value in after.items():
-            if before[key] != value and key != "n_threads":
-                raise DataError(
-                    f"resume: {section}.{key}: got {value!r}, expected {before[key]!r} "
-                    f"as in {run_dir}; settings cannot change within a run"
-                )
 
 
 def _set_threads(n_threads: int) -> None:

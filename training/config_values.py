@@ -1,0 +1,91 @@
+"""Check and write single settings: typed, within their range, with messages that help."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from shortlist.errors import DataError
+
+
+def check_value(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
+    """Check one setting against the type of its default and its rules; give it back typed.
+
+    Rules: ``low`` and ``high`` of numbers, ``choices`` of text, ``values`` of a table.
+    """
+    if isinstance(value, str) and not isinstance(default, str):
+        value = _from_text(value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise DataError(f"{key}: got {value!r}, expected true or false")
+        return value
+    if isinstance(default, int | float):
+        return _check_number(key, value, default, rules)
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{key}: got {value!r}, expected a list of integers such as [64, 32]")
+        return tuple(_check_number(f"{key}[{i}]", v, 0, rules) for i, v in enumerate(value))
+    if isinstance(default, dict):
+        if not isinstance(value, dict):
+            raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
+        for name, kind in value.items():
+            if kind not in rules["values"]:
+                raise DataError(unknown(f"{key}.{name}", kind, rules["values"]))
+        return dict(value)
+    if not isinstance(value, str):
+        raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
+    if "choices" in rules and value not in rules["choices"]:
+        raise DataError(unknown(key, value, rules["choices"]))
+    return value
+
+
+def _check_number(key: str, value: object, default: float, rules: Mapping[str, Any]) -> float:
+    wanted = "an integer" if isinstance(default, int) else "a number"
+    low, high = rules.get("low", -math.inf), rules.get("high", math.inf)
+    allowed = f">= {low}" if high == math.inf else f"from {low} to {high}"
+    accepted: tuple[type, ...] = (int,) if isinstance(default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, int | float) or type(value) not in accepted:
+        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+    if not low <= value <= high:  # NaN fails this too
+        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+    return float(value) if isinstance(default, float) else value
+
+
+def _from_text(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def unknown(what: str, got: object, allowed: Any) -> str:
+    """Word the message about a name that does not exist: what is allowed, and the nearest."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(got), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{what}: got {got!r}, allowed: {', '.join(names) or '(none)'}{hint}"
+
+
+def toml_value(value: object) -> str:
+    """Write one value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _toml_text(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)  # shortest text that reads back to the same float
+    return str(value)
+
+
+def _toml_text(text: str) -> str:
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(escapes.get(c) or _toml_character(c) for c in text) + '"'
+
+
+def _toml_character(character: str) -> str:
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
