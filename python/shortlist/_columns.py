@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 # The graphs' value for "no id here": never a valid id, and a vocabulary never holds it.
 MISSING_INT = -(2**63)
+FLOAT_MAX = 3.4028234663852886e38  # largest float32
 _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
 
@@ -52,32 +53,34 @@ def number_column(name: str, values: Any) -> Array:
     """Read a numeric column as (n,) float32; None becomes NaN, infinity is an error."""
     rows = _plain_values(values)
     if isinstance(rows, np.ndarray) and rows.dtype.kind in "iuf" and rows.ndim == 1:
-        numbers = rows.astype(np.float64)
-    else:
-        numbers = np.empty(len(rows), dtype=np.float64)
-        for i, value in enumerate(rows):
-            numbers[i] = _number(name, i, value)
-    with np.errstate(over="ignore"):
-        result = numbers.astype(np.float32)
-    infinite = np.isinf(result)
-    if infinite.any():
-        i = int(infinite.argmax())
-        raise DataError(
-            f"requests: {name!r} row {i} is {numbers[i]}, expected a finite number below 3.4e38"
-        )
-    return result
+        wide = rows.astype(np.float64)
+        beyond = np.abs(wide) > FLOAT_MAX
+        if beyond.any():
+            i = int(beyond.argmax())
+            raise _not_finite(name, i, float(wide[i]))
+        return wide.astype(np.float32)
+    return np.array([_number(name, i, value) for i, value in enumerate(rows)], dtype=np.float32)
 
 
 def _number(name: str, i: int, value: Any) -> float:
     if value is None:
         return float("nan")
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+    if isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool:
         try:
-            return float(value)
+            number = float(value)
         except OverflowError as error:
             raise DataError(f"requests: {name!r} row {i} is too large for a float") from error
+        if abs(number) > FLOAT_MAX:
+            raise _not_finite(name, i, number)
+        return number
     raise TypeError(
         f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a number"
+    )
+
+
+def _not_finite(name: str, i: int, number: float) -> DataError:
+    return DataError(
+        f"requests: {name!r} row {i} is {number}, expected a finite number below 3.4e38"
     )
 
 
@@ -126,7 +129,7 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
 
 
 def _id_list(name: str, i: int, row: Any, dtype: str) -> Array:
-    """Read one row's list; the common cases, list of int and int64 array, come first."""
+    """Read one row's list of ids, or of values of a tag column."""
     if row is None:
         return _NO_NAME if dtype == "string" else _NO_ID
     if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
@@ -136,6 +139,8 @@ def _id_list(name: str, i: int, row: Any, dtype: str) -> Array:
         )
     if len(row) == 0:
         return _NO_NAME if dtype == "string" else _NO_ID
+    if dtype == "string" and type(row) is list and set(map(type, row)) == {str}:
+        return np.array(row, dtype=object)
     try:
         ids = np.asarray(row)
     except ValueError as error:  # lists of different lengths inside

@@ -125,7 +125,10 @@ def _known_rows(histories: list[Array] | None, n: int, index: Index) -> Ragged:
     if histories is None:
         return Ragged(_NO_ROWS, np.zeros(n + 1, dtype=np.int64))
     if n == 1:
-        return _drop_unknown(index.rows_of(histories[0]), np.array([0, len(histories[0])]))
+        rows = index.rows_of(histories[0])
+        if rows.min(initial=0) < 0:
+            rows = rows[rows >= 0]
+        return Ragged(rows, np.array([0, len(rows)]))
     splits = np.zeros(n + 1, dtype=np.int64)
     np.cumsum([len(history) for history in histories], out=splits[1:])
     filled = [history for history in histories if len(history)]
