@@ -14,7 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first
 import shortlist
 from shortlist.bench import bench_bundle, format_markdown, plot
 from shortlist.training import evaluate, workflow
-from shortlist.training.datasets import load_dataset
+from shortlist.training.datasets import Dataset, load_dataset
+from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.splits import make_split
 
 DATA = "movielens-100k"
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     steps.next("Evaluate the bundle beside the baselines: each user's last film, all films ranked")
     split = make_split(dataset, "leave-one-out")
     with shortlist.load(bundle, n_threads=0) as engine:
-        ranker = workflow.EngineRanker(engine, split)
+        ranker = EngineRanker(engine, split)
         metrics = workflow.evaluate_split({"shortlist": ranker}, split, ks=(10,))
     print(evaluate.format_table(metrics))
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_recommendations(engine: shortlist.Engine, dataset: evaluate.Dataset) -> None:
+def _print_recommendations(engine: shortlist.Engine, dataset: Dataset) -> None:
     import polars as pl
 
     seen = dataset.events.filter(pl.col("user_id") == USER).tail(5)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def bench_bundle(
     top_n: int = 10,
     history_length: int = 50,
     n_threads: int = 1,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     seconds: float = 1.0,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
