@@ -83,7 +83,8 @@ class Index:
                 f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
                 "expected one id per row"
             )
-        builder = _core.IndexBuilder(*array.shape, _metric(metric))
+        n_items, dim = array.shape
+        builder = _core.IndexBuilder(n_items, dim, _metric(metric))
         for start in range(0, len(array), _CHUNK_ROWS):
             builder.add(_float32(array[start : start + _CHUNK_ROWS], "vectors", start))
         if ids is None:
