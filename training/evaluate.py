@@ -254,6 +254,6 @@ def _check_unseen(ranked: Rows, lists: list[Rows], user_ids: IdArray, name: str)
         user, at = (int(i[0]) for i in np.nonzero(bad))
         raise DataError(
             f"{name}.rank: got item row {int(ranked[user, at])} for user "
-            f"{user_ids[user]!r}, expected no item of the user's history. "
+            f"{user_ids[user].item()!r}, expected no item of the user's history. "
             "Fix: exclude seen items"
         )

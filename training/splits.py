@@ -215,17 +215,14 @@ def temporal(dataset: Dataset, valid: float = 0.05, test: float = 0.1) -> Split:
     test_cut = times[int(len(times) * (1 - test))]
     valid_cut = times[int(len(times) * (1 - test - valid))]
     when = pl.col("timestamp")
-    parts = (
-        events.filter(when < valid_cut),
-        events.filter((when >= valid_cut) & (when < test_cut)),
-        events.filter(when >= test_cut),
-    )
-    if parts[0].height == 0:
+    train = events.filter(when < valid_cut)
+    if train.height == 0:
         raise DataError(
-            f"{dataset.name}: no event is before the cut at {valid_cut}: too many share "
-            "one timestamp. Fix: use leave-one-out, or give finer times"
+            f"{dataset.name}: got no event before the cut at {valid_cut}, expected some (too many "
+            "share one time). Fix: use leave-one-out, or give finer times"
         )
-    return Split(dataset, *parts, protocol="temporal")
+    between = events.filter((when >= valid_cut) & (when < test_cut))
+    return Split(dataset, train, between, events.filter(when >= test_cut), "temporal")
 
 
 def given(dataset: Dataset, valid: float = 0.05, seed: int = 0) -> Split:

@@ -108,7 +108,7 @@ class ItemKNN(Baseline):
         Damps similarities that rest on few users.
     """
 
-    def __init__(self, n_neighbours: int = 100, shrink: float = 10.0) -> None:
+    def __init__(self, n_neighbours: int = 20, shrink: float = 10.0) -> None:
         _require(
             n_neighbours >= 1 and shrink >= 0,
             f"n_neighbours={n_neighbours}, shrink={shrink}",
@@ -153,7 +153,7 @@ class RecencyItemKNN(Baseline):
         window: int = 10,
         decay_gap: float = 0.8,
         decay_age: float = 0.7,
-        power: float = 0.25,
+        power: float = 0.1,
     ) -> None:
         _require(
             window >= 1 and 0 < decay_gap <= 1 and 0 < decay_age <= 1,
@@ -194,9 +194,7 @@ class EASE(Baseline):
         Refuse larger catalogues: memory is 16 · n_items² bytes, time grows with n_items³.
     """
 
-    _index: shortlist.Index
-
-    def __init__(self, l2: float = 250.0, max_items: int = 20_000) -> None:
+    def __init__(self, l2: float = 400.0, max_items: int = 20_000) -> None:
         _require(l2 > 0, f"l2={l2}", "l2 > 0")
         self.l2 = l2
         self.max_items = max_items
@@ -212,13 +210,14 @@ class EASE(Baseline):
         gram = (seen.T @ seen).toarray()
         gram[np.diag_indices(self.n_items)] += self.l2
         inverse = np.linalg.inv(gram)
-        weights = -inverse / np.diag(inverse)
-        np.fill_diagonal(weights, 0.0)
-        self._index = shortlist.Index(weights.T, metric="dot")  # an item's vector is its column
+        self.weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(self.weights, 0.0)
 
     def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        queries = _history_matrix(histories, self.n_items).toarray()
-        return _search(self._index, queries, histories, top_n)
+        # A user's vector is as long as the catalogue and nearly all zero: a sparse product beats
+        # an index of n_items dimensions (6,040 users, 3,416 items: seconds instead of a minute).
+        history = _history_matrix(histories, self.n_items)
+        return _top_rows(history @ self.weights, histories, top_n, above=-np.inf)
 
 
 def _require(good: bool, got: str, expected: str) -> None:

@@ -1,0 +1,145 @@
+"""Baselines equal their formulas, exclude seen items, and reach known figures on MovieLens-100K."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shortlist.errors import DataError
+from shortlist.training.datasets import load_dataset
+from shortlist.training.evaluate import evaluate
+from shortlist.training.events import make_events
+from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
+from shortlist.training.splits import leave_one_out
+
+# Four users over five items; item 4 never occurs.
+USERS = [0, 0, 0, 1, 1, 2, 2, 2, 3]
+ITEMS = [0, 1, 2, 0, 1, 1, 2, 3, 1]
+TRAIN = make_events(pl.Series(USERS), pl.Series(ITEMS))
+CATALOGUE = np.arange(5)
+SEEN = np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 0, 0, 0]], float)
+ALL = [Popularity, ItemKNN, RecencyItemKNN, EASE]
+
+
+def rank(model, histories, top_n=5):
+    lists = [np.array(rows, dtype=np.int64) for rows in histories]
+    return model.fit(TRAIN, CATALOGUE).rank(lists, np.arange(len(lists)), top_n)
+
+
+def best_first(scores, seen, floor=-np.inf):
+    scores = np.where(np.isin(np.arange(5), seen), -np.inf, scores)
+    order = [r for r in np.lexsort((np.arange(5), -scores)) if scores[r] > floor]
+    return [*order, *[-1] * (5 - len(order))]
+
+
+def test_popularity_ranks_by_count_and_ties_by_row():
+    assert rank(Popularity(), [[], [1], [0, 1, 2, 3, 4]]).tolist() == [
+        [1, 0, 2, 3, 4],
+        [0, 2, 3, 4, -1],
+        [-1] * 5,
+    ]
+
+
+@pytest.mark.parametrize(("n_neighbours", "shrink"), [(5, 0.0), (5, 10.0)])
+def test_item_knn_equals_the_dense_formula(n_neighbours, shrink):
+    both = SEEN.T @ SEEN
+    norm = np.sqrt(np.outer(np.diag(both), np.diag(both))) + shrink
+    similarity = np.divide(both, norm, out=np.zeros((5, 5)), where=norm > 0)
+    np.fill_diagonal(similarity, 0)
+    got = rank(ItemKNN(n_neighbours, shrink), [[0], [3, 0]])
+    assert got[0].tolist() == best_first(similarity[0], [0], 0.0)
+    assert got[1].tolist() == best_first(similarity[3] + similarity[0], [3, 0], 0.0)
+
+
+def test_item_knn_keeps_the_best_neighbours_only():
+    # Of item 0's neighbours item 1 (2 / √8) comes before item 2 (1 / 2).
+    assert rank(ItemKNN(1, 0.0), [[0]])[0].tolist() == [1, -1, -1, -1, -1]
+
+
+def test_recency_knn_equals_the_formula_pair_by_pair():
+    model = RecencyItemKNN(window=2, decay_gap=0.5, decay_age=0.8, power=0.5)
+    counts = np.maximum(SEEN.sum(axis=0), 1)
+    follows = np.zeros((5, 5))
+    for user in range(4):
+        events = [i for u, i in zip(USERS, ITEMS, strict=True) if u == user]
+        for at, i in enumerate(events):
+            for gap, j in enumerate(events[at + 1 : at + 3], 1):
+                follows[i, j] += 0.5 ** (gap - 1)
+    follows /= counts[:, None] * counts[None, :] ** 0.5
+    got = rank(model, [[1], [0, 1], [2, 0]])
+    assert got[0].tolist() == best_first(follows[1], [1], 0.0)
+    assert got[1].tolist() == best_first(follows[1] + 0.8 * follows[0], [0, 1], 0.0)
+    assert got[2].tolist() == best_first(follows[0] + 0.8 * follows[2], [2, 0], 0.0)
+
+
+def test_recency_is_that_of_the_latest_event_with_an_item():
+    once = rank(RecencyItemKNN(), [[0, 1]])
+    assert rank(RecencyItemKNN(), [[1, 0, 1]]).tolist() == once.tolist()
+
+
+def test_ease_equals_the_closed_form():
+    inverse = np.linalg.inv(SEEN.T @ SEEN + 3 * np.eye(5))
+    weights = np.eye(5) - inverse / np.diag(inverse)
+    got = rank(EASE(l2=3), [[0], [2, 3]])
+    assert got[0].tolist() == best_first(weights[0], [0])
+    assert got[1].tolist() == best_first(weights[2] + weights[3], [2, 3])
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_seen_items_never_come_back_and_more_places_than_items_are_missing(model):
+    got = rank(model(), [[1, 2, 1], []], top_n=9)
+    assert got.shape == (2, 9)
+    assert got.dtype == np.int64
+    assert not np.isin(got[0], [1, 2]).any()
+    assert (got[:, 5:] == -1).all()
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_results_do_not_depend_on_how_users_are_grouped(model, monkeypatch):
+    histories = [[0], [1, 2], [3], [2, 0]]
+    whole = rank(model(), histories)
+    monkeypatch.setattr("shortlist.training.models.baselines._SCORES_AT_ONCE", 5)
+    assert rank(model(), histories).tolist() == whole.tolist()
+    assert rank(model(), []).shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda: ItemKNN(n_neighbours=0),
+            "got n_neighbours=0, shrink=10.0, expected n_neighbours ≥ 1",
+        ),
+        (
+            lambda: RecencyItemKNN(decay_age=1.5),
+            "decay_age=1.5, expected window ≥ 1 and decays in (0",
+        ),
+        (lambda: EASE(l2=0), "got l2=0, expected l2 > 0"),
+        (
+            lambda: EASE(max_items=4).fit(TRAIN, CATALOGUE),
+            "EASE: got 5 items, expected at most max_item",
+        ),
+        (lambda: Popularity().rank([], np.arange(0), 5), "Popularity: got rank before fit"),
+        (
+            lambda: Popularity().fit(TRAIN, np.arange(3)),
+            "train: got item_id 3, expected ids of the cat",
+        ),
+    ],
+)
+def test_bad_use_is_named(act, message):
+    with pytest.raises(DataError) as caught:
+        act()
+    assert message in str(caught.value)
+
+
+def test_movielens_100k_figures_are_reached():
+    split = leave_one_out(load_dataset("movielens-100k", progress=False))
+    models = {"popularity": Popularity(), "recency": RecencyItemKNN(), "ease": EASE()}
+    got = {
+        name: evaluate(model.fit(split.train, split.catalogue), split, ks=(10,))
+        for name, model in models.items()
+    }
+    assert got["popularity"]["HR@10"] == pytest.approx(0.0859, abs=5e-4)
+    assert got["popularity"]["NDCG@10"] == pytest.approx(0.0448, abs=5e-4)
+    assert got["ease"]["NDCG@10"] > 0.070
+    assert got["recency"]["HR@10"] > 0.199
+    assert got["recency"]["NDCG@10"] > 0.109
