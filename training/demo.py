@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides={"data.path": args.data, "train.seed": args.seed},
         plot=args.out / "training.png",
     )
-    print(f"parity: {report['parity']}")
+    _print_report(report)
 
     steps.next("Evaluate the bundle beside the baselines: each user's last film, all films ranked")
     split = make_split(dataset, "leave-one-out")
@@ -78,6 +79,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\nbundle: {bundle}\nplots:  {args.out}/training.png, {args.out}/bench.png")
     print(f"next:   .venv/bin/shortlist recommend {bundle} --user {USER}")
     return 0
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    parity, scorer = report["parity"], report["scorer"]
+    print(
+        f"parity: the bundle's top-{parity['top_n']} equals Keras's for {parity['n_identical']} of "
+        f"{parity['n_users']} users, {parity['n_tied']} more apart from ties"
+    )
+    print(
+        f"scorer: validation loss {scorer['validation_loss']:.4f}, "
+        f"always answering the mean {scorer['mean_loss']:.4f}"
+    )
 
 
 def _print_recommendations(engine: shortlist.Engine, dataset: Dataset) -> None:

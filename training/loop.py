@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,8 @@ class Loop:
                 unit_scale=True,
                 desc="train",
                 disable=not progress,
+                # A log keeps every line that a terminal would overwrite.
+                mininterval=0.1 if sys.stderr.isatty() else 10.0,
             ) as bar,
         ):
             while not self.is_finished:

@@ -58,7 +58,8 @@ def train_and_export(
     Returns
     -------
     dict
-        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``parity``.
+        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``scorer`` (its
+        validation loss beside that of the mean; empty without a scorer), ``parity``.
     """
     if out.suffix != ".shortlist":
         raise DataError(f"out: got {str(out)!r}, expected a name that ends in .shortlist")
@@ -84,6 +85,7 @@ def train_and_export(
         "bundle": str(out),
         "run": str(run.run_dir),
         "metrics": run.metrics,
+        "scorer": run.scorer_report,
         "parity": report.parity,
     }
 
