@@ -45,9 +45,7 @@ def test_wrong_answers_stop_the_benchmark_before_any_time(world, monkeypatch):
         return hits._replace(scores=hits.scores + np.float32(1e-3))
 
     monkeypatch.setattr(shortlist.Index, "search", off_by_a_little)
-    with pytest.raises(
-        shortlist.ShortlistError, match="differ from the float64 reference"
-    ):
+    with pytest.raises(shortlist.ShortlistError, match="differ from the float64 reference"):
         bench_bundle(world.path, batches=(1,), history_length=5, seconds=0.01)
 
 
