@@ -97,9 +97,10 @@ def _print_recommendations(engine: shortlist.Engine, dataset: Dataset) -> None:
     import polars as pl
 
     seen = dataset.events.filter(pl.col("user_id") == USER).tail(5)
-    titles = dict(dataset.items.select("item_id", "title").iter_rows())
+    items = dataset.items
+    titles = {} if items is None else dict(items.select("item_id", "title").iter_rows())
     for item_id, value in seen.select("item_id", "value").iter_rows():
-        print(f"  seen, rated {value:.0f}: {titles[item_id]}")
+        print(f"  seen, rated {value:.0f}: {titles.get(item_id, item_id)}")
     print()
     print(engine.recommend({"user_id": [USER]}, top_n=10))
 

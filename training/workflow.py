@@ -145,8 +145,13 @@ def evaluate_bundle(
         metrics for the bundle and each baseline.
     """
     dataset = load_dataset(data, data_format, items=items, users=users, progress=progress)
-    split = make_split(dataset, protocol)
     with shortlist.load(bundle, n_threads=0) as engine:
+        # Held out as in training: with other parts, the test would hold events it was trained on.
+        trained = engine.bundle.manifest.get("training", {}).get("config", {}).get("split", {})
+        parts = {name: trained[name] for name in ("valid", "test") if name in trained}
+        if protocol == "auto":
+            protocol = trained.get("protocol", "auto")
+        split = make_split(dataset, protocol, **parts)
         ranker = EngineRanker(engine, split)
         metrics = evaluate_split({bundle.name: ranker}, split, on=on, ks=ks, baselines=baselines)
     return {

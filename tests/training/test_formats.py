@@ -254,7 +254,7 @@ def test_item_and_user_tables_can_be_given_beside_any_format(tmp_path):
         ({"a__inter": INTER}, "a.inter", "recbole"),
         ({"train__txt": "0 1\n", "test__txt": "0 2\n"}, ".", "lightgcn"),
         ({"a__txt": "1 2\n1 3\n"}, "a.txt", "sasrec"),
-        ({"a__txt__gz": gzip.compress(b"1 2\n1 3\n")}, "a.txt.gz", "sasrec"),
+        ({"a__txt__gz": gzip.compress(b"1 2\n1 3\n", mtime=0)}, "a.txt.gz", "sasrec"),
         ({"a__txt": "1 2 3\n2 3\n"}, "a.txt", "s3rec"),
         ({"a__parquet": b""}, "a.parquet", "events"),
         ({"events__csv": "x"}, ".", "events"),

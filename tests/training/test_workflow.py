@@ -96,3 +96,15 @@ def test_what_cannot_be_trained_fails_before_anything_is_written(
     assert main(["train", *argv, *out, "--quiet"]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_evaluated_on_the_split_it_was_trained_on(files, tmp_path, capsys):
+    out = tmp_path / "temporal.shortlist"
+    parts = ["--set", "split.protocol=temporal", "--set", "split.test=0.3"]
+    assert main(["train", *files, *SMALL, *parts, "--out", str(out)]) == 0
+    test_users = len(load_run(out.with_suffix(".run")).split.targets("test"))
+    capsys.readouterr()
+    assert main(["evaluate", str(out), *files, "--no-baselines", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["protocol"] == "temporal"
+    assert result["n_users"] == test_users

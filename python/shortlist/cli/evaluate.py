@@ -26,7 +26,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "--protocol",
         default="auto",
         choices=["auto", "leave-one-out", "temporal", "lightgcn-split"],
-        help="how events are split (default: by the test file that DATA has, else leave-one-out)",
+        help="how events are split (default: as the bundle was trained)",
     )
     parser.add_argument(
         "--on", default="test", choices=["valid", "test"], help="part to rank (default: test)"
