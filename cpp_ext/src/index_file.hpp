@@ -1,5 +1,5 @@
-// The index file: a fixed header, then sections aligned to 64 bytes. docs/exact_top_n.md has the
-// layout byte by byte. All numbers are little-endian; the format does not depend on the CPU.
+// The index file: a fixed header, then sections aligned to 64 bytes. docs/exact_top_n.md
+// explains it. All numbers are little-endian; the format does not depend on the CPU.
 #pragma once
 
 #include <cstddef>

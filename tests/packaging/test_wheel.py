@@ -57,8 +57,12 @@ def test_training_command_says_which_extra_is_missing(tmp_path: Path) -> None:
     assert "pip install 'shortlist[train]'" in done.stderr
 
 
-def test_stub_matches_the_compiled_module() -> None:
-    command = [sys.executable, "-m", "mypy.stubtest", "shortlist._core", "--concise"]
+def test_stub_matches_the_compiled_module(tmp_path: Path) -> None:
+    # pybind11's own metaclass cannot be written in a stub; the members are still compared.
+    allowed = tmp_path / "allowlist"
+    allowed.write_text(r"shortlist\._core\.(Index|IndexBuilder|Metric)", encoding="utf-8")
+    command = [sys.executable, "-m", "mypy.stubtest", "shortlist._core", "--concise",
+               "--allowlist", str(allowed)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
