@@ -18,6 +18,8 @@ constexpr std::size_t kSliceBytes = 128 * 1024;
 // Blocks whose dot products are looked at one by one to find a first threshold.
 constexpr std::size_t kSeedBlocks = 8;
 constexpr std::size_t kExactChunk = 256;
+// Slices scored without a scan before the bound gets another try.
+constexpr std::size_t kScoredSlices = 15;
 
 void prefetch_row(const float* row, std::size_t dim) {
   const char* bytes = reinterpret_cast<const char*>(row);
@@ -27,12 +29,13 @@ void prefetch_row(const float* row, std::size_t dim) {
 
 }  // namespace
 
-void QueryRun::refresh_bound() {
+bool QueryRun::refresh_bound() {
   const float known =
       shared == nullptr ? best.threshold() : std::max(best.threshold(), shared->get());
-  if (known == needed && has_threshold()) return;
+  if (known == needed && has_threshold()) return false;
   needed = known;
   bound = query->bound_for(known);
+  return true;
 }
 
 Scanner::Scanner(const Snapshot& snapshot, const kernels::Table& table)
@@ -46,7 +49,7 @@ bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const Que
   return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
 }
 
-void Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) {
+bool Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) {
   const Segment& segment = *view.segment;
   double sums[Pending::kCapacity];
   exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.places, 0,
@@ -57,7 +60,7 @@ void Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) 
   }
   pending.size = 0;
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
-  run.refresh_bound();
+  return run.refresh_bound();
 }
 
 void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
@@ -78,8 +81,8 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   prefetch_row(view.segment->vectors.row(place), snapshot_.dim);
   Pending& pending = pending_[q];
   pending.places[pending.size++] = static_cast<std::int64_t>(place);
-  if (pending.size == Pending::kCapacity) {
-    rescore(view, run, pending);
+  ++run.n_candidates;
+  if (pending.size == Pending::kCapacity && rescore(view, run, pending)) {
     update_thresholds(view, first, n_blocks, tile, q);
   }
 }
@@ -191,10 +194,59 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
   const std::size_t block_bytes = view.segment->packed.block_bytes();
   const std::size_t slice = std::max(kMaxScanBlocks, kSliceBytes / block_bytes);
   for (std::size_t b = first; b < end; b += slice) {
-    for (std::size_t q = 0; q < runs.size(); q += table_.query_tile) {
-      scan_slice(view, b, std::min(end, b + slice), runs.data() + q,
-                 std::min(table_.query_tile, runs.size() - q));
+    const std::size_t slice_end = std::min(end, b + slice);
+    scanned_.clear();
+    for (QueryRun* run : runs) {
+      if (run->n_slices_to_score == 0) {
+        scanned_.push_back(run);
+      } else {
+        --run->n_slices_to_score;
+        score_slice(view, b, slice_end, *run);
+      }
     }
+    for (std::size_t q = 0; q < scanned_.size(); q += table_.query_tile) {
+      scan_slice(view, b, slice_end, scanned_.data() + q,
+                 std::min(table_.query_tile, scanned_.size() - q));
+    }
+    for (QueryRun* run : scanned_) {
+      if (2 * run->n_candidates > (slice_end - b) * kBlockItems) {
+        run->n_slices_to_score = kScoredSlices;
+      }
+      run->n_candidates = 0;
+    }
+  }
+}
+
+void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                          QueryRun& run) {
+  const PackedItems& packed = view.segment->packed;
+  end = std::min(end * kBlockItems, packed.n_items);
+  if (packed.order == nullptr) {
+    score_all(view, first * kBlockItems, end, run);
+  } else {
+    places_.assign(packed.order + first * kBlockItems, packed.order + end);
+    for (std::size_t start = 0; start < places_.size(); start += kExactChunk) {
+      const std::size_t n = std::min(kExactChunk, places_.size() - start);
+      exact_sums(table_, snapshot_.metric, view.segment->vectors, run.query->exact(),
+                 places_.data() + start, 0, n, sums_.data());
+      push_sums(view, places_.data() + start, 0, n, run);
+    }
+  }
+  if (run.shared != nullptr) run.shared->raise(run.best.threshold());
+}
+
+// Offers the scored places, places[i] or first + i, to the run.
+void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
+                        std::size_t n, QueryRun& run) {
+  const Segment& segment = *view.segment;
+  float threshold = run.best.threshold();
+  for (std::size_t i = 0; i < n; ++i) {
+    const float score = to_score(snapshot_.metric, sums_[i]);
+    if (score < threshold) continue;
+    const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
+    if (!is_candidate(view, place, run)) continue;
+    run.best.push({score, segment.row_at(place)});
+    threshold = run.best.threshold();
   }
 }
 
@@ -205,10 +257,7 @@ void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t 
     const std::size_t n = std::min(kExactChunk, end - start);
     exact_sums(table_, snapshot_.metric, vectors, run.query->exact(), nullptr, start, n,
                sums_.data());
-    for (std::size_t i = 0; i < n; ++i) {
-      if (!is_candidate(view, start + i, run)) continue;
-      run.best.push({to_score(snapshot_.metric, sums_[i]), view.segment->row_at(start + i)});
-    }
+    push_sums(view, nullptr, start, n, run);
   }
 }
 

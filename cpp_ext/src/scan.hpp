@@ -40,9 +40,13 @@ struct QueryRun {
   SharedScore* shared;  // null when no other thread works on this query
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
+  // The bound proves nothing where scores lie closer together than it is wide (all rows alike, or
+  // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
+  std::size_t n_candidates = 0;  // in the slice at hand
+  std::size_t n_slices_to_score = 0;
 
-  // Takes over the highest known N-th score.
-  void refresh_bound();
+  // Takes over the highest known N-th score; false if it has not changed.
+  bool refresh_bound();
   bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
 };
 
@@ -76,6 +80,10 @@ class Scanner {
 
   void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
+  // Scores every item of blocks [first, end) exactly.
+  void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
+  void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
+                 std::size_t n, QueryRun& run);
   void interleave_codes(std::size_t n_groups, Tile& tile);
   void seed(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile);
   void seed_query(const SegmentView& view, std::size_t first, std::size_t n_blocks,
@@ -85,7 +93,8 @@ class Scanner {
                 std::uint32_t q, std::size_t item, std::int32_t dot);
   void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
                          Tile& tile, std::size_t q) const;
-  void rescore(const SegmentView& view, QueryRun& run, Pending& pending);
+  // True if the N-th score has changed.
+  bool rescore(const SegmentView& view, QueryRun& run, Pending& pending);
   bool is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const;
 
   const Snapshot& snapshot_;
@@ -96,6 +105,8 @@ class Scanner {
   std::vector<std::pair<float, std::uint32_t>> best_of_group_;  // (approximate score, item)
   Pending pending_[kernels::kMaxTile];
   std::vector<double> sums_;
+  std::vector<QueryRun*> scanned_;    // the runs that scan the slice at hand
+  std::vector<std::int64_t> places_;  // of a slice that is scored without a scan
 };
 
 }  // namespace shortlist

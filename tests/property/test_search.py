@@ -242,3 +242,35 @@ def test_positive_scaling_of_a_query_keeps_the_order(catalogue, metric):
     hits, doubled = index.search(queries), index.search(queries * np.float32(2))
     if metric == "cosine" or np.abs(hits.scores[np.isfinite(hits.scores)]).min(initial=1) > 1e-30:
         assert np.array_equal(hits.indices, doubled.indices)
+
+
+def half_alike(random, n, dim):
+    rows = random.normal(size=(n, dim))
+    rows[n // 4 : 3 * n // 4] = rows[0] + 1e-5 * random.normal(size=(3 * n // 4 - n // 4, dim))
+    return rows
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("kind", [all_equal, near_duplicates, duplicates, half_alike])
+def test_catalogues_that_no_bound_can_prune_stay_exact(kind, metric):
+    """Long enough that slices are scored without a scan, and that scanning starts again."""
+    random = np.random.default_rng(11)
+    items = kind(random, 60_000, 64).astype(np.float32)
+    queries = np.concatenate([items[:3], random.normal(size=(3, 64)).astype(np.float32)])
+    index = shortlist.Index(items, metric=metric)
+    mask = random.random(len(items)) < 0.5
+    hits = {n: index.search(queries, top_n=20, allow=mask, n_threads=n) for n in (1, 2)}
+    expected = np.concatenate(
+        [reference.all_scores(items, query[None], metric) for query in queries]
+    )
+    scale = reference.scale_of(items, queries, metric)
+    allowed = np.broadcast_to(mask, expected.shape)
+    reference.assert_top_n(
+        hits[1].indices, hits[1].scores, hits[1].counts, expected, scale, allowed
+    )
+    assert same(hits[1], hits[2])
+    for q in range(len(queries)):
+        assert same(
+            index.search(queries[q : q + 1], top_n=20, allow=mask),
+            shortlist.Hits(*(field[q : q + 1] for field in hits[1])),
+        )
