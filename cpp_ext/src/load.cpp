@@ -270,10 +270,13 @@ std::shared_ptr<Snapshot> load_snapshot(const std::string& path, bool use_mmap) 
   }
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->metric = static_cast<Metric>(header.metric);
-  snapshot->n_items = n_items;
+  snapshot->n_rows = snapshot->n_items = n_items;
   snapshot->dim = dim;
-  snapshot->ids = load_ids(path, *mapping, header);
-  snapshot->segments.push_back({std::move(segment), nullptr});
+  snapshot->ids = std::make_shared<ItemIds>(load_ids(path, *mapping, header));
+  SegmentView base;
+  base.segment = std::move(segment);
+  base.n_places = n_items;
+  snapshot->segments.push_back(std::move(base));
   return snapshot;
 }
 
