@@ -200,14 +200,6 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
 }
 
 template <size_t kQueries>
-bool is_hopeless(const int32_t* thresholds) {
-  for (size_t q = 0; q < kQueries; ++q) {
-    if (thresholds[q * kMaxScanBlocks] != kHopeless) return false;
-  }
-  return true;
-}
-
-template <size_t kQueries>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                  const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;

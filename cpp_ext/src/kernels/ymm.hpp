@@ -193,14 +193,6 @@ size_t write_sixteen(Sixteen dots, const int32_t* thresholds, uint32_t first_ite
 }
 
 template <size_t kQueries>
-bool is_hopeless(const int32_t* thresholds) {
-  for (size_t q = 0; q < kQueries; ++q) {
-    if (thresholds[q * kMaxScanBlocks] != kHopeless) return false;
-  }
-  return true;
-}
-
-template <size_t kQueries>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                  const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
