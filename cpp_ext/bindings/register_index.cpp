@@ -1,4 +1,4 @@
-// Index, IndexBuilder and ItemIds for Python: convert and call, nothing else.
+// Index, IndexView and IndexBuilder for Python: convert and call, nothing else.
 #include "register_index.hpp"
 
 #include <pybind11/stl.h>
@@ -11,6 +11,9 @@
 
 namespace shortlist::bindings {
 namespace {
+
+using OptionalRagged = std::optional<std::pair<RowArray, RowArray>>;
+using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
 
 struct Ragged {  // keeps the arrays alive while the core reads them
   RowArray values;
@@ -35,16 +38,14 @@ RaggedRows ragged_rows(const std::optional<Ragged>& ragged, std::size_t n_querie
   return {ragged->values.data(), data};
 }
 
-std::optional<Ragged> to_ragged(const std::optional<std::pair<RowArray, RowArray>>& pair) {
+std::optional<Ragged> to_ragged(const OptionalRagged& pair) {
   if (!pair) return std::nullopt;
   return Ragged{pair->first, pair->second};
 }
 
-py::tuple search(const Index& index, const FloatArray& queries, std::size_t top_n,
-                 const std::optional<std::pair<RowArray, RowArray>>& exclude,
-                 const std::optional<std::pair<RowArray, RowArray>>& allow,
-                 const std::optional<RowArray>& allow_rows,
-                 const std::optional<py::array_t<bool, py::array::c_style>>& allow_mask,
+py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t top_n,
+                 const OptionalRagged& exclude, const OptionalRagged& allow,
+                 const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
                  std::size_t n_threads) {
   const MatrixView view = matrix_view(queries, "queries");
   const auto excluded = to_ragged(exclude);
@@ -57,8 +58,8 @@ py::tuple search(const Index& index, const FloatArray& queries, std::size_t top_
     filter.n_allow_rows = static_cast<std::size_t>(allow_rows->size());
   }
   if (allow_mask) {
-    if (static_cast<std::size_t>(allow_mask->size()) != index.n_items()) {
-      throw std::invalid_argument("allow: mask length must be the number of items");
+    if (static_cast<std::size_t>(allow_mask->size()) != index.n_rows()) {
+      throw std::invalid_argument("allow: mask length must be the number of rows");
     }
     filter.allow_mask = reinterpret_cast<const unsigned char*>(allow_mask->data());
   }
@@ -84,52 +85,112 @@ ItemIds ids_from_strings(const std::vector<std::string>& strings) {
   return ItemIds::from_strings(std::move(bytes), std::move(offsets));
 }
 
-py::object ids_to_python(const ItemIds& ids) {
-  if (ids.kind() == ItemIds::Kind::string) {
-    py::list strings(ids.size());
-    for (std::size_t row = 0; row < ids.size(); ++row) {
-      const std::string_view text = ids.string_at(row);
-      strings[row] = py::str(text.data(), text.size());
+// Ids of rows as an int64 array or a list of str; -1 or "" for row -1 and for removed items.
+template <class RowAt>
+py::object ids_to_python(const IndexView& view, std::size_t n, const RowAt& row_at) {
+  const auto is_known = [&](std::int64_t row) {
+    return row >= 0 && static_cast<std::size_t>(row) < view.n_rows() &&
+           view.is_known(static_cast<std::size_t>(row));
+  };
+  if (view.id_kind() == ItemIds::Kind::string) {
+    py::list strings(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int64_t row = row_at(i);
+      const std::string_view text =
+          is_known(row) ? view.string_at(static_cast<std::size_t>(row)) : std::string_view();
+      strings[i] = py::str(text.data(), text.size());
     }
     return strings;
   }
-  py::array_t<std::int64_t> values(static_cast<py::ssize_t>(ids.size()));
+  py::array_t<std::int64_t> values(static_cast<py::ssize_t>(n));
   std::int64_t* out = values.mutable_data();
-  for (std::size_t row = 0; row < ids.size(); ++row) out[row] = ids.int64_at(row);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int64_t row = row_at(i);
+    out[i] = is_known(row) ? view.int64_at(static_cast<std::size_t>(row)) : -1;
+  }
   return values;
 }
 
-template <class Id>
-RowArray rows_of(const Index& index, const std::vector<Id>& ids) {
+py::object item_ids(const IndexView& view) {
+  return ids_to_python(view, view.n_rows(),
+                       [](std::size_t row) { return static_cast<std::int64_t>(row); });
+}
+
+py::object ids_of(const IndexView& view, const RowArray& rows) {
+  const std::int64_t* data = rows.data();
+  return ids_to_python(view, static_cast<std::size_t>(rows.size()),
+                       [data](std::size_t i) { return data[i]; });
+}
+
+RowArray rows_of_strings(const IndexView& view, const std::vector<std::string>& ids) {
   RowArray rows(static_cast<py::ssize_t>(ids.size()));
   std::int64_t* out = rows.mutable_data();
-  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = index.item_ids().row_of(ids[i]);
+  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = view.row_of(std::string_view(ids[i]));
   return rows;
 }
 
-RowArray rows_of_int64(const Index& index, const RowArray& ids) {
+RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   RowArray rows(ids.size());
   const std::int64_t* in = ids.data();
   std::int64_t* out = rows.mutable_data();
   const py::ssize_t n_ids = ids.size();
   py::gil_scoped_release release;
-  for (py::ssize_t i = 0; i < n_ids; ++i) out[i] = index.item_ids().row_of(in[i]);
+  for (py::ssize_t i = 0; i < n_ids; ++i) out[i] = view.row_of(in[i]);
   return rows;
 }
 
-FloatArray vectors(const Index& index, const RowArray& rows) {
+FloatArray vectors(const IndexView& view, const RowArray& rows) {
   const std::size_t n_rows = static_cast<std::size_t>(rows.size());
-  FloatArray out({n_rows, index.dim()});
+  FloatArray out({n_rows, view.dim()});
   for (std::size_t i = 0; i < n_rows; ++i) {
     const std::int64_t row = rows.data()[i];
-    if (row < 0 || static_cast<std::size_t>(row) >= index.n_items()) {
+    if (row < 0 || static_cast<std::size_t>(row) >= view.n_rows()) {
       throw std::invalid_argument("rows: got " + std::to_string(row) + "; the index has " +
-                                  std::to_string(index.n_items()) + " rows");
+                                  std::to_string(view.n_rows()) + " rows");
     }
-    const float* source = index.vector(static_cast<std::size_t>(row));
-    std::copy(source, source + index.dim(), out.mutable_data() + i * index.dim());
+    const float* source = view.vector(static_cast<std::size_t>(row));
+    if (source == nullptr) {
+      throw std::invalid_argument("rows: got " + std::to_string(row) +
+                                  ", the row of a removed item; expected rows of known items "
+                                  "(rows_of finds them)");
+    }
+    std::copy(source, source + view.dim(), out.mutable_data() + i * view.dim());
   }
   return out;
+}
+
+ItemIds ids_from_int64(const RowArray& ids) {
+  return ItemIds::from_int64({ids.data(), ids.data() + ids.size()});
+}
+
+void upsert(Index& index, const ItemIds& ids, const FloatArray& rows) {
+  const MatrixView view = matrix_view(rows, "vectors");
+  py::gil_scoped_release release;
+  index.upsert(ids, view);
+}
+
+std::size_t remove(Index& index, const ItemIds& ids) {
+  py::gil_scoped_release release;
+  return index.remove(ids);
+}
+
+void register_views(py::module_& module) {
+  py::class_<IndexView>(module, "IndexView")
+      .def_property_readonly("metric", &IndexView::metric)
+      .def_property_readonly("dim", &IndexView::dim)
+      .def_property_readonly("n_items", &IndexView::n_items)
+      .def_property_readonly("n_rows", &IndexView::n_rows)
+      .def_property_readonly("version", &IndexView::version)
+      .def_property_readonly(
+          "has_string_ids",
+          [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })
+      .def_property_readonly("item_ids", &item_ids)
+      .def("ids_of", &ids_of)
+      .def("search", &search)
+      .def("rows_of_int64", &rows_of_int64)
+      .def("rows_of_strings", &rows_of_strings)
+      .def("vectors", &vectors)
+      .def("save", &IndexView::save, py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace
@@ -139,20 +200,29 @@ void register_index(py::module_& module) {
       .value("cosine", Metric::cosine)
       .value("dot", Metric::dot)
       .value("euclidean", Metric::euclidean);
+  register_views(module);
   py::class_<Index>(module, "Index")
-      .def_property_readonly("metric", &Index::metric)
-      .def_property_readonly("dim", &Index::dim)
-      .def_property_readonly("n_items", &Index::n_items)
-      .def_property_readonly(
-          "has_string_ids",
-          [](const Index& index) { return index.item_ids().kind() == ItemIds::Kind::string; })
-      .def_property_readonly("item_ids",
-                             [](const Index& index) { return ids_to_python(index.item_ids()); })
-      .def("search", &search)
-      .def("rows_of_int64", &rows_of_int64)
-      .def("rows_of_strings", &rows_of<std::string>)
-      .def("vectors", &vectors)
-      .def("save", &Index::save, py::call_guard<py::gil_scoped_release>())
+      .def("view", &Index::view)
+      .def("search",
+           [](const Index& index, const FloatArray& queries, std::size_t top_n,
+              const OptionalRagged& exclude, const OptionalRagged& allow,
+              const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
+              std::size_t n_threads) {
+             return search(index.view(), queries, top_n, exclude, allow, allow_rows, allow_mask,
+                           n_threads);
+           })
+      .def("upsert_int64", [](Index& index, const RowArray& ids,
+                              const FloatArray& rows) { upsert(index, ids_from_int64(ids), rows); })
+      .def("upsert_strings",
+           [](Index& index, const std::vector<std::string>& ids, const FloatArray& rows) {
+             upsert(index, ids_from_strings(ids), rows);
+           })
+      .def("remove_int64",
+           [](Index& index, const RowArray& ids) { return remove(index, ids_from_int64(ids)); })
+      .def("remove_strings",
+           [](Index& index, const std::vector<std::string>& ids) {
+             return remove(index, ids_from_strings(ids));
+           })
       .def_static("load", &Index::load, py::call_guard<py::gil_scoped_release>());
   py::class_<IndexBuilder>(module, "IndexBuilder")
       .def(py::init<std::size_t, std::size_t, Metric>())
@@ -166,10 +236,8 @@ void register_index(py::module_& module) {
            [](IndexBuilder& builder, std::size_t n_items) {
              return builder.finish(ItemIds::row_numbers(n_items));
            })
-      .def("finish_int64",
-           [](IndexBuilder& builder, const RowArray& ids) {
-             return builder.finish(ItemIds::from_int64({ids.data(), ids.data() + ids.size()}));
-           })
+      .def("finish_int64", [](IndexBuilder& builder,
+                              const RowArray& ids) { return builder.finish(ids_from_int64(ids)); })
       .def("finish_strings", [](IndexBuilder& builder, const std::vector<std::string>& ids) {
         return builder.finish(ids_from_strings(ids));
       });

@@ -53,9 +53,12 @@ Index IndexBuilder::finish(ItemIds ids) {
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->metric = metric_;
   snapshot->dim = segment_->vectors.dim;
-  snapshot->n_items = n_items;
-  snapshot->segments.push_back({std::move(segment_), nullptr});
-  snapshot->ids = std::move(ids);
+  snapshot->n_rows = snapshot->n_items = n_items;
+  SegmentView base;
+  base.segment = std::move(segment_);
+  base.n_places = n_items;
+  snapshot->segments.push_back(std::move(base));
+  snapshot->ids = std::make_shared<ItemIds>(std::move(ids));
   return Index(std::move(snapshot));
 }
 

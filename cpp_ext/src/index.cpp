@@ -1,38 +1,62 @@
+// Index: reading through a view, and the one writer that publishes snapshots.
 #include "shortlist/index.hpp"
 
+#include <algorithm>
+#include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 
 #include "search.hpp"
 #include "snapshot.hpp"
+#include "update.hpp"
 
 namespace shortlist {
 
-Index::Index(std::shared_ptr<const Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
+IndexView::IndexView(std::shared_ptr<const Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
 
-Metric Index::metric() const {
+Metric IndexView::metric() const {
   return snapshot_->metric;
 }
-std::size_t Index::dim() const {
+std::size_t IndexView::dim() const {
   return snapshot_->dim;
 }
-std::size_t Index::n_items() const {
+std::size_t IndexView::n_items() const {
   return snapshot_->n_items;
 }
-const ItemIds& Index::item_ids() const {
-  return snapshot_->ids;
+std::size_t IndexView::n_rows() const {
+  return snapshot_->n_rows;
 }
-
-const float* Index::vector(std::size_t row) const {
+std::uint64_t IndexView::version() const {
+  return snapshot_->version;
+}
+ItemIds::Kind IndexView::id_kind() const {
+  return snapshot_->id_kind();
+}
+bool IndexView::is_known(std::size_t row) const {
+  return snapshot_->is_known(row);
+}
+std::int64_t IndexView::row_of(std::int64_t id) const {
+  return snapshot_->row_of(id);
+}
+std::int64_t IndexView::row_of(std::string_view id) const {
+  return snapshot_->row_of(id);
+}
+std::int64_t IndexView::int64_at(std::size_t row) const {
+  return snapshot_->int64_at(row);
+}
+std::string_view IndexView::string_at(std::size_t row) const {
+  return snapshot_->string_at(row);
+}
+const float* IndexView::vector(std::size_t row) const {
   return snapshot_->vector(row);
 }
 
-void Index::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
-                   std::size_t n_threads, const SearchOutput& output) const {
-  const std::shared_ptr<const Snapshot> snapshot = snapshot_;
-  if (queries.dim != snapshot->dim) {
+void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
+                       std::size_t n_threads, const SearchOutput& output) const {
+  if (queries.dim != snapshot_->dim) {
     throw std::invalid_argument("queries: got dim " + std::to_string(queries.dim) +
-                                "; the index has dim " + std::to_string(snapshot->dim) +
+                                "; the index has dim " + std::to_string(snapshot_->dim) +
                                 "; encode queries with the model that made the items");
   }
   const std::size_t bad = first_bad_row(queries);
@@ -40,7 +64,143 @@ void Index::search(const MatrixView& queries, std::size_t top_n, const Filter& f
     throw std::invalid_argument("queries: row " + std::to_string(bad) +
                                 " holds a NaN or an infinity; expected finite numbers");
   }
-  search_snapshot(*snapshot, queries, top_n, filter, n_threads, output);
+  search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output);
+}
+
+namespace {
+
+constexpr std::size_t kMaxRows = (std::size_t{1} << 31) - 2;
+
+std::size_t n_bytes_of(const ItemIds& ids) {
+  return ids.kind() == ItemIds::Kind::string ? ids.bytes().size() : 0;
+}
+
+std::int64_t row_of(const Snapshot& snapshot, const ItemIds& ids, std::size_t i) {
+  return ids.kind() == ItemIds::Kind::string ? snapshot.row_of(ids.string_at(i))
+                                             : snapshot.row_of(ids.int64_at(i));
+}
+
+// Gives back the rows of removed items when most rows are such.
+void renumber_if_sparse(IndexState& state) {
+  const Snapshot& snapshot = *state.current;
+  const std::size_t n_holes = snapshot.n_rows - snapshot.n_items;
+  if (n_holes <= std::max(kMinHoles, snapshot.n_items)) return;
+  try {
+    std::shared_ptr<const Snapshot> dense = compacted(snapshot);
+    state.delta.reset();
+    std::atomic_store(&state.current, std::move(dense));
+  } catch (const std::bad_alloc&) {
+    return;  // the update itself is done; the next one tries again
+  }
+}
+
+// The rows as they are stored: for cosine normalised.
+std::vector<float> stored_rows(const MatrixView& vectors, Metric metric) {
+  std::vector<float> stored(vectors.n_rows * vectors.dim);
+  for (std::size_t i = 0; i < vectors.n_rows; ++i) {
+    float* out = stored.data() + i * vectors.dim;
+    if (metric == Metric::cosine) {
+      normalize_row(vectors.row(i), vectors.dim, out);
+    } else {
+      std::copy_n(vectors.row(i), vectors.dim, out);
+    }
+  }
+  return stored;
+}
+
+void check_upsert(const Snapshot& snapshot, const ItemIds& ids, const MatrixView& vectors) {
+  if (vectors.dim != snapshot.dim) {
+    throw std::invalid_argument("vectors: got dim " + std::to_string(vectors.dim) +
+                                "; the index has dim " + std::to_string(snapshot.dim) +
+                                "; encode items with the model that made the others");
+  }
+  if (ids.size() != vectors.n_rows) {
+    throw std::invalid_argument("item_ids: got " + std::to_string(ids.size()) + " ids for " +
+                                std::to_string(vectors.n_rows) +
+                                " rows of vectors; expected one id per row");
+  }
+  const bool is_string = snapshot.id_kind() == ItemIds::Kind::string;
+  if (ids.size() > 0 && is_string != (ids.kind() == ItemIds::Kind::string)) {
+    throw std::invalid_argument(is_string ? "item_ids: got int64 ids; this index has strings"
+                                          : "item_ids: got strings; this index has int64 ids");
+  }
+  const std::size_t bad = first_bad_row(vectors);
+  if (bad < vectors.n_rows) {
+    throw std::invalid_argument("vectors: row " + std::to_string(bad) +
+                                " holds a NaN or an infinity; expected finite numbers; drop or "
+                                "repair that row");
+  }
+}
+
+}  // namespace
+
+Index::Index(std::shared_ptr<const Snapshot> snapshot) : state_(std::make_shared<IndexState>()) {
+  state_->current = std::move(snapshot);
+}
+
+IndexView Index::view() const {
+  return IndexView(std::atomic_load(&state_->current));
+}
+
+void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
+  check_upsert(*std::atomic_load(&state_->current), ids, vectors);
+  if (vectors.n_rows == 0) return;
+  const std::lock_guard<std::mutex> lock(state_->writers);
+  const Snapshot& before = *state_->current;
+  const std::vector<float> stored = stored_rows(vectors, before.metric);
+  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> replaced;
+  std::vector<std::size_t> added;  // entries of `ids`
+  std::size_t n_rows = before.n_rows;
+  for (std::size_t i = 0; i < vectors.n_rows; ++i) {
+    const std::int64_t row = row_of(before, ids, i);
+    if (row < 0) {
+      added.push_back(i);
+      rows.push_back(static_cast<std::int64_t>(n_rows++));
+    } else {
+      replaced.push_back(row);
+      rows.push_back(row);
+    }
+  }
+  if (n_rows > kMaxRows) {
+    throw std::invalid_argument("item_ids: got too many new ids; an index holds at most " +
+                                std::to_string(kMaxRows) + " rows; save and load it, or split it");
+  }
+  Update update(*state_, added.size(), n_bytes_of(ids));
+  update.plan(std::move(replaced), rows, stored.data());
+  Snapshot& next = update.next();
+  next.n_rows = n_rows;
+  next.n_items += added.size();
+  for (const std::size_t i : added) {
+    if (ids.kind() == ItemIds::Kind::string) {
+      next.live_ids->append(ids.string_at(i));
+    } else {
+      next.live_ids->append(ids.int64_at(i));
+    }
+  }
+  update.commit();
+  renumber_if_sparse(*state_);
+}
+
+std::size_t Index::remove(const ItemIds& ids) {
+  const std::lock_guard<std::mutex> lock(state_->writers);
+  const Snapshot& before = *state_->current;
+  std::vector<std::int64_t> rows;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const std::int64_t row = row_of(before, ids, i);
+    if (row >= 0) rows.push_back(row);
+  }
+  if (rows.empty()) return 0;
+  Update update(*state_, 0, 0);
+  update.plan(rows, {}, nullptr);
+  Snapshot& next = update.next();
+  next.n_items -= rows.size();
+  for (const std::int64_t row : rows) {
+    next.live_ids->remove(static_cast<std::size_t>(row), next.version);
+  }
+  update.commit();
+  renumber_if_sparse(*state_);
+  return rows.size();
 }
 
 }  // namespace shortlist

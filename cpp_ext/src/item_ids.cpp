@@ -1,7 +1,11 @@
 #include "shortlist/item_ids.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
+
+#include "live_ids.hpp"
 
 namespace shortlist {
 namespace {
@@ -128,6 +132,126 @@ std::int64_t ItemIds::row_of(std::int64_t id) const {
 
 std::int64_t ItemIds::row_of(std::string_view id) const {
   return kind_ == Kind::string ? find(id) : -1;
+}
+
+LiveIds::LiveIds(ItemIds::Kind kind, std::size_t capacity, std::size_t byte_capacity)
+    : kind_(kind), capacity_(capacity), byte_capacity_(byte_capacity), n_slots_(8) {
+  while (n_slots_ < 2 * capacity_) n_slots_ *= 2;
+  values_.reset(new std::int64_t[capacity_ + 1]);
+  values_[0] = 0;
+  bytes_.reset(new char[byte_capacity_]);
+  previous_.reset(new std::uint32_t[capacity_]);
+  removed_.reset(new std::atomic<std::uint64_t>[capacity_]);
+  slots_.reset(new std::atomic<std::uint32_t>[n_slots_]);
+  for (std::size_t row = 0; row < capacity_; ++row) {
+    removed_[row].store(kNoVersion, std::memory_order_relaxed);
+  }
+  for (std::size_t slot = 0; slot < n_slots_; ++slot) {
+    slots_[slot].store(0, std::memory_order_relaxed);
+  }
+}
+
+namespace {
+
+// Room that grows by half, so that appending is O(1) on average.
+std::size_t with_room(std::size_t size, std::size_t more) {
+  return size + std::max<std::size_t>({more, size / 2, 1024});
+}
+
+}  // namespace
+
+std::shared_ptr<LiveIds> LiveIds::copy_of(const ItemIds& ids, std::size_t n_more,
+                                          std::size_t n_bytes) {
+  const bool is_string = ids.kind() == ItemIds::Kind::string;
+  const std::shared_ptr<LiveIds> live(new LiveIds(
+      is_string ? ItemIds::Kind::string : ItemIds::Kind::int64, with_room(ids.size(), n_more),
+      is_string ? with_room(ids.bytes().size(), n_bytes) : 0));
+  for (std::size_t row = 0; row < ids.size(); ++row) {
+    if (is_string) {
+      live->append(ids.string_at(row));
+    } else {
+      live->append(ids.int64_at(row));
+    }
+  }
+  return live;
+}
+
+std::shared_ptr<LiveIds> LiveIds::copy(std::size_t n_more, std::size_t n_bytes) const {
+  const bool is_string = kind_ == ItemIds::Kind::string;
+  const std::size_t bytes = is_string ? static_cast<std::size_t>(values_[n_rows_]) : 0;
+  const std::shared_ptr<LiveIds> live(
+      new LiveIds(kind_, with_room(n_rows_, n_more), is_string ? with_room(bytes, n_bytes) : 0));
+  for (std::size_t row = 0; row < n_rows_; ++row) {
+    if (is_string) {
+      live->append(string_at(row));
+    } else {
+      live->append(int64_at(row));
+    }
+    live->remove(row, removed_[row].load(std::memory_order_relaxed));
+  }
+  return live;
+}
+
+bool LiveIds::has_room(std::size_t n_more, std::size_t n_bytes) const {
+  if (n_more > capacity_ - n_rows_) return false;
+  return kind_ != ItemIds::Kind::string ||
+         n_bytes <= byte_capacity_ - static_cast<std::size_t>(values_[n_rows_]);
+}
+
+template <class Key>
+Key LiveIds::key_at(std::size_t row) const {
+  if constexpr (std::is_same_v<Key, std::int64_t>) {
+    return values_[row];
+  } else {
+    return string_at(row);
+  }
+}
+
+// The slot that holds the id, or the free one where it belongs.
+template <class Key>
+std::size_t LiveIds::slot_of(Key key) const {
+  const std::size_t mask = n_slots_ - 1;
+  std::size_t slot = static_cast<std::size_t>(hash_of(key)) & mask;
+  for (;; slot = (slot + 1) & mask) {
+    const std::uint32_t taken = slots_[slot].load(std::memory_order_acquire);
+    if (taken == 0 || key_at<Key>(taken - 1) == key) return slot;
+  }
+}
+
+template <class Key>
+void LiveIds::insert_last(Key key) noexcept {
+  const std::size_t slot = slot_of(key);
+  previous_[n_rows_] = slots_[slot].load(std::memory_order_relaxed);
+  ++n_rows_;
+  slots_[slot].store(static_cast<std::uint32_t>(n_rows_), std::memory_order_release);
+}
+
+void LiveIds::append(std::int64_t id) noexcept {
+  values_[n_rows_] = id;
+  insert_last(id);
+}
+
+void LiveIds::append(std::string_view id) noexcept {
+  const std::size_t start = static_cast<std::size_t>(values_[n_rows_]);
+  if (!id.empty()) std::memcpy(bytes_.get() + start, id.data(), id.size());
+  values_[n_rows_ + 1] = static_cast<std::int64_t>(start + id.size());
+  insert_last(id);
+}
+
+template <class Key>
+std::int64_t LiveIds::find(Key key, std::size_t n_rows, std::uint64_t version) const {
+  std::uint32_t found = slots_[slot_of(key)].load(std::memory_order_acquire);
+  while (found > n_rows) found = previous_[found - 1];  // rows younger than the snapshot
+  if (found == 0 || is_removed(found - 1, version)) return -1;
+  return static_cast<std::int64_t>(found - 1);
+}
+
+std::int64_t LiveIds::row_of(std::int64_t id, std::size_t n_rows, std::uint64_t version) const {
+  return kind_ == ItemIds::Kind::int64 ? find(id, n_rows, version) : -1;
+}
+
+std::int64_t LiveIds::row_of(std::string_view id, std::size_t n_rows, std::uint64_t version) const {
+  return kind_ == ItemIds::Kind::string ? find(id, n_rows, version) : -1;
 }
 
 }  // namespace shortlist

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -85,6 +86,13 @@ file::Header checked_header(const std::string& path, const Mapping& mapping) {
               "(" + std::to_string(header.n_items) + ", " + std::to_string(header.dim) + ")");
   }
   return header;
+}
+
+void check_zeros(const std::string& path, const Mapping& mapping, std::size_t begin,
+                 std::size_t end) {
+  for (std::size_t at = begin; at < end; ++at) {
+    if (mapping.bytes()[at] != 0) throw_bad(path, "padding", "zeros", "other bytes");
+  }
 }
 
 struct Span {
@@ -180,6 +188,18 @@ bool is_permutation(const std::uint32_t* order, std::size_t n_items) {
   return true;
 }
 
+// What pack_items() can have written: float32 rows bound every number, so that no threshold
+// computed from them overflows float64 or becomes NaN.
+bool are_usable(const double* stats, std::size_t n_blocks) {
+  for (std::size_t i = 0; i < kStatsPerBlock * n_blocks; ++i) {
+    const bool is_inverse_scale = i < n_blocks;
+    const double least = is_inverse_scale ? 1e-38 : 0.0;
+    const double most = is_inverse_scale ? 1e33 : 1e85;
+    if (!(stats[i] >= least && stats[i] <= most)) return false;
+  }
+  return true;
+}
+
 PackedItems load_packed(const std::string& path, const Mapping& mapping, const file::Header& header,
                         const MatrixView& rows) {
   PackedItems packed;
@@ -192,10 +212,8 @@ PackedItems load_packed(const std::string& path, const Mapping& mapping, const f
   const std::size_t n_stats = kStatsPerBlock * packed.n_blocks;
   const Span stats = section(path, mapping, header, file::kStats, n_stats * sizeof(double));
   packed.stats = reinterpret_cast<const double*>(stats.data);
-  for (std::size_t i = 0; i < n_stats; ++i) {
-    if (!(packed.stats[i] >= 0) || std::isinf(packed.stats[i])) {
-      throw_bad(path, "block statistics", "finite numbers >= 0", "others");
-    }
+  if (!are_usable(packed.stats, packed.n_blocks)) {
+    throw_bad(path, "block statistics", "finite numbers of the right size", "others");
   }
   if (has_section(header, file::kOrder)) {
     const Span order = section(path, mapping, header, file::kOrder, rows.n_rows * 4);
@@ -207,11 +225,33 @@ PackedItems load_packed(const std::string& path, const Mapping& mapping, const f
   return packed;
 }
 
+// The bytes between sections carry nothing and must be zero: every byte of a file is verified.
+void check_padding(const std::string& path, const Mapping& mapping, const file::Header& header) {
+  std::size_t position = sizeof header;
+  for (std::uint32_t i = 0; i < header.n_sections; ++i) {
+    const file::Section& entry = header.sections[i];
+    const std::size_t start =
+        (position + file::kAlignment - 1) / file::kAlignment * file::kAlignment;
+    if (entry.offset != start || entry.size > mapping.size() - std::min(start, mapping.size())) {
+      throw_bad(path, "section " + std::to_string(entry.tag),
+                "offset " + std::to_string(start) + " and a place inside the file",
+                "offset " + std::to_string(entry.offset));
+    }
+    check_zeros(path, mapping, position, start);
+    position = start + static_cast<std::size_t>(entry.size);
+  }
+  if (mapping.size() - position >= file::kAlignment) {
+    throw_bad(path, "size", "no bytes after the last section", "some");
+  }
+  check_zeros(path, mapping, position, mapping.size());
+}
+
 std::shared_ptr<Snapshot> load_snapshot(const std::string& path, bool use_mmap) {
   auto mapping = std::make_shared<Mapping>(path);
   const file::Header header = checked_header(path, *mapping);
   const std::size_t n_items = static_cast<std::size_t>(header.n_items);
   const std::size_t dim = static_cast<std::size_t>(header.dim);
+  check_padding(path, *mapping, header);
   if (n_items > mapping->size() / (dim * sizeof(float))) {
     throw_bad(path, "shape", "rows that fit in the file", std::to_string(n_items) + " rows");
   }
@@ -230,10 +270,13 @@ std::shared_ptr<Snapshot> load_snapshot(const std::string& path, bool use_mmap) 
   }
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->metric = static_cast<Metric>(header.metric);
-  snapshot->n_items = n_items;
+  snapshot->n_rows = snapshot->n_items = n_items;
   snapshot->dim = dim;
-  snapshot->ids = load_ids(path, *mapping, header);
-  snapshot->segments.push_back({std::move(segment), nullptr});
+  snapshot->ids = std::make_shared<ItemIds>(load_ids(path, *mapping, header));
+  SegmentView base;
+  base.segment = std::move(segment);
+  base.n_places = n_items;
+  snapshot->segments.push_back(std::move(base));
   return snapshot;
 }
 

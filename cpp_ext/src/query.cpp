@@ -40,24 +40,23 @@ bool contains(const std::vector<std::int64_t>& rows, std::int64_t row) {
 
 }  // namespace
 
-SharedAllow::SharedAllow(const Filter& filter, std::size_t n_items) {
+SharedAllow::SharedAllow(const Filter& filter, std::size_t n_rows) {
   if (filter.allow_mask != nullptr) {
     is_set = true;
-    const std::size_t n_allowed = n_items - static_cast<std::size_t>(std::count(
-                                                filter.allow_mask, filter.allow_mask + n_items, 0));
-    if (n_allowed * kScanAdvantage >= n_items) {
+    const std::size_t n_allowed = n_rows - static_cast<std::size_t>(std::count(
+                                               filter.allow_mask, filter.allow_mask + n_rows, 0));
+    if (n_allowed * kScanAdvantage >= n_rows) {
       mask = filter.allow_mask;
       return;
     }
-    for (std::size_t row = 0; row < n_items; ++row) {
+    for (std::size_t row = 0; row < n_rows; ++row) {
       if (filter.allow_mask[row] != 0) rows.push_back(static_cast<std::int64_t>(row));
     }
   } else if (filter.allow_rows != nullptr) {
     is_set = true;
-    rows =
-        sorted_rows(filter.allow_rows, filter.allow_rows + filter.n_allow_rows, n_items, "allow");
-    if (rows.size() * kScanAdvantage < n_items) return;
-    owned_mask.assign(n_items, 0);
+    rows = sorted_rows(filter.allow_rows, filter.allow_rows + filter.n_allow_rows, n_rows, "allow");
+    if (rows.size() * kScanAdvantage < n_rows) return;
+    owned_mask.assign(n_rows, 0);
     for (const std::int64_t row : rows) owned_mask[static_cast<std::size_t>(row)] = 1;
     mask = owned_mask.data();
   }
@@ -77,7 +76,8 @@ PreparedQuery::PreparedQuery(const Snapshot& snapshot, const kernels::Table& tab
   exact_.assign((dim + kernels::kLanes - 1) / kernels::kLanes * kernels::kLanes, 0.0);
   for (std::size_t d = 0; d < dim; ++d) exact_[d] = static_cast<double>(query[d]);
   set_codes(query, dim, table.query_max);
-  set_filter(filter, shared, number, snapshot.n_items);
+  n_allowed_ = snapshot.n_items;
+  set_filter(filter, shared, number, snapshot.n_rows);
 }
 
 void PreparedQuery::set_codes(const float* query, std::size_t dim, std::int32_t query_max) {
@@ -121,21 +121,20 @@ kernels::QueryBound PreparedQuery::bound_for(float score) const {
 }
 
 void PreparedQuery::set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
-                               std::size_t n_items) {
+                               std::size_t n_rows) {
   if (filter.exclude.splits != nullptr) {
-    excluded_ = list_of(filter.exclude, number, n_items, "exclude");
+    excluded_ = list_of(filter.exclude, number, n_rows, "exclude");
   }
-  n_allowed_ = n_items;
   if (filter.allow.splits != nullptr) {
     has_own_list_ = true;
-    allowed_ = list_of(filter.allow, number, n_items, "allow");
-    n_allowed_ = allowed_.size();
-    if (allowed_.size() * kScanAdvantage < n_items) short_list_ = &allowed_;
+    allowed_ = list_of(filter.allow, number, n_rows, "allow");
+    n_allowed_ = std::min(n_allowed_, allowed_.size());
+    if (allowed_.size() * kScanAdvantage < n_rows) short_list_ = &allowed_;
   } else if (shared.is_set) {
     shared_ = &shared;
     if (shared.mask == nullptr) {
       short_list_ = &shared.rows;
-      n_allowed_ = shared.rows.size();
+      n_allowed_ = std::min(n_allowed_, shared.rows.size());
     }
   }
   is_filtered_ = !excluded_.empty() || has_own_list_ || shared_ != nullptr;

@@ -19,7 +19,7 @@ struct SharedAllow {
   const unsigned char* mask = nullptr;    // by row
   std::vector<unsigned char> owned_mask;  // made from a long list
 
-  SharedAllow(const Filter& filter, std::size_t n_items);
+  SharedAllow(const Filter& filter, std::size_t n_rows);
 };
 
 class PreparedQuery {
@@ -41,7 +41,7 @@ class PreparedQuery {
 
  private:
   void set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
-                  std::size_t n_items);
+                  std::size_t n_rows);
   bool passes_filter(std::int64_t row) const;
   void set_codes(const float* query, std::size_t dim, std::int32_t query_max);
 

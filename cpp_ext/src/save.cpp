@@ -1,4 +1,4 @@
-// Index::save: temporary file, fsync, rename.
+// IndexView::save: compact if updated, temporary file, fsync, rename.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,7 +77,7 @@ std::vector<Part> parts_of(const Snapshot& snapshot) {
   const Segment& segment = *snapshot.segments.front().segment;
   const PackedItems& packed = segment.packed;
   parts.push_back(
-      {file::kRows, segment.vectors.data, snapshot.n_items * snapshot.dim * sizeof(float)});
+      {file::kRows, segment.vectors.data, segment.vectors.n_rows * snapshot.dim * sizeof(float)});
   if (!packed.is_empty()) {
     parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
     parts.push_back({file::kStats, packed.stats, kStatsPerBlock * packed.n_blocks * 8});
@@ -85,7 +85,7 @@ std::vector<Part> parts_of(const Snapshot& snapshot) {
       parts.push_back({file::kOrder, packed.order, packed.n_items * sizeof(std::uint32_t)});
     }
   }
-  const ItemIds& ids = snapshot.ids;
+  const ItemIds& ids = *snapshot.ids;
   if (ids.kind() == ItemIds::Kind::int64) {
     parts.push_back({file::kIntIds, ids.values().data(), ids.size() * sizeof(std::int64_t)});
   } else if (ids.kind() == ItemIds::Kind::string) {
@@ -107,7 +107,7 @@ file::Header header_of(const Snapshot& snapshot, const std::vector<Part>& parts)
   header.version = file::kVersion;
   header.n_sections = static_cast<std::uint32_t>(parts.size());
   header.metric = static_cast<std::uint32_t>(snapshot.metric);
-  header.id_kind = static_cast<std::uint32_t>(snapshot.ids.kind());
+  header.id_kind = static_cast<std::uint32_t>(snapshot.ids->kind());
   header.n_items = snapshot.n_items;
   header.dim = snapshot.dim;
   std::size_t offset = align_up(sizeof header);
@@ -123,8 +123,9 @@ file::Header header_of(const Snapshot& snapshot, const std::vector<Part>& parts)
 
 }  // namespace
 
-void Index::save(const std::string& path) const {
-  const std::shared_ptr<const Snapshot> snapshot = snapshot_;
+void IndexView::save(const std::string& path) const {
+  const bool is_updated = snapshot_->live_ids != nullptr;
+  const std::shared_ptr<const Snapshot> snapshot = is_updated ? compacted(*snapshot_) : snapshot_;
   const std::vector<Part> parts = parts_of(*snapshot);
   const file::Header header = header_of(*snapshot, parts);
   TemporaryFile temporary(path + ".tmp" + std::to_string(::getpid()));

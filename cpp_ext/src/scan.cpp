@@ -214,13 +214,20 @@ void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t 
 
 void Scanner::score_list(QueryRun& run) {
   Pending& pending = pending_[0];
+  const std::vector<std::int64_t>& rows = *run.query->short_list();
   for (const SegmentView& view : snapshot_.segments) {
-    for (const std::int64_t row : *run.query->short_list()) {
-      const std::int64_t place = view.segment->place_of(row);
-      if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) continue;
+    const auto take = [&](std::int64_t place) {
+      if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) return;
       prefetch_row(view.segment->vectors.row(static_cast<std::size_t>(place)), snapshot_.dim);
       pending.places[pending.size++] = place;
       if (pending.size == Pending::kCapacity) rescore(view, run, pending);
+    };
+    if (view.segment->is_delta) {  // in no order: look at each place whether it is on the list
+      for (std::size_t place = 0; place < view.n_places; ++place) {
+        take(static_cast<std::int64_t>(place));
+      }
+    } else {
+      for (const std::int64_t row : rows) take(view.segment->place_of(row));
     }
     rescore(view, run, pending);
   }

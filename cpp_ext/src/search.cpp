@@ -44,7 +44,7 @@ class Search {
         queries_(queries),
         top_n_(top_n),
         filter_(filter),
-        shared_allow_(filter, snapshot.n_items),
+        shared_allow_(filter, snapshot.n_rows),
         output_(output),
         table_(active_kernels()) {}
 
@@ -109,7 +109,7 @@ class Search {
         scanner.scan(view, 0, view.segment->packed.n_blocks, scanned);
       } else {
         for (QueryRun* run : scanned) {
-          scanner.score_all(view, 0, view.segment->vectors.n_rows, *run);
+          scanner.score_all(view, 0, view.n_places, *run);
         }
       }
     }
@@ -153,8 +153,7 @@ class Search {
     for (std::size_t s = 0; s < snapshot_.segments.size() && !scanned.empty(); ++s) {
       const SegmentView& view = snapshot_.segments[s];
       const bool use_scan = is_scanned(*view.segment);
-      const std::size_t size =
-          use_scan ? view.segment->packed.n_blocks : view.segment->vectors.n_rows;
+      const std::size_t size = use_scan ? view.segment->packed.n_blocks : view.n_places;
       for (std::size_t at = next[s].fetch_add(kBlocksPerTask); at < size;
            at = next[s].fetch_add(kBlocksPerTask)) {
         const std::size_t end = std::min(size, at + kBlocksPerTask);

@@ -49,14 +49,110 @@ std::size_t first_bad_row(const MatrixView& rows) {
   return rows.n_rows;
 }
 
+std::int64_t SegmentView::live_place_of(std::int64_t row) const {
+  if (!segment->is_delta) {
+    const std::int64_t place = segment->place_of(row);
+    return place >= 0 && is_alive(static_cast<std::size_t>(place)) ? place : -1;
+  }
+  for (std::size_t place = n_places; place-- > 0;) {  // the newest of a row is the live one
+    if (segment->rows[place] != row) continue;
+    return is_alive(place) ? static_cast<std::int64_t>(place) : -1;
+  }
+  return -1;
+}
+
+std::int64_t Snapshot::row_of(std::int64_t id) const {
+  return live_ids ? live_ids->row_of(id, n_rows, version) : ids->row_of(id);
+}
+std::int64_t Snapshot::row_of(std::string_view id) const {
+  return live_ids ? live_ids->row_of(id, n_rows, version) : ids->row_of(id);
+}
+std::int64_t Snapshot::int64_at(std::size_t row) const {
+  return live_ids ? live_ids->int64_at(row) : ids->int64_at(row);
+}
+std::string_view Snapshot::string_at(std::size_t row) const {
+  return live_ids ? live_ids->string_at(row) : ids->string_at(row);
+}
+
 const float* Snapshot::vector(std::size_t row) const {
+  if (!is_known(row)) return nullptr;
   for (auto view = segments.rbegin(); view != segments.rend(); ++view) {
-    const std::int64_t place = view->segment->place_of(static_cast<std::int64_t>(row));
-    if (place >= 0 && view->is_alive(static_cast<std::size_t>(place))) {
-      return view->segment->vectors.row(static_cast<std::size_t>(place));
-    }
+    const std::int64_t place = view->live_place_of(static_cast<std::int64_t>(row));
+    if (place >= 0) return view->segment->vectors.row(static_cast<std::size_t>(place));
   }
   return nullptr;
+}
+
+void collect_live(const SegmentView& view, std::vector<RowSource>& out) {
+  for (std::size_t place = 0; place < view.n_places; ++place) {
+    if (!view.is_alive(place)) continue;
+    out.push_back({view.segment->row_at(place), view.segment->vectors.row(place)});
+  }
+}
+
+std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources, std::size_t dim,
+                                            Metric metric) {
+  std::sort(sources.begin(), sources.end(),
+            [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
+  auto segment = std::make_shared<Segment>();
+  segment->owned_vectors.resize(sources.size() * dim);
+  segment->vectors = {segment->owned_vectors.data(), sources.size(), dim};
+  float* out = segment->owned_vectors.data();
+  for (const RowSource& source : sources) out = std::copy_n(source.vector, dim, out);
+  const bool is_dense =
+      sources.empty() || sources.back().row == static_cast<std::int64_t>(sources.size()) - 1;
+  if (!is_dense) {
+    segment->rows.reserve(sources.size());
+    for (const RowSource& source : sources) segment->rows.push_back(source.row);
+  }
+  segment->packed = pack_items(segment->vectors, metric);
+  return segment;
+}
+
+namespace {
+
+std::shared_ptr<const ItemIds> ids_of(const Snapshot& snapshot,
+                                      const std::vector<RowSource>& sources) {
+  if (snapshot.live_ids == nullptr) return snapshot.ids;
+  if (snapshot.id_kind() == ItemIds::Kind::int64) {
+    std::vector<std::int64_t> values;
+    values.reserve(sources.size());
+    for (const RowSource& source : sources) {
+      values.push_back(snapshot.int64_at(static_cast<std::size_t>(source.row)));
+    }
+    return std::make_shared<ItemIds>(ItemIds::from_int64(std::move(values)));
+  }
+  std::string bytes;
+  std::vector<std::int64_t> offsets = {0};
+  offsets.reserve(sources.size() + 1);
+  for (const RowSource& source : sources) {
+    bytes += snapshot.string_at(static_cast<std::size_t>(source.row));
+    offsets.push_back(static_cast<std::int64_t>(bytes.size()));
+  }
+  return std::make_shared<ItemIds>(ItemIds::from_strings(std::move(bytes), std::move(offsets)));
+}
+
+}  // namespace
+
+std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
+  std::vector<RowSource> sources;
+  sources.reserve(snapshot.n_items);
+  for (const SegmentView& view : snapshot.segments) collect_live(view, sources);
+  std::sort(sources.begin(), sources.end(),
+            [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
+  auto result = std::make_shared<Snapshot>();
+  result->metric = snapshot.metric;
+  result->dim = snapshot.dim;
+  result->n_rows = result->n_items = sources.size();
+  result->version = snapshot.version + 1;
+  result->ids = ids_of(snapshot, sources);
+  for (std::size_t i = 0; i < sources.size(); ++i) sources[i].row = static_cast<std::int64_t>(i);
+  SegmentView view;
+  view.segment = pack_sources(sources, snapshot.dim, snapshot.metric);
+  view.n_places = sources.size();
+  view.version = result->version;
+  result->segments.push_back(std::move(view));
+  return result;
 }
 
 }  // namespace shortlist

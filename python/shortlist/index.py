@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shortlist import _checks, _core
+from shortlist import _arguments, _checks, _core
 
 Metric = Literal["cosine", "dot", "euclidean"]
 
@@ -59,6 +59,10 @@ class Index:
 
     Notes
     -----
+    Items can be replaced, added and removed while other threads search: `upsert` and `remove` say
+    what happens to row numbers. Every search sees the index before or after an update, never
+    between, and never waits for one.
+
     Scores are summed in float64 in one fixed order and rounded once to float32, so ids, order and
     score bits do not depend on batch size, threads or instruction set.
 
@@ -78,26 +82,23 @@ class Index:
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
         ids = None if item_ids is None else _checks.item_ids(item_ids)
-        if ids is not None and len(ids) != len(array):
-            raise ValueError(
-                f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
-                "expected one id per row"
-            )
+        if ids is not None:
+            _arguments.check_length(ids, array)
         n_items, dim = array.shape
-        builder = _core.IndexBuilder(n_items, dim, _metric(metric))
+        builder = _core.IndexBuilder(n_items, dim, _arguments.metric(metric))
         for start in range(0, len(array), _CHUNK_ROWS):
-            builder.add(_float32(array[start : start + _CHUNK_ROWS], "vectors", start))
+            builder.add(_arguments.float32(array[start : start + _CHUNK_ROWS], "vectors", start))
         if ids is None:
             self._core = builder.finish_row_numbers(len(array))
         elif isinstance(ids, list):
             self._core = builder.finish_strings(ids)
         else:
             self._core = builder.finish_int64(ids)
-        self._ids: NDArray[Any] | None = None
+        self._ids: tuple[int, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
-        """Return the number of items."""
-        return self._core.n_items
+        """Return the number of items, removed ones not counted."""
+        return self._core.view().n_items
 
     def __repr__(self) -> str:
         """Return a one-line description."""
@@ -106,22 +107,21 @@ class Index:
     @property
     def dim(self) -> int:
         """Length of every embedding."""
-        return self._core.dim
+        return self._core.view().dim
 
     @property
     def metric(self) -> Metric:
         """What closeness means: "cosine", "dot" or "euclidean"."""
-        name: Metric = self._core.metric.name
+        name: Metric = self._core.view().metric.name
         return name
 
     @property
     def item_ids(self) -> NDArray[Any]:
-        """Ids by row, shape (n_items,), int64 or str. Read-only."""
-        if self._ids is None:
-            ids = self._core.item_ids
-            self._ids = np.array(ids, dtype=np.str_) if isinstance(ids, list) else np.asarray(ids)
-            self._ids.flags.writeable = False
-        return self._ids
+        """Ids by row, shape (n_rows,), int64 or str; -1 or "" where an item was removed.
+
+        Read-only; one array belongs to one state of the index and does not change.
+        """
+        return self._all_ids(self._core.view())
 
     def rows_of(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row of every id, -1 where the index does not know it.
@@ -134,7 +134,7 @@ class Index:
         -------
         ndarray of shape (n,), int64
         """
-        return self._rows_of(ids, "ids")
+        return _arguments.rows_of(self._core.view(), ids, "ids")
 
     def vectors(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return the stored embeddings of some rows (for cosine: normalised).
@@ -142,7 +142,7 @@ class Index:
         Parameters
         ----------
         rows : array-like of shape (n,), int64
-            Row numbers in [0, n_items).
+            Row numbers of known items.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class Index:
             raise TypeError(f"rows: got dtype {array.dtype}; expected integers")
         if array.ndim != 1:
             raise ValueError(f"rows: got shape {array.shape}; expected one dimension")
-        return self._core.vectors(np.ascontiguousarray(array, dtype=np.int64))
+        return self._core.view().vectors(np.ascontiguousarray(array, dtype=np.int64))
 
     def search(
         self,
@@ -174,7 +174,7 @@ class Index:
             Places per query, at least 1; may exceed the number of items.
         exclude : list of id arrays, or (values, row_splits), optional
             Per query, ids that must not come back; entries may be None, unknown ids are ignored.
-        allow : bool mask (n_items,), id array, list of id arrays, or (values, row_splits), optional
+        allow : bool mask (n_rows,), id array, list of id arrays, or (values, row_splits), optional
             Only these items may come back: for all queries (mask, one array) or per query.
         n_threads : int
             0 = all cores.
@@ -189,25 +189,121 @@ class Index:
         TypeError, ValueError
             If an argument is not as described; the message names it.
         """
-        array = _float32(_checks.real_matrix(queries, "queries"), "queries", 0)
+        view = self._core.view()
+        array = _arguments.float32(_checks.real_matrix(queries, "queries"), "queries", 0)
         top_n = _checks.positive_int(top_n, "top_n")
         n_threads = _checks.thread_count(n_threads)
-        excluded = None if exclude is None else self._ragged_rows(exclude, len(array), "exclude")
-        allowed, allow_rows, allow_mask = self._allowed(allow, len(array))
-        scores, rows, counts = self._core.search(
+        excluded = (
+            None
+            if exclude is None
+            else _arguments.ragged_rows(view, exclude, len(array), "exclude")
+        )
+        allowed, allow_rows, allow_mask = _arguments.allowed(view, allow, len(array))
+        scores, rows, counts = view.search(
             array, top_n, excluded, allowed, allow_rows, allow_mask, n_threads
         )
-        return Hits(self._ids_of(rows), scores, counts, rows)
+        return Hits(self._ids_of(view, rows), scores, counts, rows)
+
+    def upsert(self, item_ids: ArrayLike, vectors: ArrayLike) -> None:
+        """Replace the embeddings of known items and add the new ones, all at once.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n,), int64 or str
+            Unique within the call and of the kind the index has (int64 if it was made without
+            ids).
+        vectors : array-like of shape (n, dim), real numbers
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in the constructor, before anything changes.
+
+        Notes
+        -----
+        A replaced item keeps its row; a new one gets the next row, in the order of the call.
+        Searches under way finish on the old state, later ones see all of the new one; the answer
+        is the one that an index built from the present items in row order would give. Writers
+        wait for each other. Most calls take microseconds; now and then one packs the items that
+        changed, which takes as long as building an index of that many.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> index = Index(np.eye(2), item_ids=["a", "b"])
+        >>> index.upsert(["b", "c"], [[1.0, 1.0], [3.0, 4.0]])
+        >>> index.search([[0.0, 1.0]], top_n=1).item_ids.tolist()
+        [['c']]
+        """
+        ids = _checks.item_ids(item_ids)
+        array = _arguments.float32(_checks.real_matrix(vectors, "vectors"), "vectors", 0)
+        view = self._core.view()
+        if array.shape[1] != view.dim:
+            raise ValueError(
+                f"vectors: got dim {array.shape[1]}; the index has dim {view.dim}; "
+                "encode items with the model that made the others"
+            )
+        _arguments.check_length(ids, array)
+        if len(ids) == 0:
+            return
+        _arguments.check_kind(view, ids, "item_ids")
+        if isinstance(ids, list):
+            self._core.upsert_strings(ids, array)
+        else:
+            self._core.upsert_int64(ids, array)
+
+    def remove(self, item_ids: ArrayLike) -> int:
+        """Remove items, all at once; ids that the index does not know are ignored.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n,), int64 or str
+            Unique within the call.
+
+        Returns
+        -------
+        int
+            How many items were removed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the ids are of the wrong kind or an id occurs twice, before anything changes.
+
+        Notes
+        -----
+        The id is unknown from now on (`rows_of` gives -1, filters ignore it, it may be added
+        again and then gets a new row). Its row stays empty: it never comes back from a search,
+        `item_ids` holds -1 or "" there, `vectors` refuses it, and the rows of other items stay
+        what they are. So `item_ids[hits.indices]` equals `hits.item_ids`, `rows_of` of a known id
+        is its place in `item_ids`, and `len` counts the items. Rows are numbered anew, in the
+        same order and without gaps, in a saved file and in the one update after which more than
+        1,024 rows, and more than there are items, are empty: keep ids, not rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> index = Index(np.eye(3), item_ids=["a", "b", "c"])
+        >>> index.remove(["b", "unknown"]), len(index), index.rows_of(["c"]).tolist()
+        (1, 2, [2])
+        """
+        ids = _checks.item_ids(item_ids)
+        if len(ids) == 0:
+            return 0
+        _arguments.check_kind(self._core.view(), ids, "item_ids")
+        if isinstance(ids, list):
+            return self._core.remove_strings(ids)
+        return self._core.remove_int64(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to one file, atomically.
+        """Write the index to one file, atomically; empty rows of removed items are left out.
 
         Raises
         ------
         BundleError
             If the file cannot be written.
         """
-        self._core.save(os.fspath(path))
+        self._core.view().save(os.fspath(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], mmap: bool = True) -> Index:
@@ -230,45 +326,27 @@ class Index:
         index._ids = None
         return index
 
-    def _ids_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        ids = self.item_ids
-        if len(ids) == 0:
-            return np.full(rows.shape, "" if self._core.has_string_ids else -1)
+    def _all_ids(self, view: _core.IndexView) -> NDArray[Any]:
+        cached = self._ids
+        if cached is not None and cached[0] == view.version:
+            return cached[1]
+        ids = view.item_ids
+        array = np.array(ids, dtype=np.str_) if isinstance(ids, list) else np.asarray(ids)
+        array.flags.writeable = False
+        self._ids = (view.version, array)
+        return array
+
+    def _ids_of(self, view: _core.IndexView, rows: NDArray[np.int64]) -> NDArray[Any]:
+        cached = self._ids
+        if view.n_rows == 0 or (view.version > 0 and (cached is None or cached[0] != view.version)):
+            found = view.ids_of(rows)  # an index that changes: do not list all ids for one search
+            kind = np.str_ if isinstance(found, list) else np.int64
+            return np.array(found, dtype=kind).reshape(rows.shape)
         missing = rows < 0
-        found = ids[rows]
+        ids = self._all_ids(view)[rows]
         if missing.any():
-            found[missing] = "" if self._core.has_string_ids else -1
-        return found
-
-    def _rows_of(self, ids: ArrayLike, name: str) -> NDArray[np.int64]:
-        checked = _checks.item_ids(ids, name)
-        if len(checked) == 0:
-            return np.empty(0, dtype=np.int64)
-        if isinstance(checked, list) != self._core.has_string_ids:
-            kind = "str" if self._core.has_string_ids else "int64"
-            got = "str" if isinstance(checked, list) else "integers"
-            raise TypeError(f"{name}: got {got}; the item ids of this index are {kind}")
-        if isinstance(checked, list):
-            return self._core.rows_of_strings(checked)
-        return self._core.rows_of_int64(checked)
-
-    def _ragged_rows(self, value: Any, n_queries: int, name: str) -> _checks.Ragged:
-        values, splits = _checks.ragged(value, n_queries, name)
-        return self._rows_of(values, name), splits
-
-    def _allowed(self, allow: Any, n_queries: int) -> tuple[Any, Any, Any]:
-        if allow is None:
-            return None, None, None
-        if isinstance(allow, np.ndarray) and allow.dtype == np.bool_:
-            if allow.shape != (len(self),):
-                raise ValueError(
-                    f"allow: got a mask of shape {allow.shape}; expected ({len(self)},), "
-                    "one flag per item"
-                )
-            return None, None, np.ascontiguousarray(allow)
-        if isinstance(allow, np.ndarray) and allow.ndim == 1 and allow.dtype.kind in "iuUT":
-            return None, self._rows_of(allow, "allow"), None
-        return self._ragged_rows(allow, n_queries, "allow"), None, None
+            ids[missing] = "" if view.has_string_ids else -1
+        return ids
 
 
 def simd_level() -> str:
@@ -289,25 +367,3 @@ def build_info() -> dict[str, str]:
         "simd_levels": ", ".join(_core.simd_levels()),
         "numpy": np.__version__,
     }
-
-
-def _metric(name: Any) -> Any:
-    members = _core.Metric.__members__
-    if not isinstance(name, str) or name not in members:
-        raise ValueError(f"metric: got {name!r}; expected one of {', '.join(members)}")
-    return members[name]
-
-
-def _float32(array: NDArray[Any], name: str, first_row: int) -> NDArray[np.float32]:
-    if array.dtype == np.float32 and array.dtype.isnative:
-        return np.ascontiguousarray(array)
-    with np.errstate(over="ignore"):
-        converted = np.ascontiguousarray(array, dtype=np.float32)
-    overflow = np.isinf(converted) & np.isfinite(array)
-    if overflow.any():
-        row = first_row + int(np.argmax(overflow.any(axis=1)))
-        raise ValueError(
-            f"{name}: row {row} holds a number beyond the float32 range; "
-            "expected magnitudes below 3.4e38; rescale the embeddings"
-        )
-    return converted

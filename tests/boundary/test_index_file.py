@@ -81,18 +81,12 @@ def test_longer_file_is_refused(tmp_path, saved):
 
 
 def test_any_flipped_bit_is_refused(tmp_path, saved):
-    positions = [*range(HEADER), *RANDOM.integers(HEADER, len(saved), size=150)]
-    padding_is_free = 0
+    positions = [*range(HEADER + 64), *RANDOM.integers(HEADER, len(saved), size=300)]
     for position in positions:
         damaged = bytearray(saved)
         damaged[position] ^= 1 << int(RANDOM.integers(8))
-        try:
+        with pytest.raises(BundleError):
             load_bytes(tmp_path / "bad", bytes(damaged))
-        except BundleError:
-            continue
-        padding_is_free += 1
-        assert position >= HEADER, f"flip at header byte {position} went unnoticed"
-    assert padding_is_free <= 10  # only the zeros between sections carry nothing
 
 
 @pytest.mark.parametrize(
@@ -184,14 +178,18 @@ HUGE = 2**63 - 1
         ({"header": [(32, "<Q", HUGE)]}, "shape: expected at most"),
         ({"header": [(32, "<Q", 2**31)]}, "shape: expected rows that fit in the file"),
         ({"header": [(24, "<Q", 149)]}, "section 1: expected"),
-        ({"section": 1, "entry": (HUGE - 63, 6000)}, "section 1: expected a place inside the file"),
-        ({"section": 1, "entry": (512, HUGE)}, "section 1: expected a place inside the file"),
-        ({"section": 1, "entry": (513, 6000)}, "section 1: expected a place inside the file"),
+        ({"section": 1, "entry": (HUGE - 63, 6000)}, "section 1: expected offset 512 and a place"),
+        ({"section": 1, "entry": (512, HUGE)}, "section 1: expected offset 512 and a place inside"),
+        ({"section": 1, "entry": (513, 6000)}, "section 1: expected offset 512 and a place inside"),
+        ({"section": 1, "entry": (512, 5999)}, "padding: expected zeros, found other bytes"),
+        ({"section": 5, "entry": (512, 9)}, "section 5: expected offset"),  # on top of section 1
         ({"section": 1, "content": np.float32(np.nan).tobytes()}, "rows: expected finite numbers"),
         ({"section": 6, "content": struct.pack("<I", 4_000_000_000)}, "order: expected a permut"),
         ({"section": 6, "content": struct.pack("<II", 5, 5)}, "order: expected a permutation"),
         ({"section": 7, "content": struct.pack("<d", -1.0)}, "block statistics: expected finite"),
         ({"section": 7, "content": struct.pack("<d", np.nan)}, "block statistics: expected finite"),
+        ({"section": 7, "content": struct.pack("<d", 0.0)}, "block statistics: expected finite"),
+        ({"section": 7, "content": struct.pack("<d", 1e300)}, "block statistics: expected finite"),
     ],
 )
 def test_hostile_file_is_refused(tmp_path, saved, changes, message):

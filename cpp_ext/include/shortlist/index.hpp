@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "shortlist/filter.hpp"
@@ -15,6 +16,7 @@
 
 namespace shortlist {
 
+struct IndexState;
 struct Segment;
 struct Snapshot;
 
@@ -32,16 +34,27 @@ struct SearchOutput {
   std::int64_t* counts = nullptr;
 };
 
-// A search reads one immutable snapshot, so any number of threads may search one index.
-class Index {
+// The index at one moment: immutable, cheap to copy, safe to read from any number of threads, and
+// unaffected by later updates. Rows: 0 .. n_rows() - 1; those of removed items are not known.
+class IndexView {
  public:
-  explicit Index(std::shared_ptr<const Snapshot> snapshot);
+  explicit IndexView(std::shared_ptr<const Snapshot> snapshot);
 
   Metric metric() const;
   std::size_t dim() const;
   std::size_t n_items() const;
-  const ItemIds& item_ids() const;
-  // The stored float32 row (for cosine: normalised). @pre row < n_items(). Lives with the index.
+  std::size_t n_rows() const;
+  // Grows with every update; 0 for an index that was never updated.
+  std::uint64_t version() const;
+  ItemIds::Kind id_kind() const;
+  // False for the row of a removed item. @pre row < n_rows(), as below
+  bool is_known(std::size_t row) const;
+  // -1 when the id is unknown, or of the other kind.
+  std::int64_t row_of(std::int64_t id) const;
+  std::int64_t row_of(std::string_view id) const;
+  std::int64_t int64_at(std::size_t row) const;
+  std::string_view string_at(std::size_t row) const;
+  // The stored float32 row (for cosine: normalised); null if not known. Lives with the view.
   const float* vector(std::size_t row) const;
 
   // The exact top_n of every query; n_threads = 0 uses the whole pool.
@@ -49,14 +62,34 @@ class Index {
   void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
               std::size_t n_threads, const SearchOutput& output) const;
 
-  // Writes a temporary file beside `path`, syncs, renames. Throws FileError.
+  // Writes a temporary file beside `path`, syncs, renames. Rows of removed items are left out, the
+  // others keep their order. Throws FileError.
   void save(const std::string& path) const;
+
+ private:
+  std::shared_ptr<const Snapshot> snapshot_;
+};
+
+// An index that can change. Every update publishes a new snapshot; readers take a view() and never
+// wait. Writers wait for each other. Copies are handles of the same index.
+class Index {
+ public:
+  explicit Index(std::shared_ptr<const Snapshot> snapshot);
+
+  IndexView view() const;
+
+  // Replaces the vectors of known ids (which keep their row) and gives the next rows to new ids,
+  // all in one snapshot. Throws std::invalid_argument before anything changes.
+  void upsert(const ItemIds& ids, const MatrixView& vectors);
+  // Removes the known ones among the ids; returns how many.
+  std::size_t remove(const ItemIds& ids);
+
   // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
   // not be shortened while the index lives; replacing it by rename is safe. Throws FileError.
   static Index load(const std::string& path, bool use_mmap);
 
  private:
-  std::shared_ptr<const Snapshot> snapshot_;
+  std::shared_ptr<IndexState> state_;
 };
 
 // Packs rows that arrive in chunks, so that a caller never needs a second copy of a catalogue.

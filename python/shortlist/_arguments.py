@@ -1,0 +1,84 @@
+"""Arguments of `Index`, checked against the index and turned into what the core takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shortlist import _checks, _core
+
+
+def check_length(ids: NDArray[np.int64] | list[str], array: NDArray[Any]) -> None:
+    """Refuse ids and rows that are not one to one."""
+    if len(ids) != len(array):
+        raise ValueError(
+            f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
+            "expected one id per row"
+        )
+
+
+def check_kind(view: _core.IndexView, ids: NDArray[np.int64] | list[str], name: str) -> None:
+    """Refuse ids of another kind than the index has."""
+    if isinstance(ids, list) != view.has_string_ids:
+        kind = "str" if view.has_string_ids else "int64"
+        got = "str" if isinstance(ids, list) else "integers"
+        raise TypeError(f"{name}: got {got}; the item ids of this index are {kind}")
+
+
+def rows_of(view: _core.IndexView, ids: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Return the rows of ids, -1 where unknown."""
+    checked = _checks.item_ids(ids, name)
+    if len(checked) == 0:
+        return np.empty(0, dtype=np.int64)
+    check_kind(view, checked, name)
+    if isinstance(checked, list):
+        return view.rows_of_strings(checked)
+    return view.rows_of_int64(checked)
+
+
+def ragged_rows(view: _core.IndexView, value: Any, n_queries: int, name: str) -> _checks.Ragged:
+    """Return per-query ids as `(rows, row_splits)`."""
+    values, splits = _checks.ragged(value, n_queries, name)
+    return rows_of(view, values, name), splits
+
+
+def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any, Any]:
+    """Return `allow` as one of the three forms of the core: lists, shared rows, shared mask."""
+    if allow is None:
+        return None, None, None
+    if isinstance(allow, np.ndarray) and allow.dtype == np.bool_:
+        if allow.shape != (view.n_rows,):
+            raise ValueError(
+                f"allow: got a mask of shape {allow.shape}; expected ({view.n_rows},), "
+                "one flag per item"
+            )
+        return None, None, np.ascontiguousarray(allow)
+    if isinstance(allow, np.ndarray) and allow.ndim == 1 and allow.dtype.kind in "iuUT":
+        return None, rows_of(view, allow, "allow"), None
+    return ragged_rows(view, allow, n_queries, "allow"), None, None
+
+
+def metric(name: Any) -> Any:
+    """Return the metric of that name."""
+    members = _core.Metric.__members__
+    if not isinstance(name, str) or name not in members:
+        raise ValueError(f"metric: got {name!r}; expected one of {', '.join(members)}")
+    return members[name]
+
+
+def float32(array: NDArray[Any], name: str, first_row: int) -> NDArray[np.float32]:
+    """Return a contiguous float32 array; a number beyond its range is refused."""
+    if array.dtype == np.float32 and array.dtype.isnative:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(array, dtype=np.float32)
+    overflow = np.isinf(converted) & np.isfinite(array)
+    if overflow.any():
+        row = first_row + int(np.argmax(overflow.any(axis=1)))
+        raise ValueError(
+            f"{name}: row {row} holds a number beyond the float32 range; "
+            "expected magnitudes below 3.4e38; rescale the embeddings"
+        )
+    return converted
