@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build test test-slow test-wheel lint demo bench clean
+.PHONY: setup build test test-slow test-wheel asan tsan test-emulated test-arm lint demo bench clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -28,6 +28,19 @@ test-wheel: setup
 	$(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/pip install -q "$$(ls build/wheel/*.whl)[cpu]" pytest mypy
 	cd build && wheel-venv/bin/pytest -c ../pyproject.toml --rootdir .. -m wheel ../tests/packaging
+
+# A second copy of the package in build/, with a sanitizer; -S keeps the editable one out of the way.
+SANITIZED_TESTS := tests/boundary tests/kernels tests/property
+asan tsan: setup
+	$(PIP) install -q --no-build-isolation --no-deps --upgrade --target build/$@/site . \
+	  -C build-dir=build/$@/cmake -C cmake.args=--preset=$@ -C cmake.build-type=RelWithDebInfo -C install.strip=false
+	LD_PRELOAD="$$(c++ -print-file-name=lib$@.so) $$(c++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/$@/site:$$(echo .venv/lib/python*/site-packages) \
+	  $(BIN)/python -S -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)
+
+# The kernels of CPUs this machine is not: x86 ones through SIMDe (libsimde-dev), NEON under qemu-user
+# (g++-aarch64-linux-gnu, qemu-user-static).
+test-emulated test-arm: test-%: setup
+	$(BIN)/cmake --preset $* && $(BIN)/cmake --build build/$* && $(BIN)/ctest --test-dir build/$* --output-on-failure
 
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.
 lint: setup

@@ -6,18 +6,54 @@
 
 #include "simd.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace shortlist {
 namespace {
 
+#if defined(__x86_64__)
+
+// GCC 12 has no name for it. AVX2's own check covers the operating system: the registers are the
+// same.
+bool has_avxvnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || a < 1) return false;
+  __cpuid_count(7, 1, a, b, c, d);
+  return (a >> 4 & 1) != 0;
+}
+
+void add_native_tables(std::vector<const kernels::Table*>& tables) {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
+  tables.push_back(kernels::avx2_table());
+  if (has_avxvnni()) tables.push_back(kernels::avxvnni_table());
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+    tables.push_back(kernels::avx512_table());
+  }
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+void add_native_tables(std::vector<const kernels::Table*>& tables) {
+  constexpr unsigned long kDotProduct = 1UL << 20;  // HWCAP_ASIMDDP
+  if ((getauxval(AT_HWCAP) & kDotProduct) != 0) tables.push_back(kernels::neon_table());
+}
+
+#else
+
+void add_native_tables(std::vector<const kernels::Table*>&) {}
+
+#endif
+
+// Slowest first.
 std::vector<const kernels::Table*> runnable_tables() {
   std::vector<const kernels::Table*> tables = {kernels::scalar_table()};
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (kernels::avx2_table() != nullptr && __builtin_cpu_supports("avx2") &&
-      __builtin_cpu_supports("fma")) {
-    tables.push_back(kernels::avx2_table());
-  }
-#endif
+  add_native_tables(tables);
   return tables;
 }
 

@@ -78,6 +78,10 @@ struct Table {
 };
 
 const Table* scalar_table();
-const Table* avx2_table();  // null when the build has no AVX2 kernels (another architecture)
+// Defined in builds for x86-64; the caller has asked the CPU.
+const Table* avx2_table();
+const Table* avxvnni_table();
+const Table* avx512_table();
+const Table* neon_table();  // defined in builds for aarch64
 
 }  // namespace shortlist::kernels

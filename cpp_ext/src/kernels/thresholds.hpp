@@ -1,4 +1,5 @@
-// Table::thresholds, compiled once per instruction set (static: every kernel file has its own).
+// Table::thresholds and its reading, compiled once per instruction set (static: every kernel file
+// has its own).
 #pragma once
 
 #include "kernels.hpp"
@@ -33,5 +34,14 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
 }
 
 constexpr int32_t kHopeless = 2147483000;
+
+// True if no query of a tile can find anything in the block at thresholds[0].
+template <size_t kQueries>
+static bool is_hopeless(const int32_t* thresholds) {
+  for (size_t q = 0; q < kQueries; ++q) {
+    if (thresholds[q * kMaxScanBlocks] != kHopeless) return false;
+  }
+  return true;
+}
 
 }  // namespace shortlist::kernels

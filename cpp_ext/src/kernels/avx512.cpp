@@ -1,0 +1,272 @@
+// AVX-512 F, BW, VL and VNNI. Compiled with these flags; called only after the CPU check in
+// simd.cpp.
+#include <immintrin.h>
+
+#include "kernels.hpp"
+#include "thresholds.hpp"
+
+namespace shortlist::kernels {
+namespace {
+
+// ---- exact scores: two registers of eight float64 lanes ----
+
+template <bool kDistance>
+inline __m512d add_lanes(__m512d lanes, const double* query, const float* row) {
+  const __m512d x = _mm512_cvtps_pd(_mm256_loadu_ps(row));
+  const __m512d u = _mm512_loadu_pd(query);
+  if (kDistance) {  // the square is not exact: multiply and add stay separate
+    const __m512d a = _mm512_sub_pd(u, x);
+    return _mm512_add_pd(lanes, _mm512_mul_pd(a, a));
+  }
+  return _mm512_fmadd_pd(u, x, lanes);
+}
+
+// Lanes k and k + 4 of one register.
+inline __m256d add_halves(__m512d lanes) {
+  return _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd(lanes, 1));
+}
+
+inline double reduce_lanes(__m512d low, __m512d high) {
+  const __m256d w = _mm256_add_pd(add_halves(low), add_halves(high));
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(w), _mm256_extractf128_pd(w, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+
+template <bool kDistance>
+void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
+                size_t n_rows, double* out) {
+  const size_t whole = dim - dim % kLanes;
+  for (size_t i = 0; i < n_rows; ++i) {
+    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
+    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+    for (size_t d = 0; d < whole; d += kLanes) {
+      low = add_lanes<kDistance>(low, query + d, row + d);
+      high = add_lanes<kDistance>(high, query + d + 8, row + d + 8);
+    }
+    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
+      alignas(64) float tail[kLanes] = {};
+      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
+      low = add_lanes<kDistance>(low, query + whole, tail);
+      high = add_lanes<kDistance>(high, query + whole + 8, tail + 8);
+    }
+    out[i] = reduce_lanes(low, high);
+  }
+}
+
+// ---- the 8-bit scan ----
+
+// vpdpbusd adds its four products in 32 bits, without saturation: all codes but -128 are used.
+constexpr int32_t kQueryMax = 127;
+constexpr size_t kTile = 6;
+
+inline __m512i load(const void* from) {
+  return _mm512_loadu_si512(from);
+}
+
+inline __m512i broadcast(const int8_t* query) {
+  int32_t four;
+  __builtin_memcpy(&four, query, 4);
+  return _mm512_set1_epi32(four);
+}
+
+// dots + codes * query, four products to each sum. Assembly, because around the intrinsic GCC 12
+// copies the sums to other registers.
+inline __m512i add_products(__m512i dots, __m512i codes, __m512i query) {
+#ifdef SHORTLIST_EMULATED
+  return _mm512_dpbusd_epi32(dots, codes, query);
+#else
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(dots) : "v"(codes), "v"(query));
+  return dots;
+#endif
+}
+
+// One query with the 64 items of a block. Members instead of an array: an array is spilled to the
+// stack in the inner loop (GCC 12).
+struct Row {
+  __m512i a, b, c, d;
+};
+
+inline Row zero_row() {
+  const __m512i zero = _mm512_setzero_si512();
+  return {zero, zero, zero, zero};
+}
+
+inline void add_row(Row& row, __m512i a, __m512i b, __m512i c, __m512i d, const int8_t* query) {
+  const __m512i q = broadcast(query);
+  row.a = add_products(row.a, a, q);
+  row.b = add_products(row.b, b, q);
+  row.c = add_products(row.c, c, q);
+  row.d = add_products(row.d, d, q);
+}
+
+// Up to six queries with a block: 24 sums, four codes and the query codes fill 29 of 32 registers.
+struct TileDots {
+  Row q0, q1, q2, q3, q4, q5;
+};
+
+template <size_t kQueries>
+inline void add_group(TileDots& dots, const uint8_t* codes, const int8_t* queries) {
+  const __m512i a = load(codes), b = load(codes + 64), c = load(codes + 128), d = load(codes + 192);
+  add_row(dots.q0, a, b, c, d, queries);
+  if constexpr (kQueries > 1) add_row(dots.q1, a, b, c, d, queries + 4);
+  if constexpr (kQueries > 2) add_row(dots.q2, a, b, c, d, queries + 8);
+  if constexpr (kQueries > 3) add_row(dots.q3, a, b, c, d, queries + 12);
+  if constexpr (kQueries > 4) add_row(dots.q4, a, b, c, d, queries + 16);
+  if constexpr (kQueries > 5) add_row(dots.q5, a, b, c, d, queries + 20);
+}
+
+inline Row add_rows(const Row& x, const Row& y) {
+  return {_mm512_add_epi32(x.a, y.a), _mm512_add_epi32(x.b, y.b), _mm512_add_epi32(x.c, y.c),
+          _mm512_add_epi32(x.d, y.d)};
+}
+
+template <size_t kQueries>
+inline TileDots dots_of_block(const uint8_t* codes, size_t n_groups, const int8_t* queries) {
+  constexpr size_t kStep = kQueries * kGroupDims;
+  TileDots dots = {zero_row(), zero_row(), zero_row(), zero_row(), zero_row(), zero_row()};
+  size_t g = 0;
+  // Never empty, and the compiler must know: it would copy and spill the sums after the loop.
+  if constexpr (kQueries <= 2) {
+    // Four or eight sums alone wait for each other's latency: odd groups get their own.
+    TileDots odd = dots;
+    do {
+      add_group<kQueries>(dots, codes, queries);
+      add_group<kQueries>(odd, codes + kGroupBytes, queries + kStep);
+      g += 2, codes += 2 * kGroupBytes, queries += 2 * kStep;
+    } while (g < n_groups);
+    dots.q0 = add_rows(dots.q0, odd.q0);
+    dots.q1 = add_rows(dots.q1, odd.q1);
+  } else {
+    do {
+      add_group<kQueries>(dots, codes, queries);
+      ++g, codes += kGroupBytes, queries += kStep;
+    } while (g < n_groups);
+  }
+  return dots;
+}
+
+inline void store_row(int32_t* out, const Row& row) {
+  _mm512_storeu_si512(out, row.a);
+  _mm512_storeu_si512(out + 16, row.b);
+  _mm512_storeu_si512(out + 32, row.c);
+  _mm512_storeu_si512(out + 48, row.d);
+}
+
+// Query q goes to out[q * stride ..].
+template <size_t kQueries>
+inline void store_tile(int32_t* out, size_t stride, const TileDots& dots) {
+  store_row(out, dots.q0);
+  if constexpr (kQueries > 1) store_row(out + stride, dots.q1);
+  if constexpr (kQueries > 2) store_row(out + 2 * stride, dots.q2);
+  if constexpr (kQueries > 3) store_row(out + 3 * stride, dots.q3);
+  if constexpr (kQueries > 4) store_row(out + 4 * stride, dots.q4);
+  if constexpr (kQueries > 5) store_row(out + 5 * stride, dots.q5);
+}
+
+// Not zero if a sum of the row is above the threshold; one comparison for all 64.
+inline unsigned above(const Row& row, int32_t threshold) {
+  const __m512i most =
+      _mm512_max_epi32(_mm512_max_epi32(row.a, row.b), _mm512_max_epi32(row.c, row.d));
+  return _mm512_cmpgt_epi32_mask(most, _mm512_set1_epi32(threshold));
+}
+
+template <size_t kQueries>
+inline unsigned above_any(const TileDots& dots, const int32_t* thresholds) {
+  unsigned any = above(dots.q0, thresholds[0]);
+  if constexpr (kQueries > 1) any |= above(dots.q1, thresholds[kMaxScanBlocks]);
+  if constexpr (kQueries > 2) any |= above(dots.q2, thresholds[2 * kMaxScanBlocks]);
+  if constexpr (kQueries > 3) any |= above(dots.q3, thresholds[3 * kMaxScanBlocks]);
+  if constexpr (kQueries > 4) any |= above(dots.q4, thresholds[4 * kMaxScanBlocks]);
+  if constexpr (kQueries > 5) any |= above(dots.q5, thresholds[5 * kMaxScanBlocks]);
+  return any;
+}
+
+// Rare path: writes the hits of one block, whose dot products are dots[query][64].
+__attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_queries,
+                                            const int32_t* thresholds, uint32_t first_item,
+                                            Hit* hits) {
+  size_t n_hits = 0;
+  for (uint32_t q = 0; q < n_queries; ++q, dots += kBlockItems) {
+    const __m512i threshold = _mm512_set1_epi32(thresholds[q * kMaxScanBlocks]);
+    for (uint32_t start = 0; start < kBlockItems; start += 16) {
+      unsigned mask = _mm512_cmpgt_epi32_mask(load(dots + start), threshold);
+      for (; mask != 0; mask &= mask - 1) {
+        const uint32_t item = start + static_cast<uint32_t>(__builtin_ctz(mask));
+        hits[n_hits++] = {first_item + item, q, dots[item]};
+      }
+    }
+  }
+  return n_hits;
+}
+
+template <size_t kQueries>
+size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+                 const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    const TileDots dots = dots_of_block<kQueries>(codes, n_groups, queries);
+    if (__builtin_expect(above_any<kQueries>(dots, thresholds + b) == 0, 1)) continue;
+    alignas(64) int32_t values[kQueries * kBlockItems];
+    store_tile<kQueries>(values, kBlockItems, dots);
+    n_hits += write_hits(values, kQueries, thresholds + b, static_cast<uint32_t>(b * kBlockItems),
+                         hits + n_hits);
+  }
+  return n_hits;
+}
+
+template <size_t kQueries>
+void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+               int32_t* out) {
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes, out += kBlockItems) {
+    store_tile<kQueries>(out, n_blocks * kBlockItems,
+                         dots_of_block<kQueries>(codes, n_groups, queries));
+  }
+}
+
+size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+  switch (n_queries) {
+    case 1:
+      return scan_tile<1>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 2:
+      return scan_tile<2>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 3:
+      return scan_tile<3>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 4:
+      return scan_tile<4>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 5:
+      return scan_tile<5>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    default:
+      return scan_tile<6>(codes, n_blocks, n_groups, queries, thresholds, hits);
+  }
+}
+
+void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+          size_t n_queries, int32_t* out) {
+  switch (n_queries) {
+    case 1:
+      return dots_tile<1>(codes, n_blocks, n_groups, queries, out);
+    case 2:
+      return dots_tile<2>(codes, n_blocks, n_groups, queries, out);
+    case 3:
+      return dots_tile<3>(codes, n_blocks, n_groups, queries, out);
+    case 4:
+      return dots_tile<4>(codes, n_blocks, n_groups, queries, out);
+    case 5:
+      return dots_tile<5>(codes, n_blocks, n_groups, queries, out);
+    default:
+      return dots_tile<6>(codes, n_blocks, n_groups, queries, out);
+  }
+}
+
+const Table kTable = {"avx512",         kQueryMax,  kTile, score_rows<false>,
+                      score_rows<true>, thresholds, scan,  dots};
+
+}  // namespace
+
+const Table* avx512_table() {
+  return &kTable;
+}
+
+}  // namespace shortlist::kernels

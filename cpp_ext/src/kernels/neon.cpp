@@ -1,0 +1,300 @@
+// NEON with the dot product extension. Compiled with -march=armv8.2-a+dotprod; called only after
+// the CPU check in simd.cpp.
+#include <arm_neon.h>
+
+#include "kernels.hpp"
+#include "thresholds.hpp"
+
+namespace shortlist::kernels {
+namespace {
+
+// ---- exact scores: eight registers of two float64 lanes ----
+
+struct Lanes {
+  float64x2_t v[8];
+};
+
+template <bool kDistance>
+inline float64x2_t add_two(float64x2_t lanes, const double* query, float64x2_t x) {
+  const float64x2_t u = vld1q_f64(query);
+  if (kDistance) {  // the square is not exact: multiply and add stay separate
+    const float64x2_t a = vsubq_f64(u, x);
+    return vaddq_f64(lanes, vmulq_f64(a, a));
+  }
+  return vfmaq_f64(lanes, u, x);
+}
+
+template <bool kDistance>
+inline void add_lanes(Lanes& lanes, const double* query, const float* row) {
+  for (size_t j = 0; j < 4; ++j) {
+    const float32x4_t x = vld1q_f32(row + 4 * j);
+    float64x2_t* v = lanes.v + 2 * j;
+    v[0] = add_two<kDistance>(v[0], query + 4 * j, vcvt_f64_f32(vget_low_f32(x)));
+    v[1] = add_two<kDistance>(v[1], query + 4 * j + 2, vcvt_high_f64_f32(x));
+  }
+}
+
+inline double reduce_lanes(const Lanes& lanes) {
+  const float64x2_t* v = lanes.v;
+  const float64x2_t w01 = vaddq_f64(vaddq_f64(v[0], v[2]), vaddq_f64(v[4], v[6]));
+  const float64x2_t w23 = vaddq_f64(vaddq_f64(v[1], v[3]), vaddq_f64(v[5], v[7]));
+  const float64x2_t pair = vaddq_f64(w01, w23);
+  return vgetq_lane_f64(pair, 0) + vgetq_lane_f64(pair, 1);
+}
+
+template <bool kDistance>
+void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
+                size_t n_rows, double* out) {
+  const size_t whole = dim - dim % kLanes;
+  const float64x2_t zero = vdupq_n_f64(0.0);
+  for (size_t i = 0; i < n_rows; ++i) {
+    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
+    Lanes lanes = {{zero, zero, zero, zero, zero, zero, zero, zero}};
+    for (size_t d = 0; d < whole; d += kLanes) add_lanes<kDistance>(lanes, query + d, row + d);
+    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
+      float tail[kLanes] = {};
+      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
+      add_lanes<kDistance>(lanes, query + whole, tail);
+    }
+    out[i] = reduce_lanes(lanes);
+  }
+}
+
+// ---- the 8-bit scan ----
+
+// sdot adds its four products in 32 bits, without saturation.
+constexpr int32_t kQueryMax = 127;
+constexpr size_t kTile = 6;
+
+// One query with 16 items. Members instead of an array: an array may live on the stack.
+struct Row {
+  int32x4_t a, b, c, d;
+};
+
+// sdot multiplies signed by signed: code - 128 is the code with its top bit flipped, and the sums
+// start at 128 times the sum of the query codes to make up for it.
+inline Row start_row(int32_t offset) {
+  return {vdupq_n_s32(offset), vdupq_n_s32(offset), vdupq_n_s32(offset), vdupq_n_s32(offset)};
+}
+
+struct Codes {
+  int8x16_t a, b, c, d;
+};
+
+inline int8x16_t load_signed(const uint8_t* codes) {
+  return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes), vdupq_n_u8(128)));
+}
+
+inline Codes load_codes(const uint8_t* codes) {
+  return {load_signed(codes), load_signed(codes + 16), load_signed(codes + 32),
+          load_signed(codes + 48)};
+}
+
+template <int kLane>
+inline void add_row(Row& row, const Codes& x, int8x16_t queries) {
+  row.a = vdotq_laneq_s32(row.a, x.a, queries, kLane);
+  row.b = vdotq_laneq_s32(row.b, x.b, queries, kLane);
+  row.c = vdotq_laneq_s32(row.c, x.c, queries, kLane);
+  row.d = vdotq_laneq_s32(row.d, x.d, queries, kLane);
+}
+
+// The codes of up to four queries of a group, never reading past the last query's.
+template <size_t kCount>
+inline int8x16_t load_queries(const int8_t* queries) {
+  int8_t codes[16] = {};
+  __builtin_memcpy(codes, queries, (kCount < 4 ? kCount : 4) * kGroupDims);
+  return vld1q_s8(codes);
+}
+
+// Up to six queries with 16 items: 24 sums, four codes and two registers of query codes fill 30 of
+// 32 registers.
+struct TileDots {
+  Row q0, q1, q2, q3, q4, q5;
+};
+
+template <size_t kQueries>
+inline void add_group(TileDots& dots, const uint8_t* codes, const int8_t* queries) {
+  const Codes x = load_codes(codes);
+  const int8x16_t low = load_queries<kQueries>(queries);
+  add_row<0>(dots.q0, x, low);
+  if constexpr (kQueries > 1) add_row<1>(dots.q1, x, low);
+  if constexpr (kQueries > 2) add_row<2>(dots.q2, x, low);
+  if constexpr (kQueries > 3) add_row<3>(dots.q3, x, low);
+  if constexpr (kQueries > 4) {
+    const int8x16_t high = load_queries<kQueries - 4>(queries + 16);
+    add_row<0>(dots.q4, x, high);
+    if constexpr (kQueries > 5) add_row<1>(dots.q5, x, high);
+  }
+}
+
+template <size_t kQueries>
+inline TileDots dots_of_sixteen(const uint8_t* codes, size_t n_groups, const int8_t* queries,
+                                const int32_t* offsets) {
+  TileDots dots = {start_row(offsets[0]), start_row(offsets[1]), start_row(offsets[2]),
+                   start_row(offsets[3]), start_row(offsets[4]), start_row(offsets[5])};
+  for (size_t g = 0; g < n_groups; ++g, codes += kGroupBytes, queries += kQueries * kGroupDims) {
+    add_group<kQueries>(dots, codes, queries);
+  }
+  return dots;
+}
+
+// One query with 64 items, 16 in each row: memory is read strictly forward, which is what a single
+// query waits for.
+inline TileDots dots_of_block(const uint8_t* codes, size_t n_groups, const int8_t* query,
+                              int32_t offset) {
+  const Row start = start_row(offset);
+  TileDots dots = {start, start, start, start, start, start};
+  size_t g = 0;
+  do {
+    int32_t four;
+    __builtin_memcpy(&four, query, 4);
+    const int8x16_t q = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    add_row<0>(dots.q0, load_codes(codes), q);
+    add_row<0>(dots.q1, load_codes(codes + 64), q);
+    // Finish two rows before the next: GCC 12 would load all codes first and spill a sum.
+    asm volatile("" : "+r"(codes) : "w"(dots.q0.d), "w"(dots.q1.d));
+    add_row<0>(dots.q2, load_codes(codes + 128), q);
+    add_row<0>(dots.q3, load_codes(codes + 192), q);
+    ++g, codes += kGroupBytes, query += kGroupDims;
+  } while (g < n_groups);
+  return dots;
+}
+
+// 128 times the sum of each query's codes.
+void sum_queries(const int8_t* queries, size_t n_groups, size_t n_queries, int32_t* offsets) {
+  for (size_t q = 0; q < kMaxTile; ++q) offsets[q] = 0;
+  for (size_t g = 0; g < n_groups; ++g) {
+    for (size_t q = 0; q < n_queries; ++q, queries += kGroupDims) {
+      offsets[q] += kCodeOffset * (queries[0] + queries[1] + queries[2] + queries[3]);
+    }
+  }
+}
+
+inline void store_row(int32_t* out, const Row& row) {
+  vst1q_s32(out, row.a);
+  vst1q_s32(out + 4, row.b);
+  vst1q_s32(out + 8, row.c);
+  vst1q_s32(out + 12, row.d);
+}
+
+// Query q goes to out[q * stride ..].
+template <size_t kQueries>
+inline void store_tile(int32_t* out, size_t stride, const TileDots& dots) {
+  store_row(out, dots.q0);
+  if constexpr (kQueries > 1) store_row(out + stride, dots.q1);
+  if constexpr (kQueries > 2) store_row(out + 2 * stride, dots.q2);
+  if constexpr (kQueries > 3) store_row(out + 3 * stride, dots.q3);
+  if constexpr (kQueries > 4) store_row(out + 4 * stride, dots.q4);
+  if constexpr (kQueries > 5) store_row(out + 5 * stride, dots.q5);
+}
+
+// All ones in the lanes where the largest of four sums is above the threshold.
+inline uint32x4_t above(const Row& row, int32_t threshold) {
+  const int32x4_t most = vmaxq_s32(vmaxq_s32(row.a, row.b), vmaxq_s32(row.c, row.d));
+  return vcgtq_s32(most, vdupq_n_s32(threshold));
+}
+
+template <size_t kQueries>
+inline bool above_any(const TileDots& dots, const int32_t* thresholds) {
+  uint32x4_t any = above(dots.q0, thresholds[0]);
+  if constexpr (kQueries > 1) any = vorrq_u32(any, above(dots.q1, thresholds[kMaxScanBlocks]));
+  if constexpr (kQueries > 2) any = vorrq_u32(any, above(dots.q2, thresholds[2 * kMaxScanBlocks]));
+  if constexpr (kQueries > 3) any = vorrq_u32(any, above(dots.q3, thresholds[3 * kMaxScanBlocks]));
+  if constexpr (kQueries > 4) any = vorrq_u32(any, above(dots.q4, thresholds[4 * kMaxScanBlocks]));
+  if constexpr (kQueries > 5) any = vorrq_u32(any, above(dots.q5, thresholds[5 * kMaxScanBlocks]));
+  return vmaxvq_u32(any) != 0;
+}
+
+// Rare path: writes the hits among some items, whose dot products are dots[query][n_items].
+__attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_queries, size_t n_items,
+                                            const int32_t* thresholds, uint32_t first_item,
+                                            Hit* hits) {
+  size_t n_hits = 0;
+  for (uint32_t q = 0; q < n_queries; ++q, dots += n_items) {
+    for (uint32_t item = 0; item < n_items; ++item) {
+      if (dots[item] <= thresholds[q * kMaxScanBlocks]) continue;
+      hits[n_hits++] = {first_item + item, q, dots[item]};
+    }
+  }
+  return n_hits;
+}
+
+template <size_t kQueries>
+size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+                 const int32_t* thresholds, Hit* hits) {
+  int32_t offsets[kMaxTile];
+  sum_queries(queries, n_groups, kQueries, offsets);
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    for (size_t item = 0; item < kBlockItems; item += 16) {
+      const TileDots dots =
+          dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries, offsets);
+      if (__builtin_expect(!above_any<kQueries>(dots, thresholds + b), 1)) continue;
+      int32_t values[kQueries * 16];
+      store_tile<kQueries>(values, 16, dots);
+      n_hits += write_hits(values, kQueries, 16, thresholds + b,
+                           static_cast<uint32_t>(b * kBlockItems + item), hits + n_hits);
+    }
+  }
+  return n_hits;
+}
+
+size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
+                const int32_t* thresholds, Hit* hits) {
+  int32_t offsets[kMaxTile];
+  sum_queries(query, n_groups, 1, offsets);
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    const int32_t t = thresholds[b];
+    if (t == kHopeless) continue;
+    const TileDots dots = dots_of_block(codes, n_groups, query, offsets[0]);
+    const uint32x4_t any = vorrq_u32(vorrq_u32(above(dots.q0, t), above(dots.q1, t)),
+                                     vorrq_u32(above(dots.q2, t), above(dots.q3, t)));
+    if (__builtin_expect(vmaxvq_u32(any) == 0, 1)) continue;
+    int32_t values[kBlockItems];
+    store_tile<4>(values, 16, dots);
+    n_hits += write_hits(values, 1, kBlockItems, &t, static_cast<uint32_t>(b * kBlockItems),
+                         hits + n_hits);
+  }
+  return n_hits;
+}
+
+template <size_t kQueries>
+void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+               int32_t* out) {
+  int32_t offsets[kMaxTile];
+  sum_queries(queries, n_groups, kQueries, offsets);
+  const size_t n_items = n_blocks * kBlockItems;
+  for (size_t item = 0; item < n_items; item += 16) {
+    const size_t block = item / kBlockItems;
+    const uint8_t* start = codes + block * n_groups * kGroupBytes + item % kBlockItems * kGroupDims;
+    store_tile<kQueries>(out + item, n_items,
+                         dots_of_sixteen<kQueries>(start, n_groups, queries, offsets));
+  }
+}
+
+size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+  constexpr decltype(&scan_one) kFunctions[kTile] = {scan_one,     scan_tile<2>, scan_tile<3>,
+                                                     scan_tile<4>, scan_tile<5>, scan_tile<6>};
+  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, hits);
+}
+
+void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+          size_t n_queries, int32_t* out) {
+  constexpr decltype(&dots_tile<1>) kFunctions[kTile] = {dots_tile<1>, dots_tile<2>, dots_tile<3>,
+                                                         dots_tile<4>, dots_tile<5>, dots_tile<6>};
+  kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, out);
+}
+
+const Table kTable = {"neon",           kQueryMax,  kTile, score_rows<false>,
+                      score_rows<true>, thresholds, scan,  dots};
+
+}  // namespace
+
+const Table* neon_table() {
+  return &kTable;
+}
+
+}  // namespace shortlist::kernels

@@ -1,0 +1,286 @@
+// Everything the two levels with 256-bit registers share. The including file has defined before:
+//   kLevel, kQueryMax and add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring
+//   groups times the query codes p and r, four products to each of eight sums.
+// Static or in an unnamed namespace throughout: every kernel file has its own copy.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels.hpp"
+#include "thresholds.hpp"
+
+namespace shortlist::kernels {
+namespace {
+
+// ---- exact scores: four registers of four float64 lanes ----
+
+struct Lanes {
+  __m256d v[4];
+};
+
+template <bool kDistance>
+inline void add_lanes(Lanes& lanes, const double* query, const float* row) {
+  for (size_t j = 0; j < 4; ++j) {
+    const __m256d x = _mm256_cvtps_pd(_mm_loadu_ps(row + 4 * j));
+    const __m256d u = _mm256_loadu_pd(query + 4 * j);
+    if (kDistance) {  // the square is not exact: multiply and add stay separate
+      const __m256d a = _mm256_sub_pd(u, x);
+      lanes.v[j] = _mm256_add_pd(lanes.v[j], _mm256_mul_pd(a, a));
+    } else {
+      lanes.v[j] = _mm256_fmadd_pd(u, x, lanes.v[j]);
+    }
+  }
+}
+
+inline double reduce_lanes(const Lanes& lanes) {
+  const __m256d w =
+      _mm256_add_pd(_mm256_add_pd(lanes.v[0], lanes.v[1]), _mm256_add_pd(lanes.v[2], lanes.v[3]));
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(w), _mm256_extractf128_pd(w, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+
+template <bool kDistance>
+void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
+                size_t n_rows, double* out) {
+  const size_t whole = dim - dim % kLanes;
+  for (size_t i = 0; i < n_rows; ++i) {
+    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
+    Lanes lanes = {
+        {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}};
+    for (size_t d = 0; d < whole; d += kLanes) add_lanes<kDistance>(lanes, query + d, row + d);
+    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
+      alignas(32) float tail[kLanes] = {};
+      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
+      add_lanes<kDistance>(lanes, query + whole, tail);
+    }
+    out[i] = reduce_lanes(lanes);
+  }
+}
+
+// ---- the 8-bit scan ----
+
+constexpr size_t kTile = 4;
+
+inline __m256i load(const uint8_t* codes) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+}
+
+inline __m256i broadcast(const int8_t* query) {
+  int32_t four;
+  __builtin_memcpy(&four, query, 4);
+  return _mm256_set1_epi32(four);
+}
+
+inline __m256i above(__m256i dots, int32_t threshold) {
+  return _mm256_cmpgt_epi32(dots, _mm256_set1_epi32(threshold));
+}
+
+// Rare path: writes the hits among eight items.
+__attribute__((noinline)) size_t write_hits(__m256i dots, int32_t threshold, uint32_t first_item,
+                                            uint32_t query, Hit* hits) {
+  alignas(32) int32_t values[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(values), dots);
+  unsigned mask =
+      static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(above(dots, threshold))));
+  size_t n_hits = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    const uint32_t item = static_cast<uint32_t>(__builtin_ctz(mask));
+    hits[n_hits++] = {first_item + item, query, values[item]};
+  }
+  return n_hits;
+}
+
+// Dot products of up to four queries with 16 items: q0a is query 0 with items 0..7, q0b with items
+// 8..15. Members instead of an array: an array is spilled to the stack in the inner loop (GCC 12).
+// 4 x 16 uses all sixteen registers: eight sums, four codes, two query codes, two temporaries.
+struct Sixteen {
+  __m256i q0a, q0b, q1a, q1b, q2a, q2b, q3a, q3b;
+};
+
+template <size_t kQueries>
+inline Sixteen dots_of_sixteen(const uint8_t* codes, size_t n_groups, const int8_t* queries) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i q0a = zero, q0b = zero, q1a = zero, q1b = zero;
+  __m256i q2a = zero, q2b = zero, q3a = zero, q3b = zero;
+  constexpr size_t kStep = kQueries * kGroupDims;
+  size_t g = 0;
+  do {  // never empty, and the compiler must know: it would copy the sums after the loop
+    const __m256i xa = load(codes), xb = load(codes + 32);
+    const __m256i ya = load(codes + kGroupBytes), yb = load(codes + kGroupBytes + 32);
+    __m256i p = broadcast(queries), r = broadcast(queries + kStep);
+    q0a = add_two(q0a, xa, ya, p, r);
+    q0b = add_two(q0b, xb, yb, p, r);
+    if constexpr (kQueries > 1) {
+      p = broadcast(queries + 4), r = broadcast(queries + kStep + 4);
+      q1a = add_two(q1a, xa, ya, p, r);
+      q1b = add_two(q1b, xb, yb, p, r);
+    }
+    if constexpr (kQueries > 2) {
+      p = broadcast(queries + 8), r = broadcast(queries + kStep + 8);
+      q2a = add_two(q2a, xa, ya, p, r);
+      q2b = add_two(q2b, xb, yb, p, r);
+    }
+    if constexpr (kQueries > 3) {
+      p = broadcast(queries + 12), r = broadcast(queries + kStep + 12);
+      q3a = add_two(q3a, xa, ya, p, r);
+      q3b = add_two(q3b, xb, yb, p, r);
+    }
+    g += 2, codes += 2 * kGroupBytes, queries += 2 * kStep;
+  } while (g < n_groups);
+  return {q0a, q0b, q1a, q1b, q2a, q2b, q3a, q3b};
+}
+
+// One query with 64 items: memory is read strictly forward, which is what a single query waits for.
+struct SixtyFour {
+  __m256i a, b, c, d, e, f, g, h;
+};
+
+inline SixtyFour dots_of_block(const uint8_t* codes, size_t n_groups, const int8_t* query) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero, g = zero, h = zero;
+  size_t group = 0;
+  do {
+    const __m256i p = broadcast(query), r = broadcast(query + kGroupDims);
+    const uint8_t* next = codes + kGroupBytes;
+    a = add_two(a, load(codes), load(next), p, r);
+    b = add_two(b, load(codes + 32), load(next + 32), p, r);
+    c = add_two(c, load(codes + 64), load(next + 64), p, r);
+    d = add_two(d, load(codes + 96), load(next + 96), p, r);
+    e = add_two(e, load(codes + 128), load(next + 128), p, r);
+    f = add_two(f, load(codes + 160), load(next + 160), p, r);
+    g = add_two(g, load(codes + 192), load(next + 192), p, r);
+    h = add_two(h, load(codes + 224), load(next + 224), p, r);
+    group += 2, codes += 2 * kGroupBytes, query += 2 * kGroupDims;
+  } while (group < n_groups);
+  return {a, b, c, d, e, f, g, h};
+}
+
+inline __m256i either(__m256i a, __m256i b) {
+  return _mm256_or_si256(a, b);
+}
+
+template <size_t kQueries>
+inline __m256i above_any(const Sixteen& dots, const int32_t* thresholds) {
+  __m256i any = either(above(dots.q0a, thresholds[0]), above(dots.q0b, thresholds[0]));
+  if constexpr (kQueries > 1) {
+    const int32_t threshold = thresholds[kMaxScanBlocks];
+    any = either(any, either(above(dots.q1a, threshold), above(dots.q1b, threshold)));
+  }
+  if constexpr (kQueries > 2) {
+    const int32_t threshold = thresholds[2 * kMaxScanBlocks];
+    any = either(any, either(above(dots.q2a, threshold), above(dots.q2b, threshold)));
+  }
+  if constexpr (kQueries > 3) {
+    const int32_t threshold = thresholds[3 * kMaxScanBlocks];
+    any = either(any, either(above(dots.q3a, threshold), above(dots.q3b, threshold)));
+  }
+  return any;
+}
+
+template <size_t kQueries>
+size_t write_sixteen(Sixteen dots, const int32_t* thresholds, uint32_t first_item, Hit* hits) {
+  const auto write = [&](size_t q, __m256i low, __m256i high, size_t n_hits) {
+    const int32_t threshold = thresholds[q * kMaxScanBlocks];
+    const uint32_t query = static_cast<uint32_t>(q);
+    n_hits += write_hits(low, threshold, first_item, query, hits + n_hits);
+    return n_hits + write_hits(high, threshold, first_item + 8, query, hits + n_hits);
+  };
+  size_t n_hits = write(0, dots.q0a, dots.q0b, 0);
+  if constexpr (kQueries > 1) n_hits = write(1, dots.q1a, dots.q1b, n_hits);
+  if constexpr (kQueries > 2) n_hits = write(2, dots.q2a, dots.q2b, n_hits);
+  if constexpr (kQueries > 3) n_hits = write(3, dots.q3a, dots.q3b, n_hits);
+  return n_hits;
+}
+
+template <size_t kQueries>
+size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+                 const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    for (size_t item = 0; item < kBlockItems; item += 16) {
+      const Sixteen dots = dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries);
+      const __m256i any = above_any<kQueries>(dots, thresholds + b);
+      if (__builtin_expect(_mm256_testz_si256(any, any), 1)) continue;
+      n_hits += write_sixteen<kQueries>(
+          dots, thresholds + b, static_cast<uint32_t>(b * kBlockItems + item), hits + n_hits);
+    }
+  }
+  return n_hits;
+}
+
+size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
+                const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    const int32_t t = thresholds[b];
+    if (t == kHopeless) continue;
+    const SixtyFour dots = dots_of_block(codes, n_groups, query);
+    const __m256i low = either(either(above(dots.a, t), above(dots.b, t)),
+                               either(above(dots.c, t), above(dots.d, t)));
+    const __m256i high = either(either(above(dots.e, t), above(dots.f, t)),
+                                either(above(dots.g, t), above(dots.h, t)));
+    const __m256i any = either(low, high);
+    if (__builtin_expect(_mm256_testz_si256(any, any), 1)) continue;
+    const __m256i parts[8] = {dots.a, dots.b, dots.c, dots.d, dots.e, dots.f, dots.g, dots.h};
+    for (size_t v = 0; v < 8; ++v) {
+      n_hits +=
+          write_hits(parts[v], t, static_cast<uint32_t>(b * kBlockItems + 8 * v), 0, hits + n_hits);
+    }
+  }
+  return n_hits;
+}
+
+size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+  switch (n_queries) {
+    case 1:
+      return scan_one(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 2:
+      return scan_tile<2>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    case 3:
+      return scan_tile<3>(codes, n_blocks, n_groups, queries, thresholds, hits);
+    default:
+      return scan_tile<4>(codes, n_blocks, n_groups, queries, thresholds, hits);
+  }
+}
+
+inline void store(int32_t* out, __m256i low, __m256i high) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), low);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), high);
+}
+
+template <size_t kQueries>
+void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+               int32_t* out) {
+  const size_t n_items = n_blocks * kBlockItems;
+  for (size_t item = 0; item < n_items; item += 16) {
+    const size_t block = item / kBlockItems;
+    const uint8_t* start = codes + block * n_groups * kGroupBytes + item % kBlockItems * kGroupDims;
+    const Sixteen dots = dots_of_sixteen<kQueries>(start, n_groups, queries);
+    store(out + item, dots.q0a, dots.q0b);
+    if constexpr (kQueries > 1) store(out + n_items + item, dots.q1a, dots.q1b);
+    if constexpr (kQueries > 2) store(out + 2 * n_items + item, dots.q2a, dots.q2b);
+    if constexpr (kQueries > 3) store(out + 3 * n_items + item, dots.q3a, dots.q3b);
+  }
+}
+
+void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+          size_t n_queries, int32_t* out) {
+  switch (n_queries) {
+    case 1:
+      return dots_tile<1>(codes, n_blocks, n_groups, queries, out);
+    case 2:
+      return dots_tile<2>(codes, n_blocks, n_groups, queries, out);
+    case 3:
+      return dots_tile<3>(codes, n_blocks, n_groups, queries, out);
+    default:
+      return dots_tile<4>(codes, n_blocks, n_groups, queries, out);
+  }
+}
+
+const Table kTable = {kLevel,           kQueryMax,  kTile, score_rows<false>,
+                      score_rows<true>, thresholds, scan,  dots};
+
+}  // namespace
+}  // namespace shortlist::kernels

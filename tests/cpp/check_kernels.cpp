@@ -1,0 +1,201 @@
+#include "check_kernels.hpp"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <tuple>
+#include <vector>
+
+using namespace shortlist::kernels;
+
+namespace {
+
+constexpr int kShown = 10;
+int n_errors = 0;
+
+void report(const Table& table, const char* what, std::size_t dim, std::size_t n_queries,
+            std::size_t n_blocks) {
+  if (++n_errors > kShown) return;
+  std::fprintf(stderr, "%s: %s differs at dim %zu, %zu queries, %zu blocks\n", table.name, what,
+               dim, n_queries, n_blocks);
+}
+
+std::vector<std::size_t> dims() {
+  std::vector<std::size_t> all;
+  for (std::size_t dim = 1; dim <= 65; ++dim) all.push_back(dim);
+  all.insert(all.end(), {127, 128, 129, 255, 256, 257});
+  return all;
+}
+
+template <typename T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+// ---- exact scores ----
+
+// Values of every size, denormals, infinities of neither sign.
+float any_float(std::mt19937& random) {
+  static const float special[] = {0.0f, -0.0f, 1e-45f, -1e-40f, 1e-20f, 1e30f, -3e38f, 1.0f};
+  if (random() % 4 == 0) return special[random() % 8];
+  return std::normal_distribution<float>()(random);
+}
+
+void check_rows(const Table& table, std::size_t dim, std::mt19937& random) {
+  constexpr std::size_t kRows = 9;
+  const std::int64_t indices[] = {8, 0, 3, 3, 7};
+  // Exactly as large as promised, so that a sanitizer or valgrind sees a read past the end.
+  std::vector<float> rows(kRows * dim);
+  for (float& value : rows) value = any_float(random);
+  std::vector<double> query((dim + kLanes - 1) / kLanes * kLanes, 0.0);
+  for (std::size_t d = 0; d < dim; ++d) query[d] = static_cast<double>(any_float(random));
+  for (const bool is_distance : {false, true}) {
+    const auto score = is_distance ? table.distance_rows : table.dot_rows;
+    const auto expected = is_distance ? scalar_table()->distance_rows : scalar_table()->dot_rows;
+    for (const std::int64_t* list : {static_cast<const std::int64_t*>(nullptr), indices + 0}) {
+      const std::size_t n = list == nullptr ? kRows : std::size(indices);
+      std::vector<double> got(n), wanted(n);
+      score(query.data(), rows.data(), dim, list, n, got.data());
+      expected(query.data(), rows.data(), dim, list, n, wanted.data());
+      if (!same_bits(got, wanted)) {
+        report(table, is_distance ? "distance_rows" : "dot_rows", dim, 1, n);
+      }
+    }
+  }
+}
+
+// ---- the scan ----
+
+enum class Fill { kRandom, kLargest, kSmallest, kMixed };
+
+struct ScanCase {
+  ScanCase(const Table& table, std::size_t dim, std::size_t queries, std::size_t blocks, Fill fill,
+           std::mt19937& random)
+      : n_groups((dim + 7) / 8 * 2), n_queries(queries), n_blocks(blocks) {
+    codes.resize(n_blocks * n_groups * kGroupBytes);
+    query_codes.resize(n_groups * n_queries * kGroupDims);
+    const int largest = table.query_max;
+    for (std::uint8_t& code : codes) {
+      const int value = static_cast<int>(random() % 256);
+      code = static_cast<std::uint8_t>(fill == Fill::kRandom  ? value
+                                       : fill == Fill::kMixed ? (value % 2 == 0 ? 0 : 255)
+                                                              : 255);
+    }
+    for (std::int8_t& code : query_codes) {
+      const int value = static_cast<int>(random() % static_cast<unsigned>(2 * largest + 1));
+      code = static_cast<std::int8_t>(fill == Fill::kRandom    ? value - largest
+                                      : fill == Fill::kLargest ? largest
+                                      : fill == Fill::kSmallest
+                                          ? -largest
+                                          : (value % 2 == 0 ? largest : -largest));
+    }
+  }
+
+  std::vector<std::int32_t> dots(const Table& table) const {
+    std::vector<std::int32_t> out(n_queries * n_blocks * kBlockItems, -1);
+    table.dots(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries, out.data());
+    return out;
+  }
+
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> hits(
+      const Table& table, const std::int32_t* thresholds) const {
+    std::vector<Hit> found(kMaxScanBlocks * kBlockItems * n_queries);
+    found.resize(table.scan(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries,
+                            thresholds, found.data()));
+    std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> sorted;
+    for (const Hit& hit : found) sorted.emplace_back(hit.query, hit.item, hit.dot);
+    std::sort(sorted.begin(), sorted.end());
+    return sorted;
+  }
+
+  std::size_t n_groups, n_queries, n_blocks;
+  std::vector<std::uint8_t> codes;
+  std::vector<std::int8_t> query_codes;
+};
+
+constexpr std::int32_t kNoItem = 2147483000;  // the threshold of a hopeless block
+constexpr std::int32_t kEveryItem = -2147483000;
+
+// Thresholds equal to some dot product of the block: "above" must not mean "equal".
+void set_thresholds(const ScanCase& scan, const std::vector<std::int32_t>& dots, unsigned round,
+                    std::mt19937& random, std::int32_t* thresholds) {
+  for (std::size_t q = 0; q < scan.n_queries; ++q) {
+    for (std::size_t b = 0; b < scan.n_blocks; ++b) {
+      const std::int32_t* block = dots.data() + (q * scan.n_blocks + b) * kBlockItems;
+      std::int32_t& threshold = thresholds[q * kMaxScanBlocks + b];
+      switch ((round + random()) % 5) {
+        case 0:
+          threshold = kNoItem;
+          break;
+        case 1:
+          threshold = round == 0 ? kEveryItem : kNoItem;
+          break;
+        case 2:
+          threshold = *std::max_element(block, block + kBlockItems);
+          break;
+        case 3:
+          threshold = *std::max_element(block, block + kBlockItems) - 1;
+          break;
+        default:
+          threshold = block[random() % kBlockItems];
+      }
+    }
+  }
+}
+
+void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std::size_t n_blocks,
+                Fill fill, std::mt19937& random) {
+  const ScanCase scan(table, dim, n_queries, n_blocks, fill, random);
+  const std::vector<std::int32_t> dots = scan.dots(*scalar_table());
+  if (!same_bits(scan.dots(table), dots)) report(table, "dots", dim, n_queries, n_blocks);
+  std::int32_t thresholds[kMaxTile * kMaxScanBlocks] = {};
+  for (unsigned round = 0; round < 2; ++round) {
+    set_thresholds(scan, dots, round, random, thresholds);
+    if (scan.hits(table, thresholds) != scan.hits(*scalar_table(), thresholds)) {
+      report(table, "scan", dim, n_queries, n_blocks);
+    }
+  }
+}
+
+// ---- thresholds ----
+
+void check_thresholds(const Table& table, std::size_t n_blocks, std::mt19937& random) {
+  std::vector<double> columns[5];
+  std::lognormal_distribution<double> size(0.0, 3.0);
+  for (std::vector<double>& column : columns) {
+    for (std::size_t b = 0; b < n_blocks + 3; ++b) column.push_back(size(random));
+  }
+  const BlockStats stats = {columns[0].data(), columns[1].data(), columns[2].data(),
+                            columns[3].data(), columns[4].data()};
+  std::normal_distribution<double> needed(0.0, 100.0);
+  const QueryBound bound = {needed(random), 1e-9,         size(random),
+                            size(random),   size(random), 1000.0 * needed(random)};
+  std::vector<std::int32_t> got(n_blocks), wanted(n_blocks);
+  table.thresholds(&stats, 3, n_blocks, &bound, got.data());
+  scalar_table()->thresholds(&stats, 3, n_blocks, &bound, wanted.data());
+  if (!same_bits(got, wanted)) report(table, "thresholds", 0, 1, n_blocks);
+}
+
+}  // namespace
+
+int check_kernels(const Table& table) {
+  n_errors = 0;
+  std::mt19937 random(20240229);
+  for (const std::size_t dim : dims()) {
+    for (int repeat = 0; repeat < 20; ++repeat) check_rows(table, dim, random);
+    for (std::size_t n_queries = 1; n_queries <= table.query_tile; ++n_queries) {
+      for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
+        check_scan(table, dim, n_queries, 1 + (dim + n_queries) % kMaxScanBlocks, fill, random);
+      }
+    }
+  }
+  for (std::size_t n_blocks = 1; n_blocks <= kMaxScanBlocks; ++n_blocks) {
+    for (std::size_t n_queries = 1; n_queries <= table.query_tile; ++n_queries) {
+      check_scan(table, 33, n_queries, n_blocks, Fill::kRandom, random);
+    }
+    for (int repeat = 0; repeat < 1000; ++repeat) check_thresholds(table, n_blocks, random);
+  }
+  return n_errors;
+}
