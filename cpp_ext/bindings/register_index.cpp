@@ -3,7 +3,10 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <limits>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "arrays.hpp"
@@ -62,6 +65,14 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
       throw std::invalid_argument("allow: mask length must be the number of rows");
     }
     filter.allow_mask = reinterpret_cast<const unsigned char*>(allow_mask->data());
+  }
+  // The size in bytes must fit a signed 64-bit number before NumPy is asked for it.
+  constexpr std::size_t kMaxPlaces =
+      std::numeric_limits<std::int64_t>::max() / sizeof(std::int64_t);
+  if (top_n > kMaxPlaces / std::max<std::size_t>(1, view.n_rows)) {
+    throw std::invalid_argument("top_n: got " + std::to_string(top_n) +
+                                "; no answer of that size fits into memory, and the index has " +
+                                std::to_string(index.n_rows()) + " rows: ask for at most as many");
   }
   py::array_t<float> scores({view.n_rows, top_n});
   py::array_t<std::int64_t> rows({view.n_rows, top_n});
