@@ -15,7 +15,8 @@ Builder = Callable[[np.ndarray, int], Search]  # (unit rows, n_threads)
 
 
 def _best_of(scores: np.ndarray, top_n: int) -> np.ndarray:
-    best = np.argpartition(-scores, top_n - 1, axis=1)[:, :top_n]
+    # From the top end: partitioning -scores from the low end costs a copy and up to 4x the time.
+    best = np.argpartition(scores, scores.shape[1] - top_n, axis=1)[:, -top_n:]
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
     return np.take_along_axis(best, order, axis=1)
 
@@ -26,7 +27,13 @@ def _shortlist(items: np.ndarray, n_threads: int) -> Search:
 
 
 def _numpy(items: np.ndarray, n_threads: int) -> Search:
-    return lambda queries, top_n: _best_of(queries @ items.T, top_n)
+    def search(queries: np.ndarray, top_n: int) -> np.ndarray:
+        # In pieces: one huge score matrix spends several times as long on fresh memory pages.
+        starts = range(0, len(queries), 64)
+        pieces = [_best_of(queries[start : start + 64] @ items.T, top_n) for start in starts]
+        return np.concatenate(pieces)
+
+    return search
 
 
 def _faiss(name: str, items: np.ndarray, *options: int) -> Search:
