@@ -28,6 +28,7 @@ class Metric:
 _Rows = NDArray[np.int64]
 
 class IndexView:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # refuses: made by Index.view
     @property
     def metric(self) -> Metric: ...
     @property
@@ -60,6 +61,7 @@ class IndexView:
     def save(self, path: str, /) -> None: ...
 
 class Index:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # refuses: made by IndexBuilder
     def view(self) -> IndexView: ...
     def search(
         self,
