@@ -1,34 +1,36 @@
-"""Put the lookups in front of a core graph: raw ids, text and numbers become its codes.
+"""Put the preprocessing in front of a core graph: raw columns become its codes and numbers.
 
-The nodes repeat `FeatureSet`'s numpy encoders one by one: LabelEncoder (ai.onnx.ml) for every
-vocabulary, arithmetic for standardising. So a host passes what its database holds, and training
-and serving cannot differ.
+The nodes repeat `Feature.encode` one by one: LabelEncoder (ai.onnx.ml) for every vocabulary,
+arithmetic for numbers and times, hashing for text. So a host passes what its database holds, and
+training and serving cannot differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from shortlist.export.checks import check_interface, check_model, rename_value
+from shortlist.export.columns import number_nodes, time_nodes, vector_nodes
 from shortlist.export.errors import ExportError
+from shortlist.export.nodes import Nodes
+from shortlist.export.text import RUNTIME_DOMAIN, text_nodes
 from shortlist.requests import MISSING_INT
 
 ML_DOMAIN = "ai.onnx.ml"
 ML_VERSION = 2  # the first with LabelEncoder int64 → int64; every ONNX Runtime since 1.0 has it
 CORE = "core/"
-_FLOAT_MAX = float(np.finfo(np.float32).max)
 _RAW_TYPES = {
     "int64": TensorProto.INT64,
     "string": TensorProto.STRING,
     "float32": TensorProto.FLOAT,
 }
+_RANKS = {"code": 1, "number": 1, "codes": 2, "dense": 2}
 
 
 class RawFeature(Protocol):
-    """What lookups need of a feature; `shortlist.training.features.Feature` has it all."""
+    """What preprocessing needs of a feature: `shortlist.training.feature.Feature` has it all."""
 
     @property
     def name(self) -> str:
@@ -36,11 +38,15 @@ class RawFeature(Protocol):
 
     @property
     def kind(self) -> str:
-        """One of id, history, categorical, multi_categorical, numeric."""
+        """One of id, history, or a declared kind."""
+
+    @property
+    def form(self) -> str:
+        """What the core takes: code, codes, number or dense."""
 
     @property
     def id_dtype(self) -> str:
-        """Raw value type: int64, string, or float32 for numeric."""
+        """Raw value type: int64, string or float32."""
 
     @property
     def vocabulary(self) -> Any:
@@ -48,11 +54,47 @@ class RawFeature(Protocol):
 
     @property
     def mean(self) -> float:
-        """Of a numeric feature."""
+        """Of a number, or of a time's age."""
 
     @property
     def std(self) -> float:
-        """Of a numeric feature; never 0."""
+        """Of a number, or of a time's age; never 0."""
+
+    @property
+    def low(self) -> float:
+        """A number is cut to at least this."""
+
+    @property
+    def high(self) -> float:
+        """A number is cut to at most this."""
+
+    @property
+    def bounds(self) -> Any:
+        """Lower ends of the buckets 2, 3, …."""
+
+    @property
+    def reference(self) -> int:
+        """Seconds since 1970 that a time's age is counted back from."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+
+    @property
+    def part_codes(self) -> Mapping[str, int]:
+        """First code of each part of a bucketed time."""
+
+    @property
+    def n_values(self) -> int:
+        """Largest code of a value that is there."""
+
+    @property
+    def has_own_missing(self) -> bool:
+        """Whether a missing value is told apart from an unknown one."""
+
+    @property
+    def spec(self) -> Any:
+        """The declaration, a FeatureSpec."""
 
 
 def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.ModelProto:
@@ -69,8 +111,8 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
     -------
     onnx.ModelProto
         Same output. Inputs, by column name: ids, categories and tags `tensor(int64)` or
-        `tensor(string)` (padding and missing: INT64_MIN or ""), numbers `tensor(float)`
-        (missing: NaN). Unknown values get code 0, like missing ones.
+        `tensor(string)` (padding and missing: INT64_MIN or ""), text `tensor(string)`, times
+        `tensor(int64)` in seconds, numbers and vectors `tensor(float)` (missing: NaN).
 
     Raises
     ------
@@ -87,17 +129,28 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
     nodes: list[Any] = []
     inputs, outputs = [], []
     for feature in features:
-        shape = _raw_shape(feature, dims[feature.name])
-        inputs.append(
-            helper.make_tensor_value_info(feature.name, _RAW_TYPES[feature.id_dtype], shape)
-        )
-        coded = TensorProto.FLOAT if feature.kind == "numeric" else TensorProto.INT64
-        outputs.append(helper.make_tensor_value_info(f"coded/{feature.name}", coded, shape))
-        nodes += _number_nodes(feature) if feature.kind == "numeric" else [_lookup_node(feature)]
+        core_shape = dims[feature.name]
+        if len(core_shape) != _RANKS[feature.form]:
+            raise ExportError(
+                f"feature {feature.name!r} ({feature.kind}): expected a core input of "
+                f"{_RANKS[feature.form]} dimensions, found {len(core_shape)}"
+            )
+        raw_type = _RAW_TYPES[feature.id_dtype]
+        raw_shape = _raw_shape(feature)
+        inputs.append(helper.make_tensor_value_info(feature.name, raw_type, raw_shape))
+        is_float = feature.form in ("number", "dense")
+        coded = TensorProto.FLOAT if is_float else TensorProto.INT64
+        coded_shape = ["batch", *(core_shape[1:] if is_float else [f"coded_{feature.name}"])]
+        coded_shape = coded_shape[: len(core_shape)]
+        outputs.append(helper.make_tensor_value_info(f"coded/{feature.name}", coded, coded_shape))
+        nodes += _nodes(feature)
     opset = next(entry.version for entry in core.opset_import if entry.domain == "")
+    domains = {"": opset, ML_DOMAIN: ML_VERSION}
+    if any(feature.kind == "text" for feature in features):
+        domains[RUNTIME_DOMAIN] = 1
     front = helper.make_model(
         helper.make_graph(nodes, "lookups", inputs, outputs),
-        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(ML_DOMAIN, ML_VERSION)],
+        opset_imports=[helper.make_opsetid(*entry) for entry in domains.items()],
         ir_version=core.ir_version,
     )
     return _merge(front, core, [feature.name for feature in features], output)
@@ -133,16 +186,30 @@ def _restore_dims(merged: onnx.ModelProto) -> None:
                 dim.dim_param = dim.dim_param.removeprefix(CORE)
 
 
-def _raw_shape(feature: RawFeature, dims: list[Any]) -> list[Any]:
-    rank = 2 if feature.kind in ("history", "multi_categorical") else 1
-    if len(dims) != rank:
-        raise ExportError(
-            f"feature {feature.name!r} ({feature.kind}): expected a core input of {rank} "
-            f"dimensions, found {len(dims)}"
-        )
+def _raw_shape(feature: RawFeature) -> list[Any]:
+    if feature.kind == "vector":
+        return ["batch", feature.width]
     # Two features' lists have different lengths, so each gets a dimension name of its own.
     second = {"history": "length"}.get(feature.kind, f"n_{feature.name}")
-    return ["batch", second][:rank]
+    return ["batch", second] if feature.kind in ("history", "multi_categorical") else ["batch"]
+
+
+def _nodes(feature: RawFeature) -> list[Any]:
+    """Make the nodes from the raw input, named like the feature, to ``coded/NAME``."""
+    output = f"coded/{feature.name}"
+    if feature.kind == "text":
+        return text_nodes(feature.spec, feature.name, output)
+    nodes = Nodes(feature.name)
+    if feature.kind == "numeric":
+        number_nodes(nodes, feature)
+    elif feature.kind == "timestamp":
+        time_nodes(nodes, feature)
+    elif feature.kind == "vector":
+        vector_nodes(nodes, feature)
+    else:
+        return [_lookup_node(feature)]
+    nodes.rename_last(output)
+    return nodes.nodes
 
 
 def _lookup_node(feature: RawFeature) -> Any:
@@ -153,11 +220,11 @@ def _lookup_node(feature: RawFeature) -> Any:
         raise ExportError(f"feature {feature.name!r}: {missing!r} means missing, so it is no value")
     if len(set(vocabulary)) != len(vocabulary):
         raise ExportError(f"feature {feature.name!r}: expected each known value once")
-    if not vocabulary:  # LabelEncoder wants at least one key: nothing known maps to 0 anyway
-        vocabulary = [missing]
-        codes = [0]
-    else:
-        codes = list(range(1, len(vocabulary) + 1))
+    codes = list(range(1, len(vocabulary) + 1))
+    # LabelEncoder wants at least one key, so without a vocabulary "missing" maps to 0, as it would.
+    if feature.has_own_missing or not vocabulary:
+        vocabulary.append(missing)
+        codes.append(feature.n_values + 1 if feature.has_own_missing else 0)
     keys = {"keys_strings" if is_text else "keys_int64s": vocabulary}
     return helper.make_node(
         "LabelEncoder",
@@ -169,26 +236,3 @@ def _lookup_node(feature: RawFeature) -> Any:
         default_int64=0,
         **keys,
     )
-
-
-def _number_nodes(feature: RawFeature) -> list[Any]:
-    """Standardise in float32; NaN and infinity, of which |x| <= max is false, give 0."""
-    name = feature.name
-
-    def constant(label: str, value: float) -> Any:
-        tensor = helper.make_tensor(f"{name}/{label}", TensorProto.FLOAT, [], [value])
-        return helper.make_node("Constant", [], [f"{name}/{label}"], value=tensor)
-
-    return [
-        constant("mean", feature.mean),
-        constant("std", feature.std),
-        constant("largest", _FLOAT_MAX),
-        constant("zero", 0.0),
-        helper.make_node("Abs", [name], [f"{name}/size"]),
-        helper.make_node("LessOrEqual", [f"{name}/size", f"{name}/largest"], [f"{name}/finite"]),
-        helper.make_node("Sub", [name, f"{name}/mean"], [f"{name}/centred"]),
-        helper.make_node("Div", [f"{name}/centred", f"{name}/std"], [f"{name}/scaled"]),
-        helper.make_node(
-            "Where", [f"{name}/finite", f"{name}/scaled", f"{name}/zero"], [f"coded/{name}"]
-        ),
-    ]

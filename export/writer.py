@@ -116,10 +116,10 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
         dims = {
             feature.name: ("batch", f"n_{feature.name}")
             for feature in inputs
-            if feature.kind == "multi_categorical"
+            if feature.form == "codes" and feature.kind != "history"
         }
         core = keras_to_onnx(model, f"{side}_embedding", dims=dims, opset=opset)
-        codes = {feature.name: feature.n_codes for feature in inputs if feature.kind != "numeric"}
+        codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
         batches = random_batches(model, codes, seed=run.config.train.seed)
         differences[f"{side}_encoder"] = check_parity(core, model, batches)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
@@ -174,8 +174,19 @@ def _describe(feature: Feature) -> dict[str, Any]:
         "kind": feature.kind,
         "dtype": feature.id_dtype,
     }
-    if feature.kind == "numeric":
-        return told | {"mean": feature.mean, "std": feature.std}
+    if (declared := feature.spec.to_value()) != feature.kind:
+        told["declared"] = declared
+    match feature.kind:
+        case "numeric":
+            return told | {"mean": feature.mean, "std": feature.std}
+        case "vector":
+            return told | {"width": feature.width}
+        case "timestamp":
+            return told | {"unit": feature.spec.unit, "reference": feature.reference}
+        case "text":
+            return told
+    if feature.spec.separator:
+        told["separator"] = feature.spec.separator
     told["n_vocabulary"] = len(feature.vocabulary)
     if feature.side == "user":  # the engine asks which values of a request are known
         told["vocabulary"] = list(feature.vocabulary)

@@ -16,10 +16,10 @@ from typing import Any
 
 from shortlist.errors import DataError
 from shortlist.training.config_values import check_value, toml_value, unknown
+from shortlist.training.feature_spec import FeatureSpec
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
-FEATURE_KINDS = ("categorical", "multi_categorical", "numeric", "ignore")
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
 
@@ -44,11 +44,11 @@ class DataConfig:
     format: str = _choice("auto", *FORMATS, text="how the files are laid out")
     items: str = _other("", text="path of the item table, if not part of the data set")
     users: str = _other("", text="path of the user table, if not part of the data set")
-    features: dict[str, str] = field(
+    features: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "values": FEATURE_KINDS,
-            "help": 'column = "kind"; "user.column" or "item.column" where both tables have it',
+            "parse": lambda key, value: FeatureSpec.parse(key, value).to_value(),
+            "help": 'column = "kind" or {kind = "…", …}; "user.column" where both tables have it',
         },
     )
 
@@ -242,7 +242,7 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
     """Replace single settings: ``apply_overrides(config, {"train.seed": 1})``.
 
     Text given for a setting that is not text is read as a TOML value, so flags can be passed on
-    as they are. ``data.features.NAME`` sets the kind of one column.
+    as they are. ``data.features.NAME`` declares one column.
     """
     for key, value in overrides.items():
         section, _, name = key.partition(".")

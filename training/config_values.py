@@ -14,7 +14,8 @@ from shortlist.errors import DataError
 def check_value(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
     """Check one setting against the type of its default and its rules; give it back typed.
 
-    Rules: ``low`` and ``high`` of numbers, ``choices`` of text, ``values`` of a table.
+    Rules: ``low`` and ``high`` of numbers, ``choices`` of text, ``parse`` of a
+    table's entries.
     """
     if isinstance(value, str) and not isinstance(default, str):
         value = _from_text(value)
@@ -31,10 +32,12 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
     if isinstance(default, dict):
         if not isinstance(value, dict):
             raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
-        for name, kind in value.items():
-            if kind not in rules["values"]:
-                raise DataError(unknown(f"{key}.{name}", kind, rules["values"]))
-        return dict(value)
+        return {
+            name: rules["parse"](
+                f"{key}.{name}", _from_text(entry) if isinstance(entry, str) else entry
+            )
+            for name, entry in value.items()
+        }
     if not isinstance(value, str):
         raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
     if "choices" in rules and value not in rules["choices"]:
@@ -75,7 +78,10 @@ def toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return _toml_text(value)
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        entries = (f"{toml_value(name)} = {toml_value(item)}" for name, item in value.items())
+        return "{" + ", ".join(entries) + "}"
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)  # shortest text that reads back to the same float

@@ -1,23 +1,25 @@
 """Features: which columns feed the encoders, and how raw values become codes and numbers.
 
 Everything is fitted on the train part only. Codes are 0 for missing or unknown and 1.. in
-vocabulary order; the code of an item is its catalogue row + 1. Numbers are standardised, with 0
-for missing, NaN and infinite ones. These numpy encoders are the reference: the exported graph
-does the same lookups on raw values and is tested against them.
+vocabulary order; the code of an item is its catalogue row + 1. `docs/features.md` says what each
+kind does. These numpy encoders are the reference: the exported graph does the same on raw values
+and is tested against them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.feature import Feature, fit_feature, infer_kind, pad_lists
+from shortlist.training.feature import Feature, infer_kind, pad_lists
+from shortlist.training.feature_spec import FeatureSpec
+from shortlist.training.fitting import fit_feature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,15 @@ if TYPE_CHECKING:
     from shortlist.training.events import Dataset
     from shortlist.training.splits import Split
 
-__all__ = ["Feature", "FeatureSet", "align_items", "align_users", "infer_kind", "pad_lists"]
+__all__ = [
+    "Feature",
+    "FeatureSet",
+    "FeatureSpec",
+    "align_items",
+    "align_users",
+    "infer_kind",
+    "pad_lists",
+]
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,19 @@ class FeatureSet:
             ``[data.features]`` overrides the kinds inferred from the dtypes, ``[model]`` says
             whether features are used at all and how long a history is.
         """
-        declared = dict(config.data.features) if config is not None else {}
+        given = config.data.features if config is not None else {}
+        declared = {
+            name: FeatureSpec.parse(f"data.features.{name}", value) for name, value in given.items()
+        }
         catalogue = np.asarray(split.catalogue)
         is_int = np.issubdtype(catalogue.dtype, np.integer)
         id_dtype = "int64" if is_int else "string"
         item_id = Feature("item_id", "item", "id", id_dtype, catalogue.tolist())
         features: list[Feature] = []
         tables = {"user": dataset.users, "item": dataset.items}
+        newest = None
+        if dataset.has_times and split.train.height:
+            newest = int(split.train["timestamp"].max())  # type: ignore[arg-type]
         _check_declared(declared, tables)
         for side, table in tables.items():
             if table is None or (config is not None and not _wanted(config, side)):
@@ -69,9 +85,10 @@ class FeatureSet:
             for name in table.columns:
                 if name == key:
                     continue
-                kind = declared.get(f"{side}.{name}", declared.get(name)) or infer_kind(known[name])
-                if kind != "ignore":
-                    features.append(fit_feature(known[name], side, kind))
+                spec = declared.get(f"{side}.{name}", declared.get(name))
+                spec = spec or FeatureSpec(infer_kind(known[name]))
+                if spec.kind != "ignore":
+                    features.append(fit_feature(known[name], side, spec, reference=newest))
         length = config.model.history_length if config is not None else 50
         return cls(item_id, features, length)
 
@@ -131,8 +148,8 @@ class FeatureSet:
         """Write everything that was fitted; `from_json` gives the same set back."""
         tree = {
             "history_length": self.history_length,
-            "item_id": _to_dict(self.item_id),
-            "features": [_to_dict(feature) for feature in self.features],
+            "item_id": self.item_id.to_dict(),
+            "features": [feature.to_dict() for feature in self.features],
         }
         return json.dumps(tree, ensure_ascii=False)
 
@@ -141,9 +158,9 @@ class FeatureSet:
         """Read what `to_json` wrote."""
         try:
             tree = json.loads(text)
-            features = [Feature(**feature) for feature in tree["features"]]
-            return cls(Feature(**tree["item_id"]), features, tree["history_length"])
-        except (ValueError, KeyError, TypeError) as error:
+            features = [Feature.from_dict(feature) for feature in tree["features"]]
+            return cls(Feature.from_dict(tree["item_id"]), features, tree["history_length"])
+        except (ValueError, KeyError, TypeError, DataError) as error:
             raise DataError(f"features: not a feature set written by shortlist: {error}") from error
 
 
@@ -157,7 +174,9 @@ def align_users(dataset: Dataset, user_ids: NDArray[Any]) -> pl.DataFrame:
     return _aligned(dataset.users, "user_id", user_ids)
 
 
-def _check_declared(declared: Mapping[str, str], tables: Mapping[str, pl.DataFrame | None]) -> None:
+def _check_declared(
+    declared: Mapping[str, FeatureSpec], tables: Mapping[str, pl.DataFrame | None]
+) -> None:
     known = {
         side: [c for c in table.columns if c != f"{side}_id"] if table is not None else []
         for side, table in tables.items()
@@ -174,10 +193,6 @@ def _check_declared(declared: Mapping[str, str], tables: Mapping[str, pl.DataFra
 
 def _wanted(config: Any, side: str) -> bool:
     return bool(config.model.item_features if side == "item" else config.model.user_features)
-
-
-def _to_dict(feature: Feature) -> dict[str, Any]:
-    return {item.name: getattr(feature, item.name) for item in fields(feature)}
 
 
 def _column(table: pl.DataFrame, name: str) -> pl.Series:

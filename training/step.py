@@ -147,9 +147,10 @@ class TrainStep:
     def _encode_items(self, item_inputs: dict[str, Any], seed: Any) -> Any:
         rate = self.train.id_dropout
         if rate == 0.0 or not self.model.features.side("item"):
-            return self.model.item_encoder(item_inputs)
+            return self.model.item_encoder(item_inputs, training=True)
         n_rows = tf.shape(item_inputs["item_id"])[0]
-        return self.model.item_encoder(item_inputs, keep_mask((n_rows, 1), rate, fold(seed, 7)))
+        keep = keep_mask((n_rows, 1), rate, fold(seed, 7))
+        return self.model.item_encoder(item_inputs, keep, training=True)
 
     def _encode_users(self, history: Any, items: Any, users: dict[str, Any], seed: Any) -> Any:
         table = tf.concat([tf.zeros((1, self.model.dim)), items], axis=0)

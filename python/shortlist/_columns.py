@@ -36,9 +36,15 @@ def category_column(name: str, values: Any, dtype: str) -> Array:
     return _scalar_column(name, values, dtype, "values")
 
 
-def tag_column(name: str, values: Any, dtype: str) -> Array:
-    """Read a column of value lists as (n, longest), padded with INT64_MIN or ""; longest >= 1."""
-    rows = [_id_list(name, i, row, dtype) for i, row in enumerate(_plain_rows(values))]
+def tag_column(name: str, values: Any, dtype: str, separator: str = "") -> Array:
+    """Read a column of value lists as (n, longest), padded with INT64_MIN or ""; longest >= 1.
+
+    With a separator, one text is a list too: "drama|war".
+    """
+    given = _plain_rows(values)
+    if separator:
+        given = [_split(row, separator) if isinstance(row, str) else row for row in given]
+    rows = [_id_list(name, i, row, dtype) for i, row in enumerate(given)]
     width = max((len(row) for row in rows), default=1) or 1
     if dtype == "string":
         padded: Array = np.full((len(rows), width), "", dtype=object)
@@ -47,6 +53,10 @@ def tag_column(name: str, values: Any, dtype: str) -> Array:
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return [tag for part in text.split(separator) if (tag := part.strip())]
 
 
 def number_column(name: str, values: Any) -> Array:

@@ -10,6 +10,15 @@ FORMAT = "shortlist-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("user_encoder.onnx", "item_encoder.onnx", "items.index", "items.arrow")
+# Kinds of features, and the value types their columns may have in the graphs.
+FEATURE_DTYPES = {
+    "categorical": ("int64", "string"),
+    "multi_categorical": ("int64", "string"),
+    "numeric": ("float32",),
+    "text": ("string",),
+    "timestamp": ("int64",),
+    "vector": ("float32",),
+}
 METRICS = ("cosine", "dot", "euclidean")
 MAX_MANIFEST_BYTES = (
     64 << 20
@@ -113,13 +122,19 @@ def _check_features(manifest: dict[str, Any], where: str) -> None:
         dtype = _field(feature, "dtype", str, "a value type", where)
         if side not in ("user", "item") or (side, name) in seen:
             raise problem(where, "each feature once, side user or item", f"{side} {name!r}")
-        if kind not in ("categorical", "multi_categorical", "numeric"):
+        if kind not in FEATURE_DTYPES:
             raise problem(where, f"a known kind of feature for {name!r}", repr(kind))
-        if dtype not in (("float32",) if kind == "numeric" else ("int64", "string")):
+        if dtype not in FEATURE_DTYPES[kind]:
             raise problem(where, f"a value type that fits {kind} feature {name!r}", repr(dtype))
-        for key in ("mean", "std", "n_vocabulary"):
+        for key in ("mean", "std", "n_vocabulary", "width"):
             if key in feature:
                 _field(feature, key, (int, float), "a number", where)
+        if kind == "vector" and not 1 <= _field(feature, "width", int, "a size", where) <= 65_536:
+            raise problem(where, f"width of {name!r} from 1 to 65536", feature["width"])
+        if feature.get("unit", "s") not in ("s", "ms", "us"):
+            raise problem(where, f"unit of {name!r} to be s, ms or us", repr(feature["unit"]))
+        if not isinstance(feature.get("separator", ""), str):
+            raise problem(where, f"separator of {name!r} to be text", repr(feature["separator"]))
         vocabulary = feature.get("vocabulary", [])
         wanted = str if dtype == "string" else int
         if not isinstance(vocabulary, list) or any(type(v) is not wanted for v in vocabulary):

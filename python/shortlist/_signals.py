@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shortlist._columns import MISSING_INT, Array
+from shortlist._columns import Array
 from shortlist._tables import UserTable
 from shortlist.index import Index
 from shortlist.requests import Columns, FeatureColumn
@@ -86,7 +86,7 @@ def gather(
     if features and not source.all():
         known = np.zeros(n, dtype=np.bool_)
         for name, feature in features.items():
-            known |= _is_known(feature, values[name])
+            known |= feature.is_known(values[name])
         source[(source == POPULAR) & known] = FEATURES
     return Signals(source, histories, seen, values)
 
@@ -188,32 +188,13 @@ def _fill_features(
 
 def _merge(feature: FeatureColumn, given: Array, stored: Array) -> Array:
     """Take the stored value where the request gives none."""
-    is_missing = ~_is_given(feature, given)
+    is_missing = ~feature.is_given(given)
     if given.ndim == 1:
         return np.where(is_missing, stored, given)
+    if feature.kind == "vector":
+        return np.where(is_missing[:, None], stored, given)
     width = max(given.shape[1], stored.shape[1])
     merged = np.repeat(feature.missing(len(given)), width, axis=1)
     merged[:, : given.shape[1]] = given
     merged[is_missing, : stored.shape[1]] = stored[is_missing]
     return merged
-
-
-def _is_given(feature: FeatureColumn, column: Array) -> Array:
-    if feature.kind == "numeric":
-        return ~np.isnan(column)
-    given = np.asarray(column != ("" if feature.dtype == "string" else MISSING_INT))
-    return _any_in_row(given)
-
-
-def _is_known(feature: FeatureColumn, column: Array) -> Array:
-    """Say per request whether the encoder learns anything from the feature, (n,) bool."""
-    if feature.kind == "numeric":
-        return ~np.isnan(column)
-    known = np.fromiter(
-        (value in feature.known for value in column.ravel().tolist()), np.bool_, column.size
-    ).reshape(column.shape)
-    return _any_in_row(known)
-
-
-def _any_in_row(flags: Array) -> Array:
-    return flags if flags.ndim == 1 else np.any(flags, axis=1)

@@ -217,4 +217,6 @@ class UserTable:
 
 def _like(row: Array, column: Array) -> Array:
     """Widen one row of padding (1, 1) to the width of a tag column (n, width)."""
-    return row if column.ndim == 1 else np.repeat(row, column.shape[1], axis=1)
+    if column.ndim == 1 or row.shape[1] == column.shape[1]:
+        return row
+    return np.repeat(row, column.shape[1], axis=1)

@@ -405,9 +405,7 @@ def _load_index(bundle: Bundle) -> Index:
 
 def _features(bundle: Bundle, side: str) -> list[FeatureColumn]:
     return [
-        FeatureColumn(f["name"], f["kind"], f["dtype"], frozenset(f.get("vocabulary", ())))
-        for f in bundle.manifest["features"]
-        if f["side"] == side
+        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
     ]
 
 

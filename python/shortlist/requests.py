@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from shortlist._columns import (
     MISSING_INT,
     Array,
@@ -18,6 +20,7 @@ from shortlist._columns import (
     number_column,
     tag_column,
 )
+from shortlist._feature_columns import text_column, time_column, vector_column
 from shortlist.errors import DataError
 
 __all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalise"]
@@ -25,24 +28,78 @@ __all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalis
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """One feature as requests carry it: column name, kind, value type, and the values it knows."""
+    """One feature as requests carry it.
+
+    Attributes
+    ----------
+    name, kind, dtype : str
+        Column name, kind of feature, and the graph's value type: int64, string or float32.
+    known : frozenset
+        Categories and tags: the values the encoder knows.
+    width : int
+        Vectors: numbers in each.
+    unit : str
+        Times given as numbers: "s", "ms" or "us".
+    separator : str
+        Tags: splits one text into tags; "" where only lists are taken.
+    """
 
     name: str
     kind: str
     dtype: str
     known: frozenset[Any] = frozenset()
+    width: int = 0
+    unit: str = "s"
+    separator: str = ""
+
+    @classmethod
+    def from_manifest(cls, record: Mapping[str, Any]) -> "FeatureColumn":
+        """Read one entry of the manifest's `features`."""
+        return cls(
+            record["name"],
+            record["kind"],
+            record["dtype"],
+            frozenset(record.get("vocabulary", ())),
+            record.get("width", 0),
+            record.get("unit", "s"),
+            record.get("separator", ""),
+        )
 
     def read(self, values: Any) -> Array:
         """Check a column and return it as the graph takes it."""
-        if self.kind == "numeric":
-            return number_column(self.name, values)
-        if self.kind == "categorical":
-            return category_column(self.name, values, self.dtype)
-        return tag_column(self.name, values, self.dtype)
+        match self.kind:
+            case "numeric":
+                return number_column(self.name, values)
+            case "categorical":
+                return category_column(self.name, values, self.dtype)
+            case "text":
+                return text_column(self.name, values)
+            case "timestamp":
+                return time_column(self.name, values, self.unit)
+            case "vector":
+                return vector_column(self.name, values, self.width)
+        return tag_column(self.name, values, self.dtype, self.separator)
 
     def missing(self, n_requests: int) -> Array:
         """Return the column of `n_requests` missing values."""
         return self.read([None] * n_requests)
+
+    def is_given(self, column: Array) -> Array:
+        """Say for each row of what `read` returned whether there is a value, (n,) bool."""
+        if self.dtype == "float32":
+            given = ~np.isnan(column)
+        else:
+            given = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
+        return given if given.ndim == 1 else np.any(given, axis=1)
+
+    def is_known(self, column: Array) -> Array:
+        """Say for each row whether the encoder learns anything from it, (n,) bool."""
+        if self.kind not in ("categorical", "multi_categorical"):
+            return self.is_given(column)
+        known = np.fromiter(
+            (value in self.known for value in column.ravel().tolist()), np.bool_, column.size
+        ).reshape(column.shape)
+        return known if known.ndim == 1 else np.any(known, axis=1)
 
 
 class RequestSchema:
@@ -89,7 +146,8 @@ class Columns:
         Item ids, oldest first; one array a request, empty where there is no history.
     features : dict of str to ndarray
         Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
-        same; numeric (n_requests,) float32. Missing: INT64_MIN, "" and NaN.
+        same; text (n_requests,) object; times (n_requests,) int64; numeric (n_requests,) and
+        vectors (n_requests, width) float32. Missing: INT64_MIN, "" and NaN.
     """
 
     n_requests: int

@@ -12,22 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 from shortlist import Index
 from shortlist.bundle import BundleWriter
 from shortlist.export.lookup import add_lookups
+from shortlist.training.feature import Feature
 
 DIM = 8
 N_ITEMS = 40
 
 
-@dataclass
-class Spec:
-    """A feature as add_lookups wants it."""
-
-    name: str
-    kind: str
-    id_dtype: str
-    vocabulary: list
-    mean: float = 0.0
-    std: float = 1.0
-    side: str = "user"
+def make_feature(name, kind, dtype, vocabulary, mean=0.0, std=1.0, side="user"):
+    """A fitted feature, as add_lookups wants it."""
+    return Feature(name, side, kind, dtype, vocabulary, mean, std)
 
 
 def table(name, n_codes):
@@ -111,18 +104,18 @@ def make_world(path, dtype="int64", with_users=True, user_features=True):
     item_ids = np.array(ids(100 + 7 * np.arange(N_ITEMS)))
     vocabulary = item_ids.tolist()
     features = [
-        Spec("city", "categorical", "string", ["Köln", "北京"]),
-        Spec("level", "categorical", "int64", [1, 2, 3]),
-        Spec("tags", "multi_categorical", "string", ["a", "b"]),
-        Spec("age", "numeric", "float32", [], 30.0, 10.0),
+        make_feature("city", "categorical", "string", ["Köln", "北京"]),
+        make_feature("level", "categorical", "int64", [1, 2, 3]),
+        make_feature("tags", "multi_categorical", "string", ["a", "b"]),
+        make_feature("age", "numeric", "float32", [], 30.0, 10.0),
     ]
     features = features if user_features else []
     item_features = [
-        Spec("genres", "multi_categorical", "string", ["drama", "war"], side="item"),
-        Spec("year", "numeric", "float32", [], 1990.0, 5.0, side="item"),
+        make_feature("genres", "multi_categorical", "string", ["drama", "war"], side="item"),
+        make_feature("year", "numeric", "float32", [], 1990.0, 5.0, side="item"),
     ]
-    history = Spec("history", "history", dtype, vocabulary)
-    item_id = Spec("item_id", "id", dtype, vocabulary)
+    history = make_feature("history", "history", dtype, vocabulary)
+    item_id = make_feature("item_id", "id", dtype, vocabulary)
     vectors = table("item_id", N_ITEMS + 1)[1:]
     n_events = np.random.default_rng(3).integers(0, 30, N_ITEMS)
     users = {5: [0, 1, 2], 9: [3, 4, 5, 6], 12: []}

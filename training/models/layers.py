@@ -48,8 +48,9 @@ def fold(seed: Any, number: int) -> Any:
 class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
     """Embed the declared features of one side: one vector (batch, dim) per feature.
 
-    Tags are averaged over the known ones; code 0 (missing, unknown) contributes a zero vector;
-    a number scales a learned vector.
+    Codes have a learned vector each; of several, the mean counts. Code 0 (missing, unknown)
+    contributes a zero vector. Numbers scale learned vectors. Words and character n-grams of a
+    text have a mean each, so that the many n-grams do not drown the words.
     """
 
     def __init__(self, features: Sequence[Feature], dim: int, seed: int, **kwargs: Any) -> None:
@@ -59,26 +60,59 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.tables = {
             feature.name: self.add_weight(
                 name=f"{feature.name}_table",
-                shape=(1 if feature.kind == "numeric" else feature.n_codes, dim),
+                shape=(_table_rows(feature), dim),
                 initializer=keras.initializers.RandomNormal(stddev=dim**-0.5 / 4, seed=seed + i),
             )
             for i, feature in enumerate(self.features)
         }
 
-    def call(self, inputs: dict[str, Any]) -> list[Any]:
-        """Return one tensor (batch, dim) float32 per feature, in declaration order."""
-        return [self._embed(feature, inputs[feature.name]) for feature in self.features]
+    def call(self, inputs: dict[str, Any], training: bool = False) -> list[Any]:
+        """Return one tensor (batch, dim) float32 per feature, in declaration order.
 
-    def _embed(self, feature: Feature, values: Any) -> Any:
+        ``training`` picks a way to sum long lists that is several times faster with gradients,
+        but has no ONNX form; the sums are the same.
+        """
+        return [self._embed(f, inputs[f.name], bool(training)) for f in self.features]
+
+    def _embed(self, feature: Feature, values: Any, training: bool) -> Any:
         table = self.tables[feature.name]
-        if feature.kind == "numeric":
+        if feature.form == "number":
             return ops.expand_dims(values, -1) * table
+        if feature.form == "dense":
+            return ops.matmul(values, table)
         known = ops.cast(values > 0, "float32")
-        vectors = ops.take(table, values, axis=0) * ops.expand_dims(known, -1)
-        if feature.kind == "categorical":
-            return vectors
-        count = ops.maximum(ops.sum(known, axis=1, keepdims=True), 1.0)
-        return ops.sum(vectors, axis=1) / count
+        if feature.form == "code":
+            return ops.take(table, values, axis=0) * ops.expand_dims(known, -1)
+        if feature.kind == "text":
+            is_word = known * ops.cast(values <= feature.spec.buckets, "float32")
+            weights = _mean_weights(is_word) + _mean_weights(known - is_word)
+        else:
+            weights = _mean_weights(known)
+        if training and feature.kind == "text":
+            return _sparse_sum(table, values, weights)
+        vectors = ops.take(table, values, axis=0)
+        return ops.sum(vectors * ops.expand_dims(weights, -1), axis=1)
+
+
+def _table_rows(feature: Feature) -> int:
+    if feature.form == "number":
+        return 1
+    return feature.n_columns if feature.form == "dense" else feature.n_codes
+
+
+def _mean_weights(flags: Any) -> Any:
+    """Weights (batch, n) that make a sum over the flagged places their mean."""
+    return flags / ops.maximum(ops.sum(flags, axis=1, keepdims=True), 1.0)
+
+
+def _sparse_sum(table: Any, codes: Any, weights: Any) -> Any:
+    """Sum table rows by weight: (batch, dim), never holding (batch, n, dim) numbers."""
+    codes, weights = tf.convert_to_tensor(codes), tf.convert_to_tensor(weights)
+    places = tf.where(codes > 0)
+    rows = tf.stack([places[:, 0], tf.gather_nd(codes, places)], axis=1)
+    shape = tf.stack([tf.shape(codes, tf.int64)[0], tf.constant(table.shape[0], tf.int64)])
+    matrix = tf.SparseTensor(rows, tf.gather_nd(weights, places), shape)
+    return tf.sparse.sparse_dense_matmul(matrix, tf.convert_to_tensor(table))
 
 
 class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
@@ -98,7 +132,7 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
         )
         self.content = FeatureEncoder(features, dim, seed + 100, name="content")
 
-    def call(self, inputs: dict[str, Any], id_keep: Any = None) -> Any:
+    def call(self, inputs: dict[str, Any], id_keep: Any = None, training: bool = False) -> Any:
         """Encode items.
 
         Parameters
@@ -107,6 +141,8 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
             ``item_id`` codes (batch,) and the item features.
         id_keep : tensor of shape (batch, 1), float32, optional
             0 hides an item's id embedding (id dropout in training).
+        training : bool
+            As for `FeatureEncoder.call`.
 
         Returns
         -------
@@ -117,7 +153,7 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
         total = ops.take(self.id_table, codes, axis=0) * known
         if id_keep is not None:
             total = total * id_keep
-        for vectors in self.content(inputs):
+        for vectors in self.content(inputs, training=training):
             total = total + vectors
         return l2_normalize(total)
 
@@ -227,7 +263,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         parts = [ops.reshape(means, (-1, n_means * dim))]
         parts += [
             ops.repeat(part, n_targets, axis=0) if n_targets > 1 else part
-            for part in self.profile(inputs)
+            for part in self.profile(inputs, training=seed is not None)
         ]
         joined = dropout(ops.concatenate(parts, axis=-1), self.rate, fold(seed, 0))
         inner = ops.matmul(joined, self.inner) + self.inner_bias

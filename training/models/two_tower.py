@@ -161,8 +161,8 @@ def feature_inputs(features: Sequence[Feature]) -> dict[str, Any]:
     """Create Keras inputs for encoded features: codes int64, numbers float32."""
     inputs = {}
     for feature in features:
-        shape = (None,) if feature.kind == "multi_categorical" else ()
-        dtype = "float32" if feature.kind == "numeric" else "int64"
+        shape = {"codes": (None,), "dense": (feature.n_columns,)}.get(feature.form, ())
+        dtype = "int64" if feature.form in ("code", "codes") else "float32"
         inputs[feature.name] = keras.Input(shape, dtype=dtype, name=feature.name)
     return inputs
 

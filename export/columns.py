@@ -1,0 +1,142 @@
+"""Numbers, times and vectors → what the encoders take, as graph nodes: `Feature.encode` again."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import TensorProto
+
+from shortlist.requests import MISSING_INT
+from shortlist.training.feature import DAY, HOURS, SMALLEST_NORM, WEEKDAYS
+
+if TYPE_CHECKING:
+    from shortlist.export.lookup import RawFeature
+    from shortlist.export.nodes import Nodes
+
+_FLOAT_MAX = float(np.finfo(np.float32).max)
+
+
+def number_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+    """Clip, take the logarithm, standardise or bucketise; NaN and infinity are missing."""
+    zero = nodes.constant(0, np.float32)
+    # |x| <= max is false for NaN and infinity
+    size = nodes.add("Abs", feature.name)
+    is_given = nodes.add("LessOrEqual", size, nodes.constant(_FLOAT_MAX, np.float32))
+    if feature.spec.buckets:
+        code = nodes.add(
+            "Add",
+            _n_reached(nodes, feature.name, np.asarray(feature.bounds, np.float32)),
+            nodes.constant(1, np.int64),
+        )
+        nodes.add("Where", is_given, code, _missing_code(nodes, feature))
+        return
+    value = feature.name
+    if feature.low > -_FLOAT_MAX or feature.high < _FLOAT_MAX:
+        low, high = (nodes.constant(bound, np.float32) for bound in (feature.low, feature.high))
+        value = nodes.add("Clip", value, low, high)
+    if feature.spec.log1p:
+        one = nodes.constant(1, np.float32)
+        logarithm = nodes.add("Log", nodes.add("Add", nodes.add("Abs", value), one))
+        value = nodes.add("Mul", nodes.add("Sign", value), logarithm)
+    scaled = _standardised(nodes, value, feature)
+    if not feature.has_own_missing:
+        nodes.add("Where", is_given, scaled, zero)
+        return
+    columns = nodes.add("Unsqueeze", scaled, nodes.constant([1], np.int64))
+    _mask_rows(nodes, columns, is_given, feature)
+
+
+def time_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+    """Age, hour and weekday of int64 seconds, as columns or as codes."""
+
+    def whole(value: Any) -> str:
+        return nodes.constant(value, np.int64)
+
+    is_given = nodes.add("Not", nodes.add("Equal", feature.name, whole(MISSING_INT)))
+    reference = whole(feature.reference)
+    seconds = nodes.add("Where", is_given, feature.name, reference)
+    age = nodes.add("Max", nodes.add("Sub", reference, seconds), whole(0))
+    hour = nodes.add("Mod", seconds, whole(DAY))  # Mod takes the sign of the divisor: never < 0
+    shifted = nodes.add("Add", seconds, whole(3 * DAY))  # 1970 began on a Thursday
+    week = nodes.add("Mod", shifted, whole(WEEKDAYS * DAY))
+    weekday = nodes.add("Div", week, whole(DAY))
+    parts = feature.spec.parts
+    if feature.spec.buckets:
+        within = {"hour": nodes.add("Div", hour, whole(DAY // HOURS)), "weekday": weekday}
+        if "age" in parts:
+            within["age"] = _n_reached(nodes, age, np.asarray(feature.bounds, np.int64))
+        codes = [nodes.add("Add", within[part], whole(feature.part_codes[part])) for part in parts]
+        joined = _columns(nodes, codes)
+        missing = np.zeros(len(parts), np.int64)
+        missing[0] = feature.n_values + 1 if feature.has_own_missing else 0
+        nodes.add("Where", _as_column(nodes, is_given), joined, whole(missing))
+        return
+    columns = []
+    if "age" in parts:
+        days = nodes.add("Div", _as_float(nodes, age), nodes.constant(DAY, np.float32))
+        one = nodes.constant(1, np.float32)
+        columns.append(_standardised(nodes, nodes.add("Log", nodes.add("Add", one, days)), feature))
+    for part, place, size in (("hour", hour, DAY), ("weekday", weekday, WEEKDAYS)):
+        if part in parts:
+            step = nodes.constant(2 * np.pi / size, np.float32)
+            angle = nodes.add("Mul", _as_float(nodes, place), step)
+            columns += [nodes.add("Sin", angle), nodes.add("Cos", angle)]
+    _mask_rows(nodes, _columns(nodes, columns), is_given, feature)
+
+
+def vector_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+    """Scale vectors to length 1 where declared; a row with NaN is missing."""
+    axis = nodes.constant([1], np.int64)
+    is_number = nodes.add("Not", nodes.add("IsNaN", feature.name))
+    least = nodes.add("ReduceMin", nodes.add("Cast", is_number, to=TensorProto.INT32), axis)
+    is_given = nodes.add("Cast", nodes.add("Squeeze", least, axis), to=TensorProto.BOOL)
+    vectors = feature.name
+    if feature.spec.unit_length:
+        filled = nodes.add("Where", is_number, vectors, nodes.constant(0, np.float32))
+        norm = nodes.add("ReduceL2", filled, axis)
+        vectors = nodes.add(
+            "Div", filled, nodes.add("Max", norm, nodes.constant(SMALLEST_NORM, np.float32))
+        )
+    _mask_rows(nodes, vectors, is_given, feature)
+
+
+def _standardised(nodes: "Nodes", value: str, feature: "RawFeature") -> str:
+    centred = nodes.add("Sub", value, nodes.constant(feature.mean, np.float32))
+    return nodes.add("Div", centred, nodes.constant(feature.std, np.float32))
+
+
+def _n_reached(nodes: "Nodes", value: str, bounds: Any) -> str:
+    """Count for each value (batch,) the bounds that it reaches: int64."""
+    if not len(bounds):  # one that nothing reaches: an empty constant is no good input
+        largest = np.inf if bounds.dtype == np.float32 else np.iinfo(np.int64).max
+        bounds = np.array([largest], bounds.dtype)
+    reached = nodes.add(
+        "GreaterOrEqual", _as_column(nodes, value), nodes.constant(bounds, bounds.dtype)
+    )
+    counted = nodes.add("Cast", reached, to=TensorProto.INT64)
+    return nodes.add("ReduceSum", counted, nodes.constant([1], np.int64), keepdims=0)
+
+
+def _missing_code(nodes: "Nodes", feature: "RawFeature") -> str:
+    code = feature.n_values + 1 if feature.has_own_missing else 0
+    return nodes.constant(code, np.int64)
+
+
+def _mask_rows(nodes: "Nodes", columns: str, is_given: str, feature: "RawFeature") -> None:
+    """Zero the missing rows, and mark them in one more column where that is declared."""
+    given = _as_column(nodes, is_given)
+    masked = nodes.add("Where", given, columns, nodes.constant(0, np.float32))
+    if feature.has_own_missing:
+        mark = nodes.add("Cast", nodes.add("Not", given), to=TensorProto.FLOAT)
+        nodes.add("Concat", masked, mark, axis=1)
+
+
+def _columns(nodes: "Nodes", parts: list[str]) -> str:
+    return nodes.add("Concat", *(_as_column(nodes, part) for part in parts), axis=1)
+
+
+def _as_column(nodes: "Nodes", value: str) -> str:
+    return nodes.add("Unsqueeze", value, nodes.constant([1], np.int64))
+
+
+def _as_float(nodes: "Nodes", value: str) -> str:
+    return nodes.add("Cast", value, to=TensorProto.FLOAT)

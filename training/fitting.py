@@ -1,0 +1,154 @@
+"""Fit one declared column on the train part: vocabulary, mean and spread, quantiles, sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from shortlist.errors import DataError
+from shortlist.requests import MISSING_INT
+from shortlist.training.feature import (
+    Feature,
+    cast_column,
+    id_dtype_of,
+    log_days,
+    polars_dtype,
+    split_tags,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.training.feature_spec import FeatureSpec
+
+RESERVED = ("user_id", "item_id", "history", "history_kinds", "history_ages")
+RAW_DTYPES = {"numeric": "float32", "text": "string", "timestamp": "int64", "vector": "float32"}
+MAX_WIDTH = 65_536
+
+
+def fit_feature(
+    values: pl.Series, side: str, spec: FeatureSpec, *, reference: int | None = None
+) -> Feature:
+    """Fit one column of the user or item table.
+
+    Parameters
+    ----------
+    values : polars.Series
+        The column, of the train part's users or items only.
+    side : str
+        ``"user"`` or ``"item"``.
+    spec : FeatureSpec
+        Its declaration.
+    reference : int, optional
+        Seconds since 1970 of the newest train event; the newest time of the column without it.
+
+    Raises
+    ------
+    DataError
+        The column's name is reserved, its dtype does not fit the kind, or a value is wrong.
+    """
+    name, kind = values.name, spec.kind
+    if name in RESERVED:
+        raise DataError(f"{side} table: column {name!r} is reserved; rename it")
+    if kind in RAW_DTYPES:
+        feature = Feature(name, side, kind, RAW_DTYPES[kind], spec=spec)
+        if kind == "numeric":
+            return _fit_numbers(feature, values)
+        if kind == "timestamp":
+            return _fit_times(feature, feature.read(values), reference)
+        if kind == "vector":
+            return _fit_vectors(feature, values)
+        feature.read(values)  # text has nothing to fit, but must be text
+        return feature
+    if kind == "multi_categorical" and spec.separator and values.dtype == pl.String:
+        values = split_tags(values, spec.separator)
+    is_list = isinstance(values.dtype, pl.List)
+    inner = values.dtype.inner if isinstance(values.dtype, pl.List) else values.dtype
+    id_dtype = id_dtype_of(inner)
+    if id_dtype is None or is_list != (kind == "multi_categorical"):
+        wanted = "a list of strings or integers" if kind == "multi_categorical" else "text or int"
+        raise DataError(
+            f"{side} table: column {name!r} is declared {kind}: got {values.dtype}, "
+            f"expected {wanted}; change the kind or set it to 'ignore'"
+        )
+    flat = cast_column(values.explode() if is_list else values, polars_dtype(id_dtype), None)
+    return Feature(name, side, kind, id_dtype, _vocabulary(flat.drop_nulls(), spec), spec=spec)
+
+
+def _vocabulary(values: pl.Series, spec: FeatureSpec) -> list[Any]:
+    """Choose the values that get a code, in ascending order."""
+    counts = values.alias("value").to_frame().group_by("value").len().sort("value")
+    if values.dtype == pl.String:
+        counts = counts.filter(pl.col("value") != "")
+    else:
+        counts = counts.filter(pl.col("value") != MISSING_INT)
+    counts = counts.filter(pl.col("len") >= spec.min_count)
+    if spec.max_values:
+        order = ["len", "value"]
+        counts = counts.sort(order, descending=[True, False]).head(spec.max_values).sort("value")
+    return counts["value"].to_list()
+
+
+def _fit_numbers(feature: Feature, values: pl.Series) -> Feature:
+    numbers = cast_column(values, pl.Float32, feature).drop_nulls().to_numpy()
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return feature
+    spec = feature.spec
+    if spec.buckets:
+        return dataclasses.replace(feature, bounds=_quantiles(numbers, spec.buckets))
+    if spec.clip != (0.0, 1.0):
+        low, high = np.quantile(numbers, spec.clip, method="nearest").astype(np.float32)
+        feature = dataclasses.replace(feature, low=float(low), high=float(high))
+    if not spec.standardise:
+        return feature
+    return _with_spread(feature, feature.transform(numbers))
+
+
+def _fit_times(feature: Feature, seconds: NDArray[np.int64], reference: int | None) -> Feature:
+    given = seconds[seconds != MISSING_INT]
+    if reference is None:
+        reference = int(given.max(initial=0))
+    feature = dataclasses.replace(feature, reference=reference)
+    age = np.maximum(reference - given, 0)
+    if not len(age) or "age" not in feature.spec.parts:
+        return feature
+    if feature.spec.buckets:
+        return dataclasses.replace(feature, bounds=_quantiles(age, feature.spec.buckets))
+    return _with_spread(feature, log_days(age))
+
+
+def _fit_vectors(feature: Feature, values: pl.Series) -> Feature:
+    if isinstance(values.dtype, pl.Array):
+        values = values.arr.to_list()
+    if not isinstance(values.dtype, pl.List):
+        raise DataError(
+            f"{feature.side} table: column {feature.name!r} is declared vector: got "
+            f"{values.dtype}, expected a list of numbers; change the kind or set it to 'ignore'"
+        )
+    widths = values.drop_nulls().list.len().unique()
+    width = int(widths[0]) if len(widths) else 1
+    if not 1 <= width <= MAX_WIDTH:
+        raise DataError(
+            f"{feature.side} table: column {feature.name!r} row 0 has {width} numbers, expected "
+            f"from 1 to {MAX_WIDTH}"
+        )
+    feature = dataclasses.replace(feature, width=width)
+    feature.read(values)  # every vector must be as wide, and finite
+    return feature
+
+
+def _with_spread(feature: Feature, numbers: NDArray[np.float32]) -> Feature:
+    wide = numbers.astype(np.float64)
+    std = float(np.float32(wide.std()))
+    return dataclasses.replace(feature, mean=float(np.float32(wide.mean())), std=std or 1.0)
+
+
+def _quantiles(numbers: NDArray[Any], n_buckets: int) -> list[float]:
+    """Lower ends of buckets 2, 3, …; fewer than asked for where many values are equal."""
+    places = np.arange(1, n_buckets) / n_buckets
+    bounds = np.unique(np.quantile(numbers, places, method="higher"))
+    return [value.item() for value in bounds if value > numbers.min()]
