@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build test test-slow test-wheel asan tsan test-emulated test-arm lint demo bench clean
+.PHONY: setup build test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -37,9 +37,9 @@ asan tsan: setup
 	LD_PRELOAD="$$(c++ -print-file-name=lib$@.so) $$(c++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/$@/site:$$(echo .venv/lib/python*/site-packages) \
 	  $(BIN)/python -S -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)
 
-# The kernels of CPUs this machine is not: x86 ones through SIMDe (libsimde-dev), NEON under qemu-user
-# (g++-aarch64-linux-gnu, qemu-user-static).
-test-emulated test-arm: test-%: setup
+# C++ tests: here; under ThreadSanitizer; x86 kernels this machine lacks through SIMDe (libsimde-dev);
+# NEON under qemu-user (g++-aarch64-linux-gnu, qemu-user-static).
+test-native test-native-tsan test-emulated test-arm: test-%: setup
 	$(BIN)/cmake --preset $* && $(BIN)/cmake --build build/$* && $(BIN)/ctest --test-dir build/$* --output-on-failure
 
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.

@@ -5,6 +5,7 @@
 #include "register_index.hpp"
 #include "shortlist/index.hpp"
 #include "shortlist/simd.hpp"
+#include "shortlist/thread_pool.hpp"
 
 namespace py = pybind11;
 
@@ -16,6 +17,9 @@ PYBIND11_MODULE(_core, module) {
   module.def("simd_level", &shortlist::simd_level);
   module.def("simd_levels", &shortlist::simd_levels);
   module.def("set_simd_level", &shortlist::set_simd_level);
+  module.attr("max_threads") = shortlist::kMaxThreads;
+  module.def("num_threads", &shortlist::num_threads);
+  module.def("set_num_threads", &shortlist::set_num_threads);
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

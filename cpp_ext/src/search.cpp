@@ -179,7 +179,6 @@ class Search {
 
 void search_snapshot(const Snapshot& snapshot, const MatrixView& queries, std::size_t top_n,
                      const Filter& filter, std::size_t n_threads, const SearchOutput& output) {
-  constexpr std::size_t kMaxThreads = 256;
   Search(snapshot, queries, top_n, filter, output)
       .run(n_threads == 0 ? num_threads() : std::min(n_threads, kMaxThreads));
 }

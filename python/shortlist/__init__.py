@@ -6,6 +6,7 @@ from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.index import Hits, Index, build_info, simd_level
 from shortlist.recommendations import Recommendations
+from shortlist.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "Bundle",
@@ -18,6 +19,8 @@ __all__ = [
     "ShortlistError",
     "__version__",
     "build_info",
+    "get_num_threads",
     "load",
+    "set_num_threads",
     "simd_level",
 ]

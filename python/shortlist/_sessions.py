@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.errors import BundleError, ShortlistError
+from shortlist.threads import get_num_threads
 
 DEVICES = ("auto", "cpu", "cuda")
 _INSTALL = "install one of them: pip install 'shortlist[cpu]' or 'shortlist[gpu]'"
@@ -77,7 +78,7 @@ def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threa
     device : {"auto", "cpu", "cuda"}
         `auto` takes CUDA where it works, else the CPU. `cuda` is an error where it does not.
     n_threads : int
-        Threads inside one call; 0 = all cores. Threads never spin: on shared cores spinning
+        Threads inside one call; 0 = `shortlist.get_num_threads()`. Threads never spin: on shared cores spinning
         costs more CPU than it saves time.
 
     Returns
@@ -94,7 +95,7 @@ def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threa
     runtime = import_runtime()
     providers = choose_providers(device, runtime.get_available_providers())
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = n_threads or os.cpu_count() or 1
+    options.intra_op_num_threads = n_threads or get_num_threads()
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -177,7 +177,7 @@ class Index:
         allow : bool mask (n_rows,), id array, list of id arrays, or (values, row_splits), optional
             Only these items may come back: for all queries (mask, one array) or per query.
         n_threads : int
-            0 = all cores.
+            At most so many threads, and no more than `shortlist.get_num_threads()`; 0 = that many.
 
         Returns
         -------
