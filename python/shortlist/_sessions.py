@@ -78,8 +78,8 @@ def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threa
     device : {"auto", "cpu", "cuda"}
         `auto` takes CUDA where it works, else the CPU. `cuda` is an error where it does not.
     n_threads : int
-        Threads inside one call; 0 = `shortlist.get_num_threads()`. Threads never spin: on shared cores spinning
-        costs more CPU than it saves time.
+        Threads inside one call; 0 = `shortlist.get_num_threads()`. Threads never spin: on shared
+        cores spinning costs more CPU than it saves time.
 
     Returns
     -------
