@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench clean
+.PHONY: setup build test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench oracle soak clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -52,8 +52,18 @@ lint: setup
 demo: build
 	$(BIN)/python -m shortlist.training.demo
 
+# Two catalogues; the whole grid of docs/benchmarks.md: make bench BENCH=--grid. An interrupted run goes on.
+# The two variables choose other kernels for every OpenBLAS: the peers run with their own choice.
 bench: build
-	$(BIN)/python benchmarks/top_n.py --out build/bench
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/top_n.py --out build/bench $(BENCH)
+
+# Many searches against a float64 oracle / everything at once for minutes, every answer checked.
+SEARCHES ?= 100000
+MINUTES ?= 10
+oracle: build
+	$(BIN)/python benchmarks/oracle.py --searches $(SEARCHES)
+soak: build
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -20,7 +20,8 @@ def decaying(random: Generator, n: int, dim: int) -> Array:
     """A spectrum that falls like that of trained embeddings, in a random basis."""
     scale = 1 / np.arange(1, dim + 1)
     basis = np.linalg.qr(random.normal(size=(dim, dim)))[0]
-    return (random.normal(size=(n, dim)) * scale) @ basis
+    rows: Array = (random.normal(size=(n, dim)) * scale) @ basis
+    return rows
 
 
 def heavy_tails(random: Generator, n: int, dim: int) -> Array:

@@ -1,16 +1,7 @@
 // What this CPU can do at best, on one thread: 8-bit multiply-adds, float32 fused multiply-adds,
 // memory reads. Compiled by ceilings.py with the flags of the SIMD level in use; x86-64 only.
-#define _POSIX_C_SOURCE 199309L
 #include <immintrin.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <time.h>
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // Twelve independent accumulators hide the latency of every instruction below.
 #define TWELVE(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11)
@@ -40,33 +31,30 @@ static double now(void) {
 
 #define ZERO(i) "vpxor %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n\t"
 
-// 1e9 multiply-adds per second.
-double peak_8bit(long rounds) {
+// Multiply-adds of one instruction.
+long dot_bytes(void) { return DOT_BYTES; }
+long fma_floats(void) { return FMA_FLOATS; }
+
+// Twelve instructions a round.
+void peak_8bit(long rounds) {
   __asm__ volatile(TWELVE(ZERO) ZERO(12) ZERO(13)::: CLOBBERS);
-  const double start = now();
   for (long i = 0; i < rounds; ++i) __asm__ volatile(TWELVE(DOT)::: CLOBBERS);
-  return 12e-9 * DOT_BYTES * (double)rounds / (now() - start);
 }
 
-double peak_float32(long rounds) {
+void peak_float32(long rounds) {
   __asm__ volatile(TWELVE(ZERO) ZERO(12) ZERO(13)::: CLOBBERS);
-  const double start = now();
   for (long i = 0; i < rounds; ++i) __asm__ volatile(TWELVE(FMA)::: CLOBBERS);
-  return 12e-9 * FMA_FLOATS * (double)rounds / (now() - start);
 }
 
-// 1e9 bytes read per second; data is 32-byte aligned, size a multiple of 128.
-double read_bandwidth(const unsigned char* data, size_t size) {
+// data is 32-byte aligned, size a multiple of 128.
+void read_bandwidth(const unsigned char* data, size_t size) {
   __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-  const double start = now();
   for (size_t at = 0; at < size; at += 128) {
     a = _mm256_xor_si256(a, _mm256_load_si256((const __m256i*)(data + at)));
     b = _mm256_xor_si256(b, _mm256_load_si256((const __m256i*)(data + at + 32)));
     c = _mm256_xor_si256(c, _mm256_load_si256((const __m256i*)(data + at + 64)));
     d = _mm256_xor_si256(d, _mm256_load_si256((const __m256i*)(data + at + 96)));
   }
-  const double seconds = now() - start;
   a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
   __asm__ volatile("" ::"x"(a));  // the reads must happen
-  return 1e-9 * (double)size / seconds;
 }

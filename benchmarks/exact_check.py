@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 import shortlist
 
+Rows = NDArray[np.float32]
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -20,7 +22,7 @@ class Bounds:
     high: NDArray[np.float32]
 
 
-def score_bounds(items: NDArray, queries: NDArray, metric: str) -> Bounds:
+def score_bounds(items: Rows, queries: Rows, metric: str) -> Bounds:
     """Round the float64 score to float32, once for each end of its error.
 
     The sum here runs in another order than the engine's, so the two float64 sums may differ by a

@@ -72,9 +72,10 @@ def some_items(random: Generator) -> tuple[Rows, list[str]]:
     items, name = some_rows(random, n, dim)
     tags = [name]
     if random.random() < 0.25:  # two kinds in one catalogue
-        other, name = some_rows(random, n, dim)
-        items = np.where(random.random((n, 1)) < random.random(), items, other)
-        tags.append(name)
+        other, other_name = some_rows(random, n, dim)
+        is_other = random.random(n) < random.random()
+        items[is_other] = other[is_other]
+        tags.append(other_name)
     if random.random() < 0.15:
         items[random.random(n) < 0.1] = 0
         tags.append("zero_rows")
@@ -88,7 +89,8 @@ def some_queries(random: Generator, items: Rows) -> Rows:
         return some_rows(random, n, dim)[0]
     picked = items[random.integers(0, len(items), size=n)]
     if form == 1:  # halfway between two items
-        picked = picked / 2 + items[random.integers(0, len(items), size=n)] / 2
+        other = items[random.integers(0, len(items), size=n)]
+        picked = (picked / 2 + other / 2).astype(np.float32)
     if form == 2:  # close to an item
         noise = random.normal(size=picked.shape) * 10.0 ** random.uniform(-7, 0)
         picked = (picked * (1 + noise)).astype(np.float32)

@@ -59,7 +59,7 @@ class Soak:
         vectors = [journal_vectors(random, N_JOURNAL), *[group_vectors(2)] * N_GROUPS]
         self.start = Change(np.arange(N_JOURNAL), vectors[0])
         self.index = shortlist.Index(np.concatenate(vectors), metric="dot")
-        self.counts: collections.Counter[str] = collections.Counter()
+        self.counts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.resident: list[int] = []
         self.failure = ""
         self.stop = threading.Event()

@@ -161,7 +161,7 @@ def group_query() -> NDArray[np.float32]:
 
 
 def check_groups(
-    ids: Ids, scores: NDArray[np.float32], groups: NDArray, oldest: NDArray, newest: NDArray
+    ids: Ids, scores: NDArray[np.float32], groups: Ids, oldest: Ids, newest: Ids
 ) -> None:
     """Raise unless every group is there as a whole, with one generation out of its window.
 

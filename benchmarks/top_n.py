@@ -1,7 +1,13 @@
 """Exact top-N against every exact engine at hand: interleaved, answers checked before any time.
 
-python benchmarks/top_n.py --out build/bench            # two catalogues, a minute or two
-python benchmarks/top_n.py --grid --out build/bench     # the whole grid, an hour
+python benchmarks/top_n.py --out build/bench                  # two catalogues, minutes
+python benchmarks/top_n.py --grid --out build/bench           # the whole grid, hours
+python benchmarks/top_n.py --grid --budget 3600 --out build/bench   # an hour of it; again: goes on
+python benchmarks/top_n.py --data shop.shortlist              # a bundle's own embeddings
+python benchmarks/top_n.py --kind heavy_tails --metric dot    # a hard case
+
+Every finished cell is written to top_n.json at once; a run with the same --out, machine, versions
+and data measures only what is missing. How to read the figures: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -9,171 +15,40 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import metadata
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from ceilings import Ceilings
-from peers import BUILDERS, Search, build, limited_threads
+import report
+import vectors
+from answers import Reference
+from catalogues import KINDS
+from ceilings import Ceilings, last_level_cache_bytes
+from peers import PACKAGES, PEERS, Engine, build, limited_threads
+from timing import take_turns, timed
 
+import shortlist
+from shortlist import _core
 from shortlist.bench.machine import describe_machine
 
-PACKAGES = ["faiss-cpu", "scann", "numpy", "torch", "usearch", "implicit"]
-GRID = {"n": [10_000, 200_000, 1_000_000], "dim": [32, 64, 128, 256], "top_n": [10, 100]}
-# Rounds that would keep one cell busy longer than this are not started for a slow engine.
-SLOW_FACTOR = 40
+GRID = {
+    "n_items": [10_000, 200_000, 1_000_000],
+    "dims": [32, 64, 128, 256],
+    "batches": [1, 8, 64, 512],
+    "top_n": [10, 100],
+}
+KEYS = ("n_items", "dim", "n_threads", "top_n", "batch")
+Result = dict[str, Any]
 
 
-def unit_rows(n_rows: int, dim: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).normal(size=(n_rows, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def check(engines: dict[str, Search], items: np.ndarray, queries: np.ndarray, top_n: int) -> None:
-    """Stop unless every engine's lists hold the best float64 scores, to 1e-6."""
-    best = np.empty((len(queries), 0))
-    for start in range(0, len(items), 50_000):  # in parts: never a float64 copy of a catalogue
-        part = queries.astype(np.float64) @ items[start : start + 50_000].T.astype(np.float64)
-        best = -np.sort(-np.hstack([best, part]), axis=1)[:, :top_n]
-    for name, search in engines.items():
-        rows = np.asarray(search(queries, top_n), dtype=np.int64)
-        found = np.einsum("qnd,qd->qn", items[rows].astype(np.float64), queries.astype(np.float64))
-        if not np.allclose(-np.sort(-found, axis=1), best, atol=1e-6):
-            raise SystemExit(f"{name}: answers differ from float64; no time printed")
-
-
-def timed(search: Search, queries: np.ndarray, top_n: int) -> float:
-    start = time.perf_counter()
-    search(queries, top_n)
-    return (time.perf_counter() - start) * 1e3
-
-
-def measure(
-    engines: dict[str, Search], queries: np.ndarray, top_n: int, seconds: float
-) -> dict[str, float]:
-    """Median ms of each engine over interleaved rounds; very slow engines run once or twice."""
-    times = {name: [timed(search, queries, top_n)] for name, search in engines.items()}
-    fastest = min(values[0] for values in times.values())
-    deadline = time.perf_counter() + seconds
-    n_rounds = 0
-    while n_rounds < 5 or time.perf_counter() < deadline:
-        n_rounds += 1
-        for name, search in engines.items():
-            if times[name][0] > SLOW_FACTOR * fastest and len(times[name]) > n_rounds // 5:
-                continue
-            times[name].append(timed(search, queries, top_n))
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
-def run_cells(args: argparse.Namespace, ceilings: Ceilings) -> tuple[list[dict], dict[str, str]]:
-    cells: list[dict] = []
-    missing: dict[str, str] = {}
-    for n_items, dim, n_threads in product(args.n, args.dim, args.threads):
-        items = unit_rows(n_items, dim, seed=0)
-        with limited_threads(n_threads):
-            engines, missing = build(items, n_threads, args.engines)
-            for top_n in args.top_n:
-                check(engines, items, unit_rows(16, dim, seed=1), top_n)
-                for batch in args.batch:
-                    queries = unit_rows(batch, dim, seed=2)
-                    median = measure(engines, queries, top_n, args.seconds)
-                    cell = {"n_items": n_items, "dim": dim, "n_threads": n_threads}
-                    cell |= {"top_n": top_n, "batch": batch, "median_ms": median}
-                    cell["gmacs"] = n_items * dim * batch / median["shortlist"] / 1e6
-                    cells.append(cell)
-                    print(row_of(cell, list(median)), flush=True)
-                    ceilings.update()
-    return cells, missing
-
-
-def row_of(cell: dict, names: list[str]) -> str:
-    median = cell["median_ms"]
-    ours = median["shortlist"]
-    peers = {name: value for name, value in median.items() if name != "shortlist"}
-    fastest = min(peers, key=peers.__getitem__) if peers else "shortlist"
-    flat = f"{median['FAISS flat'] / ours:.1f}×" if "FAISS flat" in median else "–"
-    where = [f"{cell['n_items']:,} × {cell['dim']}", cell["n_threads"], cell["top_n"]]
-    times = [f"{median[name]:.3g}" if name in median else "–" for name in names]
-    ratios = [flat, f"{median[fastest] / ours:.1f}× ({fastest})", f"{cell['gmacs']:.3g}"]
-    return "| " + " | ".join(map(str, [*where, cell["batch"], *times, *ratios])) + " |"
-
-
-def table_of(cells: list[dict], names: list[str]) -> list[str]:
-    heads = ["items", "threads", "top-N", "batch", *(f"{name} ms" for name in names)]
-    heads += ["vs FAISS flat", "vs fastest peer", "shortlist G MAC/s"]
-    return [
-        "| " + " | ".join(heads) + " |",
-        "|" + "---:|" * len(heads),
-        *(row_of(cell, names) for cell in cells),
-    ]
-
-
-def plot(cells: list[dict], path: Path) -> None:
-    """One panel per catalogue of the first thread count and top-N: ms per query by batch size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    first = (cells[0]["n_threads"], cells[0]["top_n"])
-    shown = [cell for cell in cells if (cell["n_threads"], cell["top_n"]) == first]
-    shapes = list(dict.fromkeys((cell["n_items"], cell["dim"]) for cell in shown))
-    figure, axes = pyplot.subplots(
-        1, len(shapes), figsize=(4.2 * len(shapes), 3.8), squeeze=False, layout="constrained"
-    )
-    for axis, shape in zip(axes[0], shapes, strict=True):
-        here = [cell for cell in shown if (cell["n_items"], cell["dim"]) == shape]
-        batches = [cell["batch"] for cell in here]
-        for name in here[0]["median_ms"]:
-            times = [cell["median_ms"][name] / cell["batch"] for cell in here]
-            axis.loglog(batches, times, marker="o", label=name, lw=3 if name == "shortlist" else 1)
-        axis.set(title=f"{shape[0]:,} × {shape[1]}", xlabel="queries per call")
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel(f"ms per query, top-{first[1]}, {first[0]} thread(s)")
-    axes[0][-1].legend(fontsize=7)
-    figure.savefig(path, dpi=130)
-
-
-def notes(machine: dict, ceilings: Ceilings, versions: dict, missing: dict) -> str:
-    limits = ", ".join(f"{name} {value:.3g}" for name, value in ceilings.values.items())
-    peers = ", ".join(f"{name} {version}" for name, version in versions.items())
-    text = (
-        "Medians of interleaved rounds, answers checked against float64 first. "
-        f"{machine['cpu']}, SIMD level {machine['simd_level']}, load average "
-        f"{machine['load_average']} before the run. One core at best, measured in the same run: "
-        f"{limits or 'not measured (' + ceilings.why_not + ')'}. Peers: {peers}."
-    )
-    return text + (f" Not installed: {', '.join(missing)}." if missing else "")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--n", type=int, nargs="+", default=[10_000, 200_000])
-    parser.add_argument("--dim", type=int, nargs="+", default=[64])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64, 512])
-    parser.add_argument("--top-n", type=int, nargs="+", default=[10])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument(
-        "--grid", action="store_true", help="all sizes, dims, top-N; 1 and all CPUs"
-    )
-    parser.add_argument("--engines", nargs="+", choices=list(BUILDERS), default=list(BUILDERS))
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each cell")
-    parser.add_argument("--out", type=Path, help="folder for top_n.json, top_n.md and top_n.png")
-    args = parser.parse_args()
-    if args.grid:
-        vars(args).update(GRID, threads=sorted({1, len(os.sched_getaffinity(0))}))
-    if "shortlist" not in args.engines:
-        args.engines.insert(0, "shortlist")
-    return args
-
-
-def versions_of(packages: list[str]) -> dict[str, str]:
-    found = {}
-    for name in packages:
+def versions() -> dict[str, str]:
+    found = {"shortlist": shortlist.__version__}
+    for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -181,21 +56,205 @@ def versions_of(packages: list[str]) -> dict[str, str]:
     return found
 
 
+class Store:
+    """The result so far; a file that an interrupted run can go on from."""
+
+    def __init__(self, folder: Path | None, settings: Result, fresh: bool) -> None:
+        self.path = folder / "top_n.json" if folder else None
+        self.result: Result = settings | {
+            "skipped": {},
+            "ceilings": {},
+            "results": [],
+            "complete": False,
+        }
+        if self.path and self.path.exists() and not fresh:
+            self._go_on(json.loads(self.path.read_text(encoding="utf-8")))
+
+    def _go_on(self, old: Result) -> None:
+        for name in ("data", "metric", "versions", "peers"):
+            if old[name] != self.result[name]:
+                raise SystemExit(
+                    f"--out: {self.path} was measured with {name} {old[name]}, this run has "
+                    f"{self.result[name]}; choose another folder, or --fresh to begin anew"
+                )
+        for name in ("cpu", "n_cpus", "simd_level"):
+            if old["machine"][name] != self.result["machine"][name]:
+                raise SystemExit(
+                    f"--out: {self.path} was measured with {name} {old['machine'][name]}, this "
+                    f"run has {self.result['machine'][name]}; choose another folder, or --fresh"
+                )
+        self.result = old | {"complete": False}
+
+    def has(self, key: tuple[int, ...]) -> bool:
+        return any(tuple(cell[name] for name in KEYS) == key for cell in self.result["results"])
+
+    def add(self, cell: Result) -> None:
+        self.result["results"].append(cell)
+        self.write()
+
+    def note_ceilings(self, n_threads: int, values: dict[str, float]) -> None:
+        known = self.result["ceilings"].setdefault(str(n_threads), {}) if values else {}
+        for name, value in values.items():
+            known[name] = max(value, known.get(name, 0.0))
+
+    def write(self) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.result, indent=1), encoding="utf-8")
+        part.replace(self.path)
+
+
+def check(engines: dict[str, Engine], reference: Reference, queries: Any, top_n: int) -> Result:
+    """Call every engine: its time if its answer is right, and what is wrong if not."""
+    first, differs = {}, {}
+    for name, engine in engines.items():
+        call = partial(engine.search, queries, top_n)
+        answer, spent = timed(call)
+        wrong = reference.why_wrong(answer, len(queries), top_n)
+        if wrong and name == report.OURS:
+            raise SystemExit(f"shortlist: {wrong}; nothing is timed")
+        if wrong:
+            differs[name] = wrong
+        else:  # a short first call may have woken threads or met cold memory
+            first[name] = spent if spent[0] > 1 else timed(call)[1]
+    return {"first": first, "differs": differs}
+
+
+def measure(
+    engines: dict[str, Engine], reference: Reference, queries: Any, top_n: int, seconds: float
+) -> Result:
+    checked = check(engines, reference, queries, top_n)
+    calls: dict[str, Callable[[], Any]] = {
+        name: partial(engines[name].search, queries, top_n) for name in checked["first"]
+    }
+    clocks = take_turns(calls, checked["first"], seconds)
+    return {
+        "median_ms": {name: clock.median_ms(0) for name, clock in clocks.items()},
+        "cpu_ms": {name: clock.median_ms(1) for name, clock in clocks.items()},
+        "n_calls": {name: clock.n_calls or 1 for name, clock in clocks.items()},
+        "differs": checked["differs"],
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+Make = Callable[[], vectors.Vectors]
+
+
+def catalogues(args: argparse.Namespace) -> tuple[str, Iterable[tuple[int, int, Make]]]:
+    """Return the metric, and of each catalogue the sizes and a function that makes it."""
+    n_queries = max(args.batches)
+    if args.data:
+        data = vectors.read(args.data, args.metric, n_queries)
+        n_items, dim = data.items.shape
+
+        def keep() -> vectors.Vectors:
+            return data
+
+        return data.metric, [(n_items, dim, keep)]
+    metric = args.metric or "cosine"
+    sizes = product(args.n_items, args.dims)
+    return metric, ((*s, partial(vectors.made, args.kind, metric, *s, n_queries)) for s in sizes)
+
+
+def run(
+    args: argparse.Namespace,
+    store: Store,
+    ceilings: Ceilings,
+    sources: Iterable[tuple[int, int, Make]],
+) -> None:
+    deadline = time.monotonic() + args.budget
+    inner = list(product(args.threads, args.top_n, args.batches))
+    for n_items, dim, make in sources:
+        todo = [cell for cell in inner if not store.has((n_items, dim, *cell))]
+        if not todo:
+            continue
+        if time.monotonic() >= deadline:
+            return
+        data = make()
+        engines, skipped = build(data.items, data.metric, args.peers)
+        store.result["skipped"] |= skipped
+        reference = Reference(data.items, data.queries, max(args.top_n))
+        for n_threads, top_n, batch in todo:
+            if time.monotonic() >= deadline:
+                return
+            with limited_threads(engines, n_threads):
+                queries = data.queries[:batch]
+                cell = dict(zip(KEYS, (n_items, dim, n_threads, top_n, batch), strict=True))
+                cell |= measure(engines, reference, queries, top_n, args.seconds)
+            store.note_ceilings(n_threads, ceilings.update(n_threads))
+            store.add(cell)
+            print(report.table(store.result, args.clock)[-1], flush=True)
+    store.result["complete"] = True
+
+
+def thread_count(text: str) -> int:
+    return len(os.sched_getaffinity(0)) if text == "all" else int(text)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--n-items", type=int, nargs="+", default=[10_000, 200_000])
+    parser.add_argument("--dims", type=int, nargs="+", default=[64])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--top-n", type=int, nargs="+", default=[10])
+    parser.add_argument(
+        "--threads", type=thread_count, nargs="+", default=[1], help='numbers, or "all"'
+    )
+    parser.add_argument("--grid", action="store_true", help=f"{GRID}, threads 1 and all")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--simd", choices=_core.simd_levels(), help="instruction set of shortlist")
+    parser.add_argument("--data", type=Path, help="a bundle, an index file or an .npy matrix")
+    parser.add_argument("--kind", choices=list(KINDS), default="gaussian", help="random numbers")
+    parser.add_argument("--metric", choices=["cosine", "dot"], help="cosine: rows of length 1")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each cell, about")
+    parser.add_argument(
+        "--budget", type=float, default=float("inf"), help="seconds after which no cell begins"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: leave out what a busy machine gave to others (tables only, one thread only)",
+    )
+    parser.add_argument("--out", type=Path, help="folder for top_n.json, top_n.md and top_n.png")
+    parser.add_argument("--fresh", action="store_true", help="forget what --out holds")
+    args = parser.parse_args()
+    if args.grid:
+        vars(args).update(GRID, threads=sorted({1, thread_count("all")}))
+    return args
+
+
 def main() -> None:
     args = parse()
-    machine, ceilings = describe_machine(), Ceilings()
-    cells, missing = run_cells(args, ceilings)
-    names = [name for name in args.engines if name not in missing]
-    versions = versions_of(PACKAGES)
-    lines = [*table_of(cells, names), "", notes(machine, ceilings, versions, missing)]
+    if args.simd:
+        _core.set_simd_level(args.simd)
+    ceilings = Ceilings()
+    metric, sources = catalogues(args)
+    settings = {
+        "machine": describe_machine(),
+        "last_level_cache_bytes": last_level_cache_bytes(),
+        "no_ceilings": ceilings.why_not,
+        "versions": versions(),
+        "data": args.data.name if args.data else args.kind,
+        "metric": metric,
+        "peers": args.peers,
+    }
+    store = Store(args.out, settings, args.fresh)
+    try:
+        run(args, store, ceilings, sources)
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept", file=sys.stderr)
+    store.write()
+    lines = [*report.table(store.result, args.clock), ""]
+    lines += report.notes(store.result, args.clock)
     print("\n" + "\n".join(lines))
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        result = {"machine": machine, "versions": versions, "ceilings": ceilings.values}
-        result |= {"missing": missing, "results": cells}
-        (args.out / "top_n.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    if args.out and store.result["results"]:
         (args.out / "top_n.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        plot(cells, args.out / "top_n.png")
+        report.plot(store.result, args.out / "top_n.png")
 
 
 if __name__ == "__main__":
