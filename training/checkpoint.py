@@ -78,14 +78,17 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> None:
-    """Keep a copy of the dataset, one Parquet file a table."""
+    """Keep a copy of the dataset, one Parquet file a table; replaces an earlier copy."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").unlink(missing_ok=True)
     for name in _FRAMES:
-        frame = getattr(dataset, name)
-        if frame is not None:
+        frame, path = getattr(dataset, name), folder / f"{name}.parquet"
+        if frame is None:
+            path.unlink(missing_ok=True)
+        else:
             buffer = io.BytesIO()
             frame.write_parquet(buffer)
-            write_atomic(folder / f"{name}.parquet", buffer.getbuffer())
+            write_atomic(path, buffer.getbuffer())
     # Last: its presence says that the copy is complete.
     about = {"name": dataset.name, "has_times": dataset.has_times}
     write_atomic(folder / "dataset.json", json.dumps(about).encode())

@@ -297,6 +297,28 @@ def test_windows_per_user_limits_long_histories():
     assert per_user.tolist() == [8.0, 8.0]
 
 
+def test_a_dataset_copy_keeps_no_table_of_an_earlier_one(shop, tmp_path):
+    checkpoint.save_dataset(shop, tmp_path)
+    events_only = Dataset("shop", shop.events)
+    checkpoint.save_dataset(events_only, tmp_path)
+    copy = checkpoint.load_dataset_copy(tmp_path)
+    assert checkpoint.same_dataset(copy, events_only)
+    assert (copy.items, copy.users) == (None, None)
+
+
+def test_a_half_written_dataset_copy_is_not_taken_for_a_whole_one(shop, tmp_path, monkeypatch):
+    checkpoint.save_dataset(shop, tmp_path)
+
+    def stop(path, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_atomic", stop)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_dataset(shop, tmp_path)
+    with pytest.raises(DataError, match="not a dataset copy of a training run"):
+        checkpoint.load_dataset_copy(tmp_path)
+
+
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     checkpoint.save_arrays(path, {"x": np.arange(3)}, {"n": 1})
