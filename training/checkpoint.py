@@ -24,6 +24,7 @@ from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet
 
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
+WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
 _FRAMES = ("events", "items", "users", "test_events")
 
 
@@ -120,7 +121,11 @@ def same_dataset(left: Dataset, right: Dataset) -> bool:
 def open_run_folder(
     run_dir: Path, dataset: Dataset, config: Config, features: FeatureSet, resume: bool
 ) -> None:
-    """Create the folder, or check that it holds this very run."""
+    """Create the folder, or check that it holds this very run.
+
+    Settings that do not shape the encoders ([scorer], [export], threads, paths) may change when a
+    run is resumed: the folder keeps the new ones, and a scorer of other settings is dropped.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     has_run = (run_dir / "checkpoint.npz").exists()
     if has_run and not resume:
@@ -133,10 +138,20 @@ def open_run_folder(
         _check_same_settings(old, config, run_dir)
         if not same_dataset(load_dataset_copy(run_dir / "data"), dataset):
             raise DataError(f"resume: the data differs from that of the run in {run_dir}")
+        if old.scorer != config.scorer:
+            (run_dir / SCORER).unlink(missing_ok=True)
+        write_atomic(run_dir / "config.toml", to_toml(config).encode())
         return
     save_dataset(dataset, run_dir / "data")
     write_atomic(run_dir / "features.json", features.to_json().encode())
     write_atomic(run_dir / "config.toml", to_toml(config).encode())
+
+
+def unfinished_reason(run_dir: Path, config: Config) -> str | None:
+    """Say which result a run folder still lacks; None if the run is finished."""
+    wanted = [WEIGHTS, SCORER] if config.scorer.enabled else [WEIGHTS]
+    missing = [name for name in wanted if not (run_dir / name).exists()]
+    return f"no {missing[0]}" if missing else None
 
 
 def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:

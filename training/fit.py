@@ -112,7 +112,7 @@ def train(
     loop.restore()
     loop.run(progress, on_epoch)
     model.set_weights(loop.best)
-    checkpoint.save_arrays(run_dir / "weights.npz", loop.best, {"history": loop.history})
+    checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, loop.best, {"history": loop.history})
     scorer: DNNScorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:
@@ -125,15 +125,15 @@ def load_run(run_dir: str | Path) -> TrainedModel:
     run_dir = Path(run_dir)
     if not (run_dir / "config.toml").exists():
         raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
-    if not (run_dir / "weights.npz").exists():
-        raise DataError(f"run folder: {run_dir} is unfinished (no weights.npz); resume it first")
     config = read_config(run_dir / "config.toml")
+    if (reason := checkpoint.unfinished_reason(run_dir, config)) is not None:
+        raise DataError(f"run folder: {run_dir} is unfinished ({reason}); resume it first")
     dataset = checkpoint.load_dataset_copy(run_dir / "data")
     split = make_split(
         dataset, config.split.protocol, valid=config.split.valid, test=config.split.test
     )
     features = FeatureSet.from_json((run_dir / "features.json").read_text(encoding="utf-8"))
-    weights, state = checkpoint.load_arrays(run_dir / "weights.npz")
+    weights, state = checkpoint.load_arrays(run_dir / checkpoint.WEIGHTS)
     model = build_model(config, features, dataset, split)
     model.set_weights(weights)
     scorer, report = load_scorer(run_dir, config)

@@ -60,7 +60,7 @@ def train_scorer(
         "mean_loss": constant_loss(settings, float(train[2].mean()), valid[2]),
     }
     state = scorer_state(scorer) | {"report": report}
-    checkpoint.save_arrays(run_dir / "scorer.npz", scorer.get_weights(), state)
+    checkpoint.save_arrays(run_dir / checkpoint.SCORER, scorer.get_weights(), state)
     return scorer, report
 
 
@@ -68,7 +68,7 @@ def load_scorer(run_dir: Path, config: Config) -> tuple[DNNScorer | None, dict[s
     """Read the scorer of a run folder; (None, {}) if the run has none."""
     if not config.scorer.enabled:
         return None, {}
-    weights, state = checkpoint.load_arrays(run_dir / "scorer.npz")
+    weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
     settings = state["config"] | {"hidden": tuple(state["config"]["hidden"])}
     scorer = DNNScorer(ScorerConfig(**settings), state["n_user_features"], state["n_item_features"])
     scorer.set_weights(weights)

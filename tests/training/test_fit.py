@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,22 @@ def test_resuming_with_other_settings_or_data_is_refused(run, shop, config):
 def test_resuming_a_finished_run_changes_nothing(run, shop, config):
     again = train(shop, config, run.run_dir, resume=True, progress=False)
     assert again.history == run.history
+
+
+def test_resuming_with_another_scorer_or_export_keeps_the_change(run, shop, config, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.run_dir, folder)
+    wanted = {"scorer.enabled": True, "scorer.hidden": [4], "scorer.epochs": 1}
+    with_scorer = apply_overrides(config, {**wanted, "export.parity_users": 7})
+    train(shop, with_scorer, folder, resume=True, progress=False)
+    loaded = load_run(folder)
+    assert loaded.config == with_scorer
+    assert loaded.scorer is not None
+    # Killed after the settings were kept and before the next scorer was: not a finished run.
+    other = apply_overrides(with_scorer, {"scorer.hidden": [5]})
+    checkpoint.open_run_folder(folder, shop, other, run.features, resume=True)
+    with pytest.raises(DataError, match=r"is unfinished \(no scorer\.npz\); resume it first"):
+        load_run(folder)
 
 
 def test_damaged_and_unfinished_folders_are_data_errors(run, shop, config, tmp_path):
