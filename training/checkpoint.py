@@ -130,8 +130,8 @@ def open_run_folder(
     has_run = (run_dir / "checkpoint.npz").exists()
     if has_run and not resume:
         raise DataError(
-            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on, "
-            "or choose another folder"
+            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
+            "it, or another run_dir (--run FOLDER)"
         )
     if has_run:
         old = read_config(run_dir / "config.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,12 +15,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first
 
 import shortlist
 from shortlist.bench import bench_bundle, format_markdown, plot
+from shortlist.errors import DataError, ShortlistError
 from shortlist.training import evaluate, workflow
+from shortlist.training.checkpoint import unfinished_reason
+from shortlist.training.config import load_config, read_config
 from shortlist.training.datasets import Dataset, load_dataset
 from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.splits import make_split
 
-DATA = "movielens-100k"
+DATA = PRESET = "movielens-100k"
 USER = 196  # whose films are printed at the end
 
 
@@ -38,12 +42,32 @@ class _Steps:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; returns 0 when every step passed."""
+    """Run the demo.
+
+    An interrupted training is resumed by the next call; a finished one is done anew.
+
+    Returns
+    -------
+    int
+        0 when every step passed, 1 when one failed (the reason is on stderr), 130 if interrupted.
+    """
     parser = argparse.ArgumentParser(prog="shortlist.training.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder to write to")
     parser.add_argument("--data", default=DATA, help="a local copy of the data set")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
+    try:
+        _run(args)
+    except KeyboardInterrupt:
+        print("demo: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    except (ShortlistError, OSError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     bundle = args.out / "movielens-100k.shortlist"
     steps = _Steps(5)
@@ -53,10 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{dataset.events.height:,} ratings")
 
     steps.next("Train a two-tower model in TensorFlow, export it with tf2onnx, check parity")
+    overrides = {"data.path": args.data, "train.seed": args.seed}
+    run_dir = bundle.with_suffix(".run")
+    _clear_unless_unfinished(run_dir, overrides)
     report = workflow.train_and_export(
         out=bundle,
-        preset="movielens-100k",
-        overrides={"data.path": args.data, "train.seed": args.seed},
+        preset=PRESET,
+        overrides=overrides,
+        run_dir=run_dir,
+        resume=True,
         plot=args.out / "training.png",
     )
     _print_report(report)
@@ -78,7 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_recommendations(engine, split.dataset)
     print(f"\nbundle: {bundle}\nplots:  {args.out}/training.png, {args.out}/bench.png")
     print(f"next:   .venv/bin/shortlist recommend {bundle} --user {USER}")
-    return 0
+
+
+def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> None:
+    """Delete the run of an earlier demo, unless it is this very one and was interrupted."""
+    if not (run_dir / "config.toml").exists():
+        return
+    config = load_config(PRESET, overrides=overrides)
+    try:
+        is_same = read_config(run_dir / "config.toml") == config
+    except DataError:  # of another version
+        is_same = False
+    if is_same and unfinished_reason(run_dir, config) is not None:
+        print(f"going on with the interrupted run in {run_dir}")
+    else:
+        shutil.rmtree(run_dir)
 
 
 def _print_report(report: dict[str, Any]) -> None:
