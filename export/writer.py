@@ -24,6 +24,7 @@ from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Metric
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
+from shortlist.training.held_out import describe_training_events
 
 METRIC: Metric = "cosine"
 
@@ -202,6 +203,7 @@ def _data(run: TrainedModel) -> dict[str, Any]:
         "n_train": split.train.height,
         "n_valid": split.valid.height,
         "n_test": split.test.height,
+        **describe_training_events(split),
     }
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shortlist.training.splits import Split
 
 PARTS = ("train", "valid", "test")
-_KEY = ("user_id", "item_id", "timestamp", "kind")  # what makes two events the same
+EVENT_KEY = ("user_id", "item_id", "timestamp", "kind")  # what makes two events the same
 
 
 def check_no_leakage(split: Split) -> None:
@@ -55,7 +55,7 @@ def _check_not_repeated(split: Split) -> None:
     known = [f for f in (dataset.events, dataset.test_events) if f is not None]
     if np.array_equal(_sorted_hashes([split.part(name) for name in PARTS]), _sorted_hashes(known)):
         return  # the usual case, many times faster than counting
-    key = list(_KEY)
+    key = list(EVENT_KEY)
     parts = [split.part(name).select(key, part=pl.lit(name)) for name in PARTS]
     used = (
         pl.concat(parts)
@@ -76,7 +76,7 @@ def _check_not_repeated(split: Split) -> None:
 
 
 def _sorted_hashes(frames: list[pl.DataFrame]) -> npt.NDArray[np.uint64]:
-    hashes = [frame.select(_KEY).hash_rows().to_numpy() for frame in frames]
+    hashes = [frame.select(EVENT_KEY).hash_rows().to_numpy() for frame in frames]
     return np.sort(np.concatenate(hashes))
 
 

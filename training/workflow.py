@@ -13,7 +13,9 @@ from shortlist.training import evaluate
 from shortlist.training.config import load_config
 from shortlist.training.datasets import load_dataset
 from shortlist.training.engine_ranker import EngineRanker
+from shortlist.training.events import Dataset
 from shortlist.training.fit import load_run, train
+from shortlist.training.held_out import check_held_out
 from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
 from shortlist.training.plots import plot_history
 from shortlist.training.splits import Split, make_split
@@ -141,17 +143,28 @@ def evaluate_bundle(
     Returns
     -------
     dict
-        ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, and ``metrics``: one dict of
-        metrics for the bundle and each baseline.
+        ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, ``metrics`` (one dict of
+        metrics for the bundle and each baseline) and ``warnings``: reasons to doubt the bundle's
+        metrics, as sentences.
+
+    Raises
+    ------
+    DataError
+        The bundle was trained on events that it would be tested on.
     """
     dataset = load_dataset(data, data_format, items=items, users=users, progress=progress)
     with shortlist.load(bundle, n_threads=0) as engine:
         # Held out as in training: with other parts, the test would hold events it was trained on.
-        trained = engine.bundle.manifest.get("training", {}).get("config", {}).get("split", {})
+        training = engine.bundle.manifest.get("training", {})
+        trained = training.get("config", {}).get("split", {})
         parts = {name: trained[name] for name in ("valid", "test") if name in trained}
         if protocol == "auto":
             protocol = trained.get("protocol", "auto")
         split = make_split(dataset, protocol, **parts)
+        warnings = [
+            _missing_user_features(engine.bundle.manifest["features"], dataset),
+            check_held_out(training, split, on),
+        ]
         ranker = EngineRanker(engine, split)
         metrics = evaluate_split({bundle.name: ranker}, split, on=on, ks=ks, baselines=baselines)
     return {
@@ -161,13 +174,28 @@ def evaluate_bundle(
         "n_users": len(split.targets(on)),
         "n_items": len(split.catalogue),
         "metrics": metrics,
+        "warnings": [warning for warning in warnings if warning],
     }
+
+
+def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Dataset) -> str | None:
+    wanted = [feature["name"] for feature in features if feature["side"] == "user"]
+    has = [] if dataset.users is None else dataset.users.columns
+    missing = [name for name in wanted if name not in has]
+    if not missing:
+        return None
+    return (
+        f"the bundle was trained with user features {missing}, which the data lacks "
+        f"({'no user table' if dataset.users is None else f'it has {has}'}): ranked without them, "
+        "so its metrics are too low; give --users"
+    )
 
 
 def evaluation_markdown(result: Mapping[str, Any]) -> str:
     """Write the result of `evaluate_bundle` as a Markdown page."""
+    warnings = "".join(f"\nWarning: {warning}.\n" for warning in result["warnings"])
     return (
         f"# {result['dataset']}, {result['protocol']}\n\n"
         f"{result['n_users']:,} {result['on']} users, all {result['n_items']:,} items ranked, "
-        f"seen items excluded.\n\n{evaluate.format_table(result['metrics'])}\n"
+        f"seen items excluded.\n\n{evaluate.format_table(result['metrics'])}\n{warnings}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 
 import shortlist
@@ -49,6 +50,7 @@ def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, 
     assert main(["evaluate", str(trained), *files, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["protocol"] == "leave-one-out"
+    assert result["warnings"] == []
     assert set(result["metrics"]) == {
         trained.name, "popularity", "ItemKNN", "ItemKNN with recency", "EASE"
     }  # fmt: skip
@@ -108,3 +110,40 @@ def test_a_bundle_is_evaluated_on_the_split_it_was_trained_on(files, tmp_path, c
     result = json.loads(capsys.readouterr().out)
     assert result["protocol"] == "temporal"
     assert result["n_users"] == test_users
+
+
+def test_a_protocol_that_tests_on_events_of_the_training_is_refused(trained, files, capsys):
+    assert main(["evaluate", str(trained), *files, "--protocol", "temporal"]) == 1
+    error = capsys.readouterr().err
+    assert "protocol: got 'temporal', by which 40 of the 80 test events are among" in error
+    assert "expected 'leave-one-out'" in error
+
+
+def warnings_of(bundle, events, capsys, *flags):
+    assert main(["evaluate", str(bundle), "--data", str(events), "--json", *flags]) == 0
+    shown = capsys.readouterr()
+    warnings = json.loads(shown.out)["warnings"]
+    for warning in warnings:
+        assert f"shortlist evaluate: warning: {warning}" in shown.err
+    return warnings
+
+
+def test_events_that_the_training_may_have_seen_are_named_a_doubt(
+    trained, shop, files, tmp_path, capsys
+):
+    users = ["--no-baselines", *files[4:]]
+    fewer, later = tmp_path / "fewer.csv", tmp_path / "later.csv"
+    shop.events.filter(pl.col("timestamp") < 1_008).write_csv(fewer)
+    (warning,) = warnings_of(trained, fewer, capsys, *users)
+    assert "the bundle was trained on other events (events, 400 train events)" in warning
+    report = tmp_path / "report.md"
+    warnings_of(trained, fewer, capsys, *users, "--report", str(report))
+    assert f"Warning: {warning}." in report.read_text(encoding="utf-8")
+    shop.events.with_columns(pl.col("timestamp") + 5_000).write_csv(later)
+    assert warnings_of(trained, later, capsys, *users) == []
+
+
+def test_user_features_that_the_data_lacks_are_a_warning(trained, files, capsys):
+    (warning,) = warnings_of(trained, files[1], capsys, "--no-baselines")
+    assert "user features ['city', 'age'], which the data lacks (no user table)" in warning
+    assert "give --users" in warning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         baselines=not args.no_baselines,
         progress=not args.json,
     )
+    for warning in results["warnings"]:
+        print(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
     page = workflow.evaluation_markdown(results)
     if args.report:
         args.report.write_text(page, encoding="utf-8")
