@@ -37,6 +37,24 @@ def test_output_says_what_it_was_measured_on(report):
     assert "| 4 | recommend |" in markdown
 
 
+def test_a_small_catalogue_leaves_items_to_recommend_and_check(world):
+    report = bench_bundle(world.path, batches=(1,), top_n=12, history_length=500, seconds=0.01)
+    n_items = len(world.item_ids)
+    assert report["settings"]["history_length"] == n_items - 12
+    assert report["verified"]["n_scores"] == 64 * 12
+    assert f"{n_items - 12} seen items a request excluded" in format_markdown(report)
+    report = bench_bundle(world.path, batches=(1,), top_n=n_items, seconds=0.01)
+    assert report["settings"]["history_length"] == 1
+    assert report["verified"]["n_scores"] == 64 * (n_items - 1)
+
+
+def test_nothing_to_compare_is_not_a_check(world, monkeypatch):
+    everything = {"history": [world.item_ids] * 64}
+    monkeypatch.setattr("shortlist.bench.measure._draw_requests", lambda *args: everything)
+    with pytest.raises(shortlist.ShortlistError, match="no answer to check; no time reported"):
+        bench_bundle(world.path, batches=(1,), seconds=0.01)
+
+
 def test_wrong_answers_stop_the_benchmark_before_any_time(world, monkeypatch):
     search = shortlist.Index.search
 
@@ -69,6 +87,7 @@ def test_reference_agrees_with_the_index_on_every_metric(metric):
         ({"batches": ()}, "batches: got 0, expected at least 1"),
         ({"batches": (0,)}, "batches: got 0, expected at least 1"),
         ({"top_n": 0}, "top_n: got 0, expected at least 1"),
+        ({"history_length": -1}, "history_length: got -1, expected at least 1"),
         ({"seconds": 0}, "seconds: got 0, expected a positive number of seconds"),
     ],
 )

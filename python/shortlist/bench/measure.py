@@ -60,7 +60,8 @@ def bench_bundle(
     top_n : int
         Items a request.
     history_length : int
-        Items in each request's history, drawn from the catalogue; they are excluded as seen.
+        Items in each request's history, drawn from the catalogue; they are excluded as seen. In a
+        small catalogue fewer are drawn, so that `top_n` items are left to recommend.
     n_threads : int
         Threads of the encoder and of the search; 0 = all cores.
     device : {"auto", "cpu", "cuda"}
@@ -82,15 +83,17 @@ def bench_bundle(
     Raises
     ------
     ShortlistError
-        An answer differs from the reference: no time is reported then.
+        An answer differs from the reference, or there is none to compare: no time is reported then.
     """
-    for name, value in (("batches", min(batches, default=0)), ("top_n", top_n)):
+    least = {"batches": min(batches, default=0), "top_n": top_n, "history_length": history_length}
+    for name, value in least.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
     if not seconds > 0:
         raise ValueError(f"seconds: got {seconds}, expected a positive number of seconds")
     machine = describe_machine()
     with shortlist.load(path, device=device, n_threads=n_threads) as engine:
+        history_length = max(1, min(history_length, len(engine.index) - top_n))
         requests = _draw_requests(engine, max(*batches, _N_CHECKED), history_length, seed)
         verified = _check_answers(engine, requests["history"][:_N_CHECKED], top_n)
         results: list[BenchResult] = []
@@ -125,10 +128,8 @@ def _draw_requests(
 ) -> dict[str, list[Any]]:
     random = np.random.default_rng(seed)
     item_ids = np.asarray(engine.index.item_ids)
-    length = min(history_length, len(item_ids))
-    return {
-        "history": [random.choice(item_ids, size=length, replace=False) for _ in range(n_requests)]
-    }
+    draws = (random.choice(item_ids, history_length, replace=False) for _ in range(n_requests))
+    return {"history": list(draws)}
 
 
 def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str, Any]:
@@ -155,7 +156,17 @@ def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str
             f"bench: scores differ from the float64 reference by {largest:.3g}, expected at most "
             f"{tolerance:.3g}; no time reported"
         )
-    return {"n_requests": len(histories), "largest_score_difference": largest}
+    n_scores = int(np.isfinite(best).sum())
+    if n_scores == 0:
+        raise ShortlistError(
+            f"bench: the bundle has {len(index)} item(s), expected more than the one in each "
+            "history: there is no answer to check; no time reported"
+        )
+    return {
+        "n_requests": len(histories),
+        "n_scores": n_scores,
+        "largest_score_difference": largest,
+    }
 
 
 def _reference_scores(queries: Any, items: Any, metric: str) -> Any:

@@ -24,13 +24,14 @@ def format_markdown(report: dict[str, Any]) -> str:
             f"| {row['batch']} | {row['stage']} | {times} | {row['requests_per_s']:,.0f} |"
         )
     machine, settings, bundle = report["machine"], report["settings"], report["bundle"]
+    verified = report["verified"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines += [
         "",
         f"{bundle['n_items']:,} items × {bundle['dim']} ({bundle['metric']}), "
         f"top-{settings['top_n']}, {settings['history_length']} seen items a request excluded. "
-        f"Answers of {report['verified']['n_requests']} requests checked against float64 first "
-        f"(largest score difference {report['verified']['largest_score_difference']:.1e}).",
+        f"{verified['n_scores']:,} scores of {verified['n_requests']} requests checked against "
+        f"float64 first (largest difference {verified['largest_score_difference']:.1e}).",
         "",
         f"{machine['cpu']}, SIMD level {machine['simd_level']}, "
         f"{settings['n_threads']} of {machine['n_cpus']} threads, "
