@@ -43,13 +43,7 @@ class BundleWriter:
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
-        self.target = Path(os.path.abspath(out))
-        if self.target.suffix != ".shortlist" or not self.target.stem:
-            raise BundleError(
-                f"out: expected a name ending in .shortlist, found {str(out)!r}; "
-                f"write to {Path(out).name or 'movies'}.shortlist"
-            )
-        _refuse_other_things(self.target)
+        self.target = check_target(out)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.directory = Path(
             tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent)
@@ -118,6 +112,26 @@ class BundleWriter:
     ) -> None:
         """Delete the temporary folder if it was not committed."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def check_target(out: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a bundle to write; BundleError if none can be written there."""
+    target = Path(os.path.abspath(out))
+    if target.suffix != ".shortlist" or not target.stem:
+        raise BundleError(
+            f"out: expected a name ending in .shortlist, found {str(out)!r}; "
+            f"write to {Path(out).name or 'movies'}.shortlist"
+        )
+    _refuse_other_things(target)
+    folder = target.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise BundleError(
+            f"out: expected a folder to write {target.name} into, found {folder}, which is "
+            f"{'read-only' if folder.is_dir() else 'no folder'}; choose another place"
+        )
+    return target
 
 
 def _refuse_other_things(target: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from shortlist._bundle_files import check_folder, read_manifest
 from shortlist._bundle_text import describe, summarise
-from shortlist._bundle_writer import BundleWriter
+from shortlist._bundle_writer import BundleWriter, check_target
 from shortlist._bundle_zip import unpack
-from shortlist._manifest import FORMAT_VERSION, problem
+from shortlist._manifest import FORMAT_VERSION, MANIFEST, problem
 
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter"]
+__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter", "check_target"]
 
 
 class Bundle:
@@ -55,12 +55,22 @@ class Bundle:
 
         Raises
         ------
+        TypeError
+            `path` is no path.
         BundleError
             A file is missing, extra, truncated, changed, a link, or the manifest is wrong; the
             message names the file, what was expected and what was found.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"path: got {type(path).__name__}, expected a str or path of a bundle such as "
+                "'movies.shortlist'"
+            )
         location = Path(path)
         if location.is_dir():
+            if not os.path.lexists(location / MANIFEST):
+                found = "no such file: the folder is no bundle"
+                raise problem(str(location / MANIFEST), "a file", found)
             bundle = cls(location, location, read_manifest(location))
             check_folder(bundle.directory, bundle.manifest["files"], digests=verify)
             return bundle

@@ -54,6 +54,12 @@ def test_a_missing_file_is_named(copy, name):
         shortlist.engine.load(copy)
 
 
+@pytest.mark.parametrize("path", [None, 3, b"movies.shortlist"])
+def test_what_is_no_path_is_a_type_error(path):
+    with pytest.raises(TypeError, match=r"path: got \w+, expected a str or path of a bundle such"):
+        shortlist.load(path)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file_is_named_with_both_sizes(copy, name):
     size = (copy / name).stat().st_size
