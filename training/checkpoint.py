@@ -155,7 +155,9 @@ def unfinished_reason(run_dir: Path, config: Config) -> str | None:
 
 
 def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
-    may_change = {"n_threads", "path", "format", "items", "users"}  # the tables are compared
+    # How tables are read may change: what was read is compared.
+    reading = {"path", "format", "items", "users", "columns", "lists", "time_unit", "allow_future"}
+    may_change = {"n_threads", *reading}
     for section in ("data", "split", "model", "train"):
         before, after = vars(getattr(old, section)), vars(getattr(new, section))
         for key, value in after.items():

@@ -117,7 +117,8 @@ def parse_times(
             column,
             row,
             "a time that is not in the future",
-            "correct it, name the unit (time_unit='ms'), or pass allow_future=True",
+            "correct it, name the unit (time_unit='ms', --time-unit ms), or pass allow_future=True "
+            "(--allow-future)",
         )
     return ticks, per_second
 

@@ -20,6 +20,7 @@ from shortlist.training.feature_spec import FeatureSpec
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
+TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
 
@@ -36,6 +37,12 @@ def _other(default: Any, *, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{key}: got {value!r}, expected text")
+    return value
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Section ``[data]``: which tables, and the kinds of their columns."""
@@ -44,6 +51,24 @@ class DataConfig:
     format: str = _choice("auto", *FORMATS, text="how the files are laid out")
     items: str = _other("", text="path of the item table, if not part of the data set")
     users: str = _other("", text="path of the user table, if not part of the data set")
+    columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "parse": _text,
+            "is_text": True,
+            "help": 'our column of the events = the name in the file, user_id = "customer"',
+        },
+    )
+    lists: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "parse": _text,
+            "is_text": True,
+            "help": 'column of several values = what separates them, genres = "|"',
+        },
+    )
+    time_unit: str = _choice("auto", *TIME_UNITS, text="unit of numeric times")
+    allow_future: bool = _other(False, text="accept events of the future")
     features: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -242,7 +267,7 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
     """Replace single settings: ``apply_overrides(config, {"train.seed": 1})``.
 
     Text given for a setting that is not text is read as a TOML value, so flags can be passed on
-    as they are. ``data.features.NAME`` declares one column.
+    as they are. ``data.features.NAME`` declares one column, ``data.columns.NAME`` renames one.
     """
     for key, value in overrides.items():
         section, _, name = key.partition(".")
@@ -250,9 +275,10 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
             raise DataError(unknown("section", section, SECTIONS) + f" (in override {key!r})")
         if not name:
             raise DataError(f"override {key!r}: expected SECTION.KEY, e.g. train.seed")
-        if section == "data" and name.startswith("features."):
-            value = {**config.data.features, name.removeprefix("features."): value}
-            name = "features"
+        table, _, entry = name.partition(".")
+        present = getattr(getattr(config, section), table, None)
+        if entry and isinstance(present, dict):
+            name, value = table, {**present, entry: value}
         config = _replace(config, section, {name: value})
     return config
 

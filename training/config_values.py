@@ -15,7 +15,7 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
     """Check one setting against the type of its default and its rules; give it back typed.
 
     Rules: ``low`` and ``high`` of numbers, ``choices`` of text, ``parse`` of a
-    table's entries.
+    table's entries, which are text as they are where ``is_text``.
     """
     if isinstance(value, str) and not isinstance(default, str):
         value = _from_text(value)
@@ -34,7 +34,8 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
             raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
         return {
             name: rules["parse"](
-                f"{key}.{name}", _from_text(entry) if isinstance(entry, str) else entry
+                f"{key}.{name}",
+                entry if rules.get("is_text") or not isinstance(entry, str) else _from_text(entry),
             )
             for name, entry in value.items()
         }

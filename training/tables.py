@@ -119,7 +119,7 @@ def require_columns(table: Table, names: tuple[str, ...], what: str) -> None:
         raise DataError(
             f"{table.source}: {what} have no column {missing[0]!r}: got columns "
             f"{table.frame.columns}, expected {list(names)}. Fix: rename the column, or map it "
-            f"with columns={{{missing[0]!r}: 'NAME_IN_FILE'}}"
+            f"with columns={{{missing[0]!r}: 'NAME_IN_FILE'}} (--column {missing[0]}=NAME_IN_FILE)"
         )
 
 

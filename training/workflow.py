@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import shortlist
+from shortlist.bundle import check_target
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
 from shortlist.training import evaluate
@@ -61,10 +62,10 @@ def train_and_export(
     -------
     dict
         ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``scorer`` (its
-        validation loss beside that of the mean; empty without a scorer), ``parity``.
+        validation loss beside that of the mean; empty without a scorer), ``parity``, ``warnings``
+        (reasons to doubt the result, as sentences).
     """
-    if out.suffix != ".shortlist":
-        raise DataError(f"out: got {str(out)!r}, expected a name that ends in .shortlist")
+    check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
     if not config.data.path:
         raise DataError(
@@ -75,8 +76,13 @@ def train_and_export(
         config.data.format,
         items=config.data.items or None,
         users=config.data.users or None,
+        columns=config.data.columns or None,
+        lists=config.data.lists or None,
+        time_unit=config.data.time_unit,
+        allow_future=config.data.allow_future,
         progress=progress,
     )
+    _check_can_rank(dataset)
     run = train(
         dataset, config, run_dir or out.with_suffix(".run"), resume=resume, progress=progress
     )
@@ -89,11 +95,32 @@ def train_and_export(
         "metrics": run.metrics,
         "scorer": run.scorer_report,
         "parity": report.parity,
+        "warnings": [] if run.split.valid.height else [_nothing_held_out(run.split)],
     }
+
+
+def _check_can_rank(dataset: Dataset) -> None:
+    n_items = dataset.events["item_id"].n_unique()
+    if n_items < 2:
+        raise DataError(
+            f"data: got {dataset.events.height} event(s) of {n_items} item(s) in {dataset.name}, "
+            "expected events of at least 2 items, to rank them; give more events"
+        )
+
+
+def _nothing_held_out(split: Split) -> str:
+    why = (
+        "no user has 3 events" if split.protocol == "leave-one-out" else "[split] valid is too low"
+    )
+    return (
+        f"no event was held out for validation ({why}; {split.train.height} train events): nothing "
+        "was measured, and the last epoch was kept"
+    )
 
 
 def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> dict[str, Any]:
     """Export a run folder's best weights to a bundle."""
+    check_target(out)
     report = export_bundle(load_run(run_dir), out, store_users=store_users)
     return {"bundle": str(out), "run": str(run_dir), "parity": report.parity}
 
@@ -132,6 +159,7 @@ def evaluate_bundle(
     data_format: str = "auto",
     items: Path | None = None,
     users: Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     protocol: str = "auto",
     on: str = "test",
     ks: Sequence[int] = (10, 20),
@@ -139,6 +167,23 @@ def evaluate_bundle(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a bundle through `Engine.recommend` on a split of a data set.
+
+    Parameters
+    ----------
+    bundle : Path
+    data, data_format, items, users
+        As for `datasets.load_dataset`.
+    reading : mapping, optional
+        Its options ``columns``, ``lists``, ``time_unit`` and ``allow_future``.
+    protocol : str
+        How events are held out; "auto" as the bundle was trained.
+    on : {"test", "valid"}
+    ks : sequence of int
+        Cut-offs of the metrics.
+    baselines : bool
+        Evaluate the baselines too.
+    progress : bool
+        Show what is downloaded.
 
     Returns
     -------
@@ -152,7 +197,9 @@ def evaluate_bundle(
     DataError
         The bundle was trained on events that it would be tested on.
     """
-    dataset = load_dataset(data, data_format, items=items, users=users, progress=progress)
+    dataset = load_dataset(
+        data, data_format, items=items, users=users, progress=progress, **(reading or {})
+    )
     with shortlist.load(bundle, n_threads=0) as engine:
         # Held out as in training: with other parts, the test would hold events it was trained on.
         training = engine.bundle.manifest.get("training", {})

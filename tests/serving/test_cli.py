@@ -71,6 +71,10 @@ def test_recommend_reads_json_lines_from_file_and_stdin(world, tmp_path, capsys,
         ),
         ("[1, 2]\n", "line 1: got list, expected an object"),
         ('{"histry": [100]}\n', "'histry'"),
+        (
+            '{"history": ' + "[" * 100_000,
+            'line 1: got \'{"history": [[[[[[[[[[[[[[[[',
+        ),
     ],
 )
 def test_bad_requests_fail_with_line_and_fix(world, tmp_path, capsys, content, message):
@@ -80,6 +84,29 @@ def test_bad_requests_fail_with_line_and_fix(world, tmp_path, capsys, content, m
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_a_line_may_hold_what_unicode_calls_a_line_end(world, tmp_path, capsys):
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{"city": "K\u2028\u0085\x0cln"}\r\n{"user_id": 5}\r\n', encoding="utf-8")
+    assert main(["recommend", str(world.path), "--requests", str(path), "--json"]) == 1
+    assert "Invalid control character" in capsys.readouterr().err  # U+000C only; JSON forbids it
+    path.write_text('{"city": "K\u2028\u0085ln"}\r\n{"user_id": 5}\r\n', encoding="utf-8")
+    assert main(["recommend", str(world.path), "--requests", str(path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+def test_an_unreadable_requests_file_is_named_with_its_flag(world, tmp_path, capsys):
+    latin, folder, missing = tmp_path / "latin", tmp_path / "folder", tmp_path / "none"
+    latin.write_bytes('{"city": "Köln"}'.encode("latin-1"))
+    folder.mkdir()
+    for path, why in (
+        (latin, "got bytes that are not UTF-8 at byte 11, expected JSON lines in UTF-8"),
+        (folder, "cannot be read (Is a directory), expected a file of JSON lines"),
+        (missing, "cannot be read (No such file or directory), expected a file"),
+    ):
+        assert main(["recommend", str(world.path), "--requests", str(path)]) == 1
+        assert f"--requests {path}: {why}" in capsys.readouterr().err
 
 
 def test_text_where_ids_are_numbers_is_an_error(world, capsys):
@@ -133,3 +160,52 @@ def test_closed_output_pipe_is_not_an_error(world):
     )
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["evaluate", "x.shortlist", "--data", "x", "--k", "0"],
+        ["recommend", "x.shortlist", "--user", "1", "--threads", "-1"],
+        ["recommend", "x.shortlist", "--user", "1", "--top-n", "1e23"],
+        ["bench", "x.shortlist", "--batch", "1", "0"],
+        ["bench", "x.shortlist", "--history-length", "-1"],
+        ["bench", "x.shortlist", "--top-n", "0"],
+        ["bench", "x.shortlist", "--threads", "-1"],
+    ],
+)
+def test_a_number_out_of_range_is_named_by_its_flag(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    least = 0 if argv[-2] == "--threads" else 1
+    flag = next(text for text in reversed(argv) if text.startswith("--"))
+    wanted = f"argument {flag}: got '{argv[-1]}', expected a whole number >= {least}"
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "why"),
+    [
+        ("--plot", "none/x.png", "but there is no folder"),
+        ("--markdown", ".", "which is a folder"),
+    ],
+)
+def test_bench_finds_out_that_it_cannot_write_before_it_measures(
+    world, flag, path, why, capsys, monkeypatch
+):
+    monkeypatch.setattr("shortlist.bench.bench_bundle", lambda *args, **kwargs: 1 / 0)
+    assert main(["bench", str(world.path), flag, path]) == 1
+    assert f"{flag}: got {path}, {why}" in capsys.readouterr().err
+
+
+def test_evaluate_finds_out_that_it_cannot_write_before_it_ranks(world, capsys):
+    argv = ["evaluate", str(world.path), "--data", "none.csv", "--report", "none/x.md"]
+    assert main(argv) == 1
+    assert "--report: got none/x.md, but there is no folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_bundle_is_named_in_full(tmp_path, capsys):
+    assert main(["recommend", str(tmp_path), "--user", "1"]) == 1
+    expected = f"{tmp_path}/manifest.json: expected a file, found no such file: the folder is no"
+    assert expected in capsys.readouterr().err

@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 
+from shortlist.cli import main
+from shortlist.cli.train import PRESETS
 from shortlist.errors import DataError
 from shortlist.training.config import (
     SECTIONS,
@@ -130,3 +132,31 @@ def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "bad.toml").write_text("[train]\nseed = -1")
     with pytest.raises(DataError, match=r"bad\.toml: train\.seed: got -1"):
         read_config(tmp_path / "bad.toml")
+
+
+def test_print_config_explains_every_key_and_reads_back(capsys):
+    argv = ["train", "--preset", "movielens-100k", "--set", "data.columns.user_id=who"]
+    assert main([*argv, "--print-config"]) == 0
+    page = capsys.readouterr().out
+    expected = load_config("movielens-100k", overrides={"data.columns.user_id": "who"})
+    assert from_toml(page) == expected
+    for section in SECTIONS:
+        assert f"\n[{section}]\n" in page
+        for item in dataclasses.fields(getattr(expected, section)):
+            assert item.metadata["help"] in page
+    assert "dropout = 0.4 " in page
+    assert "(cosine, constant)" in page
+    assert "(0 to 0.95)" in page
+    assert page.startswith(f"# Settings of `shortlist train`. Presets: {', '.join(presets())}\n")
+
+
+def test_help_of_train_names_every_preset():
+    assert list(PRESETS) == presets()
+
+
+def test_a_table_of_settings_takes_text_only():
+    with pytest.raises(DataError, match=r"data\.columns\.user_id: got 3, expected text"):
+        from_toml("[data.columns]\nuser_id = 3")
+    named = apply_overrides(Config(), {"data.columns.user_id": "2020", "data.lists": {"a": "1"}})
+    assert named.data.columns == {"user_id": "2020"}
+    assert named.data.lists == {"a": "1"}

@@ -83,18 +83,22 @@ def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, ca
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--out", "x.bundle"], "out: got 'x.bundle', expected a name that ends in .shortlist"),
+        (["--out", "x.bundle"], "out: expected a name ending in .shortlist, found 'x.bundle'"),
+        ([], "--out: got nothing, expected the bundle to write"),
+        (["--plot", "none/x.png"], "--plot: got none/x.png, but there is no folder"),
+        (["--column", "user"], "--column: got 'user', expected OURS=THEIRS"),
+        (["--list", "=|"], "--list: got '=|', expected COLUMN=SEPARATOR"),
         (["--data", "none.csv"], "none.csv"),
         (["--set", "train.epoch=5"], "did you mean 'epochs'?"),
         (["--preset", "pol"], "did you mean 'pool'?"),
-        ([], "data.path: got nothing, expected a data set"),
+        (["--seed", "1"], "data.path: got nothing, expected a data set"),
     ],
 )
 def test_what_cannot_be_trained_fails_before_anything_is_written(
     argv, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    out = [] if "--out" in argv else ["--out", "x.shortlist"]
+    out = ["--out", "x.shortlist"] if argv and "--out" not in argv else []
     assert main(["train", *argv, *out, "--quiet"]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -147,3 +151,87 @@ def test_user_features_that_the_data_lacks_are_a_warning(trained, files, capsys)
     (warning,) = warnings_of(trained, files[1], capsys, "--no-baselines")
     assert "user features ['city', 'age'], which the data lacks (no user table)" in warning
     assert "give --users" in warning
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_a_place_that_cannot_hold_a_bundle_is_found_before_the_work(
+    command, trained, files, tmp_path, capsys, monkeypatch
+):
+    def work(*args, **kwargs):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(workflow, "train", work)
+    monkeypatch.setattr(workflow, "load_run", work)
+    (tmp_path / "folder.shortlist").mkdir()
+    (tmp_path / "file").touch()
+    argv = ["train", *files, "--quiet"] if command == "train" else ["export", str(trained)]
+    for out, message in (
+        ("folder.shortlist", "found something else at"),
+        ("file/x.shortlist", "file, which is no folder; choose another place"),
+    ):
+        assert main([*argv, "--out", str(tmp_path / out)]) == 1
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.shortlist"]
+
+
+def test_tables_with_other_names_units_and_times_are_read_by_flags(shop, tmp_path, capsys):
+    year_3000 = 32_503_680_000_000
+    renamed = shop.events.rename({"user_id": "customer"}).with_columns(
+        pl.col("timestamp") * 1000 + year_3000
+    )
+    renamed.write_csv(tmp_path / "events.csv")
+    items = shop.items.with_columns(pl.col("tags").list.join("|"))
+    items.write_csv(tmp_path / "items.csv")
+    argv = ["--data", str(tmp_path / "events.csv"), "--items", str(tmp_path / "items.csv")]
+    train = ["train", *argv, *SMALL, "--out", str(tmp_path / "x.shortlist")]
+    flags = []
+    for flag, message in (
+        (["--column", "user_id=customer"], "(--column user_id=NAME_IN_FILE)"),
+        (["--time-unit", "ms", "--allow-future"], "(--allow-future)"),
+    ):
+        assert main([*train, *flags]) == 1
+        assert message in capsys.readouterr().err
+        flags += flag
+    flags += ["--list", "tags=|"]
+    assert main([*train, *flags]) == 0
+    run = load_run(tmp_path / "x.run")
+    assert run.config.data.columns == {"user_id": "customer"}
+    assert run.split.dataset.items["tags"].to_list() == shop.items["tags"].to_list()
+    capsys.readouterr()
+    evaluate = ["evaluate", str(tmp_path / "x.shortlist"), *argv, "--no-baselines", "--json"]
+    assert main([*evaluate, *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_events_of_one_item_cannot_be_ranked(tmp_path, capsys):
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,1\nb,x,2\n")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--quiet"]
+    assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 1
+    assert "got 2 event(s) of 1 item(s) in events, expected" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+
+
+def test_a_training_without_validation_says_that_nothing_was_measured(tmp_path, capsys):
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,1\nb,y,2\n")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), *SMALL, "--json"]
+    assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 0
+    shown = capsys.readouterr()
+    (warning,) = json.loads(shown.out)["warnings"]
+    assert "no user has 3 events; 2 train events" in warning
+    assert f"shortlist train: warning: {warning}" in shown.err
+
+
+def test_an_interrupted_training_says_how_to_go_on(files, tmp_path, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "train", stop)
+    assert main(["train", *files, "--quiet", "--out", str(tmp_path / "x.shortlist")]) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+
+
+def test_a_second_run_into_the_same_folder_names_both_ways_out(trained, files, capsys):
+    assert main(["train", *files, *SMALL, "--seed", "3", "--out", str(trained)]) == 1
+    error = capsys.readouterr().err
+    assert "(--resume)" in error
+    assert "(--run FOLDER)" in error

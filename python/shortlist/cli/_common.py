@@ -6,11 +6,12 @@ import argparse
 import importlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from shortlist.errors import ShortlistError
+from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -45,6 +46,79 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
     )
     parser.add_argument("--items", type=Path, help="item table (CSV, Parquet or Arrow)")
     parser.add_argument("--users", type=Path, help="user table (CSV, Parquet or Arrow)")
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="an event column's name in the file, e.g. --column user_id=customer (repeatable)",
+    )
+    parser.add_argument(
+        "--list",
+        dest="lists",
+        action="append",
+        default=[],
+        metavar="COLUMN=SEPARATOR",
+        help="an item or user column of several values, e.g. --list 'genres=|' (repeatable)",
+    )
+    parser.add_argument(
+        "--time-unit",
+        default="auto",
+        choices=["auto", "s", "ms", "us", "ns"],
+        help="unit of numeric times (default: by their size)",
+    )
+    parser.add_argument("--allow-future", action="store_true", help="accept events of the future")
+
+
+def reading_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how the flags of `add_data_arguments` say tables are read; only what was given."""
+    options: dict[str, Any] = {}
+    for name, flag, texts in (
+        ("columns", "--column", args.column),
+        ("lists", "--list", args.lists),
+    ):
+        for text in texts:
+            ours, separator, theirs = text.partition("=")
+            if not (ours and separator and theirs):
+                wanted = "OURS=THEIRS" if name == "columns" else "COLUMN=SEPARATOR"
+                raise DataError(f"{flag}: got {text!r}, expected {wanted}")
+            options.setdefault(name, {})[ours] = theirs
+    if args.time_unit != "auto":
+        options["time_unit"] = args.time_unit
+    if args.allow_future:
+        options["allow_future"] = True
+    return options
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return an argparse type: a whole number not below `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number >= {least}")
+        return number
+
+    return parse
+
+
+def check_output(path: Path | None, flag: str) -> None:
+    """Refuse a file that cannot be written, before the work that it is for."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if path.is_dir():
+        found = "which is a folder"
+    elif not folder.is_dir():
+        found = f"but there is no folder {folder}"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        found = f"but {folder} is read-only"
+    else:
+        return
+    raise DataError(f"{flag}: got {path}, {found}; expected the name of a file to write")
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.cli._common import check_output, new_parser, print_json, require_extra, whole_number
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -23,13 +23,24 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 8, 64, 512], help="requests a call"
+        "--batch",
+        type=whole_number(1),
+        nargs="+",
+        default=[1, 8, 64, 512],
+        help="requests a call (default: 1 8 64 512)",
     )
-    parser.add_argument("--top-n", type=int, default=10, help="items a request (default: 10)")
     parser.add_argument(
-        "--history-length", type=int, default=50, help="items in a history (default: 50)"
+        "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1; 0 = all)")
+    parser.add_argument(
+        "--history-length",
+        type=whole_number(1),
+        default=50,
+        help="items in a history (default: 50; fewer where top-n items would not be left)",
+    )
+    parser.add_argument(
+        "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="time for each stage and batch (default: 1)"
@@ -42,6 +53,8 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, measure, print."""
+    for name in ("markdown", "plot"):
+        check_output(getattr(args, name), f"--{name}")
     if args.plot:
         require_extra("matplotlib", "bench")  # say so before minutes of measuring
     from shortlist.bench import bench_bundle, format_markdown, plot

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import add_data_arguments, new_parser, print_json, require_extra
+from shortlist.cli._common import (
+    add_data_arguments,
+    check_output,
+    new_parser,
+    print_json,
+    reading_options,
+    require_extra,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -33,7 +41,11 @@ def add_parser(subparsers: SubParsers) -> None:
         "--on", default="test", choices=["valid", "test"], help="part to rank (default: test)"
     )
     parser.add_argument(
-        "--k", type=int, nargs="+", default=[10, 20], help="cut-offs (default: 10 20)"
+        "--k",
+        type=whole_number(1),
+        nargs="+",
+        default=[10, 20],
+        help="cut-offs (default: 10 20)",
     )
     parser.add_argument(
         "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
@@ -45,6 +57,7 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate the bundle through `Engine.recommend`, the path its users take."""
+    check_output(args.report, "--report")
     workflow = require_extra("shortlist.training.workflow", "train")
     results = workflow.evaluate_bundle(
         args.bundle,
@@ -52,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         data_format=args.format,
         items=args.items,
         users=args.users,
+        reading=reading_options(args),
         protocol=args.protocol,
         on=args.on,
         ks=tuple(args.k),

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.cli._common import new_parser, print_json
+from shortlist.cli._common import new_parser, print_json, whole_number
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,10 +34,14 @@ def add_parser(subparsers: SubParsers) -> None:
         metavar="FILE",
         help='JSON lines, one request each: {"user_id": …, "history": […]}; "-" reads stdin',
     )
-    parser.add_argument("--top-n", type=int, default=10, help="items a request (default: 10)")
+    parser.add_argument(
+        "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
+    )
     parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1; 0 = all)")
+    parser.add_argument(
+        "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list of answers")
     parser.set_defaults(run=run)
 
@@ -52,17 +56,17 @@ def _parse_ids(texts: list[str], id_dtype: str, flag: str) -> list[Any]:
 
 
 def _read_requests(path: str) -> list[dict[str, Any]]:
-    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     requests = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # JSON may hold U+2028 and other line ends of str.splitlines inside a string.
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             request = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(
                 f"--requests {path}, line {number}: got {line[:60]!r}, expected one JSON object "
-                f"a line ({error.msg})"
+                f"a line ({getattr(error, 'msg', 'nested too deeply')})"
             ) from error
         if not isinstance(request, dict):
             raise DataError(
@@ -71,6 +75,20 @@ def _read_requests(path: str) -> list[dict[str, Any]]:
             )
         requests.append(request)
     return requests
+
+
+def _read_text(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"--requests {path}: cannot be read ({error.strerror}), expected a file of JSON lines"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"--requests {path}: got bytes that are not UTF-8 at byte {error.start}, expected "
+            "JSON lines in UTF-8; write the file again in that encoding"
+        ) from error
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,11 +7,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import add_data_arguments, new_parser, print_json, require_extra
+from shortlist.cli._common import (
+    add_data_arguments,
+    check_output,
+    new_parser,
+    print_json,
+    reading_options,
+    require_extra,
+)
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
+
+PRESETS = ("movielens-100k", "pool")  # of the training companion, which serving does not import
 
 
 def add_parser(subparsers: SubParsers) -> None:
@@ -24,7 +33,7 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     add_data_arguments(parser, required=False)
     parser.add_argument("--config", type=Path, help="TOML file with the settings")
-    parser.add_argument("--preset", help="named settings that come with shortlist (see --config)")
+    parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
     parser.add_argument(
         "--set",
         action="append",
@@ -34,7 +43,12 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("--seed", type=int, help="random seed (same seed, same metrics)")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="BUNDLE", help="bundle to write (NAME.shortlist)"
+        "--out", type=Path, metavar="BUNDLE", help="bundle to write (NAME.shortlist; required)"
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print every setting with its meaning as TOML (of --preset, --config, --set) and stop",
     )
     parser.add_argument(
         "--run",
@@ -61,10 +75,7 @@ def _parse_override(text: str) -> tuple[str, object]:
     return key.strip(), value.strip()
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train, export, and say where the bundle is."""
-    if args.preset and args.config:
-        raise DataError("--preset and --config: got both, expected one; put the rest into --set")
+def _read_overrides(args: argparse.Namespace) -> dict[str, object]:
     overrides = dict(_parse_override(text) for text in args.set)
     if args.no_users:
         overrides["export.store_users"] = False
@@ -76,17 +87,44 @@ def run(args: argparse.Namespace) -> int:
     for name in ("items", "users"):
         if getattr(args, name) is not None:
             overrides[f"data.{name}"] = str(getattr(args, name))
+    return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, export, and say where the bundle is."""
+    if args.preset and args.config:
+        raise DataError("--preset and --config: got both, expected one; put the rest into --set")
+    overrides = _read_overrides(args)
+    if args.print_config:
+        config = require_extra("shortlist.training.config", "train")
+        page = require_extra("shortlist.training.config_help", "train")
+        print(page.describe_config(config.load_config(args.preset, args.config, overrides)), end="")
+        return 0
+    if args.out is None:
+        raise DataError("--out: got nothing, expected the bundle to write, e.g. movies.shortlist")
+    if args.plot:
+        require_extra("matplotlib", "bench")  # say so before minutes of training
+        check_output(args.plot, "--plot")
     workflow = require_extra("shortlist.training.workflow", "train")
-    report = workflow.train_and_export(
-        preset=args.preset,
-        config_path=args.config,
-        overrides=overrides,
-        out=args.out,
-        run_dir=args.run_dir,
-        resume=args.resume,
-        plot=args.plot,
-        progress=not args.quiet,
-    )
+    try:
+        report = workflow.train_and_export(
+            preset=args.preset,
+            config_path=args.config,
+            overrides=overrides,
+            out=args.out,
+            run_dir=args.run_dir,
+            resume=args.resume,
+            plot=args.plot,
+            progress=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        print(
+            "shortlist train: the same command with --resume goes on from the last epoch",
+            file=sys.stderr,
+        )
+        raise
+    for warning in report["warnings"]:
+        print(f"shortlist train: warning: {warning}", file=sys.stderr)
     if args.json:
         print_json(report)
     else:
