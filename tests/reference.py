@@ -11,11 +11,16 @@ TOLERANCE = 4e-7
 SMALLEST = 2e-45  # one float32 denormal
 
 
-def all_scores(items: NDArray, queries: NDArray, metric: str) -> NDArray[np.float64]:
-    """Scores of every query with every item, shape (n_queries, n_items)."""
+def all_scores(
+    items: NDArray, queries: NDArray, metric: str, are_stored: bool = False
+) -> NDArray[np.float64]:
+    """Scores of every query with every item, shape (n_queries, n_items).
+
+    `are_stored`: the items come from `Index.vectors`, for cosine normalised and then rounded.
+    """
     x, u = np.asarray(items, np.float64), np.asarray(queries, np.float64)
     if metric == "cosine":
-        x, u = _unit(x), _unit(u)
+        x, u = x if are_stored else _unit(x), _unit(u)
     if metric != "euclidean":
         return u @ x.T
     return -np.sqrt(((u[:, None, :] - x[None, :, :]) ** 2).sum(axis=2))

@@ -159,13 +159,11 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
       throw std::invalid_argument("rows: got " + std::to_string(row) + "; the index has " +
                                   std::to_string(view.n_rows()) + " rows");
     }
-    const float* source = view.vector(static_cast<std::size_t>(row));
-    if (source == nullptr) {
+    if (!view.copy_vector(static_cast<std::size_t>(row), out.mutable_data() + i * view.dim())) {
       throw std::invalid_argument("rows: got " + std::to_string(row) +
                                   ", the row of a removed item; expected rows of known items "
                                   "(rows_of finds them)");
     }
-    std::copy(source, source + view.dim(), out.mutable_data() + i * view.dim());
   }
   return out;
 }
@@ -185,9 +183,19 @@ std::size_t remove(Index& index, const ItemIds& ids) {
   return index.remove(ids);
 }
 
+void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& rows) {
+  const MatrixView view = matrix_view(queries, "queries");
+  if (static_cast<std::size_t>(rows.size()) != view.n_rows) {
+    throw std::invalid_argument("rows: expected one row number per query");
+  }
+  builder.sample(view, rows.data());
+}
+
 void register_views(py::module_& module) {
   py::class_<IndexView>(module, "IndexView")
       .def_property_readonly("metric", &IndexView::metric)
+      .def_property_readonly("storage", &IndexView::storage)
+      .def_property_readonly("recall", &IndexView::recall)
       .def_property_readonly("dim", &IndexView::dim)
       .def_property_readonly("n_items", &IndexView::n_items)
       .def_property_readonly("n_rows", &IndexView::n_rows)
@@ -211,6 +219,11 @@ void register_index(py::module_& module) {
       .value("cosine", Metric::cosine)
       .value("dot", Metric::dot)
       .value("euclidean", Metric::euclidean);
+  py::enum_<Storage>(module, "Storage")
+      .value("float32", Storage::float32)
+      .value("float16", Storage::float16)
+      .value("bfloat16", Storage::bfloat16)
+      .value("int8", Storage::int8);
   register_views(module);
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)
@@ -236,7 +249,8 @@ void register_index(py::module_& module) {
            })
       .def_static("load", &Index::load, py::call_guard<py::gil_scoped_release>());
   py::class_<IndexBuilder>(module, "IndexBuilder")
-      .def(py::init<std::size_t, std::size_t, Metric>())
+      .def(py::init<std::size_t, std::size_t, Metric, Storage>())
+      .def("sample", &sample)
       .def("add",
            [](IndexBuilder& builder, const FloatArray& rows) {
              const MatrixView view = matrix_view(rows, "vectors");

@@ -9,6 +9,7 @@
 
 #include "kernels/kernels.hpp"
 #include "snapshot.hpp"
+#include "stored_rows.hpp"
 
 namespace shortlist {
 
@@ -23,12 +24,9 @@ inline float to_score(Metric metric, double sum) {
 }
 
 // sums[i] = kernel sum of place places[i], or of place first + i when places is null. The query is
-// float64, padded to whole lanes.
-inline void exact_sums(const kernels::Table& table, Metric metric, const MatrixView& vectors,
-                       const double* query, const std::int64_t* places, std::size_t first,
-                       std::size_t n, double* sums) {
-  const auto kernel = metric == Metric::euclidean ? table.distance_rows : table.dot_rows;
-  kernel(query, vectors.row(first), vectors.dim, places, n, sums);
-}
+// float64, padded to whole lanes. Rows of every storage are widened exactly before they are scored.
+void exact_sums(const kernels::Table& table, Metric metric, const StoredRows& vectors,
+                const double* query, const std::int64_t* places, std::size_t first, std::size_t n,
+                double* sums);
 
 }  // namespace shortlist

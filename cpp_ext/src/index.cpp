@@ -18,6 +18,12 @@ IndexView::IndexView(std::shared_ptr<const Snapshot> snapshot) : snapshot_(std::
 Metric IndexView::metric() const {
   return snapshot_->metric;
 }
+Storage IndexView::storage() const {
+  return snapshot_->storage;
+}
+double IndexView::recall() const {
+  return snapshot_->recall;
+}
 std::size_t IndexView::dim() const {
   return snapshot_->dim;
 }
@@ -48,8 +54,8 @@ std::int64_t IndexView::int64_at(std::size_t row) const {
 std::string_view IndexView::string_at(std::size_t row) const {
   return snapshot_->string_at(row);
 }
-const float* IndexView::vector(std::size_t row) const {
-  return snapshot_->vector(row);
+bool IndexView::copy_vector(std::size_t row, float* out) const {
+  return snapshot_->copy_vector(row, out);
 }
 
 void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
@@ -94,16 +100,17 @@ void renumber_if_sparse(IndexState& state) {
   }
 }
 
-// The rows as they are stored: for cosine normalised.
-std::vector<float> stored_rows(const MatrixView& vectors, Metric metric) {
+// The rows as they are stored: for cosine normalised, then rounded.
+std::vector<float> stored_rows(const MatrixView& vectors, Metric metric, Storage storage) {
   std::vector<float> stored(vectors.n_rows * vectors.dim);
   for (std::size_t i = 0; i < vectors.n_rows; ++i) {
     float* out = stored.data() + i * vectors.dim;
+    const float* row = vectors.row(i);
     if (metric == Metric::cosine) {
-      normalize_row(vectors.row(i), vectors.dim, out);
-    } else {
-      std::copy_n(vectors.row(i), vectors.dim, out);
+      normalize_row(row, vectors.dim, out);
+      row = out;
     }
+    if (!round_row(storage, metric, row, vectors.dim, out)) throw_out_of_range(i, storage);
   }
   return stored;
 }
@@ -125,11 +132,7 @@ void check_upsert(const Snapshot& snapshot, const ItemIds& ids, const MatrixView
                                           : "item_ids: got strings; this index has int64 ids");
   }
   const std::size_t bad = first_bad_row(vectors);
-  if (bad < vectors.n_rows) {
-    throw std::invalid_argument("vectors: row " + std::to_string(bad) +
-                                " holds a NaN or an infinity; expected finite numbers; drop or "
-                                "repair that row");
-  }
+  if (bad < vectors.n_rows) throw_not_finite(bad);
 }
 
 }  // namespace
@@ -147,7 +150,7 @@ void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
   if (vectors.n_rows == 0) return;
   const std::lock_guard<std::mutex> lock(state_->writers);
   const Snapshot& before = *state_->current;
-  const std::vector<float> stored = stored_rows(vectors, before.metric);
+  const std::vector<float> stored = stored_rows(vectors, before.metric, before.storage);
   std::vector<std::int64_t> rows;
   std::vector<std::int64_t> replaced;
   std::vector<std::size_t> added;  // entries of `ids`

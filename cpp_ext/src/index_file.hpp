@@ -8,19 +8,20 @@
 namespace shortlist::file {
 
 constexpr char kMagic[8] = {'S', 'H', 'O', 'R', 'T', 'I', 'D', 'X'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kMaxSections = 12;
 constexpr std::size_t kAlignment = 64;
 
 enum SectionTag : std::uint32_t {
   kNone = 0,
-  kRows = 1,       // float32 (n_items, dim)
+  kRows = 1,       // float32, float16 or bfloat16 (n_items, dim); absent for int8 storage
   kIntIds = 2,     // int64 (n_items,)
   kIdBytes = 3,    // UTF-8 of all string ids, one after the other
   kIdOffsets = 4,  // int64 (n_items + 1,)
   kCodes = 5,      // uint8 [n_blocks][n_groups][64][4]
   kOrder = 6,      // uint32 (n_items,): position in the codes -> row; absent = the same
-  kStats = 7,      // float64 [5][n_blocks]
+  kStats = 7,      // float64 [6][n_blocks]
+  kScales = 8,     // float32 (n_items,): int8 storage only
 };
 
 struct Section {
@@ -40,7 +41,9 @@ struct Header {
   std::uint64_t n_items;
   std::uint64_t dim;
   std::uint64_t file_size;
-  std::uint64_t reserved[2];
+  std::uint32_t storage;
+  std::uint32_t reserved;
+  double recall;  // NaN unless storage is int8
   Section sections[kMaxSections];
   std::uint64_t checksum;  // of all header bytes before this field
 };

@@ -76,14 +76,20 @@ std::vector<Part> parts_of(const Snapshot& snapshot) {
   std::vector<Part> parts;
   const Segment& segment = *snapshot.segments.front().segment;
   const PackedItems& packed = segment.packed;
-  parts.push_back(
-      {file::kRows, segment.vectors.data, segment.vectors.n_rows * snapshot.dim * sizeof(float)});
+  const std::size_t n_numbers = segment.vectors.n_rows * snapshot.dim;
+  if (snapshot.storage != Storage::int8) {
+    parts.push_back(
+        {file::kRows, segment.vectors.data, n_numbers * bytes_per_number(snapshot.storage)});
+  }
   if (!packed.is_empty()) {
     parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
     parts.push_back({file::kStats, packed.stats, kStatsPerBlock * packed.n_blocks * 8});
     if (packed.order != nullptr) {
       parts.push_back({file::kOrder, packed.order, packed.n_items * sizeof(std::uint32_t)});
     }
+  }
+  if (packed.scales != nullptr) {
+    parts.push_back({file::kScales, packed.scales, packed.n_items * sizeof(float)});
   }
   const ItemIds& ids = *snapshot.ids;
   if (ids.kind() == ItemIds::Kind::int64) {
@@ -110,6 +116,8 @@ file::Header header_of(const Snapshot& snapshot, const std::vector<Part>& parts)
   header.id_kind = static_cast<std::uint32_t>(snapshot.ids->kind());
   header.n_items = snapshot.n_items;
   header.dim = snapshot.dim;
+  header.storage = static_cast<std::uint32_t>(snapshot.storage);
+  header.recall = snapshot.recall;
   std::size_t offset = align_up(sizeof header);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     header.sections[i] = {parts[i].tag, 0, offset, parts[i].size,

@@ -21,12 +21,6 @@ constexpr std::size_t kExactChunk = 256;
 // Slices scored without a scan before the bound gets another try.
 constexpr std::size_t kScoredSlices = 15;
 
-void prefetch_row(const float* row, std::size_t dim) {
-  const char* bytes = reinterpret_cast<const char*>(row);
-  const std::size_t size = std::min<std::size_t>(dim * sizeof(float), 512);
-  for (std::size_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at);
-}
-
 }  // namespace
 
 bool QueryRun::refresh_bound() {
@@ -78,7 +72,7 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   const std::size_t place = packed.row_at(position);
   QueryRun& run = *tile.runs[q];
   if (!is_candidate(view, place, run)) return;
-  prefetch_row(view.segment->vectors.row(place), snapshot_.dim);
+  view.segment->vectors.prefetch(place);
   Pending& pending = pending_[q];
   pending.places[pending.size++] = static_cast<std::int64_t>(place);
   ++run.n_candidates;
@@ -252,7 +246,7 @@ void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std
 
 void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t end,
                         QueryRun& run) {
-  const MatrixView& vectors = view.segment->vectors;
+  const StoredRows& vectors = view.segment->vectors;
   for (std::size_t start = first; start < end; start += kExactChunk) {
     const std::size_t n = std::min(kExactChunk, end - start);
     exact_sums(table_, snapshot_.metric, vectors, run.query->exact(), nullptr, start, n,
@@ -267,7 +261,7 @@ void Scanner::score_list(QueryRun& run) {
   for (const SegmentView& view : snapshot_.segments) {
     const auto take = [&](std::int64_t place) {
       if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) return;
-      prefetch_row(view.segment->vectors.row(static_cast<std::size_t>(place)), snapshot_.dim);
+      view.segment->vectors.prefetch(static_cast<std::size_t>(place));
       pending.places[pending.size++] = place;
       if (pending.size == Pending::kCapacity) rescore(view, run, pending);
     };

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "packer.hpp"
+
 namespace shortlist {
 namespace {
 
@@ -49,6 +51,20 @@ std::size_t first_bad_row(const MatrixView& rows) {
   return rows.n_rows;
 }
 
+void throw_not_finite(std::size_t row) {
+  throw std::invalid_argument("vectors: row " + std::to_string(row) +
+                              " holds a NaN or an infinity; expected finite numbers; drop or "
+                              "repair that row");
+}
+
+void throw_out_of_range(std::size_t row, Storage storage) {
+  const bool is_half = storage == Storage::float16;
+  throw std::invalid_argument(
+      "vectors: row " + std::to_string(row) + " holds a number beyond the range of storage " +
+      (is_half ? "float16" : "bfloat16") + "; expected magnitudes below " +
+      (is_half ? "65520" : "3.39e38") + "; rescale the embeddings or use storage float32");
+}
+
 std::int64_t SegmentView::live_place_of(std::int64_t row) const {
   if (!segment->is_delta) {
     const std::int64_t place = segment->place_of(row);
@@ -74,38 +90,41 @@ std::string_view Snapshot::string_at(std::size_t row) const {
   return live_ids ? live_ids->string_at(row) : ids->string_at(row);
 }
 
-const float* Snapshot::vector(std::size_t row) const {
-  if (!is_known(row)) return nullptr;
+bool Snapshot::copy_vector(std::size_t row, float* out) const {
+  if (!is_known(row)) return false;
   for (auto view = segments.rbegin(); view != segments.rend(); ++view) {
     const std::int64_t place = view->live_place_of(static_cast<std::int64_t>(row));
-    if (place >= 0) return view->segment->vectors.row(static_cast<std::size_t>(place));
+    if (place < 0) continue;
+    const float* vector = view->segment->vectors.read(static_cast<std::size_t>(place), out);
+    if (vector != out) std::copy_n(vector, dim, out);
+    return true;
   }
-  return nullptr;
+  return false;
 }
 
 void collect_live(const SegmentView& view, std::vector<RowSource>& out) {
   for (std::size_t place = 0; place < view.n_places; ++place) {
     if (!view.is_alive(place)) continue;
-    out.push_back({view.segment->row_at(place), view.segment->vectors.row(place)});
+    out.push_back({view.segment->row_at(place), &view.segment->vectors, place});
   }
 }
 
-std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources, std::size_t dim,
-                                            Metric metric) {
+std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
+                                            const Snapshot& snapshot) {
   std::sort(sources.begin(), sources.end(),
             [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
-  auto segment = std::make_shared<Segment>();
-  segment->owned_vectors.resize(sources.size() * dim);
-  segment->vectors = {segment->owned_vectors.data(), sources.size(), dim};
-  float* out = segment->owned_vectors.data();
-  for (const RowSource& source : sources) out = std::copy_n(source.vector, dim, out);
+  Packer packer(sources.size(), snapshot.dim, snapshot.metric, snapshot.storage);
+  std::vector<float> scratch(snapshot.dim);
+  for (const RowSource& source : sources) {
+    packer.add(source.vectors->read(source.place, scratch.data()));
+  }
+  std::shared_ptr<Segment> segment = packer.finish();
   const bool is_dense =
       sources.empty() || sources.back().row == static_cast<std::int64_t>(sources.size()) - 1;
   if (!is_dense) {
     segment->rows.reserve(sources.size());
     for (const RowSource& source : sources) segment->rows.push_back(source.row);
   }
-  segment->packed = pack_items(segment->vectors, metric);
   return segment;
 }
 
@@ -142,13 +161,15 @@ std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
             [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
   auto result = std::make_shared<Snapshot>();
   result->metric = snapshot.metric;
+  result->storage = snapshot.storage;
+  result->recall = snapshot.recall;
   result->dim = snapshot.dim;
   result->n_rows = result->n_items = sources.size();
   result->version = snapshot.version + 1;
   result->ids = ids_of(snapshot, sources);
   for (std::size_t i = 0; i < sources.size(); ++i) sources[i].row = static_cast<std::int64_t>(i);
   SegmentView view;
-  view.segment = pack_sources(sources, snapshot.dim, snapshot.metric);
+  view.segment = pack_sources(sources, snapshot);
   view.n_places = sources.size();
   view.version = result->version;
   result->segments.push_back(std::move(view));

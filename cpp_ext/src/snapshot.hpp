@@ -13,6 +13,7 @@
 #include "live_ids.hpp"
 #include "packed.hpp"
 #include "shortlist/index.hpp"
+#include "stored_rows.hpp"
 
 namespace shortlist {
 
@@ -20,13 +21,21 @@ namespace shortlist {
 // place here to the item's row in the index; empty means they are the same. A packed segment is
 // immutable. The delta has room for more places than a snapshot sees; only those are written.
 struct Segment {
-  MatrixView vectors;                   // (n_places, dim); cosine: normalised
-  std::vector<float> owned_vectors;     // empty when `vectors` points into a mapped file
+  StoredRows vectors;                   // (n_places, dim), rounded; cosine: normalised before
+  Buffer owned_vectors;                 // empty when `vectors` points into a mapped file
   std::shared_ptr<const void> mapping;  // keeps the mapped file alive
   PackedItems packed;
+  std::vector<std::uint32_t> positions;  // of the rows in `packed`; int8 storage only
   std::vector<std::int64_t> rows;
   bool is_delta = false;  // rows in order of arrival, a row may repeat; else rows ascend
 
+  // int8 storage: the rows are the codes of `packed`.
+  void read_codes() {
+    positions = positions_of(packed);
+    vectors.codes = packed.codes;
+    vectors.positions = positions.data();
+    vectors.scales = packed.scales;
+  }
   std::int64_t row_at(std::size_t place) const {
     return rows.empty() ? static_cast<std::int64_t>(place) : rows[place];
   }
@@ -74,8 +83,12 @@ struct SegmentView {
   std::int64_t live_place_of(std::int64_t row) const;
 };
 
+constexpr double kNoRecall = std::numeric_limits<double>::quiet_NaN();
+
 struct Snapshot {
   Metric metric = Metric::cosine;
+  Storage storage = Storage::float32;  // of packed segments; the delta holds the same values wider
+  double recall = kNoRecall;           // as built; int8 storage only
   std::size_t dim = 0;
   std::size_t n_rows = 0;              // rows 0 .. n_rows - 1, removed ones included
   std::size_t n_items = 0;             // rows that are alive
@@ -94,20 +107,21 @@ struct Snapshot {
   // @pre is_known(row)
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
-  // Null for a removed row. @pre row < n_rows
-  const float* vector(std::size_t row) const;
+  // False for a removed row; else its stored vector goes to out (dim). @pre row < n_rows
+  bool copy_vector(std::size_t row, float* out) const;
 };
 
-// An item on its way into a new segment.
+// An item on its way into a new segment: place `place` of `vectors`, as stored.
 struct RowSource {
   std::int64_t row;
-  const float* vector;  // as stored: for cosine normalised
+  const StoredRows* vectors;
+  std::size_t place;
 };
-// Appends the live items of a view.
+// Appends the live items of a view, which must outlive them.
 void collect_live(const SegmentView& view, std::vector<RowSource>& out);
-// A new segment, rows ascending. @pre rows are unique
-std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources, std::size_t dim,
-                                            Metric metric);
+// A new segment of the snapshot's kind, rows ascending. @pre rows are unique
+std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
+                                            const Snapshot& snapshot);
 // The same items in the same order in one segment, rows without holes.
 std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot);
 
@@ -117,5 +131,7 @@ double squared_norm(const float* row, std::size_t dim);
 void normalize_row(const float* row, std::size_t dim, float* out);
 // Index of the first row with a NaN or an infinity, or n_rows.
 std::size_t first_bad_row(const MatrixView& rows);
+[[noreturn]] void throw_not_finite(std::size_t row);
+[[noreturn]] void throw_out_of_range(std::size_t row, Storage storage);
 
 }  // namespace shortlist

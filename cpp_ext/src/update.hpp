@@ -50,7 +50,7 @@ class Update {
     }
   }
 
-  // The live places of `dead_rows` die; vector i becomes the item of rows[i].
+  // The live places of `dead_rows` die; vector i, rounded as stored, becomes the item of rows[i].
   void plan(std::vector<std::int64_t> dead_rows, const std::vector<std::int64_t>& rows,
             const float* vectors) {
     dead_rows_ = std::move(dead_rows);
@@ -122,12 +122,11 @@ class Update {
       return std::binary_search(dead_rows_.begin(), dead_rows_.end(), source.row);
     };
     sources.erase(std::remove_if(sources.begin(), sources.end(), dies), sources.end());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      sources.push_back({rows[i], vectors + i * next_->dim});
-    }
+    const StoredRows added = {Storage::float32, rows.size(), next_->dim, vectors};
+    for (std::size_t i = 0; i < rows.size(); ++i) sources.push_back({rows[i], &added, i});
     SegmentView merged;
     merged.n_places = sources.size();
-    merged.segment = pack_sources(sources, next_->dim, next_->metric);
+    merged.segment = pack_sources(sources, *next_);
     next_->segments.resize(first);
     if (merged.n_places > 0) next_->segments.push_back(std::move(merged));
     delta_.reset();
@@ -142,15 +141,16 @@ class Update {
       const std::size_t capacity = delta_capacity(dim);
       delta_ = std::make_shared<Segment>();
       delta_->is_delta = true;
-      delta_->owned_vectors.resize(capacity * dim);
-      delta_->vectors = {delta_->owned_vectors.data(), capacity, dim};
+      delta_->owned_vectors = Buffer(capacity * dim * sizeof(float));
+      delta_->vectors = {Storage::float32, capacity, dim, delta_->owned_vectors.as<void>()};
       delta_->rows.resize(capacity);
       SegmentView view;
       view.segment = delta_;
       next_->segments.push_back(std::move(view));
     }
     SegmentView& view = next_->segments.back();
-    std::copy_n(vectors, rows.size() * dim, delta_->owned_vectors.data() + view.n_places * dim);
+    std::copy_n(vectors, rows.size() * dim,
+                delta_->owned_vectors.as<float>() + view.n_places * dim);
     std::copy(rows.begin(), rows.end(),
               delta_->rows.begin() + static_cast<std::ptrdiff_t>(view.n_places));
     view.n_places += rows.size();

@@ -68,6 +68,22 @@ def metric(name: Any) -> Any:
     return members[name]
 
 
+def storage(name: Any) -> Any:
+    """Return the storage of that name."""
+    members = _core.Storage.__members__
+    if not isinstance(name, str) or name not in members:
+        raise ValueError(f"storage: got {name!r}; expected one of {', '.join(members)}")
+    return members[name]
+
+
+def sample(array: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return up to 100 rows, evenly over the array, and their numbers."""
+    n_rows = len(array)
+    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, 100)).astype(np.int64))
+    with np.errstate(over="ignore"):  # `float32` will name the row
+        return np.ascontiguousarray(array[rows], dtype=np.float32), rows
+
+
 def float32(array: NDArray[Any], name: str, first_row: int) -> NDArray[np.float32]:
     """Return a contiguous float32 array; a number beyond its range is refused."""
     if array.dtype == np.float32 and array.dtype.isnative:

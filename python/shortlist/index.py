@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, Literal, NamedTuple
 
@@ -11,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from shortlist import _arguments, _checks, _core
 
 Metric = Literal["cosine", "dot", "euclidean"]
+Storage = Literal["float32", "float16", "bfloat16", "int8"]
 
-# Rows that are converted to float32 at a time, so that no second copy of a catalogue is made.
-_CHUNK_ROWS = 65_536
+# Numbers that are converted to float32 at a time, so that no second copy of a catalogue is made.
+_CHUNK_NUMBERS = 2**20
 
 
 class Hits(NamedTuple):
@@ -49,6 +51,12 @@ class Index:
     metric : {"cosine", "dot", "euclidean"}
         Cosine scores are the dot product of rows normalised in float32 (a zero row scores 0 with
         everything); euclidean scores are the negative distance -||query - item||.
+    storage : {"float32", "float16", "bfloat16", "int8"}
+        How the vectors that scores are computed from are kept, beside one byte per number for the
+        scan. float32: four bytes per number. float16, bfloat16: two; every number is rounded to
+        the nearest one of that type when it is added (for cosine after normalising), and answers
+        are exact with respect to these stored values. int8: none; the byte of the scan is all
+        there is, answers are approximate (`is_exact` is False) and `recall` says how good.
 
     Raises
     ------
@@ -64,7 +72,9 @@ class Index:
     between, and never waits for one.
 
     Scores are summed in float64 in one fixed order and rounded once to float32, so ids, order and
-    score bits do not depend on batch size, threads or instruction set.
+    score bits do not depend on batch size, threads or instruction set. That, the answers after
+    updates, and a saved file hold for every storage alike: a row is rounded once, on its own, and
+    `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127.
 
     Examples
     --------
@@ -78,16 +88,25 @@ class Index:
     __slots__ = ("_core", "_ids")
 
     def __init__(
-        self, vectors: ArrayLike, item_ids: ArrayLike | None = None, metric: Metric = "cosine"
+        self,
+        vectors: ArrayLike,
+        item_ids: ArrayLike | None = None,
+        metric: Metric = "cosine",
+        *,
+        storage: Storage = "float32",
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
         ids = None if item_ids is None else _checks.item_ids(item_ids)
         if ids is not None:
             _arguments.check_length(ids, array)
         n_items, dim = array.shape
-        builder = _core.IndexBuilder(n_items, dim, _arguments.metric(metric))
-        for start in range(0, len(array), _CHUNK_ROWS):
-            builder.add(_arguments.float32(array[start : start + _CHUNK_ROWS], "vectors", start))
+        kinds = _arguments.metric(metric), _arguments.storage(storage)
+        builder = _core.IndexBuilder(n_items, dim, *kinds)
+        if storage == "int8":
+            builder.sample(*_arguments.sample(array))
+        n_rows = max(1, _CHUNK_NUMBERS // dim)
+        for start in range(0, len(array), n_rows):
+            builder.add(_arguments.float32(array[start : start + n_rows], "vectors", start))
         if ids is None:
             self._core = builder.finish_row_numbers(len(array))
         elif isinstance(ids, list):
@@ -102,7 +121,7 @@ class Index:
 
     def __repr__(self) -> str:
         """Return a one-line description."""
-        return f"Index({len(self)} items, dim {self.dim}, {self.metric})"
+        return f"Index({len(self)} items, dim {self.dim}, {self.metric}, {self.storage})"
 
     @property
     def dim(self) -> int:
@@ -114,6 +133,31 @@ class Index:
         """What closeness means: "cosine", "dot" or "euclidean"."""
         name: Metric = self._core.view().metric.name
         return name
+
+    @property
+    def storage(self) -> Storage:
+        """How vectors are kept: "float32", "float16", "bfloat16" or "int8"."""
+        name: Storage = self._core.view().storage.name
+        return name
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether answers are exact for the vectors given, up to the rounding of `storage`.
+
+        False for int8: there the rounding itself changes answers; see `recall`.
+        """
+        return self.storage != "int8"
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the true top 10 that is found: int8 storage only, else None.
+
+        Measured when the index was built, with up to 100 of its items as queries against the
+        vectors before rounding, the item itself left out; updates do not change it. None for fewer
+        than two items.
+        """
+        recall = self._core.view().recall
+        return None if math.isnan(recall) else recall
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -182,7 +226,7 @@ class Index:
         Returns
         -------
         Hits
-            Score descending, ties by the lower row; exact for the stored vectors.
+            Score descending, ties by the lower row; exact for the stored vectors (`storage`).
 
         Raises
         ------
@@ -313,8 +357,10 @@ class Index:
         ----------
         path : str or path
         mmap : bool
-            Keep the file mapped instead of copying it to memory. Replacing a mapped file by
-            rename is safe; shortening it in place is not.
+            True keeps the file mapped, whatever the storage: vectors and codes are read from the
+            page cache, which the system may drop and share between processes. Replacing a mapped
+            file by rename is safe; shortening it in place is not. False copies everything to
+            memory of this process.
 
         Raises
         ------

@@ -184,6 +184,21 @@ def test_bad_row_is_counted_over_chunks():
 # ---- zero rows: test_levels.py; metric and ids here ----
 
 
+@pytest.mark.parametrize("storage", ["f16", None, 16, "FLOAT32"])
+def test_unknown_storage_lists_the_storages(storage):
+    message = r"storage: got .*; expected one of float32, float16, bfloat16, int8"
+    with pytest.raises(ValueError, match=message):
+        Index(ITEMS, storage=storage)
+
+
+def test_a_dim_that_int8_cannot_scan_is_refused():
+    assert len(Index(np.ones((2, 32768)), storage="int8")) == 2
+    with pytest.raises(
+        ValueError, match="vectors: got dim 32769; storage int8 takes at most 32768"
+    ):
+        Index(np.ones((2, 32769)), storage="int8")
+
+
 @pytest.mark.parametrize("metric", ["l2", None, 3])
 def test_unknown_metric_lists_the_metrics(metric):
     with pytest.raises(ValueError, match=r"metric: got .*; expected one of cosine, dot, euclidean"):

@@ -24,12 +24,16 @@ def ids_of(kind):
 
 @pytest.mark.parametrize("mmap", [True, False])
 @pytest.mark.parametrize("kind", ["none", "int", "str"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-def test_round_trip_keeps_every_bit(tmp_path, metric, kind, mmap):
-    index = Index(ITEMS, item_ids=ids_of(kind), metric=metric)
+def test_round_trip_keeps_every_bit(tmp_path, metric, storage, kind, mmap):
+    index = Index(ITEMS, item_ids=ids_of(kind), metric=metric, storage=storage)
     index.save(tmp_path / "items.index")
     loaded = Index.load(tmp_path / "items.index", mmap=mmap)
     assert (len(loaded), loaded.dim, loaded.metric) == (150, 10, metric)
+    assert (loaded.storage, loaded.recall) == (storage, index.recall)
+    rows = np.arange(150)
+    assert loaded.vectors(rows).tobytes() == index.vectors(rows).tobytes()
     assert np.array_equal(loaded.item_ids, index.item_ids)
     for top_n in (1, 10, 200):
         a, b = index.search(QUERIES, top_n=top_n), loaded.search(QUERIES, top_n=top_n)
@@ -41,8 +45,9 @@ def test_round_trip_keeps_every_bit(tmp_path, metric, kind, mmap):
     assert sorted(os.listdir(tmp_path)) == ["again.index", "items.index"]
 
 
-def test_empty_index_round_trips(tmp_path):
-    Index(np.empty((0, 3))).save(tmp_path / "a")
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+def test_empty_index_round_trips(tmp_path, storage):
+    Index(np.empty((0, 3)), storage=storage).save(tmp_path / "a")
     loaded = Index.load(tmp_path / "a")
     assert len(loaded) == 0
     assert (loaded.search(np.ones((1, 3))).item_ids == -1).all()
@@ -57,11 +62,20 @@ def test_index_outlives_a_replaced_file(tmp_path):
     assert np.array_equal(loaded.search(QUERIES).item_ids, expected.item_ids)
 
 
+def saved_bytes(tmp_path_factory, kind, storage):
+    path = tmp_path_factory.mktemp("index") / "items.index"
+    Index(ITEMS, item_ids=ids_of(kind), metric="euclidean", storage=storage).save(path)
+    return path.read_bytes()
+
+
 @pytest.fixture(scope="module", params=["int", "str"])
 def saved(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("index") / "items.index"
-    Index(ITEMS, item_ids=ids_of(request.param), metric="euclidean").save(path)
-    return path.read_bytes()
+    return saved_bytes(tmp_path_factory, request.param, "float32")
+
+
+@pytest.fixture(scope="module")
+def saved_as(tmp_path_factory):
+    return {name: saved_bytes(tmp_path_factory, "int", name) for name in ("float16", "int8")}
 
 
 def load_bytes(path, data):
@@ -168,10 +182,15 @@ HUGE = 2**63 - 1
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"header": [(8, "<I", 99)]}, "format version: expected 1, found 99"),
+        ({"header": [(8, "<I", 99)]}, "format version: expected 2, found 99"),
         ({"header": [(12, "<I", 4_000_000)]}, "header: expected known metric"),
         ({"header": [(16, "<I", 7)]}, "header: expected known metric"),
         ({"header": [(20, "<I", 9)]}, "header: expected known metric"),
+        ({"header": [(48, "<I", 4)]}, "header: expected known metric, id kind, storage"),
+        ({"header": [(48, "<I", 1)]}, "section 1: expected 3000 bytes, found 6000"),
+        ({"header": [(48, "<I", 3)]}, "section 8: expected to be present"),
+        ({"header": [(52, "<I", 1)]}, "header: expected known metric"),
+        ({"header": [(56, "<d", 0.5)]}, "recall: expected 0 to 1, and only with storage int8"),
         ({"header": [(24, "<Q", HUGE)]}, "shape: expected at most"),
         ({"header": [(24, "<Q", 2**30)]}, "shape: expected rows that fit in the file"),
         ({"header": [(32, "<Q", 0)]}, "shape: expected at most"),
@@ -215,3 +234,47 @@ def test_hostile_ids_are_refused(tmp_path, saved, section, content):
         return
     with pytest.raises(BundleError, match="item ids"):
         load_bytes(tmp_path / "bad", forge(saved, section=section, content=content))
+
+
+@pytest.mark.parametrize(
+    ("storage", "changes", "message"),
+    [
+        ("float16", {"section": 1, "content": b"\x00\x7c"}, "rows: expected finite numbers"),
+        ("float16", {"section": 1, "content": b"\x01\xfc"}, "rows: expected finite numbers"),
+        ("float16", {"header": [(48, "<I", 0)]}, "section 1: expected 6000 bytes, found 3000"),
+        ("int8", {"header": [(48, "<I", 0)]}, "recall: expected 0 to 1, and only with storage"),
+        ("int8", {"header": [(56, "<d", 1.5)]}, "recall: expected 0 to 1"),
+        ("int8", {"header": [(56, "<d", -0.1)]}, "recall: expected 0 to 1"),
+        ("int8", {"header": [(32, "<Q", 32769)]}, "shape: expected at most .* 1 to 32768 columns"),
+        ("int8", {"header": [(24, "<Q", 2**30)]}, "section 5: expected"),
+        ("int8", {"section": 8, "content": struct.pack("<f", np.nan)}, "scales: expected finite"),
+        ("int8", {"section": 8, "content": struct.pack("<f", -1.0)}, "scales: expected finite"),
+        ("int8", {"section": 8, "content": struct.pack("<f", 1e38)}, "scales: expected finite"),
+        ("int8", {"section": 8, "content": struct.pack("<f", 1e-40)}, "scales: expected finite"),
+        ("int8", {"section": 8, "content": struct.pack("<I", 0x3F800001)}, "scales: expected"),
+        ("int8", {"section": 6, "content": struct.pack("<II", 5, 5)}, "order: expected a permut"),
+    ],
+)
+def test_hostile_storage_is_refused(tmp_path, saved_as, storage, changes, message):
+    assert len(load_bytes(tmp_path / "good", forge(saved_as[storage]))) == 150
+    with pytest.raises(BundleError, match=message):
+        load_bytes(tmp_path / "bad", forge(saved_as[storage], **changes))
+
+
+def test_any_codes_are_read_without_harm(tmp_path, saved_as):
+    """No code is forbidden: -128 is never written, and the largest scale still stays finite."""
+    most = np.float32(np.finfo(np.float32).max / 128)
+    scales = (np.full(150, most).view(np.uint32) & 0xFFFFFF00).view(np.float32)
+    data = forge(saved_as["int8"], section=5, content=bytes(64 * 3 * 12))
+    index = load_bytes(tmp_path / "odd", forge(data, section=8, content=scales.tobytes()))
+    assert np.isfinite(index.vectors(np.arange(150))).all()
+    assert np.isfinite(index.search(QUERIES, top_n=150).scores).all()
+
+
+def test_a_flipped_bit_of_any_storage_is_refused(tmp_path, saved_as):
+    for data in saved_as.values():
+        for position in RANDOM.integers(HEADER, len(data), size=100):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << int(RANDOM.integers(8))
+            with pytest.raises(BundleError):
+                load_bytes(tmp_path / "bad", bytes(damaged))

@@ -230,3 +230,22 @@ def test_writers_take_turns():
     assert len(index) == 40 + 4 * 300 * 2
     ids = np.concatenate([np.arange(10_000 * k, 10_000 * k + 900) for k in range(1, 5)])
     assert np.array_equal(index.rows_of(ids) < 0, ids % 10_000 % 3 == 0)
+
+
+@pytest.mark.parametrize(
+    ("storage", "number", "limit"), [("float16", 7e4, "65520"), ("bfloat16", 3.4e38, "3.39e38")]
+)
+def test_a_number_beyond_the_storage_is_refused_and_changes_nothing(storage, number, limit):
+    message = rf"vectors: row 2 holds a number beyond the range of storage {storage}; .*{limit}"
+    items = ITEMS.copy()
+    items[2, 3] = -number
+    with pytest.raises(ValueError, match=message):
+        Index(items, metric="dot", storage=storage)
+    assert len(Index(items, storage=storage)) == 40  # cosine: normalised first
+    index = Index(ITEMS, metric="dot", storage=storage)
+    before = state_of(index)
+    with pytest.raises(ValueError, match=message):
+        index.upsert([50, 1, 2, 3], items[:4])
+    assert state_of(index) == before
+    items[2, 3] = 65519.0 if storage == "float16" else 3.38e38
+    assert len(Index(items, metric="dot", storage=storage)) == 40

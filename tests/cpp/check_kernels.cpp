@@ -162,13 +162,13 @@ void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std:
 // ---- thresholds ----
 
 void check_thresholds(const Table& table, std::size_t n_blocks, std::mt19937& random) {
-  std::vector<double> columns[5];
+  std::vector<double> columns[6];
   std::lognormal_distribution<double> size(0.0, 3.0);
   for (std::vector<double>& column : columns) {
     for (std::size_t b = 0; b < n_blocks + 3; ++b) column.push_back(size(random));
   }
   const BlockStats stats = {columns[0].data(), columns[1].data(), columns[2].data(),
-                            columns[3].data(), columns[4].data()};
+                            columns[3].data(), columns[4].data(), columns[5].data()};
   std::normal_distribution<double> needed(0.0, 100.0);
   const QueryBound bound = {needed(random), 1e-9,         size(random),
                             size(random),   size(random), 1000.0 * needed(random)};

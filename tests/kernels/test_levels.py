@@ -59,6 +59,25 @@ def test_bits_equal_the_scalar_level(level, metric):
         assert hits.scores.tobytes() == expected.scores.tobytes()
 
 
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_storage_has_the_bits_of_the_scalar_level(level, metric, storage):
+    for dim in [1, 2, 3, 5, 8, 15, 16, 17, 33, 64, 129, 257]:
+        items, queries = data(dim, n_items=1000)
+        index = shortlist.Index(items, metric=metric, storage=storage)
+        hits = index.search(queries)
+        stored = index.vectors(np.arange(1000))
+        expected = reference.all_scores(stored, queries, metric, are_stored=True)
+        scale = reference.scale_of(stored, queries, metric)
+        reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, scale)
+        _core.set_simd_level("scalar")
+        again = shortlist.Index(items, metric=metric, storage=storage)
+        assert again.vectors(np.arange(1000)).tobytes() == stored.tobytes()
+        assert again.search(queries).scores.tobytes() == hits.scores.tobytes()
+        assert np.array_equal(again.search(queries).indices, hits.indices)
+        _core.set_simd_level(level)
+
+
 @pytest.mark.parametrize("offset", [1, 2, 3, 7])
 def test_misaligned_arrays_are_read_right(level, offset):
     items, queries = data(33)

@@ -13,11 +13,13 @@
 #include "shortlist/item_ids.hpp"
 #include "shortlist/matrix_view.hpp"
 #include "shortlist/metric.hpp"
+#include "shortlist/storage.hpp"
 
 namespace shortlist {
 
+class Packer;
+class RecallSample;
 struct IndexState;
-struct Segment;
 struct Snapshot;
 
 // A file that is missing, damaged, or not what it says. what() names file, expected and found.
@@ -41,6 +43,10 @@ class IndexView {
   explicit IndexView(std::shared_ptr<const Snapshot> snapshot);
 
   Metric metric() const;
+  Storage storage() const;
+  // int8 storage: the share of the true top 10 that a sample of the items, as queries, found when
+  // the index was built. NaN for other storages, and for less than two items.
+  double recall() const;
   std::size_t dim() const;
   std::size_t n_items() const;
   std::size_t n_rows() const;
@@ -54,11 +60,12 @@ class IndexView {
   std::int64_t row_of(std::string_view id) const;
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
-  // The stored float32 row (for cosine: normalised); null if not known. Lives with the view.
-  const float* vector(std::size_t row) const;
+  // False if not known; else the stored row (for cosine: normalised before it was rounded) goes to
+  // out, dim floats.
+  bool copy_vector(std::size_t row, float* out) const;
 
-  // The exact top_n of every query; n_threads = 0 uses the whole pool.
-  // Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.
+  // The exact top_n, with respect to the stored rows, of every query; n_threads = 0 uses the whole
+  // pool. Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.
   void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
               std::size_t n_threads, const SearchOutput& output) const;
 
@@ -95,16 +102,26 @@ class Index {
 // Packs rows that arrive in chunks, so that a caller never needs a second copy of a catalogue.
 class IndexBuilder {
  public:
-  IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric);
+  IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric,
+               Storage storage = Storage::float32);
   ~IndexBuilder();
-  // Rows follow the rows added before. Throws std::invalid_argument naming the first bad row.
+  // int8 storage: measure the recall with these rows as queries; they are rows of the index too,
+  // rows[i] is the number of the i-th. @pre called before add
+  void sample(const MatrixView& queries, const std::int64_t* rows);
+  // Rows follow the rows added before. Throws std::invalid_argument naming the first bad row; the
+  // builder is of no use then.
   void add(const MatrixView& rows);
   // @pre n_items rows were added; ids.size() == n_items. The builder is empty afterwards.
   Index finish(ItemIds ids);
 
  private:
-  std::shared_ptr<Segment> segment_;
+  std::unique_ptr<Packer> packer_;
+  std::unique_ptr<RecallSample> sample_;
+  std::vector<float> normalized_;  // rows on their way to the packer
+  std::size_t n_items_;
+  std::size_t dim_;
   Metric metric_;
+  Storage storage_;
   std::size_t n_added_ = 0;
 };
 

@@ -35,7 +35,8 @@ struct Hit {
 
 // What the bound needs to know about each block (parallel arrays), docs/exact_top_n.md.
 struct BlockStats {
-  const double* inverse_scale;  // 1 / s
+  const double* inverse_scale;  // 1 / s; items with scales of their own: of the largest
+  const double* inverse_least;  // 1 / the smallest scale of the block; 1 / s where there is one
   const double* residual;       // r: max ||x - s c||
   const double* code_norm;      // m: max ||s c||
   const double* norm;           // max ||x||

@@ -1,0 +1,54 @@
+// Turns rows into a packed segment (internal), one pass where the metric allows it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "buffer.hpp"
+#include "packed.hpp"
+#include "shortlist/metric.hpp"
+#include "snapshot.hpp"
+
+namespace shortlist {
+
+// Memory: the stored rows and the codes, and 8 to 16 bytes a row while it packs.
+//
+// For cosine a block is packed as soon as its 64 rows are there. For dot and euclidean the items
+// are ordered by norm first, largest first, so that items of a block share a scale and whole blocks
+// can be proved hopeless. int8 rows have scales of their own; they are ordered by norm, for cosine
+// by scale, and moved in place.
+class Packer {
+ public:
+  Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage storage);
+
+  // The next row; for cosine normalised. False if a number is beyond the range of the storage.
+  // @pre finite
+  bool add(const float* row);
+  // @pre n_rows were added
+  std::shared_ptr<Segment> finish();
+
+ private:
+  bool is_packed() const { return packed_.n_blocks > 0; }
+  bool is_ordered() const { return metric_ != Metric::cosine || storage_ == Storage::int8; }
+  void add_bytes(const float* row);
+  void set_order();
+  // Rows of 8-bit codes become blocks in the order of the items.
+  void move_bytes();
+  void pack_block(std::size_t block);
+  void pack_byte_block(std::size_t block);
+  void write_stats(std::size_t block, const double (&stats)[kStatsPerBlock]);
+
+  Metric metric_;
+  Storage storage_;
+  std::size_t dim_;
+  std::size_t n_added_ = 0;
+  std::shared_ptr<Segment> segment_;
+  std::shared_ptr<PackedMemory> memory_;
+  PackedItems packed_;               // its arrays lie in memory_
+  std::vector<std::uint64_t> keys_;  // sorts into the order: what to order by, then the row
+  std::vector<float> scratch_;       // a block of rows as float32, where they are stored otherwise
+};
+
+}  // namespace shortlist
