@@ -111,8 +111,25 @@ void Packer::set_order() {
   for (std::size_t i = 0; i < keys_.size(); ++i) {
     memory_->order[i] = static_cast<std::uint32_t>(keys_[i] & 0xFFFFFFFFU);
   }
-  packed_.order = memory_->order.data();
   keys_ = {};
+  if (storage_ == Storage::int8 && metric_ != Metric::cosine) order_by_scale();
+  packed_.order = memory_->order.data();
+}
+
+// Within groups of alike norm: a block then has about one norm and about one scale, and the
+// threshold of the block is about right for each of its items.
+void Packer::order_by_scale() {
+  const double n_groups = std::sqrt(static_cast<double>(packed_.n_blocks));
+  const std::size_t size = static_cast<std::size_t>(n_groups) * kBlockItems;
+  for (std::size_t first = 0; first < packed_.n_items; first += size) {
+    const auto begin = memory_->order.begin() + static_cast<std::ptrdiff_t>(first);
+    const std::size_t n = std::min(size, packed_.n_items - first);
+    const std::vector<float>& scales = memory_->scales;
+    std::sort(begin, begin + static_cast<std::ptrdiff_t>(n),
+              [&scales](std::uint32_t a, std::uint32_t b) {
+                return scales[a] > scales[b] || (scales[a] == scales[b] && a < b);
+              });
+  }
 }
 
 std::shared_ptr<Segment> Packer::finish() {

@@ -17,8 +17,8 @@ namespace shortlist {
 //
 // For cosine a block is packed as soon as its 64 rows are there. For dot and euclidean the items
 // are ordered by norm first, largest first, so that items of a block share a scale and whole blocks
-// can be proved hopeless. int8 rows have scales of their own; they are ordered by norm, for cosine
-// by scale, and moved in place.
+// can be proved hopeless. int8 rows have scales of their own; they are ordered by norm and scale,
+// for cosine by scale alone, and moved in place.
 class Packer {
  public:
   Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage storage);
@@ -34,6 +34,7 @@ class Packer {
   bool is_ordered() const { return metric_ != Metric::cosine || storage_ == Storage::int8; }
   void add_bytes(const float* row);
   void set_order();
+  void order_by_scale();
   // Rows of 8-bit codes become blocks in the order of the items.
   void move_bytes();
   void pack_block(std::size_t block);
