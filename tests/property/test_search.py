@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from catalogues import SETTINGS, all_equal, catalogues, duplicates, near_duplicates, same
+from hard_catalogues import SETTINGS, all_equal, catalogues, duplicates, near_duplicates, same
 from hypothesis import given
 from hypothesis import strategies as st
 

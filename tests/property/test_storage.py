@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from catalogues import SETTINGS, catalogues, same
+from hard_catalogues import SETTINGS, catalogues, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
