@@ -5,7 +5,7 @@ loaded from its files, answers raw requests of the same users. The lists must be
 items whose reference scores differ by less than the tolerance may change places.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from shortlist.training.fit import TrainedModel
 
 # Both sides sum float32 products in another order: 1e-6 was the largest difference seen on cosines.
 TOLERANCE = 1e-5
+SCORER_TOLERANCE = 1e-4  # relative to the largest score; sums over whole histories go in
+SECOND_STAGE_USERS = 256
 CHUNK = 512  # users whose score rows (n_items float64) are in memory at once
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,9 @@ class Parity:
         Between the engine's scores and the float64 reference of the same items.
     largest_item_difference : float
         Between the item encoder graph on raw rows and the index.
+    second_stage : dict
+        The same counts for lists of the second stage, against the Keras scorer on the same
+        candidates; empty without one.
     """
 
     n_users: int
@@ -53,6 +58,7 @@ class Parity:
     tolerance: float
     largest_score_difference: float
     largest_item_difference: float
+    second_stage: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -146,7 +152,7 @@ def check_parity(
     for start in range(0, n_total, CHUNK):
         part = users.part(start, start + CHUNK)
         scores = _reference_scores(run, part, items)
-        answer = engine.recommend(_requests(run, part), top_n=top_n)
+        answer = engine.recommend(_requests(run, part), top_n=top_n, stages=1)
         for i, user_id in enumerate(part.user_ids.tolist()):
             found = answer.indices[i, : answer.counts[i]]
             expected = _best(scores[i], top_n)
@@ -157,8 +163,53 @@ def check_parity(
             n_identical += int(np.array_equal(found, expected))
             n_tied += int(not np.array_equal(found, expected))
     return Parity(
-        n_total, top_n, n_identical, n_tied, TOLERANCE, largest, _item_difference(run, engine)
+        n_total,
+        top_n,
+        n_identical,
+        n_tied,
+        TOLERANCE,
+        largest,
+        _item_difference(run, engine),
+        _check_second_stage(run, engine, users.part(0, SECOND_STAGE_USERS), top_n),
     )
+
+
+def _check_second_stage(
+    run: TrainedModel, engine: Engine, users: HeldOut, top_n: int
+) -> dict[str, Any]:
+    if run.scorer is None or engine.default_stages == 1:
+        return {}
+    settings = run.scorer.config
+    requests = _requests(run, users)
+    n_candidates = max(settings.n_candidates, top_n)
+    first = engine.recommend(requests, top_n=n_candidates, stages=1)
+    inputs = {
+        "history": run.features.encode_history(users.histories, settings.history_length),
+        "candidates": first.indices + 1,
+        "similarity": np.where(first.indices >= 0, first.scores, 0.0).astype(np.float32),
+    }
+    values = np.asarray(run.scorer.model(inputs), dtype=np.float64)
+    answer = engine.recommend(requests, top_n=top_n, stages=2)
+    tolerance = SCORER_TOLERANCE * max(1.0, float(np.abs(values).max(initial=0.0)))
+    n_identical, largest = 0, 0.0
+    for i, user_id in enumerate(users.user_ids.tolist()):
+        scores = np.full(len(engine.index), -np.inf)
+        is_there = first.indices[i] >= 0
+        scores[first.indices[i][is_there]] = values[i][is_there]
+        found, expected = answer.indices[i, : answer.counts[i]], _best(scores, top_n)
+        difference = list_difference(scores, found, expected, answer.scores[i])
+        if not difference <= tolerance:
+            raise _mismatch(engine, user_id, found, expected, scores, answer.scores[i])
+        largest = max(largest, difference)
+        n_identical += int(np.array_equal(found, expected))
+    n = len(users.user_ids)
+    return {
+        "n_users": n,
+        "n_identical": n_identical,
+        "n_tied": n - n_identical,
+        "tolerance": tolerance,
+        "largest_score_difference": largest,
+    }
 
 
 def _reference_scores(run: TrainedModel, users: HeldOut, items: Array) -> Array:

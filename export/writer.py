@@ -98,6 +98,8 @@ def export_bundle(
 def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:
     """Convert the encoders and the scorer, check each against Keras, write them.
 
+    The scorer is left out if the second stage did not help on validation.
+
     Returns
     -------
     dict of str to float
@@ -124,10 +126,13 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
         batches = random_batches(model, codes, seed=run.config.train.seed)
         differences[f"{side}_encoder"] = check_parity(core, model, batches)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
-    if run.scorer is not None:
-        model = run.scorer.model
-        graph = keras_to_onnx(model, "score", opset=opset)
-        differences["scorer"] = check_parity(graph, model, random_batches(model, {}))
+    if run.scorer is not None and run.scorer_report.get("is_kept"):
+        model, n_codes = run.scorer.model, features.item_id.n_codes
+        pairs = ("batch", "n_candidates")
+        dims = {"candidates": pairs, "similarity": pairs}
+        graph = keras_to_onnx(model, "score", dims=dims, opset=opset)
+        batches = random_batches(model, {"history": n_codes, "candidates": n_codes})
+        differences["scorer"] = check_parity(graph, model, batches)
         onnx.save(graph, directory / "scorer.onnx")
     return differences
 
@@ -152,7 +157,8 @@ def _manifest_fields(run: TrainedModel, dim: int, n_users: int) -> dict[str, Any
         "item_id_dtype": features.item_id.id_dtype,
         "user_id_dtype": "int64" if users.is_integer() else "string",
         "features": [_describe(feature) for feature in features.features],
-        "metrics": _plain(_metrics(run)),
+        **_second_stage(run),
+        "metrics": _plain({"validation": run.metrics} if run.metrics else {}),
         "training": _plain(
             {
                 "data": _data(run),
@@ -163,9 +169,9 @@ def _manifest_fields(run: TrainedModel, dim: int, n_users: int) -> dict[str, Any
     }
 
 
-def _metrics(run: TrainedModel) -> dict[str, Any]:
-    measured = {"validation": run.metrics, "scorer": run.scorer_report}
-    return {name: values for name, values in measured.items() if values}
+def _second_stage(run: TrainedModel) -> dict[str, Any]:
+    """Say whether the second stage is there and what it changes; nothing without a scorer."""
+    return {"second_stage": _plain(run.scorer_report)} if run.scorer_report else {}
 
 
 def _describe(feature: Feature) -> dict[str, Any]:

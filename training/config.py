@@ -137,19 +137,23 @@ class ScorerConfig:
     """Section ``[scorer]``: the DNN scorer, the second stage."""
 
     enabled: bool = _other(False, text="train a scorer after the encoders")
-    hidden: tuple[int, ...] = _other((64, 32), text="units of the hidden layers", low=1)
+    hidden: tuple[int, ...] = _other((32, 16), text="units of the hidden layers", low=1)
     activation: str = _choice("relu", *ACTIVATIONS, text="activation of the hidden layers")
-    output: str = _choice("sigmoid", "sigmoid", "linear", text="activation of the score")
-    loss: str = _choice("mse", "mse", "cross_entropy", text="loss against the target")
-    target: str = _choice("auto", "auto", "value", "implicit", text="event value, or seen/not seen")
+    output: str = _choice("linear", "sigmoid", "linear", text="activation of the score")
+    loss: str = _choice(
+        "softmax", "softmax", "mse", "cross_entropy", text="over a request's candidates, or each"
+    )
     optimizer: str = _choice("adam", "adam", "rmsprop", "sgd", text="optimiser of the scorer")
-    learning_rate: float = _number(1e-3, 1e-8, 100.0, text="learning rate")
-    epochs: int = _number(10, 1, 100_000, text="at most so many passes")
-    batch_size: int = _number(1024, 1, 1_000_000, text="rows per step")
+    learning_rate: float = _number(1e-2, 1e-8, 100.0, text="learning rate")
+    epochs: int = _number(10, 1, 100_000, text="passes over the users (rows: at most)")
+    batch_size: int = _number(64, 1, 1_000_000, text="users (or rows) per step")
     dropout: float = _number(0.0, 0.0, 0.95, text="dropout after each hidden layer")
-    validation: float = _number(0.1, 0.0, 0.9, text="part of the rows held out (from 20 rows on)")
-    n_negatives: int = _number(4, 1, 1000, text="implicit: sampled unseen items per event")
-    patience: int = _number(2, 1, 100_000, text="epochs without a better validation loss")
+    n_candidates: int = _number(200, 1, 10_000, text="first-stage items that are put in order")
+    history_length: int = _number(500, 1, 10_000, text="a user's last items that are looked at")
+    n_factors: int = _number(64, 1, 1024, text="length of the linear item factors")
+    factor_l2: float = _number(300.0, 1e-6, text="regularisation of the linear item factors")
+    validation: float = _number(0.1, 0.0, 0.9, text="rows: part held out (from 20 rows on)")
+    patience: int = _number(2, 1, 100_000, text="rows: epochs without a better validation loss")
     seed: int = _number(1, 0, 2**31 - 1, text="same seed, same scorer")
 
 

@@ -20,7 +20,6 @@ from shortlist.training import evaluate, workflow
 from shortlist.training.checkpoint import unfinished_reason
 from shortlist.training.config import load_config, read_config
 from shortlist.training.datasets import Dataset, load_dataset
-from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.splits import make_split
 
 DATA = PRESET = "movielens-100k"
@@ -93,8 +92,8 @@ def _run(args: argparse.Namespace) -> None:
     steps.next("Evaluate the bundle beside the baselines: each user's last film, all films ranked")
     split = make_split(dataset, "leave-one-out")
     with shortlist.load(bundle, n_threads=0) as engine:
-        ranker = EngineRanker(engine, split)
-        metrics = workflow.evaluate_split({"shortlist": ranker}, split, ks=(10,))
+        rankers = workflow.bundle_rankers("shortlist", engine, split)
+        metrics = workflow.evaluate_split(rankers, split, ks=(10,))
     print(evaluate.format_table(metrics))
 
     steps.next("Benchmark the bundle on one thread")
@@ -125,14 +124,14 @@ def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> Non
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    parity, scorer = report["parity"], report["scorer"]
+    parity, second = report["parity"], report["second_stage"]
     print(
         f"parity: the bundle's top-{parity['top_n']} equals Keras's for {parity['n_identical']} of "
         f"{parity['n_users']} users, {parity['n_tied']} more apart from ties"
     )
     print(
-        f"scorer: validation loss {scorer['validation_loss']:.4f}, "
-        f"always answering the mean {scorer['mean_loss']:.4f}"
+        f"second stage on validation: NDCG@10 {second['ndcg_at_10_with']:.4f} with it, "
+        f"{second['ndcg_at_10_without']:.4f} without, {'kept' if second['is_kept'] else 'left out'}"
     )
 
 

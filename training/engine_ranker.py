@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,10 +28,15 @@ class EngineRanker:
     engine : Engine
     split : Split
         Gives the catalogue and the user table.
+    stages : int, optional
+        As for `Engine.recommend`.
     """
 
-    def __init__(self, engine: Engine, split: Split) -> None:
+    def __init__(
+        self, engine: Engine, split: Split, *, stages: Literal[1, 2] | None = None
+    ) -> None:
         self.engine = engine
+        self.stages: Literal[1, 2] | None = stages
         self.split = split
         bundle_ids = np.asarray(engine.index.item_ids)
         rows = {item_id: row for row, item_id in enumerate(split.catalogue.tolist())}
@@ -50,5 +55,5 @@ class EngineRanker:
             wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
                       if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
             requests |= {name: table[name].to_list() for name in wanted}
-        found = self.engine.recommend(requests, top_n=top_n)
+        found = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
         return self._catalogue_rows[found.indices]

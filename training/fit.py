@@ -21,7 +21,7 @@ from shortlist.training.config import Config, read_config
 from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet, align_items
 from shortlist.training.loop import Loop, OnEpoch
-from shortlist.training.models.scorer import DNNScorer
+from shortlist.training.models.candidates import CandidateScorer
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.second_stage import load_scorer, train_scorer
@@ -39,20 +39,20 @@ class TrainedModel:
     split : Split
     two_tower : TwoTower
         With the weights of the best epoch.
-    scorer : DNNScorer or None
+    scorer : CandidateScorer or None
     history : list of dict
         One dict an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
         ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
     run_dir : Path
     scorer_report : dict
-        ``validation_loss`` and ``mean_loss`` (always answering the train mean); empty without.
+        What the second stage changes, see `second_stage.train_scorer`; empty without a scorer.
     """
 
     config: Config
     features: FeatureSet
     split: Split
     two_tower: TwoTower
-    scorer: DNNScorer | None
+    scorer: CandidateScorer | None
     history: list[dict[str, Any]]
     run_dir: Path
     scorer_report: dict[str, Any] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def train(
     loop.run(progress, on_epoch)
     model.set_weights(loop.best)
     checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, loop.best, {"history": loop.history})
-    scorer: DNNScorer | None = None
+    scorer: CandidateScorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:
         scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
@@ -141,9 +141,15 @@ def load_run(run_dir: str | Path) -> TrainedModel:
 
 
 def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: Split) -> TwoTower:
-    """Create an untrained model that knows the catalogue's content."""
+    """Create an untrained model that knows the catalogue's content.
+
+    Items without train events have no id embedding: their vector comes from content alone.
+    """
     table = align_items(dataset, np.asarray(split.catalogue))
-    return TwoTower(config, features, features.encode_items(table))
+    model = TwoTower(config, features, features.encode_items(table))
+    rows = split.item_rows(split.train["item_id"])
+    model.forget_ids(np.bincount(rows, minlength=features.n_items) == 0)
+    return model
 
 
 def _set_threads(n_threads: int) -> None:

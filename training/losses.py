@@ -106,6 +106,25 @@ def binary_cross_entropy(targets: Any, scores: Any, weights: Any) -> Any:
     return weighted_mean(losses, weights)
 
 
+def candidate_softmax(targets: Any, scores: Any, weights: Any) -> Any:
+    """Cross-entropy of each request's targets among its candidates.
+
+    Parameters
+    ----------
+    targets : tensor of shape (n, m), float32
+        1 for targets, else 0; several targets share the mass, a row without one does not count.
+    scores : tensor of shape (n, m), float32
+    weights : tensor of shape (n, m), float32
+        0 where there is no candidate.
+    """
+    there = tf.cast(weights > 0, tf.float32)
+    logits = tf.where(there > 0, scores, HIDDEN_LOGIT)
+    share = targets * there
+    total = tf.reduce_sum(share, axis=1)
+    losses = -tf.reduce_sum(share * tf.nn.log_softmax(logits) * there, axis=1)
+    return weighted_mean(losses / tf.maximum(total, 1.0), tf.cast(total > 0, tf.float32))
+
+
 def weighted_mean(losses: Any, weights: Any) -> Any:
     """Sum of losses × weights over the sum of weights; 0 when all weights are 0."""
     return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1e-6)

@@ -1,153 +1,240 @@
-"""The scorer in the pipeline: trained on (user embedding, item embedding) → preference."""
+"""The second stage in the pipeline: the scorer learns to order the first stage's candidates.
+
+It is trained on the validation events: on train events the encoders, which have seen them, rank
+the targets far too well for the scorer to learn what it will meet in service. Whether it helps is
+measured on the same users by cross-fitting: each is ranked by a scorer that never saw them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from shortlist.errors import DataError
 from shortlist.training import checkpoint
 from shortlist.training.config import ScorerConfig
-from shortlist.training.features import align_users
-from shortlist.training.models.scorer import (
-    DNNScorer,
-    constant_loss,
-    fit_scorer,
-    scorer_loss,
-    scorer_state,
-)
-from shortlist.training.splits import to_id_array
+from shortlist.training.evaluate import Evaluation, evaluate_users
+from shortlist.training.features import align_users, pad_lists
+from shortlist.training.models.candidates import INPUTS, CandidateScorer, Tables, restore
+from shortlist.training.models.factors import linear_factors
+from shortlist.training.models.scorer import DNNScorer, fit_candidates
+from shortlist.training.ranker import TwoTowerRanker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config import Config
     from shortlist.training.models.two_tower import TwoTower
-    from shortlist.training.splits import Split
+    from shortlist.training.splits import IdArray, Split
 
-MAX_EVENTS = 500_000  # more events hardly change a scorer of this size
-Columns = tuple["NDArray[np.float32]", "NDArray[np.float32]", "NDArray[np.float32]"]
+MAX_USERS = 10_000  # more hardly change a scorer of this size
+MIN_USERS = 20  # with fewer there is nothing to judge by
+N_FOLDS = 5
+METRIC = "NDCG@10"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """First-stage candidates of some users.
+
+    Attributes
+    ----------
+    inputs : dict of ndarray
+        What the graph takes: ``history`` codes (n, length), ``candidates`` codes (n, m) and
+        ``similarity`` (n, m); a missing place has code 0.
+    rows : ndarray of shape (n, m), int64
+        The candidates' item rows, best first; −1: missing.
+    is_target : ndarray of shape (n, m), bool
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    rows: NDArray[np.int64]
+    is_target: NDArray[np.bool_]
 
 
 def train_scorer(
     model: TwoTower, split: Split, config: Config, run_dir: Path, *, progress: bool
-) -> tuple[DNNScorer, dict[str, Any]]:
-    """Train the scorer on the train events, judge it on the valid events, and save it.
-
-    The user embedding is that of the moment before the event, so a target never feeds its own
-    prediction. Targets are event values scaled to 0..1, or 1 for events and 0 for sampled unseen
-    items.
+) -> tuple[CandidateScorer | None, dict[str, Any]]:
+    """Train the scorer, measure what it changes, and save it.
 
     Returns
     -------
-    scorer : DNNScorer
+    scorer : CandidateScorer or None
+        None if there are too few users with a history and validation events.
     report : dict
-        ``target``, ``validation_loss``, ``mean_loss`` (always answering the mean train target).
+        ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
+        ``standard_error`` of their difference, and the settings that serving needs.
     """
     settings = config.scorer
-    kind = _target_kind(settings, split.train)
-    rng = np.random.default_rng([settings.seed, 4])
-    held_out = split.valid if split.valid.height else split.train
-    train = _examples(model, split, split.train, kind, settings, rng)
-    valid = _examples(model, split, held_out, kind, settings, rng)
-    scorer = fit_scorer(*train, settings, validation=valid, progress=progress)
-    report = {
-        "target": kind,
-        "validation_loss": scorer_loss(scorer, valid),
-        "mean_loss": constant_loss(settings, float(train[2].mean()), valid[2]),
+    report: dict[str, Any] = {
+        "is_kept": False,
+        "n_candidates": settings.n_candidates,
+        "history_length": settings.history_length,
+        "n_users": 0,
     }
-    state = scorer_state(scorer) | {"report": report}
-    checkpoint.save_arrays(run_dir / checkpoint.SCORER, scorer.get_weights(), state)
+    scorer = None
+    if split.valid.height and _count_users(split) >= MIN_USERS:
+        evaluation = first_stage(model, split, settings.n_candidates)
+        found = candidates_of(model, split, evaluation, settings)
+        scorer, report = _train(split, evaluation, found, settings, report, progress)
+    weights = {} if scorer is None else scorer.get_weights()
+    state = {"config": dataclasses.asdict(settings), "report": report}
+    checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)
     return scorer, report
 
 
-def load_scorer(run_dir: Path, config: Config) -> tuple[DNNScorer | None, dict[str, Any]]:
+def load_scorer(run_dir: Path, config: Config) -> tuple[CandidateScorer | None, dict[str, Any]]:
     """Read the scorer of a run folder; (None, {}) if the run has none."""
     if not config.scorer.enabled:
         return None, {}
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
-    settings = state["config"] | {"hidden": tuple(state["config"]["hidden"])}
-    scorer = DNNScorer(ScorerConfig(**settings), state["n_user_features"], state["n_item_features"])
-    scorer.set_weights(weights)
-    scorer.history = state["history"]
-    return scorer, state["report"]
+    settings = ScorerConfig(**state["config"] | {"hidden": tuple(state["config"]["hidden"])})
+    return (restore(settings, weights) if weights else None), state["report"]
 
 
-def _target_kind(settings: ScorerConfig, train: pl.DataFrame) -> str:
-    values = train["value"]
-    n_distinct = values.drop_nulls().n_unique()
-    if settings.target == "value" and n_distinct < 2:
-        raise DataError(
-            "scorer.target: got 'value', but the events have fewer than 2 different values; "
-            "expected 'implicit' or 'auto'"
-        )
-    has_values = n_distinct >= 2 and values.null_count() < len(values) / 2
-    return ("value" if has_values else "implicit") if settings.target == "auto" else settings.target
+def first_stage(model: TwoTower, split: Split, n_candidates: int) -> Evaluation:
+    """Rank candidates for the validation users with a history."""
+    ranker = TwoTowerRanker(model, split.dataset, n_threads=model.config.train.n_threads)
+    return evaluate_users(ranker, split, "valid", (10, max(10, n_candidates)))
 
 
-def _examples(
+def candidates_of(
+    model: TwoTower, split: Split, evaluation: Evaluation, settings: ScorerConfig
+) -> Candidates:
+    """Put the candidates of evaluated users into the form of the graph."""
+    histories = split.histories("train")
+    chosen = np.flatnonzero(np.isin(histories.user_ids, evaluation.user_ids))
+    lists = [histories.rows_of(int(i)) for i in chosen]
+    lengths = np.array([len(rows) for rows in lists], np.int64)
+    flat = np.concatenate(lists) + 1
+    rows = evaluation.ranked_rows
+    vectors = model.refresh()
+    width = model.config.model.history_length
+    users = encode_users(model, split, evaluation.user_ids, flat, lengths, width)
+    similarity = np.einsum("nd,nmd->nm", users, vectors[rows])
+    is_there = rows >= 0
+    values, splits = evaluation.targets
+    owners = np.repeat(np.arange(len(rows)), np.diff(splits))
+    pairs = owners * len(vectors) + values
+    is_target = np.isin(np.arange(len(rows))[:, None] * len(vectors) + rows, pairs) & is_there
+    longest = min(int(lengths.max(initial=1)), settings.history_length)
+    inputs = {
+        "history": pad_lists(flat, lengths, longest, align="right"),
+        "candidates": np.where(is_there, rows + 1, 0),
+        "similarity": np.where(is_there, similarity, 0.0).astype(np.float32),
+    }
+    return Candidates(inputs, rows, is_target)
+
+
+def encode_users(
     model: TwoTower,
     split: Split,
-    events: pl.DataFrame,
-    kind: str,
+    user_ids: IdArray,
+    codes: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    width: int,
+) -> NDArray[np.float32]:
+    """Encode users by their flat history codes and the user table."""
+    table = align_users(split.dataset, user_ids)
+    history = pad_lists(codes, lengths, width, align="right")
+    return model.encode_users(history, model.features.encode_users(table))
+
+
+def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
+    """Fit the item tables on the train events; the features' scale comes later."""
+    n_items = len(split.catalogue)
+    rows = split.item_rows(split.train["item_id"])
+    users = split.train["user_id"].rle_id().to_numpy().astype(np.int64)
+    factors = linear_factors(
+        users, rows, n_items, n_factors=settings.n_factors, l2=settings.factor_l2
+    )
+    popularity = np.log1p(np.bincount(rows, minlength=n_items)).astype(np.float32)
+    before, after, popular = (
+        np.concatenate([np.zeros_like(table[:1]), table]) for table in (*factors, popularity)
+    )
+    return Tables(before, after, popular, np.zeros(5, np.float32), np.ones(5, np.float32))
+
+
+def rerank(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order candidate rows by score, ties by the lower row, missing places last."""
+    order = np.lexsort((rows, np.where(rows < 0, np.inf, -scores)), axis=1)
+    return np.take_along_axis(rows, order, axis=1)
+
+
+def _count_users(split: Split) -> int:
+    return int((split.histories("train").lengths > 0).sum())
+
+
+def _train(
+    split: Split,
+    evaluation: Evaluation,
+    found: Candidates,
+    settings: ScorerConfig,
+    report: dict[str, Any],
+    progress: bool,
+) -> tuple[CandidateScorer, dict[str, Any]]:
+    tables = fit_tables(split, settings)
+    raw = _features(CandidateScorer(settings, tables), found)
+    known = found.rows >= 0
+    mean, std = raw[known].mean(axis=0), raw[known].std(axis=0)
+    scale = {"mean": mean, "std": np.where(std > 0, std, 1.0).astype(np.float32)}
+    scorer = CandidateScorer(settings, dataclasses.replace(tables, **scale))
+    features = _features(scorer, found)
+    rng = np.random.default_rng([settings.seed, 4])
+    folds = rng.permutation(len(features)) % N_FOLDS
+    scores = np.zeros(found.rows.shape, np.float32)
+    for fold in range(N_FOLDS):
+        part = _fit(features, found, folds != fold, settings, rng, False)
+        scores[folds == fold] = _predict(part, features[folds == fold])
+    final = _fit(features, found, np.ones(len(features), np.bool_), settings, rng, progress)
+    scorer.scorer.set_weights(final.get_weights())
+    return scorer, report | _gain(evaluation, rerank(scores, found.rows))
+
+
+def _features(scorer: CandidateScorer, found: Candidates) -> NDArray[np.float32]:
+    return np.concatenate(scorer.features({n: found.inputs[n] for n in INPUTS}), axis=-1)
+
+
+def _fit(
+    features: NDArray[np.float32],
+    found: Candidates,
+    chosen: NDArray[np.bool_],
     settings: ScorerConfig,
     rng: np.random.Generator,
-) -> Columns:
-    known = split.train if events is split.train else split.known_events("valid")
-    wanted = events if kind == "implicit" else events.filter(pl.col("value").is_not_null())
-    if wanted.height > MAX_EVENTS:
-        wanted = wanted[np.sort(rng.choice(wanted.height, MAX_EVENTS, replace=False))]
-    users, rows = _embed_before(model, split, known, wanted)
-    items = model.item_vectors()
-    if kind == "value":
-        low, high = split.train["value"].min(), split.train["value"].max()
-        values = wanted["value"].to_numpy()
-        targets = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)  # type: ignore[operator]
-        return users, items[rows], targets
-    negatives, owners = _unseen(known, split, wanted, settings.n_negatives, rng)
-    targets = np.concatenate([np.ones(len(rows)), np.zeros(len(negatives))]).astype(np.float32)
-    return np.concatenate([users, users[owners]]), items[np.concatenate([rows, negatives])], targets
+    progress: bool,
+) -> DNNScorer:
+    users = np.flatnonzero(chosen & found.is_target.any(axis=1))
+    if len(users) > MAX_USERS:
+        users = np.sort(rng.choice(users, MAX_USERS, replace=False))
+    return fit_candidates(
+        features[users],
+        found.is_target[users],
+        found.rows[users] >= 0,
+        settings,
+        n_user_features=1,
+        progress=progress,
+    )
 
 
-def _embed_before(
-    model: TwoTower, split: Split, known: pl.DataFrame, wanted: pl.DataFrame
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """User embeddings at the moment before each wanted event, and the events' item rows."""
-    codes = split.item_rows(known["item_id"]) + 1
-    keys = ["user_id", "timestamp", "item_id", "kind"]
-    place = known.select(keys).with_row_index("place").unique(subset=keys, keep="first")
-    places = wanted.join(place, on=keys, how="left", maintain_order="left")["place"].to_numpy()
-    users = known["user_id"]
-    first = users.to_frame().with_row_index("place").group_by("user_id").agg(pl.col("place").min())
-    starts = users.to_frame().join(first, on="user_id", how="left", maintain_order="left")["place"]
-    width = model.config.model.history_length
-    source = places.astype(np.int64)[:, None] + np.arange(-width, 0)
-    inside = source >= starts.to_numpy().astype(np.int64)[places][:, None]
-    history = np.where(inside, codes[np.maximum(source, 0)], 0)
-    table = align_users(split.dataset, to_id_array(wanted["user_id"]))
-    embeddings = model.encode_users(history, model.features.encode_users(table))
-    return embeddings, codes[places] - 1
+def _predict(scorer: DNNScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    n, m, width = features.shape
+    flat = features.reshape(n * m, width)
+    return scorer.predict(flat[:, :1], flat[:, 1:]).reshape(n, m)
 
 
-def _unseen(
-    known: pl.DataFrame,
-    split: Split,
-    wanted: pl.DataFrame,
-    n_negatives: int,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Random items that the event's user has not seen, and the number of their event."""
-    n_items = len(split.catalogue)
-    ids = known["user_id"].unique(maintain_order=True).to_frame().with_row_index("number")
-    number = {}
-    for name, frame in (("known", known), ("wanted", wanted)):
-        joined = frame.select("user_id").join(ids, on="user_id", how="left", maintain_order="left")
-        number[name] = joined["number"].to_numpy().astype(np.int64)
-    seen = np.unique(number["known"] * n_items + split.item_rows(known["item_id"]))
-    owners = np.repeat(np.arange(wanted.height), n_negatives)
-    drawn = rng.integers(0, n_items, len(owners))
-    fresh = np.isin(number["wanted"][owners] * n_items + drawn, seen, invert=True)
-    return drawn[fresh], owners[fresh]
+def _gain(evaluation: Evaluation, ranked: NDArray[np.int64]) -> dict[str, Any]:
+    """Compare NDCG@10 of both orders; the second is kept if the gain is over its own error."""
+    without = evaluation.per_user()[METRIC]
+    with_it = dataclasses.replace(evaluation, ranked_rows=ranked).per_user()[METRIC]
+    gain = with_it - without
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return {
+        "is_kept": bool(gain.mean() > error),
+        "n_users": len(gain),
+        "ndcg_at_10_without": float(without.mean()),
+        "ndcg_at_10_with": float(with_it.mean()),
+        "standard_error": error,
+    }

@@ -2,7 +2,8 @@
 
 All randomness comes in with the step: numpy draws the batch and the negatives, TensorFlow draws
 dropout from a seed tensor. Two paths: small catalogues encode every item in every step; large
-ones encode only the items that occur in the batch or among the negatives.
+ones encode only the items that occur in the batch or among the negatives. Items without a single
+train event take no part: as eternal negatives they would teach that new items are bad.
 """
 
 from __future__ import annotations
@@ -55,8 +56,13 @@ class TrainStep:
         self.model = model
         self.train = config.train
         self.user_inputs = user_inputs
-        self.is_full = uses_full_softmax(config.train, model.n_items)
-        self.sampler = NegativeSampler(target_counts)
+        # Codes within a step count the items that have events; codes of the catalogue → those.
+        self.rows = np.flatnonzero(target_counts)
+        self._places = np.zeros(model.n_items + 1, np.int64)
+        self._places[self.rows + 1] = np.arange(1, len(self.rows) + 1)
+        self.item_inputs = take_rows(model.item_inputs, self.rows)
+        self.is_full = uses_full_softmax(config.train, len(self.rows))
+        self.sampler = NegativeSampler(target_counts[self.rows])
         self.weights = model.weights
         self.optimizer = build_optimizer(config.train, total_steps)
         self.optimizer.build(self.weights)
@@ -65,8 +71,10 @@ class TrainStep:
             if config.train.ema > 0.0
             else []
         )
-        self._item_inputs = {k: tf.constant(v) for k, v in model.item_inputs.items()}
-        self._log_q = tf.constant(self.sampler.log_q)
+        self._item_inputs = {k: tf.constant(v) for k, v in self.item_inputs.items()}
+        log_q = np.zeros(model.n_items, np.float32)
+        log_q[self.rows] = self.sampler.log_q
+        self._log_q = tf.constant(log_q)
         self._full = tf.function(self._full_step, reduce_retracing=True)
         self._sampled = tf.function(self._sampled_step, reduce_retracing=True)
 
@@ -90,13 +98,13 @@ class TrainStep:
         seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
         seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
         users = {k: tf.constant(v) for k, v in take_rows(self.user_inputs, batch.users).items()}
-        weight, target = tf.constant(batch.weight.ravel()), batch.target.ravel()
+        weight = tf.constant(batch.weight.ravel())
+        codes, target = self._places[batch.history], self._places[batch.target.ravel()]
         if self.is_full:
-            history, target = tf.constant(batch.history), tf.constant(target)
-            return self._full(history, target, weight, users, seed)
+            return self._full(tf.constant(codes), tf.constant(target), weight, users, seed)
         negatives = self.sampler.sample(self.train.n_negatives, seeds) + 1
-        rows, (history, target, drawn) = compact(batch.history, target, negatives)
-        items = {k: tf.constant(v) for k, v in take_rows(self.model.item_inputs, rows).items()}
+        rows, (history, target, drawn) = compact(codes, target, negatives)
+        items = {k: tf.constant(v) for k, v in take_rows(self.item_inputs, rows).items()}
         where = [tf.constant(part) for part in (history, target, drawn)]
         return self._sampled(items, *where, weight, users, seed)
 

@@ -22,6 +22,7 @@ from shortlist.training.plots import plot_history
 from shortlist.training.splits import Split, make_split
 
 __all__ = [
+    "bundle_rankers",
     "evaluate_bundle",
     "evaluate_split",
     "evaluation_markdown",
@@ -61,9 +62,9 @@ def train_and_export(
     Returns
     -------
     dict
-        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``scorer`` (its
-        validation loss beside that of the mean; empty without a scorer), ``parity``, ``warnings``
-        (reasons to doubt the result, as sentences).
+        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``second_stage``
+        (NDCG@10 on validation with and without it; empty without a scorer), ``parity``,
+        ``warnings`` (reasons to doubt the result, as sentences).
     """
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
@@ -93,7 +94,7 @@ def train_and_export(
         "bundle": str(out),
         "run": str(run.run_dir),
         "metrics": run.metrics,
-        "scorer": run.scorer_report,
+        "second_stage": run.scorer_report,
         "parity": report.parity,
         "warnings": [] if run.split.valid.height else [_nothing_held_out(run.split)],
     }
@@ -152,6 +153,14 @@ def evaluate_split(
     }
 
 
+def bundle_rankers(name: str, engine: shortlist.Engine, split: Split) -> dict[str, EngineRanker]:
+    """Give the rankers of a bundle: as it answers by default, and with one stage if that is 2."""
+    rankers = {name: EngineRanker(engine, split)}
+    if engine.default_stages == 2:
+        rankers[f"{name}, first stage alone"] = EngineRanker(engine, split, stages=1)
+    return rankers
+
+
 def evaluate_bundle(
     bundle: Path,
     *,
@@ -189,8 +198,8 @@ def evaluate_bundle(
     -------
     dict
         ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, ``metrics`` (one dict of
-        metrics for the bundle and each baseline) and ``warnings``: reasons to doubt the bundle's
-        metrics, as sentences.
+        metrics for the bundle, with and without its second stage, and each baseline) and
+        ``warnings``: reasons to doubt the bundle's metrics, as sentences.
 
     Raises
     ------
@@ -211,9 +220,10 @@ def evaluate_bundle(
         warnings = [
             _missing_user_features(engine.bundle.manifest["features"], dataset),
             check_held_out(training, split, on),
+            _second_stage_has_seen(engine, on),
         ]
-        ranker = EngineRanker(engine, split)
-        metrics = evaluate_split({bundle.name: ranker}, split, on=on, ks=ks, baselines=baselines)
+        rankers = bundle_rankers(bundle.name, engine, split)
+        metrics = evaluate_split(rankers, split, on=on, ks=ks, baselines=baselines)
     return {
         "dataset": dataset.name,
         "protocol": split.protocol,
@@ -235,6 +245,15 @@ def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Datas
         f"the bundle was trained with user features {missing}, which the data lacks "
         f"({'no user table' if dataset.users is None else f'it has {has}'}): ranked without them, "
         "so its metrics are too low; give --users"
+    )
+
+
+def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
+    if on != "valid" or engine.default_stages == 1:
+        return None
+    return (
+        "the second stage was trained on the validation events, so its metrics here are too good; "
+        "the manifest has cross-fitted ones"
     )
 
 

@@ -35,6 +35,8 @@ def summarise(path: Path, manifest: Mapping[str, Any]) -> str:
     lines += ["", "features", *_features(told["features"])]
     if told["metrics"]:
         lines += ["", "metrics measured", *_values(told["metrics"])]
+    if told.get("second_stage"):
+        lines += ["", "second stage, on validation", *_values(told["second_stage"])]
     lines += ["", "parity of Keras and this bundle", *_values(told["parity"])]
     lines += ["", "files"]
     for name, record in told["files"].items():

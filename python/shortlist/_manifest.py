@@ -109,6 +109,11 @@ def _check_fields(manifest: dict[str, Any], where: str) -> None:
     _field(manifest, "created", str, "a time", where)
     for key in ("versions", "metrics", "parity", "training"):
         _field(manifest, key, dict, "an object", where)
+    if "second_stage" in manifest:
+        second = _field(manifest, "second_stage", dict, "an object", where)
+        for key in ("n_candidates", "history_length"):
+            if _field(second, key, int, "a whole number", where) < 1:
+                raise problem(where, f"{key} of the second stage >= 1", second[key])
 
 
 def _check_features(manifest: dict[str, Any], where: str) -> None:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shortlist import _arguments, _core
 from shortlist._columns import Array
 from shortlist._tables import UserTable
-from shortlist.index import Index
 from shortlist.requests import Columns, FeatureColumn
 
 POPULAR, FEATURES, STORED_HISTORY, HISTORY = range(4)
@@ -39,9 +39,10 @@ class Signals:
     source : ndarray of shape (n,), int8
         POPULAR, FEATURES, STORED_HISTORY or HISTORY.
     histories : Ragged
-        Known item rows, oldest first: of the request, else stored.
+        Item rows of the bundle, oldest first: of the request, else stored. Items that came later
+        are left out: the encoder does not know them.
     seen : Ragged
-        Rows of the request's history and of the stored history.
+        Present rows of the request's history and of the stored history.
     features : dict of str to ndarray
         Raw user features, the request's own first, else stored, else missing.
     """
@@ -51,9 +52,22 @@ class Signals:
     seen: Ragged
     features: dict[str, Array]
 
+    def take(self, chosen: Array) -> "Signals":
+        """Return the signals of some requests (m,) int64."""
+        return Signals(
+            self.source[chosen],
+            take(self.histories, chosen),
+            take(self.seen, chosen),
+            {name: values[chosen] for name, values in self.features.items()},
+        )
+
 
 def gather(
-    columns: Columns, index: Index, users: UserTable | None, features: dict[str, FeatureColumn]
+    columns: Columns,
+    first: _core.IndexView,
+    present: _core.IndexView,
+    users: UserTable | None,
+    features: dict[str, FeatureColumn],
 ) -> Signals:
     """Look up what is known about each request.
 
@@ -61,26 +75,32 @@ def gather(
     ----------
     columns : Columns
         Checked requests.
-    index : Index
-        Knows the item ids; others in a history are skipped.
+    first : IndexView
+        The index as it was loaded: the items that the encoder knows; others in a history are
+        skipped.
+    present : IndexView
+        The index that will be searched.
     users : UserTable or None
         Stored histories and features, if the bundle has them.
     features : dict of str to FeatureColumn
         The user features the encoder takes.
     """
     n = columns.n_requests
-    given = _known_rows(columns.histories, n, index)
+    is_changed = present.version != first.version
+    given = _known_rows(columns.histories, n, first)
+    given_now = _known_rows(columns.histories, n, present) if is_changed else given
     user_rows = None
     if users is not None and columns.ids is not None:
         user_rows = users.rows_of(columns.ids)
         if not (user_rows >= 0).any():
             user_rows = None
     source = (given.lengths > 0) * np.int8(HISTORY)
-    histories = seen = given
+    histories, seen = given, given_now
     if user_rows is not None and users is not None:
-        stored = _stored_rows(user_rows, users, index)
+        lists = [users.history(row) if row >= 0 else _NO_ROWS for row in user_rows.tolist()]
+        stored = _known_rows(lists, n, first)
         source[(source == POPULAR) & (stored.lengths > 0)] = STORED_HISTORY
-        seen = _join(given, stored)
+        seen = _join(given_now, _known_rows(lists, n, present) if is_changed else stored)
         histories = _choose(source == HISTORY, given, stored)
     values = _fill_features(columns, user_rows, users, features)
     if features and not source.all():
@@ -121,18 +141,20 @@ def take(ragged: Ragged, chosen: Array) -> Ragged:
     return Ragged(ragged.values[source], splits)
 
 
-def _known_rows(histories: list[Array] | None, n: int, index: Index) -> Ragged:
+def _known_rows(histories: list[Array] | None, n: int, view: _core.IndexView) -> Ragged:
     if histories is None:
         return Ragged(_NO_ROWS, np.zeros(n + 1, dtype=np.int64))
     if n == 1:
-        rows = index.rows_of(histories[0])
+        rows = _arguments.rows_of(view, histories[0], "history")
         if rows.min(initial=0) < 0:
             rows = rows[rows >= 0]
         return Ragged(rows, np.array([0, len(rows)]))
     splits = np.zeros(n + 1, dtype=np.int64)
     np.cumsum([len(history) for history in histories], out=splits[1:])
     filled = [history for history in histories if len(history)]
-    return _drop_unknown(index.rows_of(np.concatenate(filled)) if filled else _NO_ROWS, splits)
+    if not filled:
+        return Ragged(_NO_ROWS, splits)
+    return _drop_unknown(_arguments.rows_of(view, np.concatenate(filled), "history"), splits)
 
 
 def _drop_unknown(rows: Array, splits: Array) -> Ragged:
@@ -141,11 +163,6 @@ def _drop_unknown(rows: Array, splits: Array) -> Ragged:
     known = rows >= 0
     before = np.concatenate([[0], np.cumsum(known)])
     return Ragged(rows[known], before[splits])
-
-
-def _stored_rows(user_rows: Array, users: UserTable, index: Index) -> Ragged:
-    histories = [users.history(row) if row >= 0 else _NO_ROWS for row in user_rows.tolist()]
-    return _known_rows(histories, len(histories), index)
 
 
 def _join(first: Ragged, second: Ragged) -> Ragged:

@@ -1,6 +1,6 @@
-"""The bundle's Arrow tables: items (titles, popularity, filters) and users (histories, features).
+"""The bundle's Arrow tables, and the one of users: histories and features by user id.
 
-Both are opened at the first question, memory-mapped, checked once; pyarrow is imported then.
+Tables are opened at the first question, memory-mapped, checked once; pyarrow is imported then.
 """
 
 import threading
@@ -12,8 +12,6 @@ import numpy as np
 from shortlist._columns import Array, to_array
 from shortlist._manifest import problem
 from shortlist.requests import FeatureColumn
-
-_MASKS_KEPT = 32
 
 
 def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
@@ -42,98 +40,6 @@ def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
             found = f"{column.type} with {column.null_count} nulls"
             raise problem(path.name, f"column {name!r} to be {kind} without nulls", found)
     return table
-
-
-class ItemTable:
-    """items.arrow: row r describes the index's row r.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    item_ids : ndarray of shape (n_items,), int64 or str
-        The index's ids; the table must have the same in the same order.
-    """
-
-    def __init__(self, path: Path, item_ids: Array) -> None:
-        self._path = path
-        self._item_ids = item_ids
-        self._lock = threading.Lock()
-        self._table: Any = None
-        self._titles: Array | None = None
-        self._popular: tuple[Array, Array] | None = None
-        self._masks: list[tuple[Any, Array]] = []
-
-    @property
-    def table(self) -> Any:
-        """The pyarrow Table: `item_id`, `n_events`, `title` if there are titles, features."""
-        with self._lock:
-            if self._table is None:
-                n_items = len(self._item_ids)
-                kind = "string" if self._item_ids.dtype.kind == "U" else "int64"
-                columns = {"item_id": kind, "n_events": "int64"}
-                table = read_table(self._path, n_items, columns)
-                found = to_array(table.column("item_id"))
-                if not np.array_equal(found.astype(self._item_ids.dtype), self._item_ids):
-                    raise problem(self._path.name, "the item ids of items.index", "other ids")
-                self._table = table
-            return self._table
-
-    def titles(self, rows: Array) -> Array:
-        """Return titles (object, None where unknown) of item rows of any shape; −1 gives ""."""
-        if self._titles is None:
-            table = self.table
-            if "title" in table.column_names:
-                titles = to_array(table.column("title"))
-            else:
-                titles = np.full(len(self._item_ids), None, dtype=object)
-            self._titles = np.append(titles, "")
-        found: Array = self._titles[rows]
-        return found
-
-    def popular(self) -> tuple[Array, Array]:
-        """Return (rows, n_events): item rows by events in training, most first, ties by row."""
-        if self._popular is None:
-            n_events = to_array(self.table.column("n_events"))
-            order = np.argsort(-n_events, kind="stable")
-            self._popular = (order, n_events.astype(np.float32))
-        return self._popular
-
-    def mask(self, where: Any) -> Array:
-        """Evaluate a pyarrow expression on the table: bool (n_items,), cached by expression.
-
-        Raises
-        ------
-        TypeError
-            `where` is no pyarrow expression.
-        ValueError
-            It names a column the table lacks, or compares values that do not compare.
-        """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if not isinstance(where, pc.Expression):
-            raise TypeError(
-                f"where: got {type(where).__name__}, expected a pyarrow expression such as "
-                "pyarrow.compute.field('price') < 20"
-            )
-        for known, mask in tuple(self._masks):
-            if known is where or known.equals(where):
-                return mask
-        table = self.table
-        rows = pa.array(np.arange(table.num_rows))
-        try:
-            kept = table.append_column("shortlist_row", rows).filter(where)
-        except (pa.ArrowException, KeyError) as error:
-            columns = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
-            said = str(error).partition(" in item_id:")[0]  # pyarrow repeats the schema there
-            raise ValueError(f"where: {said}; the item table has {columns}") from error
-        mask = np.zeros(table.num_rows, dtype=np.bool_)
-        mask[to_array(kept.column("shortlist_row"))] = True
-        mask.flags.writeable = False
-        with self._lock:
-            self._masks = [*self._masks[-(_MASKS_KEPT - 1) :], (where, mask)]
-        return mask
 
 
 class UserTable:

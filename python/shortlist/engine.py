@@ -1,30 +1,30 @@
 """The engine: a loaded bundle that turns raw requests into exact top-N recommendations."""
 
 import os
-from collections.abc import Iterator
+import threading
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from shortlist import _checks
-from shortlist._columns import MISSING_INT, Array
+from shortlist import _arguments, _checks
+from shortlist._catalogue import Upserted, first_catalogue, removed, upserted
+from shortlist._columns import Array, id_column
 from shortlist._graphs import Graphs
-from shortlist._manifest import problem
+from shortlist._item_rows import read_items
+from shortlist._items import ItemTable
+from shortlist._opening import features_of, load_index, open_recommender
+from shortlist._recommend import Asked, Recommender, cut
+from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
-from shortlist._signals import POPULAR, Signals, gather, pad_last, take
-from shortlist._tables import ItemTable, UserTable
+from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
-from shortlist.index import Index, simd_level
+from shortlist.index import simd_level
 from shortlist.recommendations import Recommendations
-from shortlist.requests import Columns, FeatureColumn, RequestSchema, normalise
+from shortlist.requests import RequestSchema, normalise
 
-__all__ = ["Engine", "Recommendations", "load"]
-
-# Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
-MAX_BATCH = 1024
-_Answer = tuple[Array, Array, Array, Array]  # scores, item rows, counts, source codes
+__all__ = ["Engine", "Recommendations", "Upserted", "load"]
 
 
 def load(
@@ -74,45 +74,32 @@ def load(
 class Engine:
     """Answers requests from a loaded bundle; `shortlist.load` makes one.
 
-    All methods may be called from several threads at once.
+    All methods may be called from several threads at once. Items are changed by `upsert_items`
+    and `remove_items` alone, in memory: the bundle on disk stays as it is.
 
     Attributes
     ----------
     bundle : Bundle
         What was loaded.
     index : Index
-        The item embeddings.
+        The item embeddings; not to be changed directly.
     """
 
     def __init__(self, bundle: Bundle, *, device: str, n_threads: int) -> None:
-        manifest = bundle.manifest
         self.bundle = bundle
-        self.index = _load_index(bundle)
+        self.index = load_index(bundle)
         self._device = device
         self._n_threads = n_threads
-        self._max_history: int = manifest["max_history"]
-        self._items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
-        self._users = None
-        if bundle.has("users.arrow"):
-            self._users = UserTable(
-                bundle.file("users.arrow"),
-                manifest["n_users"],
-                self.user_id_dtype,
-                self.item_id_dtype,
-            )
-        self._user_schema = RequestSchema(
-            "user_id", self.user_id_dtype, _features(bundle, "user"), self.item_id_dtype
+        self._writing = threading.Lock()
+        items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
+        self._state = first_catalogue(self.index, items)
+        self._item_schema = RequestSchema(
+            "item_id", self.item_id_dtype, features_of(bundle, "item")
         )
-        self._item_schema = RequestSchema("item_id", self.item_id_dtype, _features(bundle, "item"))
         self._graphs = Graphs(bundle, device, n_threads)
-        self._user_encoder = self._graphs.encoder("user", "history", self._user_schema)
-        # One place more than items, so that row −1 reads the padding; graphs and answers differ.
-        ids = self.index.item_ids
-        if self.item_id_dtype == "string":
-            self._raw_ids = self._answer_ids = np.append(ids.astype(object), "")
-        else:
-            self._raw_ids = np.append(ids, MISSING_INT)
-            self._answer_ids = np.append(ids, -1)
+        self._recommender: Recommender | None = open_recommender(
+            bundle, self._graphs, self._state, n_threads
+        )
 
     @property
     def item_id_dtype(self) -> str:
@@ -127,56 +114,151 @@ class Engine:
     @property
     def items(self) -> Any:
         """The item table as a pyarrow Table; row r is the index's row r."""
-        return self._items.table
+        return self._state.items.table
+
+    @property
+    def default_stages(self) -> int:
+        """Stages that `recommend` runs by default: 2 if the second one helped on validation."""
+        return 1 if self._open().second is None else 2
 
     def recommend(
-        self, requests: Any, top_n: int = 10, exclude_seen: bool = True, where: Any = None
+        self,
+        requests: Any,
+        top_n: int = 10,
+        exclude_seen: bool = True,
+        where: Any = None,
+        stages: Literal[1, 2] | None = None,
     ) -> Recommendations:
-        """Recommend the exact top-N items for every request.
+        """Recommend the top-N items for every request.
 
         Parameters
         ----------
         requests : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
             Columns: `history` (item ids, oldest first; unknown ones are skipped), `user_id`, and
             the bundle's user features. Every one is optional, and None where there is nothing.
+            Any number of requests: long calls are cut into batches, so memory beside requests and
+            answers stays the same.
         top_n : int
             Items a request; rows are shorter (`counts`) where fewer are allowed.
         exclude_seen : bool
             Leave out the items of the request's history and of the user's stored history.
-        where : pyarrow.compute.Expression, optional
+        where : pyarrow or polars expression, or a list of them, optional
             Only items whose row of the item table satisfies it may come back, for example
-            ``pyarrow.compute.field("year") >= 1990``. Evaluated once, then cached.
+            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one
+            expression (or None) a request. Each is evaluated once, then cached.
+        stages : {1, 2}, optional
+            1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
+            items, put into a new order by the DNN scorer. Default: `default_stages`. Requests
+            without a history have one stage.
 
         Returns
         -------
         Recommendations
             Score descending, ties by the lower item row. A request is answered from its own
             history, else from the stored history of a known user, else from user features, else
-            with the items of most events; `source` says which.
+            with the items of most events; `source` says which, `stages` how many stages it had.
 
         Raises
         ------
         TypeError, DataError
-            A request is not as described; the message names column and row.
+            A request is not as described, the message names column and row; or `where` does not
+            fit the item table.
         ValueError
-            `top_n` is below 1, or `where` does not fit the item table.
+            `top_n` is below 1, or `stages` is no stage.
+        ShortlistError
+            `stages` is 2 and the bundle has no second stage.
         """
-        self._check_open()
+        recommender = self._open()
         top_n = _checks.positive_int(top_n, "top_n")
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
-        columns = normalise(requests, self._user_schema)
-        mask = None if where is None else self._items.mask(where)
-        if columns.n_requests <= MAX_BATCH:
-            parts = self._answer(columns, top_n, bool(exclude_seen), mask)
-        else:
-            answers = [self._answer(c, top_n, bool(exclude_seen), mask) for c in _cut(columns)]
-            scores, rows, counts, source = (
-                np.concatenate(part) for part in zip(*answers, strict=True)
-            )
-            parts = (scores, rows, counts, source)
-        scores, rows, counts, source = parts
-        return Recommendations(self._answer_ids[rows], scores, counts, rows, source, self._items)
+        told = self.bundle.manifest.get("second_stage", {})
+        asked = Asked(top_n, bool(exclude_seen), check_stages(stages, recommender.second, told))
+        columns = normalise(requests, recommender.schema)
+        check_length(where, columns.n_requests)
+        state = self._state  # one state for the whole call, whatever is upserted meanwhile
+        whole = recommender.answer(columns, state, where, asked)
+        return Recommendations(
+            state.ids[whole.rows],
+            whole.scores,
+            whole.counts,
+            whole.rows,
+            whole.source,
+            whole.stages,
+            state.items,
+        )
+
+    def upsert_items(self, items: Any) -> Upserted:
+        """Add items, or change known ones, without retraining; later calls see all of it.
+
+        Parameters
+        ----------
+        items : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
+            `item_id` and any columns of the item table: features, title, attributes for `where`.
+            A column that is not given is null for a new item and stays as it is for a known one.
+
+        Returns
+        -------
+        Upserted
+            How many were added, updated, and added without any known content.
+
+        Raises
+        ------
+        TypeError, DataError
+            Names the column and what was expected; nothing has changed then.
+
+        Notes
+        -----
+        A new item gets its vector from its content, by the item encoder. It may be recommended at
+        once; in a history it is excluded, but the user encoder learns nothing from it until the
+        next training. Calls under way finish on the items they began with. An update copies a few
+        bytes for each item of the catalogue.
+        """
+        self._open()
+        with self._writing:
+            state = self._state
+            item_ids, table, given = read_items(items, state, self.item_id_dtype)
+            if len(item_ids) == 0:
+                return Upserted(0, 0, 0)
+            is_new = state.rows_of(item_ids) < 0
+            features = [name for name in self._item_schema.features if name in table.column_names]
+            changed = is_new | bool(given.intersection(features))
+            vectors = self._no_embeddings()
+            if changed.any():
+                vectors = self.encode_items(table.select(["item_id", *features]).filter(changed))
+            self._state = upserted(state, self.index, item_ids, table, changed, vectors)
+        n_unknown = int((~vectors.any(axis=1) & is_new[changed]).sum())
+        return Upserted(int(is_new.sum()), int((~is_new).sum()), n_unknown)
+
+    def remove_items(self, item_ids: Any) -> int:
+        """Remove items; unknown ids are ignored, and later calls see all of it.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n,), ids
+
+        Returns
+        -------
+        int
+            How many items were removed.
+
+        Raises
+        ------
+        TypeError, DataError
+            The ids are not of the bundle's type.
+
+        Notes
+        -----
+        A removed item still counts in histories: the encoder knows it.
+        """
+        self._open()
+        ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
+        with self._writing:
+            state = self._state
+            known = ids[state.rows_of(ids) >= 0]
+            if len(known):
+                self._state = removed(state, self.index, known)
+        return len(known)
 
     def encode_users(self, requests: Any) -> Array:
         """Return the user embedding of every request.
@@ -190,10 +272,8 @@ class Engine:
         ndarray of shape (n_requests, dim), float32
             A request with nothing known gets the encoder's answer to an empty history.
         """
-        self._check_open()
-        columns = normalise(requests, self._user_schema)
-        parts = [self._encode(self._gather(part)) for part in _cut(columns)]
-        return np.concatenate(parts) if parts else self._no_embeddings()
+        recommender, state = self._open(), self._state
+        return recommender.encode_all(normalise(requests, recommender.schema), state)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings of items from their raw columns; new items get theirs from content.
@@ -208,14 +288,18 @@ class Engine:
         -------
         ndarray of shape (n_rows, dim), float32
         """
-        self._check_open()
+        self._open()
         schema = self._item_schema
         columns = normalise(table, schema)
         session = self._graphs.encoder("item", "item_id", schema)
         parts = []
-        for part in _cut(columns):
+        for part in cut(columns):
             n = part.n_requests
-            ids = part.ids if part.ids is not None else np.repeat(self._raw_ids[-1:], n)
+            ids = (
+                part.ids
+                if part.ids is not None
+                else id_column("item_id", [None] * n, self.item_id_dtype)
+            )
             feeds = {"item_id": ids}
             for name, feature in schema.features.items():
                 feeds[name] = part.features[name] if name in part.features else feature.missing(n)
@@ -243,36 +327,24 @@ class Engine:
         ValueError
             Shapes differ, or an item id is unknown.
         """
-        self._check_open()
-        if not self.bundle.has("scorer.onnx"):
-            raise ShortlistError(
-                f"score: {self.bundle.path.name} has no scorer; train with [scorer] enabled = true"
-            )
-        session = self._graphs.session("scorer")
-        users = self.encode_users(requests)
+        recommender, state = self._open(), self._state
+        check_stages(2, recommender.second, self.bundle.manifest.get("second_stage", {}))
+        assert recommender.second is not None
+        columns = normalise(requests, recommender.schema)
         candidates = np.asarray(item_ids)
-        if candidates.ndim != 2 or len(candidates) != len(users):
+        if candidates.ndim != 2 or len(candidates) != columns.n_requests:
             raise ValueError(
-                f"item_ids: got shape {candidates.shape}, expected ({len(users)}, n), one row a "
-                "request"
+                f"item_ids: got shape {candidates.shape}, expected ({columns.n_requests}, n), one "
+                "row a request"
             )
-        rows = self.index.rows_of(candidates.ravel())
+        rows = _arguments.rows_of(state.view, candidates.ravel(), "item_ids")
+        rows = rows.reshape(candidates.shape)
         self._check_candidates(candidates, rows)
-        known = np.flatnonzero(rows >= 0)
-        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-        owner = np.repeat(np.arange(len(users)), candidates.shape[1])
-        for start in range(0, len(known), MAX_BATCH):
-            part = known[start : start + MAX_BATCH]
-            feeds = {
-                "user_features": users[owner[part]],
-                "item_features": self.index.vectors(rows[part]),
-            }
-            scores[part] = session.run(["score"], feeds)[0].reshape(-1)
-        return scores.reshape(candidates.shape)
+        return recommender.score(columns, state, rows)
 
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
-        self._check_open()
+        self._open()
         manifest = self.bundle.manifest
         return {
             "bundle": str(self.bundle.path),
@@ -290,7 +362,7 @@ class Engine:
     def close(self) -> None:
         """Let go of graphs and tables; a closed engine answers nothing any more."""
         self._graphs.close()
-        self._user_encoder = None
+        self._recommender = None
         self.bundle.close()
 
     def __enter__(self) -> Self:
@@ -309,106 +381,23 @@ class Engine:
     def __repr__(self) -> str:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
-        state = "closed" if self._user_encoder is None else f"{self._n_threads} thread(s)"
+        state = "closed" if self._recommender is None else f"{self._n_threads} thread(s)"
         return f"Engine({self.bundle.path.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
 
-    def _answer(
-        self, columns: Columns, top_n: int, exclude_seen: bool, mask: Array | None
-    ) -> _Answer:
-        signals = self._gather(columns)
-        source = signals.source
-        n = len(source)
-        if n and source.all():  # the common case: no request needs the popular list
-            scores, rows, counts = self._search(signals, top_n, exclude_seen, mask)
-            return scores, rows, counts, source
-        scores = np.full((n, top_n), -np.inf, dtype=np.float32)
-        rows = np.full((n, top_n), -1, dtype=np.int64)
-        counts = np.zeros(n, dtype=np.int64)
-        personal = np.flatnonzero(source != POPULAR)
-        if len(personal):
-            chosen = Signals(
-                source[personal],
-                take(signals.histories, personal),
-                take(signals.seen, personal),
-                {name: values[personal] for name, values in signals.features.items()},
-            )
-            found = self._search(chosen, top_n, exclude_seen, mask)
-            scores[personal], rows[personal], counts[personal] = found
-        # No history is known of the rest, so nothing is to be excluded: one list serves them all.
-        rest = np.flatnonzero(source == POPULAR)
-        if len(rest):
-            order, n_events = self._items.popular()
-            best = (order if mask is None else order[mask[order]])[:top_n]
-            counts[rest] = len(best)
-            rows[rest, : len(best)] = best
-            scores[rest, : len(best)] = n_events[best]
-        return scores, rows, counts, source
-
-    def _search(
-        self, signals: Signals, top_n: int, exclude_seen: bool, mask: Array | None
-    ) -> tuple[Array, Array, Array]:
-        # Item rows are known already, so this goes past Index.search and its lookup of ids.
-        found: tuple[Array, Array, Array] = self.index._core.search(
-            self._encode(signals),
-            top_n,
-            (signals.seen.values, signals.seen.splits) if exclude_seen else None,
-            None,
-            None,
-            mask,
-            self._n_threads,
-        )
-        return found
-
-    def _gather(self, columns: Columns) -> Signals:
-        return gather(columns, self.index, self._users, self._user_schema.features)
-
-    def _encode(self, signals: Signals) -> Array:
-        history = self._raw_ids[pad_last(signals.histories, self._max_history)]
-        feeds = {"history": history, **signals.features}
-        embeddings: Array = self._user_encoder.run(["user_embedding"], feeds)[0]
-        return embeddings
+    def _open(self) -> Recommender:
+        if self._recommender is None:
+            raise ShortlistError("engine: it is closed; load the bundle again")
+        return self._recommender
 
     def _no_embeddings(self) -> Array:
         return np.empty((0, self.index.dim), dtype=np.float32)
 
-    def _check_open(self) -> None:
-        if self._user_encoder is None:
-            raise ShortlistError("engine: it is closed; load the bundle again")
-
     def _check_candidates(self, candidates: Array, rows: Array) -> None:
         missing = "" if self.item_id_dtype == "string" else -1
-        wrong = (rows < 0) & (candidates.ravel() != missing)
+        wrong = (rows < 0) & (candidates != missing)
         if wrong.any():
             row, place = divmod(int(wrong.argmax()), candidates.shape[1])
             raise ValueError(
                 f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
                 "is no item of this bundle"
             )
-
-
-def _load_index(bundle: Bundle) -> Index:
-    index = Index.load(bundle.file("items.index"))
-    manifest = bundle.manifest
-    is_text = index.item_ids.dtype.kind == "U"
-    found = {
-        "n_items": len(index),
-        "dim": index.dim,
-        "metric": index.metric,
-        "item_id_dtype": "string" if is_text else "int64",
-    }
-    for key, value in found.items():
-        if value != manifest[key]:
-            where = f"{bundle.path.name}/items.index"
-            raise problem(where, f"the manifest's {key} {manifest[key]}", f"{value}")
-    return index
-
-
-def _features(bundle: Bundle, side: str) -> list[FeatureColumn]:
-    return [
-        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
-    ]
-
-
-def _cut(columns: Columns) -> Iterator[Columns]:
-    for start in range(0, columns.n_requests, MAX_BATCH):
-        yield columns.part(start, start + MAX_BATCH)

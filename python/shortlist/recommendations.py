@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist._tables import ItemTable
+from shortlist._items import ItemTable
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
 SOURCES = ("popular", "features", "stored history", "history")
@@ -24,18 +24,21 @@ class Recommendations:
     item_ids : ndarray of shape (n_requests, top_n), int64 or str
         Missing places hold -1 or "".
     scores : ndarray of shape (n_requests, top_n), float32
-        Similarity under the bundle's metric, or the number of events where `source` is "popular";
-        missing places hold -inf.
+        Similarity under the bundle's metric where `stages` is 1, the scorer's score where it is 2,
+        the number of events where it is 0; missing places hold -inf.
     counts : ndarray of shape (n_requests,), int64
         How many places of each row are real.
     source : ndarray of shape (n_requests,), str
         What an answer was made from: "history" (of the request), "stored history" (of a known
         user), "features" (of the user), or "popular" (nothing known: most events first).
+    stages : ndarray of shape (n_requests,), int8
+        How many stages made an answer: 0 (the popular list), 1 (nearest items), 2 (those, in the
+        order of the scorer).
     indices : ndarray of shape (n_requests, top_n), int64
         Item rows; missing places hold -1.
     """
 
-    __slots__ = ("_items", "_source_codes", "counts", "indices", "item_ids", "scores")
+    __slots__ = ("_items", "_source_codes", "counts", "indices", "item_ids", "scores", "stages")
 
     def __init__(
         self,
@@ -44,12 +47,14 @@ class Recommendations:
         counts: NDArray[np.int64],
         indices: NDArray[np.int64],
         source_codes: NDArray[np.int8],
+        stages: NDArray[np.int8],
         items: ItemTable,
     ) -> None:
         self.item_ids = item_ids
         self.scores = scores
         self.counts = counts
         self.indices = indices
+        self.stages = stages
         self._source_codes = source_codes
         self._items = items
 
@@ -76,7 +81,8 @@ class Recommendations:
         Returns
         -------
         list of dict
-            `source` and `items`, a list of `item_id`, `score` and, if the item has one, `title`.
+            `source`, `stages` and `items`, a list of `item_id`, `score` and, if the item has one,
+            `title`.
         """
         titles, answers = self.titles, []
         for row, count in enumerate(self.counts.tolist()):
@@ -86,7 +92,8 @@ class Recommendations:
             for item_id, score, title in zip(ids, scores, titles[row, :count], strict=True):
                 item = {"item_id": item_id, "score": score}
                 items.append(item if title is None else {**item, "title": title})
-            answers.append({"source": str(self.source[row]), "items": items})
+            source, stages = str(self.source[row]), int(self.stages[row])
+            answers.append({"source": source, "stages": stages, "items": items})
         return answers
 
     def __repr__(self) -> str:

@@ -10,7 +10,8 @@ from shortlist.training.config import from_toml
 from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet
 from shortlist.training.fit import TrainedModel, build_model
-from shortlist.training.models.scorer import DNNScorer
+from shortlist.training.models.candidates import CandidateScorer
+from shortlist.training.second_stage import fit_tables
 from shortlist.training.splits import make_split
 
 N_USERS, N_ITEMS = 60, 90
@@ -74,8 +75,17 @@ def make_run(*, text_ids=False, with_tables=True, with_scorer=False, run_dir=Pat
     two_tower.set_weights(
         {k: v + random.normal(0, 0.05, v.shape).astype(np.float32) for k, v in weights.items()}
     )
-    scorer = DNNScorer(config.scorer, 16, 16) if with_scorer else None
-    return TrainedModel(config, features, split, two_tower, scorer, [], run_dir)
+    run = TrainedModel(config, features, split, two_tower, None, [], run_dir)
+    if with_scorer:
+        run.scorer = CandidateScorer(config.scorer, fit_tables(split, config.scorer))
+        run.scorer_report = {
+            "is_kept": True,
+            "n_candidates": config.scorer.n_candidates,
+            "history_length": config.scorer.history_length,
+            "ndcg_at_10_without": 0.1,
+            "ndcg_at_10_with": 0.2,
+        }
+    return run
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ import pytest
 import shortlist.export.writer as writer_module
 from shortlist.bundle import Bundle
 from shortlist.engine import load
-from shortlist.errors import BundleError
+from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
 
@@ -115,15 +115,45 @@ def test_new_items_are_encoded_from_content_like_keras_does(exported, run):
         np.testing.assert_allclose(engine.encode_items(table), expected, atol=1e-6)
 
 
-def test_scores_equal_the_keras_scorer_on_the_embeddings(exported, run):
+def test_scores_equal_the_keras_scorer_on_the_same_candidates(exported, run):
     with load(exported[0]) as engine:
+        assert engine.default_stages == 2
         request = {"history": [run.split.catalogue[[1, 2, 3]].tolist()]}
-        candidates = run.split.catalogue[[5, 6, 7, 8]][None, :]
-        found = engine.score(request, candidates)
-        user = np.repeat(engine.encode_users(request), 4, axis=0)
-        items = engine.index.vectors(np.array([5, 6, 7, 8]))
-    expected = run.scorer.model({"user_features": user, "item_features": items}).numpy()
-    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+        rows = np.array([[5, 6, 7, 8]])
+        found = engine.score(request, run.split.catalogue[rows])
+        items = engine.index.vectors(rows[0])
+        similarity = engine.encode_users(request) @ items.T
+    inputs = {"history": np.array([[2, 3, 4]]), "candidates": rows + 1, "similarity": similarity}
+    np.testing.assert_allclose(found, run.scorer.model(inputs).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_stage_that_does_not_help_stays_out_and_the_manifest_says_so(run, tmp_path):
+    worse = {**run.scorer_report, "is_kept": False, "ndcg_at_10_with": 0.05}
+    report = export_bundle(replace(run, scorer_report=worse), tmp_path / "b.shortlist")
+    assert set(report.graph_differences) == {"user_encoder", "item_encoder"}
+    with load(report.path) as engine:
+        assert not engine.bundle.has("scorer.onnx")
+        assert engine.bundle.manifest["second_stage"]["is_kept"] is False
+        assert engine.default_stages == 1
+        request = {"history": [run.split.catalogue[[1, 2]].tolist()]}
+        assert engine.recommend(request).stages.tolist() == [1]
+        with pytest.raises(ShortlistError, match=r"did not help.*0\.0500 with it, 0\.1000 without"):
+            engine.recommend(request, stages=2)
+
+
+def test_a_wrong_second_stage_fails_the_gate(run, tmp_path, monkeypatch):
+    original, weights = writer_module.write_graphs, run.scorer.scorer.get_weights()
+
+    def corrupt(run, vectors, directory):
+        result = original(run, vectors, directory)
+        run.scorer.scorer.set_weights({k: v[::-1] * 1.5 for k, v in weights.items()})
+        return result
+
+    monkeypatch.setattr(writer_module, "write_graphs", corrupt)
+    with pytest.raises(ExportError, match="nothing was written"):
+        export_bundle(run, tmp_path / "b.shortlist")
+    run.scorer.scorer.set_weights(weights)
+    assert not (tmp_path / "b.shortlist").exists()
 
 
 def test_weights_that_change_after_conversion_fail_the_gate_and_nothing_is_written(
@@ -183,8 +213,8 @@ def test_a_list_in_another_order_fails_the_gate(exported, run):
 
             index, items, encode_items = engine.index, engine.items, engine.encode_items
 
-            def recommend(self, requests, top_n):
-                answer = engine.recommend(requests, top_n)
+            def recommend(self, requests, top_n, stages):
+                answer = engine.recommend(requests, top_n, stages=stages)
                 order = [*range(top_n - 2), top_n - 1, top_n - 2]
                 answer.indices = answer.indices[:, order]
                 answer.scores = answer.scores[:, order]

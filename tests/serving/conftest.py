@@ -67,17 +67,21 @@ def sum_graph(features, output):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def dot_graph():
-    """A scorer: the dot product of user and item features."""
+def scorer_graph():
+    """A scorer: candidate code + (sum of the history's codes) · similarity."""
     inputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", DIM])
-        for name in ("user_features", "item_features")
+        helper.make_tensor_value_info("history", TensorProto.INT64, ["batch", "length"]),
+        helper.make_tensor_value_info("candidates", TensorProto.INT64, ["batch", "n"]),
+        helper.make_tensor_value_info("similarity", TensorProto.FLOAT, ["batch", "n"]),
     ]
     nodes = [
-        helper.make_node("Mul", ["user_features", "item_features"], ["product"]),
-        helper.make_node("ReduceSum", ["product", "one"], ["score"], keepdims=0),
+        helper.make_node("Cast", ["candidates"], ["code"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["history"], ["codes"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["codes", "one"], ["total"], keepdims=1),
+        helper.make_node("Mul", ["similarity", "total"], ["product"]),
+        helper.make_node("Add", ["product", "code"], ["score"]),
     ]
-    output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])
+    output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch", "n"])
     one = [numpy_helper.from_array(np.array([1]), "one")]
     graph = helper.make_graph(nodes, "scorer", inputs, [output], initializer=one)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
@@ -130,7 +134,7 @@ def make_world(path, dtype="int64", with_users=True, user_features=True):
         for name, graph in (
             ("user_encoder", user_graph),
             ("item_encoder", item_graph),
-            ("scorer", dot_graph()),
+            ("scorer", scorer_graph()),
         ):
             onnx.save(graph, writer.directory / f"{name}.onnx")
         Index(vectors, item_ids, "cosine").save(writer.directory / "items.index")
@@ -187,6 +191,7 @@ def manifest_fields(dtype, features, item_features, n_users):
         "versions": {"shortlist": "0.1.0"},
         "metrics": {"test": {"HR@10": 0.25}},
         "parity": {"n_users": 10, "top_n": 10},
+        "second_stage": {"is_kept": True, "n_candidates": 12, "history_length": 4},
         "training": {"model": {"dim": DIM}},
     }
 

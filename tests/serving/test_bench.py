@@ -19,7 +19,9 @@ def report(world):
 
 def test_every_stage_and_batch_is_measured(report):
     cells = {(row["stage"], row["batch"]) for row in report["results"]}
-    assert cells == {(s, b) for s in ("encode", "search", "recommend") for b in (1, 4)}
+    assert cells == {
+        (s, b) for s in ("encode", "search", "recommend", "recommend, reranked") for b in (1, 4)
+    }
     for row in report["results"]:
         assert row["n_calls"] >= 30
         assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"]

@@ -15,8 +15,11 @@ from shortlist.training import checkpoint, loop, second_stage
 from shortlist.training.config import apply_overrides, to_toml
 from shortlist.training.evaluate import evaluate
 from shortlist.training.events import Dataset
-from shortlist.training.fit import load_run, train
+from shortlist.training.fit import build_model, load_run, train
+from shortlist.training.models.factors import linear_factors
 from shortlist.training.second_stage import load_scorer, train_scorer
+from shortlist.training.splits import Split
+from shortlist.training.step import TrainStep
 from shortlist.training.windows import Windows
 
 CLOCK = ("seconds", "examples_per_second")
@@ -170,50 +173,85 @@ def test_without_features_and_validation_events_it_still_trains(config, tmp_path
     assert load_run(tmp_path / "run").two_tower.item_vectors().shape == (2, 8)
 
 
-@pytest.mark.parametrize("target", ["value", "implicit"])
-def test_the_scorer_is_trained_saved_and_judged_against_the_mean(run, config, tmp_path, target):
-    wanted = {"scorer.enabled": True, "scorer.target": target, "scorer.hidden": [4]}
-    config = apply_overrides(config, {**wanted, "scorer.epochs": 2})
+def test_items_without_train_events_get_their_vector_from_content_alone(run):
+    split, model = run.split, run.two_tower
+    rows = split.item_rows(split.train["item_id"])
+    untrained = np.bincount(rows, minlength=len(split.catalogue)) == 0
+    table = model.item_encoder.id_table.numpy()[1:]
+    assert (table[~untrained] != 0).any(axis=1).all()
+    hidden = Split(
+        split.dataset,
+        split.train.filter(pl.col("item_id") != "i3"),
+        split.valid,
+        split.test,
+        split.protocol,
+    )
+    fresh = build_model(run.config, run.features, split.dataset, hidden)
+    row = int(split.item_rows(pl.Series(["i3"]))[0])
+    assert (fresh.item_encoder.id_table.numpy()[row + 1] == 0).all()
+    inputs = {name: values[[row]] for name, values in fresh.item_inputs.items()}
+    unknown = {**inputs, "item_id": np.zeros(1, np.int64)}
+    np.testing.assert_array_equal(fresh.item_model(inputs), fresh.item_model(unknown))
+    counts = np.bincount(hidden.item_rows(hidden.train["item_id"]), minlength=model.n_items)
+    step = TrainStep(fresh, run.config, {}, counts, 10)
+    assert row not in step.rows
+    np.testing.assert_array_equal(step.item_inputs["item_id"], step.rows + 1)
+
+
+def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config, tmp_path):
+    wanted = {"scorer.enabled": True, "scorer.hidden": [4], "scorer.epochs": 2}
+    config = apply_overrides(config, {**wanted, "scorer.n_candidates": 15})
     scorer, report = train_scorer(run.two_tower, run.split, config, tmp_path, progress=False)
-    assert report["target"] == target
-    assert np.isfinite([report["validation_loss"], report["mean_loss"]]).all()
+    users = run.split.valid["user_id"].n_unique()
+    assert (report["n_users"], report["n_candidates"]) == (users, 15)
+    assert report["ndcg_at_10_without"] == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
+    gain = report["ndcg_at_10_with"] - report["ndcg_at_10_without"]
+    assert report["is_kept"] == (gain > report["standard_error"])
     loaded, loaded_report = load_scorer(tmp_path, config)
-    pairs = np.random.default_rng(0).normal(size=(2, 3, 8))
-    np.testing.assert_array_equal(loaded.predict(*pairs), scorer.predict(*pairs))
+    rng = np.random.default_rng(0)
+    inputs = {
+        "history": rng.integers(0, 31, (3, 7)),
+        "candidates": rng.integers(0, 31, (3, 5)),
+        "similarity": rng.random((3, 5)).astype(np.float32),
+    }
+    np.testing.assert_array_equal(loaded.model(inputs), scorer.model(inputs))
     assert (loaded.config, loaded_report) == (config.scorer, report)
 
 
-def test_scorer_embeddings_see_only_what_came_before_the_event(run):
-    split, model = run.split, run.two_tower
-    events = split.train.sample(9, seed=1)
-    embedded, rows = second_stage._embed_before(model, split, split.train, events)
-    np.testing.assert_array_equal(rows, split.item_rows(events["item_id"]))
-    for event, vector in zip(events.iter_rows(named=True), embedded, strict=True):
-        past = split.train.filter(
-            (pl.col("user_id") == event["user_id"]) & (pl.col("timestamp") < event["timestamp"])
-        )
-        user = model.features.encode_users(
-            split.dataset.users.filter(pl.col("user_id") == event["user_id"])
-        )
-        history = model.features.encode_history([past["item_id"].to_list()])
-        np.testing.assert_allclose(vector, model.encode_users(history, user)[0], atol=1e-5)
+def test_without_enough_validation_users_there_is_no_second_stage(run, config, tmp_path):
+    config = apply_overrides(config, {"scorer.enabled": True})
+    few = dataclasses.replace(run.split, valid=run.split.valid.head(5))
+    scorer, report = train_scorer(run.two_tower, few, config, tmp_path, progress=False)
+    assert scorer is None
+    assert (report["is_kept"], report["n_users"]) == (False, 0)
+    assert load_scorer(tmp_path, config) == (None, report)
 
 
-def test_sampled_negatives_are_items_the_user_has_not_seen(run):
-    split, rng = run.split, np.random.default_rng(0)
-    rows, owners = second_stage._unseen(split.train, split, split.train, 4, rng)
-    users = split.train["user_id"].to_numpy()[owners]
-    pairs = set(zip(users, split.catalogue[rows], strict=True))
-    assert len(pairs) > 100
-    assert not pairs & set(split.train.select("user_id", "item_id").iter_rows())
+def test_candidates_are_those_of_the_first_stage_and_know_their_targets(run, config):
+    settings = dataclasses.replace(config.scorer, n_candidates=12)
+    ranked = second_stage.first_stage(run.two_tower, run.split, 12)
+    found = second_stage.candidates_of(run.two_tower, run.split, ranked, settings)
+    targets = run.split.targets("valid")
+    for user in range(3):
+        wanted = set(targets.rows_of(user).tolist())
+        assert found.is_target[user].tolist() == [row in wanted for row in found.rows[user]]
+    assert (np.diff(found.inputs["similarity"], axis=1) <= 1e-6).all()
+    histories = run.split.histories("train")
+    history = found.inputs["history"][0]
+    np.testing.assert_array_equal(history[history > 0] - 1, histories.rows_of(0))
 
 
-def test_a_scorer_on_values_needs_values(run, config, tmp_path):
-    nothing = run.split.train.with_columns(value=pl.lit(None, dtype=pl.Float32))
-    split = dataclasses.replace(run.split, train=nothing)
-    config = apply_overrides(config, {"scorer.target": "value"})
-    with pytest.raises(DataError, match=r"scorer\.target: got 'value', but the events have fewer"):
-        train_scorer(run.two_tower, split, config, tmp_path, progress=False)
+def test_linear_factors_give_the_weights_of_ease_when_nothing_is_truncated():
+    rng = np.random.default_rng(0)
+    seen = (rng.random((200, 12)) < 0.3).astype(float)
+    users, items = np.nonzero(seen)
+    before, after = linear_factors(users, items, 12, n_factors=11, l2=5.0)
+    vectors, values, _ = np.linalg.svd(seen.T @ seen)
+    kept = (vectors[:, :11] * values[:11]) @ vectors[:, :11].T  # of rank 11, as the factors
+    inverse = np.linalg.inv(kept + 5.0 * np.eye(12))
+    expected = -inverse / np.diag(inverse)
+    off = ~np.eye(12, dtype=bool)
+    np.testing.assert_allclose((before @ after.T)[off], expected[off], rtol=1e-3, atol=1e-5)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run, shop, config):

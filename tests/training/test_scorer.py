@@ -9,7 +9,14 @@ import tf2onnx
 
 from shortlist.errors import DataError
 from shortlist.training.config import ScorerConfig
-from shortlist.training.models.scorer import DNNScorer, constant_loss, fit_scorer, scorer_loss
+from shortlist.training.losses import candidate_softmax
+from shortlist.training.models.scorer import (
+    DNNScorer,
+    constant_loss,
+    fit_candidates,
+    fit_scorer,
+    scorer_loss,
+)
 
 SMALLEST = ScorerConfig(
     hidden=(1,),
@@ -79,6 +86,7 @@ def test_every_optimiser_beats_the_mean_on_learnable_data(optimizer, rate, loss)
         hidden=(16,),
         optimizer=optimizer,
         learning_rate=rate,
+        output="sigmoid",
         loss=loss,
         epochs=40,
         batch_size=50,
@@ -96,7 +104,10 @@ def test_early_stopping_keeps_the_best_weights():
     noise = tuple(rng.random((60, n)) for n in (4, 4, 1))
     train, held = (tuple(np.float32(c[s]) for c in noise) for s in (slice(40), slice(40, 60)))
     held = (held[0], held[1], held[2][:, 0])
-    config = ScorerConfig(hidden=(64,), learning_rate=0.05, epochs=200, patience=3, dropout=0.1)
+    config = ScorerConfig(
+        hidden=(64,), output="sigmoid", loss="mse", learning_rate=0.05, epochs=200, patience=3,
+        batch_size=1024, dropout=0.1
+    )  # fmt: skip
     scorer = fit_scorer(train[0], train[1], train[2][:, 0], config, validation=held)
     losses = [row["validation_loss"] for row in scorer.history]
     assert len(losses) < 200
@@ -107,7 +118,7 @@ def test_early_stopping_keeps_the_best_weights():
 def test_the_same_seed_gives_the_same_scorer():
     rng = np.random.default_rng(3)
     columns = rng.normal(size=(50, 2)), rng.normal(size=(50, 2)), rng.random(50)
-    config = ScorerConfig(hidden=(4,), epochs=3, dropout=0.2, batch_size=16)
+    config = ScorerConfig(hidden=(4,), loss="mse", epochs=3, dropout=0.2, batch_size=16)
     first, again, other = (
         fit_scorer(*columns, dataclasses.replace(config, seed=s)).get_weights() for s in (1, 1, 2)
     )
@@ -130,6 +141,33 @@ def test_the_same_seed_gives_the_same_scorer():
 def test_bad_rows_name_the_argument(users, items, targets, error, message):
     with pytest.raises(error, match=message):
         fit_scorer(users, items, targets, SMALLEST)
+
+
+def test_candidates_are_put_in_order_by_what_their_targets_have_in_common():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 8, 3)).astype(np.float32)  # one of the user, two of the item
+    best = (features[..., 1] - features[..., 2]).argmax(axis=1)
+    is_target = np.arange(8) == best[:, None]
+    there = np.ones((300, 8), bool)
+    config = ScorerConfig(hidden=(16,), learning_rate=0.02, epochs=30)
+    scorer = fit_candidates(features, is_target, there, config, n_user_features=1)
+    flat = features.reshape(-1, 3)
+    scores = scorer.predict(flat[:, :1], flat[:, 1:]).reshape(300, 8)
+    assert (scores.argmax(axis=1) == best).mean() > 0.9
+
+
+def test_the_candidate_loss_shares_the_mass_and_leaves_out_what_is_not_there():
+    targets = np.float32([[1, 0, 1, 0], [0, 0, 0, 0]])
+    scores = np.float32([[1, 2, 3, 50], [5, 1, 1, 1]])
+    there = np.float32([[1, 1, 1, 0], [1, 1, 1, 1]])
+    log_p = scores[0, :3] - np.log(np.exp(scores[0, :3]).sum())
+    expected = -(log_p[0] + log_p[2]) / 2
+    assert float(candidate_softmax(targets, scores, there)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_alone_cannot_be_compared_by_the_candidate_loss():
+    with pytest.raises(DataError, match=r"scorer\.loss: got 'softmax', which compares"):
+        fit_scorer(USERS, ITEMS, TARGETS, ScorerConfig())
 
 
 def test_predicting_with_another_width_is_refused():

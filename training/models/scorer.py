@@ -12,7 +12,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from shortlist.errors import DataError
-from shortlist.training.losses import binary_cross_entropy, mean_squared_error
+from shortlist.training.losses import (
+    binary_cross_entropy,
+    candidate_softmax,
+    mean_squared_error,
+)
 from shortlist.training.models.layers import dropout, fold
 
 if TYPE_CHECKING:
@@ -20,7 +24,11 @@ if TYPE_CHECKING:
 
     from shortlist.training.config import ScorerConfig
 
-LOSSES = {"mse": mean_squared_error, "cross_entropy": binary_cross_entropy}
+LOSSES = {
+    "mse": mean_squared_error,
+    "cross_entropy": binary_cross_entropy,
+    "softmax": candidate_softmax,
+}
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "rmsprop": keras.optimizers.RMSprop,
@@ -149,6 +157,11 @@ def fit_scorer(
     TypeError, DataError
         Wrong types; wrong shapes, NaN or infinite values, targets outside 0..1.
     """
+    if config.loss == "softmax":
+        raise DataError(
+            "scorer.loss: got 'softmax', which compares the candidates of one request; expected "
+            "'mse' or 'cross_entropy' for single rows"
+        )
     columns = _columns(user_features, item_features, targets, config)
     rng = np.random.default_rng([config.seed, 2])
     if validation is not None:
@@ -161,6 +174,43 @@ def fit_scorer(
         columns = tuple(column[np.sort(order[n_held:])] for column in columns)
     scorer = DNNScorer(config, columns[0].shape[1], columns[1].shape[1])
     _run_epochs(scorer, columns, held_out, progress)
+    return scorer
+
+
+def fit_candidates(
+    features: NDArray[np.float32],
+    is_target: NDArray[np.bool_],
+    is_there: NDArray[np.bool_],
+    config: ScorerConfig,
+    *,
+    n_user_features: int,
+    progress: bool = False,
+) -> DNNScorer:
+    """Train a scorer to put each request's targets before its other candidates.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, m, n_features), float32
+        Of m candidates of n requests: the user's features first, then the item's.
+    is_target, is_there : ndarray of shape (n, m), bool
+        Which candidates are targets, and which places hold a candidate at all.
+    config : ScorerConfig
+        ``loss`` "softmax" compares the candidates of a request, the others judge each alone.
+    n_user_features : int
+        How many of the features are the user's.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DNNScorer
+    """
+    user, item = features[..., :n_user_features], features[..., n_user_features:]
+    scorer = DNNScorer(config, user.shape[-1], item.shape[-1])
+    columns = (user, item, is_target.astype(np.float32))
+    there = is_there.astype(np.float32)
+    if len(features):
+        _run_epochs(scorer, columns, tuple(c[:0] for c in columns), progress, there)
     return scorer
 
 
@@ -181,6 +231,7 @@ def _run_epochs(
     columns: tuple[NDArray[np.float32], ...],
     held_out: tuple[NDArray[np.float32], ...],
     progress: bool,
+    there: NDArray[np.float32] | None = None,
 ) -> None:
     config = scorer.config
     step = _compile_step(scorer)
@@ -192,6 +243,8 @@ def _run_epochs(
         for start in range(0, n_rows, size):
             rows = np.resize(order[start : start + size], size)  # filled rows have weight 0
             weight = (np.arange(size) < n_rows - start).astype(np.float32)
+            if there is not None:
+                weight = weight[:, None] * there[rows]
             seed = rng.integers(0, 2**31 - 1, 2).astype(np.int32)
             losses.append(step(*(tf.constant(c[rows]) for c in columns), weight, seed))
         loss = float(np.mean([float(value) for value in losses]))

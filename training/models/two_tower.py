@@ -94,6 +94,12 @@ class TwoTower:
             variable.assign(got)
         self.refresh()
 
+    def forget_ids(self, untrained: NDArray[np.bool_]) -> None:
+        """Zero the id embeddings of items (n_items,) that training will never see as targets."""
+        table = self.item_encoder.id_table.numpy()
+        table[1:][untrained] = 0.0
+        self.item_encoder.id_table.assign(table)
+
     def _named_weights(self) -> list[tuple[str, Any]]:
         return [(f"{i:02d}.{weight.name}", weight) for i, weight in enumerate(self.weights)]
 

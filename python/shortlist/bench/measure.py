@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchResult", "bench_bundle"]
 
-_STAGES = ("encode", "search", "recommend")
 _N_CHECKED = 64  # requests whose answers are checked against the float64 reference
 _MIN_CALLS = 30  # below this a p90 means nothing, however slow a call is
 
@@ -78,7 +77,8 @@ def bench_bundle(
     dict
         `machine`, `settings`, `bundle`, `verified` and `results` (one `BenchResult` as dict a
         cell). `encode` is the user encoder with its lookups, `search` the exact top-N with the
-        history excluded, `recommend` the whole call a host makes.
+        history excluded, `recommend` the whole call a host makes with one stage, and `recommend,
+        reranked` with the second one, if the bundle has it.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str
         scores[row, index.rows_of(history)] = -np.inf
     best = -np.sort(-scores, axis=1)[:, :top_n]
     hits = index.search(embeddings, top_n=top_n, exclude=histories)
-    recommendations = engine.recommend({"history": histories}, top_n=top_n)
+    recommendations = engine.recommend({"history": histories}, top_n=top_n, stages=1)
     if not np.array_equal(hits.item_ids, recommendations.item_ids):
         raise ShortlistError("bench: recommend and search disagree on item ids; no time reported")
     found = np.where(hits.indices >= 0, hits.scores, -np.inf)[:, : best.shape[1]]
@@ -183,7 +183,7 @@ def _reference_scores(queries: Any, items: Any, metric: str) -> Any:
 def _time_batch(
     engine: Engine, histories: list[Any], batch: int, top_n: int, n_threads: int, seconds: float
 ) -> list[BenchResult]:
-    """Time the three stages in turn, round by round, so that drift hits all of them alike."""
+    """Time the stages in turn, round by round, so that drift hits all of them alike."""
     groups = [histories[start : start + batch] for start in range(0, len(histories), batch)]
     groups = [group for group in groups if len(group) == batch]
     embeddings = [engine.encode_users({"history": group}) for group in groups]
@@ -197,13 +197,18 @@ def _time_batch(
         )
 
     def recommend(i: int) -> object:
-        return engine.recommend({"history": groups[i]}, top_n=top_n)
+        return engine.recommend({"history": groups[i]}, top_n=top_n, stages=1)
 
-    calls = dict(zip(_STAGES, (encode, search, recommend), strict=True))
-    times: dict[str, list[int]] = {stage: [] for stage in _STAGES}
+    def reranked(i: int) -> object:
+        return engine.recommend({"history": groups[i]}, top_n=top_n, stages=2)
+
+    calls = {"encode": encode, "search": search, "recommend": recommend}
+    if engine.default_stages == 2:
+        calls["recommend, reranked"] = reranked
+    times: dict[str, list[int]] = {stage: [] for stage in calls}
     for call in calls.values():  # warm-up: first calls allocate
         call(0)
-    deadline = time.perf_counter() + seconds * len(_STAGES)
+    deadline = time.perf_counter() + seconds * len(calls)
     n_rounds = 0
     while n_rounds < _MIN_CALLS or time.perf_counter() < deadline:
         for stage, call in calls.items():
@@ -211,7 +216,7 @@ def _time_batch(
             call(n_rounds % len(groups))
             times[stage].append(time.perf_counter_ns() - start)
         n_rounds += 1
-    return [_summarise(stage, batch, times[stage]) for stage in _STAGES]
+    return [_summarise(stage, batch, times[stage]) for stage in calls]
 
 
 def _summarise(stage: str, batch: int, nanoseconds: list[int]) -> BenchResult:

@@ -38,6 +38,9 @@ def add_parser(subparsers: SubParsers) -> None:
         "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
     )
     parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
+    parser.add_argument(
+        "--stages", type=int, choices=[1, 2], help="default: 2 if the bundle has a second stage"
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
@@ -105,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             requests = _read_requests(args.requests)
         recommendations = engine.recommend(
-            requests, top_n=args.top_n, exclude_seen=not args.include_seen
+            requests, top_n=args.top_n, exclude_seen=not args.include_seen, stages=args.stages
         )
         if args.json:
             print_json(recommendations.to_dicts())

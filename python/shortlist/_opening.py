@@ -1,0 +1,63 @@
+"""How an engine is put together from the files of a bundle."""
+
+from shortlist._catalogue import Catalogue
+from shortlist._columns import MISSING_INT
+from shortlist._graphs import Graphs
+from shortlist._manifest import problem
+from shortlist._recommend import Recommender
+from shortlist._second_stage import SecondStage
+from shortlist._tables import UserTable
+from shortlist.bundle import Bundle
+from shortlist.index import Index
+from shortlist.requests import FeatureColumn, RequestSchema
+
+
+def load_index(bundle: Bundle) -> Index:
+    """Read the index; it must be what the manifest says."""
+    index = Index.load(bundle.file("items.index"))
+    manifest = bundle.manifest
+    is_text = index.item_ids.dtype.kind == "U"
+    found = {
+        "n_items": len(index),
+        "dim": index.dim,
+        "metric": index.metric,
+        "item_id_dtype": "string" if is_text else "int64",
+    }
+    for key, value in found.items():
+        if value != manifest[key]:
+            where = f"{bundle.path.name}/items.index"
+            raise problem(where, f"the manifest's {key} {manifest[key]}", f"{value}")
+    return index
+
+
+def features_of(bundle: Bundle, side: str) -> list[FeatureColumn]:
+    """Return the features of "user" or "item" as requests carry them."""
+    return [
+        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
+    ]
+
+
+def open_recommender(
+    bundle: Bundle, graphs: Graphs, first: Catalogue, n_threads: int
+) -> Recommender:
+    """Open the user encoder, the users and the second stage, as far as the bundle has them."""
+    manifest, users, second = bundle.manifest, None, None
+    user_ids, item_ids = manifest["user_id_dtype"], manifest["item_id_dtype"]
+    if bundle.has("users.arrow"):
+        users = UserTable(bundle.file("users.arrow"), manifest["n_users"], user_ids, item_ids)
+    schema = RequestSchema("user_id", user_ids, features_of(bundle, "user"), item_ids)
+    if bundle.has("scorer.onnx"):
+        where = f"{bundle.path.name}/scorer.onnx"
+        if "second_stage" not in manifest:
+            raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
+        second = SecondStage(graphs, manifest["second_stage"], where)
+    return Recommender(
+        graphs.encoder("user", "history", schema),
+        schema,
+        first,
+        users,
+        second,
+        max_history=manifest["max_history"],
+        missing_id="" if item_ids == "string" else MISSING_INT,
+        n_threads=n_threads,
+    )

@@ -1,0 +1,260 @@
+"""A batch of checked requests → top-N: signals, encoder, search in groups, second stage."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shortlist._catalogue import Catalogue
+from shortlist._columns import Array
+from shortlist._second_stage import SecondStage
+from shortlist._signals import FEATURES, POPULAR, Ragged, Signals, gather, pad_last, take
+from shortlist._tables import UserTable
+from shortlist._where import Filter, read_where
+from shortlist.requests import Columns, RequestSchema
+
+# Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
+MAX_BATCH = 1024
+_Found = tuple[Array, Array, Array]  # scores, item rows, counts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a call wants of every request: items, whether seen ones may come back, stages."""
+
+    top_n: int
+    exclude_seen: bool
+    stages: int
+
+
+@dataclass
+class Answer:
+    """Scores and item rows (n, top_n); counts, source codes and stages (n,)."""
+
+    scores: Array
+    rows: Array
+    counts: Array
+    source: Array
+    stages: Array
+
+    @classmethod
+    def empty(cls, n: int, top_n: int) -> "Answer":
+        """Make an answer of missing places."""
+        return cls(
+            np.full((n, top_n), -np.inf, dtype=np.float32),
+            np.full((n, top_n), -1, dtype=np.int64),
+            np.zeros(n, dtype=np.int64),
+            np.zeros(n, dtype=np.int8),
+            np.zeros(n, dtype=np.int8),
+        )
+
+    def fill(self, start: int, part: "Answer") -> None:
+        """Put the answer of a batch in the place that begins at `start`."""
+        stop = start + len(part.counts)
+        self.put(slice(start, stop), (part.scores, part.rows, part.counts))
+        self.source[start:stop], self.stages[start:stop] = part.source, part.stages
+
+    def put(self, chosen: Any, found: _Found) -> None:
+        """Put what was found into the chosen requests."""
+        self.scores[chosen], self.rows[chosen], self.counts[chosen] = found
+
+
+class Recommender:
+    """What does not change while an engine is open.
+
+    Parameters
+    ----------
+    encoder : onnxruntime.InferenceSession
+        The user encoder.
+    schema : RequestSchema
+        Of requests.
+    first : Catalogue
+        The items as the encoder knows them.
+    users : UserTable or None
+    second : SecondStage or None
+    max_history : int
+        Items of a history the encoder looks at.
+    missing_id : object
+        What the encoder takes as no id.
+    n_threads : int
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        schema: RequestSchema,
+        first: Catalogue,
+        users: UserTable | None,
+        second: SecondStage | None,
+        *,
+        max_history: int,
+        missing_id: object,
+        n_threads: int,
+    ) -> None:
+        self.schema = schema
+        self.second = second
+        self._encoder = encoder
+        self._first = first
+        self._users = users
+        self._max_history = max_history
+        self._n_threads = n_threads
+        # One place more than items, so that row −1 reads the padding.
+        self._raw_ids = first.ids.copy()
+        self._raw_ids[-1] = missing_id
+
+    def gather(self, columns: Columns, state: Catalogue) -> Signals:
+        """Look up what is known about each request."""
+        features = self.schema.features
+        return gather(columns, self._first.view, state.view, self._users, features)
+
+    def encode(self, signals: Signals) -> Array:
+        """Return user embeddings (n, dim)."""
+        history = self._raw_ids[pad_last(signals.histories, self._max_history)]
+        feeds = {"history": history, **signals.features}
+        embeddings: Array = self._encoder.run(["user_embedding"], feeds)[0]
+        return embeddings
+
+    def encode_all(self, columns: Columns, state: Catalogue) -> Array:
+        """Return the user embeddings (n, dim) of any number of requests."""
+        embeddings = np.empty((columns.n_requests, state.view.dim), dtype=np.float32)
+        for start, part in zip(_starts(columns), cut(columns), strict=True):
+            embeddings[start : start + part.n_requests] = self.encode(self.gather(part, state))
+        return embeddings
+
+    def answer(self, columns: Columns, state: Catalogue, where: Any, asked: Asked) -> Answer:
+        """Answer any number of requests, a batch at a time."""
+        n = columns.n_requests
+        if 0 < n <= MAX_BATCH:
+            return self._answer(columns, state, read_where(where, 0, n, state.items.mask), asked)
+        whole = Answer.empty(n, asked.top_n)
+        for start, part in zip(_starts(columns), cut(columns), strict=True):
+            allowed = read_where(where, start, start + part.n_requests, state.items.mask)
+            whole.fill(start, self._answer(part, state, allowed, asked))
+        return whole
+
+    def score(self, columns: Columns, state: Catalogue, rows: Array) -> Array:
+        """Score given item rows (n, m) with the second stage; −1 gives −inf."""
+        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        if self.second is None:
+            return scores
+        for start, part in zip(_starts(columns), cut(columns), strict=True):
+            stop = start + part.n_requests
+            signals = self.gather(part, state)
+            similarity = _similarity(self.encode(signals), rows[start:stop], state)
+            codes = state.codes[rows[start:stop]]
+            scores[start:stop] = self.second.score(signals.histories, codes, similarity)
+        return scores
+
+    def _answer(self, columns: Columns, state: Catalogue, allowed: Filter, asked: Asked) -> Answer:
+        signals = self.gather(columns, state)
+        n = len(signals.source)
+        answer = Answer.empty(n, asked.top_n)
+        answer.source = signals.source
+        personal = np.flatnonzero(signals.source != POPULAR)
+        if len(personal):
+            part = signals if len(personal) == n else signals.take(personal)
+            self._rank(part, personal, state, allowed.take(personal), asked, answer)
+        rest = np.flatnonzero(signals.source == POPULAR)
+        for chosen, mask in allowed.take(rest).parts(len(rest)):
+            seen = take(signals.seen, rest[chosen]) if asked.exclude_seen else None
+            _put_popular(rest[chosen], seen, state, mask, asked.top_n, answer)
+        return answer
+
+    def _rank(
+        self,
+        signals: Signals,
+        chosen: Array,
+        state: Catalogue,
+        allowed: Filter,
+        asked: Asked,
+        answer: Answer,
+    ) -> None:
+        # The scorer learned from histories; an answer made from features alone stays as it is.
+        again = np.flatnonzero((signals.source > FEATURES) & (asked.stages == 2))
+        top_n = n_found = asked.top_n
+        if self.second is not None and len(again):
+            n_found = max(top_n, self.second.n_candidates)
+        seen = signals.seen if asked.exclude_seen else None
+        scores, rows, counts = self._search(self.encode(signals), seen, state, allowed, n_found)
+        answer.put(chosen, (scores[:, :top_n], rows[:, :top_n], np.minimum(counts, top_n)))
+        answer.stages[chosen] = 1
+        if self.second is not None and len(again):
+            parts = (scores[again], rows[again], counts[again])
+            histories = take(signals.histories, again)
+            answer.put(chosen[again], self.second.rerank(histories, parts, state.codes, top_n))
+            answer.stages[chosen[again]] = 2
+
+    def _search(
+        self, queries: Array, seen: Ragged | None, state: Catalogue, allowed: Filter, top_n: int
+    ) -> _Found:
+        """Search once for each filter."""
+        # Item rows are known already, so this goes past Index.search and its lookup of ids.
+        parts = allowed.parts(len(queries))
+        if len(parts) == 1:
+            found: _Found = state.view.search(
+                queries, top_n, seen, None, None, parts[0][1], self._n_threads
+            )
+            return found
+        whole = Answer.empty(len(queries), top_n)
+        for chosen, mask in parts:
+            part = None if seen is None else take(seen, chosen)
+            whole.put(
+                chosen,
+                state.view.search(queries[chosen], top_n, part, None, None, mask, self._n_threads),
+            )
+        return whole.scores, whole.rows, whole.counts
+
+
+def cut(columns: Columns) -> Iterator[Columns]:
+    """Cut requests into batches."""
+    for start in _starts(columns):
+        yield columns.part(start, start + MAX_BATCH)
+
+
+def _starts(columns: Columns) -> range:
+    return range(0, columns.n_requests, MAX_BATCH)
+
+
+def _similarity(users: Array, rows: Array, state: Catalogue) -> Array:
+    """First-stage scores (n, m) of given item rows; −inf for row −1."""
+    known = rows >= 0
+    items = state.view.vectors(rows[known])
+    owners = users[np.nonzero(known)[0]].astype(np.float64)
+    metric = state.view.metric.name
+    if metric == "euclidean":
+        values = -np.linalg.norm(owners - items, axis=1)
+    else:
+        values = (owners * items).sum(axis=1)
+        if metric == "cosine":  # stored items are normalised
+            values /= np.maximum(np.linalg.norm(owners, axis=1), np.finfo(np.float64).tiny)
+    similarity = np.full(rows.shape, -np.inf, dtype=np.float32)
+    similarity[known] = values
+    return similarity
+
+
+def _put_popular(
+    rest: Array,
+    seen: Ragged | None,
+    state: Catalogue,
+    mask: Array | None,
+    top_n: int,
+    answer: Answer,
+) -> None:
+    """Answer requests of which nothing is known: one list serves all that have seen nothing."""
+    order, n_events = state.items.popular()
+    order = order if mask is None else order[mask[order]]
+    best = order[:top_n]
+    answer.counts[rest] = len(best)
+    answer.rows[rest, : len(best)] = best
+    answer.scores[rest, : len(best)] = n_events[best]
+    if seen is None:
+        return
+    for place in np.flatnonzero(seen.lengths):  # items that came after the training, for one
+        rows = seen.values[seen.splits[place] : seen.splits[place + 1]]
+        best = order[np.isin(order, rows, invert=True)][:top_n]
+        padding = top_n - len(best)
+        request = rest[place]
+        answer.counts[request] = len(best)
+        answer.rows[request] = np.append(best, np.full(padding, -1))
+        answer.scores[request] = np.append(n_events[best], np.full(padding, -np.inf))

@@ -1,0 +1,204 @@
+"""Items that come, change and go while the engine answers."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import shortlist.index
+from shortlist.engine import load
+from shortlist.errors import DataError, ShortlistError
+
+NEW = {"item_id": [900, 901], "title": ["New film", None], "year": [1991, 2000],
+       "genres": [["war"], ["drama", "unheard of"]]}  # fmt: skip
+
+
+@pytest.fixture
+def fresh(make_tiny_bundle, tmp_path):
+    world = make_tiny_bundle(tmp_path / "tiny.shortlist")
+    with load(world.path) as engine:
+        yield engine, world
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        dict,
+        pd.DataFrame,
+        pl.DataFrame,
+        pa.table,
+        lambda columns: [dict(zip(columns, row, strict=True)) for row in zip(*columns.values())],  # noqa: B905
+    ],
+    ids=["dict", "pandas", "polars", "arrow", "dicts"],
+)
+def test_new_items_of_any_shape_get_their_vector_from_content_and_are_found(fresh, shape):
+    engine, world = fresh
+    told = engine.upsert_items(shape(NEW))
+    assert told == (2, 0, 0)
+    assert len(engine.index) == 42
+    features = {name: NEW[name] for name in ("item_id", "genres", "year")}
+    vectors = engine.encode_items(features)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(engine.index.vectors([40, 41]), unit, rtol=1e-5)
+    answer = engine.recommend({"history": [world.item_ids[[3]].tolist()]}, top_n=60, stages=1)
+    assert {900, 901} <= set(answer.item_ids[0].tolist())
+    titles = dict(zip(answer.item_ids[0].tolist(), answer.titles[0].tolist(), strict=True))
+    assert (titles[900], titles[901], titles[-1]) == ("New film", None, "")
+    row = engine.items.slice(40, 1).to_pylist()[0]
+    assert row == {"item_id": 900, "title": "New film", "n_events": 0, "year": 1991,
+                   "genres": ["war"]}  # fmt: skip
+
+
+def test_a_known_item_keeps_what_the_call_does_not_say(fresh):
+    engine, world = fresh
+    before = engine.items.slice(3, 1).to_pylist()[0]
+    vector = engine.index.vectors([3])
+    assert engine.upsert_items([{"item_id": int(world.item_ids[3]), "title": "Renamed"}]) == (
+        0,
+        1,
+        0,
+    )
+    assert engine.items.slice(3, 1).to_pylist()[0] == before | {"title": "Renamed"}
+    np.testing.assert_array_equal(engine.index.vectors([3]), vector)
+    engine.upsert_items([{"item_id": int(world.item_ids[3]), "genres": ["war"]}])
+    assert engine.items.slice(3, 1).to_pylist()[0]["title"] == "Renamed"
+    assert np.abs(engine.index.vectors([3]) - vector).max() > 1e-3
+    assert len(engine.index) == 40
+
+
+def test_items_of_unknown_content_are_counted(fresh):
+    engine, _ = fresh
+    told = engine.upsert_items([{"item_id": 1, "genres": ["unheard of"]}, {"item_id": 2}])
+    assert told.n_added == 2
+    assert engine.recommend([{}], top_n=50).counts.tolist() == [42]
+
+
+def test_a_new_item_in_a_history_is_excluded_and_says_nothing(fresh):
+    engine, world = fresh
+    engine.upsert_items(NEW)
+    known = world.item_ids[[3]].tolist()
+    answer = engine.recommend({"history": [[*known, 900], known, [900], []]}, top_n=50, stages=1)
+    assert answer.source.tolist() == ["history", "history", "popular", "popular"]
+    assert answer.counts.tolist() == [40, 41, 41, 42]
+    assert 900 not in answer.item_ids[[0, 2]]
+    first = answer.item_ids[1][answer.item_ids[1] != 900]
+    np.testing.assert_array_equal(answer.item_ids[0][:40], first[:40])
+
+
+def test_a_removed_item_is_gone_but_still_counts_in_histories(fresh):
+    engine, world = fresh
+    request = {"history": [world.item_ids[[3, 8]].tolist()]}
+    before = engine.recommend(request, top_n=40, stages=1)
+    gone = [int(world.item_ids[8]), int(before.item_ids[0, 0]), 123456]
+    assert engine.remove_items(gone) == 2
+    after = engine.recommend(request, top_n=40, stages=1)
+    np.testing.assert_array_equal(after.item_ids[0, :36], before.item_ids[0, 1:37])
+    np.testing.assert_array_equal(after.scores[0, :36], before.scores[0, 1:37])
+    assert len(engine.index) == 38
+    assert not set(gone) & set(engine.recommend([{}], top_n=50).item_ids[0].tolist())
+    assert engine.remove_items(gone) == 0
+
+
+def test_text_ids_come_and_go_too(make_tiny_bundle, tmp_path):
+    world = make_tiny_bundle(tmp_path / "tiny.shortlist", "string")
+    with load(world.path) as engine:
+        engine.upsert_items({"item_id": ["新", "é100"], "genres": [["war"], ["drama"]]})
+        answer = engine.recommend({"history": [["新", str(world.item_ids[2])]]}, top_n=50)
+        assert answer.counts.tolist() == [39]
+        assert "新" in engine.recommend([{}], top_n=50).item_ids[0].tolist()
+        assert engine.remove_items(["新", "nothing"]) == 1
+        assert "新" not in engine.recommend([{}], top_n=50).item_ids[0].tolist()
+
+
+def test_rows_and_table_stay_together_through_many_updates_and_renumbering(fresh):
+    engine, world = fresh
+    rng, n_added = np.random.default_rng(0), 0
+    years = dict(zip(world.item_ids.tolist(), (1980 + np.arange(40)).tolist(), strict=True))
+    for turn in range(60):
+        ids = np.unique(rng.integers(1, 3000, 120)).tolist()
+        new = {int(i): int(rng.integers(1900, 2030)) for i in ids}
+        n_added += engine.upsert_items({"item_id": list(new), "year": list(new.values())}).n_added
+        years |= new
+        gone = rng.choice(list(years), 60 if turn < 40 else 110, replace=False).tolist()
+        assert engine.remove_items(gone) == len(gone)
+        years = {i: year for i, year in years.items() if i not in set(gone)}
+    rows = engine.index.rows_of(np.array(list(years)))
+    table = engine.items
+    assert table.num_rows < 40 + n_added, "no renumbering happened, so nothing was tested"
+    assert table.num_rows == len(engine.index.item_ids)
+    assert table.column("item_id").to_numpy()[rows].tolist() == list(years)
+    assert table.column("year").to_numpy()[rows].tolist() == list(years.values())
+    where = pl.col("year") < 1960
+    answer = engine.recommend({"history": [[100, 107]]}, top_n=5000, where=where, stages=1)
+    found = answer.item_ids[0, : answer.counts[0]].tolist()
+    seen = {100, 107}
+    assert set(found) == {i for i, year in years.items() if year < 1960} - seen
+
+
+def test_answers_under_way_see_all_of_an_update_or_nothing(fresh):
+    engine, world = fresh
+    request = {"history": [world.item_ids[[3]].tolist()] * 3, "user_id": [None, 5, None]}
+    stop, wrong = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            answer = engine.recommend(request, top_n=60, stages=1)
+            ids = answer.item_ids[0, : answer.counts[0]].tolist()
+            pair = {900, 901} & set(ids)
+            titles = dict(zip(answer.item_ids[0].tolist(), answer.titles[0].tolist(), strict=True))
+            if pair not in (set(), {900, 901}) or (pair and titles[900] != "New film"):
+                wrong.append(pair)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        engine.upsert_items(NEW)
+        engine.remove_items([900, 901])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        ({"item_id": [1], "yaer": [3]}, DataError, r"unknown column 'yaer'; did you mean 'year'\?"),
+        ({"title": ["x"]}, DataError, r"items: got columns \['title'\], expected 'item_id'"),
+        ({"item_id": [1, 1]}, DataError, r"item_id 1 is in row 0 and row 1; give it once"),
+        ({"item_id": [1, None]}, DataError, r"'item_id' row 1 is missing"),
+        ({"item_id": ["a"]}, TypeError, r"'item_id' row 0 is str 'a', expected an integer"),
+        (
+            {"item_id": [1], "year": ["x"]},
+            DataError,
+            r"column 'year': .*expected values of type in",
+        ),
+        ({"item_id": [1], "year": [1, 2]}, DataError, r"'year' has 2 entries but 'item_id' has 1"),
+        ([3], TypeError, r"items: row 0 is int, expected a dict"),
+        (3, TypeError, r"items: got int, expected a dict of columns"),
+    ],
+)
+def test_items_that_are_not_as_described_change_nothing(fresh, items, error, message):
+    engine, _ = fresh
+    with pytest.raises(error, match=message):
+        engine.upsert_items(items)
+    assert len(engine.index) == 40
+    assert engine.upsert_items([]) == engine.upsert_items({"item_id": []}) == (0, 0, 0)
+
+
+def test_an_index_that_was_changed_directly_is_refused(fresh):
+    engine, _ = fresh
+    engine.index.remove([100])
+    with pytest.raises(ShortlistError, match="its index was changed directly"):
+        engine.upsert_items(NEW)
+
+
+def test_the_report_counts_the_items_of_now(fresh):
+    engine, _ = fresh
+    engine.upsert_items(NEW)
+    assert engine.report()["n_items"] == 42
+    assert isinstance(engine.index, shortlist.index.Index)
