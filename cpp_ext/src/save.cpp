@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -20,11 +21,16 @@ namespace {
                   "; expected a writable place with enough room");
 }
 
-// An open file that is closed, and removed unless kept.
+// An open file beside `target` that is closed, and removed unless kept. Its name is new: neither a
+// file that a killed process left nor a save of the same index on another thread is in the way.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(std::string path) : path_(std::move(path)) {
-    fd_ = ::open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+  explicit TemporaryFile(const std::string& target) {
+    static std::atomic<unsigned> n_files{0};
+    do {
+      path_ = target + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(n_files++);
+      fd_ = ::open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    } while (fd_ < 0 && errno == EEXIST);
     if (fd_ < 0) throw_errno("create", path_);
   }
   ~TemporaryFile() {
@@ -136,7 +142,7 @@ void IndexView::save(const std::string& path) const {
   const std::shared_ptr<const Snapshot> snapshot = is_updated ? compacted(*snapshot_) : snapshot_;
   const std::vector<Part> parts = parts_of(*snapshot);
   const file::Header header = header_of(*snapshot, parts);
-  TemporaryFile temporary(path + ".tmp" + std::to_string(::getpid()));
+  TemporaryFile temporary(path);
   const char zeros[file::kAlignment] = {};
   temporary.write(&header, sizeof header);
   std::size_t position = sizeof header;
