@@ -105,6 +105,8 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
                 texts[i] = ""
             elif isinstance(value, str):
                 texts[i] = value
+            elif isinstance(value, (bool, np.bool_)) and said != "ids":
+                texts[i] = "true" if value else "false"  # as tables of the training spell it
             else:
                 raise _wrong_value(name, i, value, "a string")
         return texts
@@ -129,6 +131,8 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
     if dtype == "int64" and rows.dtype.kind in "iu":
         _check_unsigned(name, None, rows)
         return rows.astype(np.int64)
+    if dtype == "string" and rows.dtype.kind == "b" and said != "ids":
+        return np.where(rows, "true", "false").astype(object)
     if dtype == "int64" and rows.dtype.kind == "b" and said != "ids":
         return rows.astype(np.int64)
     wanted = "strings" if dtype == "string" else "integers"
@@ -203,8 +207,8 @@ def _wrong_value(name: str, i: int, value: Any, said: str) -> TypeError:
 def _fix(dtype: str, kind: str) -> str:
     if kind == "f" and dtype == "int64":
         return (
-            "; a column with missing ids turns to float in pandas: use dtype 'Int64', or None in "
-            "lists"
+            "; a column with missing ids turns to float in pandas: use dtype 'Int64', and leave "
+            "missing ids out of lists"
         )
     return "; convert with str(…)" if dtype == "string" else "; convert with int(…)"
 

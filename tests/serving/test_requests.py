@@ -171,6 +171,8 @@ WRONG = [
     ({"history": [[-BIG - 1]]}, INT, DataError, "'history' row 0 holds an integer past 64 bits"),
     ({"history": [{"a": 1}]}, INT, TypeError, "'history' row 0 has 0 dimensions"),
     (pa.table({"history": [1, 2]}), INT, TypeError, "'history' row 0 is 1, expected a list"),
+    ({"history": [[1, float("nan")]]}, INT, TypeError, "'history' row 0, entry 1 is float nan, expected an "
+     "integer; a column with missing ids turns to float in pandas: use dtype 'Int64', and leave missing ids out of"),
     (pl.DataFrame({"history": [[1.5]]}), INT, TypeError, "'history' row 0, entry 0 is float"),
     ({"user_id": [1.0]}, INT, TypeError, "'user_id' row 0 is float 1.0, expected an integer; a column "
      "with missing ids turns to float in pandas: use dtype 'Int64'"),

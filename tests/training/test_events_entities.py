@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 
+from shortlist._columns import category_column, id_column
 from shortlist.errors import DataError
 from shortlist.training.entities import read_items, read_users
 
@@ -73,3 +75,17 @@ def test_an_undeclared_list_column_and_odd_types_are_refused(tmp_path):
         read_items(pl.DataFrame({"item_id": [1]}).with_columns(when=pl.duration(days=1)))
     with pytest.raises(DataError, match="column 'price', row 2: got inf, expected a finite number"):
         read_items(pl.DataFrame({"item_id": [1, 2], "price": [1.0, float("inf")]}))
+
+
+def test_requests_spell_true_and_false_as_tables_do():
+    members = [True, False, None]
+    frame = pl.DataFrame({"user_id": [1, 2, 3], "member": members})
+    trained = read_users(frame)["member"].fill_null("").to_list()
+    assert trained == ["true", "false", ""]
+    columns = [members, frame["member"], frame["member"].to_arrow(), frame["member"].to_pandas()]
+    for column in columns:
+        assert category_column("member", column, "string").tolist() == trained
+    assert category_column("member", np.array([True, False]), "string").tolist() == trained[:2]
+    for ids in (members, np.array([True, False])):
+        with pytest.raises(TypeError):
+            id_column("user_id", ids, "string")
