@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 import shortlist
 from shortlist.bundle import check_target
 from shortlist.errors import DataError
@@ -106,6 +108,13 @@ def _check_can_rank(dataset: Dataset) -> None:
         raise DataError(
             f"data: got {dataset.events.height} event(s) of {n_items} item(s) in {dataset.name}, "
             "expected events of at least 2 items, to rank them; give more events"
+        )
+    mark = "" if dataset.events["item_id"].dtype == pl.String else -1
+    tables = (dataset.events, dataset.items)
+    if any(mark in table["item_id"] for table in tables if table is not None):
+        raise DataError(
+            f"item_id: got {mark!r} in {dataset.name}, which marks missing places in results, "
+            "expected another id for this item; rename it in events and items"
         )
 
 

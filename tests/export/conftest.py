@@ -31,7 +31,7 @@ parity_top_n = 10
 
 def make_dataset(text_ids, with_tables=True):
     random = np.random.default_rng(4)
-    items = [f"film-é{i}" if text_ids else 3 * i - 7 for i in range(N_ITEMS)]
+    items = [f"film-é{i}" if text_ids else 3 * i - 8 for i in range(N_ITEMS)]
     users = [f"用户{i}" if text_ids else 1000 - i for i in range(N_USERS)]
     rows = [
         (user, items[item], 100 * place + number)

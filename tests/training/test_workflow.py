@@ -211,6 +211,14 @@ def test_events_of_one_item_cannot_be_ranked(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
 
 
+def test_an_item_with_the_id_of_missing_places_is_refused_before_the_training(tmp_path, capsys):
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,-1,1\nb,5,2\n")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--quiet"]
+    assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 1
+    assert "item_id: got -1 in events, which marks missing places" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+
+
 def test_a_training_without_validation_says_that_nothing_was_measured(tmp_path, capsys):
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,1\nb,y,2\n")
     argv = ["train", "--data", str(tmp_path / "events.csv"), *SMALL, "--json"]
