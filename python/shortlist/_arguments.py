@@ -29,19 +29,22 @@ def check_kind(view: _core.IndexView, ids: NDArray[np.int64] | list[str], name: 
 
 def rows_of(view: _core.IndexView, ids: ArrayLike, name: str) -> NDArray[np.int64]:
     """Return the rows of ids, -1 where unknown."""
-    checked = _checks.item_ids(ids, name)
-    if len(checked) == 0:
+    return _rows_of_checked(view, _checks.item_ids(ids, name), name)
+
+
+def _rows_of_checked(view: _core.IndexView, ids: _checks.Ids, name: str) -> NDArray[np.int64]:
+    if len(ids) == 0:
         return np.empty(0, dtype=np.int64)
-    check_kind(view, checked, name)
-    if isinstance(checked, list):
-        return view.rows_of_strings(checked)
-    return view.rows_of_int64(checked)
+    check_kind(view, ids, name)
+    if isinstance(ids, list):
+        return view.rows_of_strings(ids)
+    return view.rows_of_int64(ids)
 
 
 def ragged_rows(view: _core.IndexView, value: Any, n_queries: int, name: str) -> _checks.Ragged:
     """Return per-query ids as `(rows, row_splits)`."""
     values, splits = _checks.ragged(value, n_queries, name)
-    return rows_of(view, values, name), splits
+    return _rows_of_checked(view, values, name), splits
 
 
 def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any, Any]:
@@ -55,9 +58,20 @@ def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any
                 "one flag per item"
             )
         return None, None, np.ascontiguousarray(allow)
-    if isinstance(allow, np.ndarray) and allow.ndim == 1 and allow.dtype.kind in "iuUT":
+    if _is_one_list(allow):
         return None, rows_of(view, allow, "allow"), None
     return ragged_rows(view, allow, n_queries, "allow"), None, None
+
+
+def _is_one_list(allow: Any) -> bool:
+    """Say whether these are ids for all queries, not lists of ids for each of them."""
+    if isinstance(allow, np.ndarray) and allow.ndim != 1:
+        return False
+    if isinstance(allow, np.ndarray) and allow.dtype.kind != "O":
+        return True
+    if not isinstance(allow, (list, tuple, np.ndarray)):
+        return hasattr(allow, "__array__")  # a column of pandas, polars or Arrow
+    return all(isinstance(entry, (str, bool, int, float, np.generic)) for entry in allow)
 
 
 def metric(name: Any) -> Any:

@@ -60,9 +60,9 @@ class Catalogue:
 def first_catalogue(index: Index, items: ItemTable) -> Catalogue:
     """Return the state of a bundle as it was loaded."""
     ids = index.item_ids
-    is_text = ids.dtype.kind == "U"
+    is_text = ids.dtype.kind == "O"
     codes = np.append(np.arange(1, len(ids) + 1), 0)
-    ends = np.append(ids.astype(object), "") if is_text else np.append(ids, -1)
+    ends = np.append(ids, np.array([""], dtype=object)) if is_text else np.append(ids, -1)
     return Catalogue(index._core.view(), items, codes, ends)
 
 

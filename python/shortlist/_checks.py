@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Ids = NDArray[np.int64] | list[str]
 Ragged = tuple[NDArray[Any], NDArray[np.int64]]
+
+MAX_EMPTY_PLACES = 2**24  # of one answer with more places per query than the index has rows
 
 
 def real_matrix(value: Any, name: str) -> NDArray[Any]:
@@ -48,7 +51,16 @@ def positive_int(value: Any, name: str) -> int:
 
 def thread_count(value: Any, name: str = "n_threads") -> int:
     """Return `value` as an int >= 0 (0 = all cores)."""
-    return _whole(value, name, 0)
+    return min(_whole(value, name, 0), 2**31)
+
+
+def check_places(n_queries: int, top_n: int, n_rows: int) -> None:
+    """Refuse more places per query than there are rows, where so many empty ones cost memory."""
+    if top_n > n_rows and n_queries * top_n > MAX_EMPTY_PLACES:
+        raise ValueError(
+            f"top_n: got {top_n} for {n_queries} queries; an answer of that size would fill the "
+            f"memory, and the index has {n_rows} rows: ask for at most as many"
+        )
 
 
 def _whole(value: Any, name: str, least: int) -> int:
@@ -58,21 +70,26 @@ def _whole(value: Any, name: str, least: int) -> int:
         )
     if value < least:
         raise ValueError(f"{name}: got {int(value)}; expected an int >= {least}")
-    return min(int(value), 2**62)
+    return int(value)
 
 
-def item_ids(value: Any, name: str = "item_ids") -> NDArray[np.int64] | list[str]:
+def item_ids(value: Any, name: str = "item_ids") -> Ids:
     """Return ids as a contiguous int64 array or as a list of str (1-D).
+
+    Elements of a list or an object array are checked one by one: NumPy would turn `[1, "a"]` into
+    strings, `[0, True]` into integers, and give every string the room of the longest.
 
     Raises
     ------
     TypeError
-        If the ids are neither integers nor strings.
+        If the ids are neither integers nor strings, or not all of one kind.
     ValueError
-        If they are not one-dimensional, or do not fit in int64.
+        If they are not one-dimensional, do not fit in int64, or are not text that UTF-8 can hold.
     """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name}: got one {type(value).__name__}; expected a 1-D array of ids")
+    if isinstance(value, (list, tuple)):
+        return _listed_ids(value, name)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -81,30 +98,88 @@ def item_ids(value: Any, name: str = "item_ids") -> NDArray[np.int64] | list[str
         ) from error
     if array.ndim != 1:
         raise ValueError(f"{name}: got shape {array.shape}; expected one dimension")
-    if array.size == 0 and array.dtype.kind not in "iuUTO":
+    if array.dtype.kind in "OUT":  # nothing at all is text too, as in the ids of an empty index
+        return _listed_ids(array.tolist(), name) if array.size else []
+    if array.size == 0:
         return np.empty(0, dtype=np.int64)
-    if array.dtype.kind in "iu":
-        if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
-            raise ValueError(f"{name}: got {int(array.max())}; expected ids that fit in int64")
-        return np.ascontiguousarray(array, dtype=np.int64)
-    strings: list[Any] = array.tolist()
-    if array.dtype.kind in "UT":
-        return strings
-    if array.dtype.kind == "O" and all(isinstance(item, str) for item in strings):
-        return strings
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: got dtype {array.dtype}; expected int64 or str ids, all of one kind; "
+            "convert them with .astype(np.int64) or .astype(str)"
+        )
+    if array.dtype.kind == "u" and int(array.max()) >= 2**63:
+        raise ValueError(f"{name}: got {int(array.max())}; expected ids that fit in int64")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _listed_ids(values: Sequence[Any], name: str) -> Ids:
+    kinds = set(map(type, values))
+    if kinds and all(issubclass(kind, str) for kind in kinds):
+        return _encodable(list(values), name)
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+        try:
+            return np.array([int(value) for value in values], dtype=np.int64)
+        except OverflowError as error:
+            largest = max(values, key=abs)
+            raise ValueError(
+                f"{name}: got {int(largest)}; expected ids that fit in int64"
+            ) from error
+    wanted = str if isinstance(values[0], str) else (int, np.integer)
+    place, value = next(
+        (i, value)
+        for i, value in enumerate(values)
+        if isinstance(value, bool) or not isinstance(value, wanted)
+    )
+    if isinstance(value, (list, tuple, np.ndarray)):
+        raise ValueError(f"{name}: got {value!r:.60} at position {place}; expected one dimension")
     raise TypeError(
-        f"{name}: got dtype {array.dtype}; expected int64 or str ids, all of one kind; "
-        "convert them with .astype(np.int64) or .astype(str)"
+        f"{name}: got {type(value).__name__} {value!r:.60} at position {place}; expected int64 or "
+        "str ids, all of one kind"
     )
 
 
-def ragged(value: Any, n_queries: int, name: str) -> Ragged:
+def _encodable(texts: list[str], name: str) -> list[str]:
+    """Refuse ids that UTF-8 or a fixed-width NumPy array would not give back as they came."""
+    try:
+        joined = "".join(texts).encode()
+    except UnicodeEncodeError:
+        joined = b"\0"
+    if b"\0" in joined:
+        for place, text in enumerate(texts):
+            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(
+                    f"{name}: got {text!r:.60} at position {place}; expected text without NUL "
+                    "characters and lone surrogates, which UTF-8 and NumPy cannot hold"
+                )
+    return texts
+
+
+def new_item_ids(value: Any, name: str = "item_ids") -> Ids:
+    """Return ids as `item_ids` does; -1 and "" are refused, as they mark missing places."""
+    ids = item_ids(value, name)
+    missing: int | str = "" if isinstance(ids, list) else -1
+    if missing in ids:
+        place = ids.index("") if isinstance(ids, list) else int(np.argmax(ids == -1))
+        raise ValueError(
+            f"{name}: got {missing!r} at position {place}, which marks missing places in results; "
+            "expected another id for this item"
+        )
+    return ids
+
+
+def ragged(value: Any, n_queries: int, name: str) -> tuple[Ids, NDArray[np.int64]]:
     """Return per-query id lists as `(values, row_splits)`; a list entry may be None.
 
-    `value` is a list with one array of ids per query, or the tuple `(values, row_splits)`.
+    `value` is a list with one array of ids per query, or the tuple `(values, row_splits)` of two
+    NumPy arrays.
     """
-    if isinstance(value, tuple) and len(value) == 2:
-        return _csr(value, n_queries, name)
+    if (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(part, np.ndarray) for part in value)
+    ):
+        values, splits = _csr(value, n_queries, name)
+        return item_ids(values, name), splits
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
             f"{name}: got {type(value).__name__}; expected a list with one array of ids per query, "
@@ -115,22 +190,25 @@ def ragged(value: Any, n_queries: int, name: str) -> Ragged:
             f"{name}: got {len(value)} lists; expected one per query, n_queries = {n_queries}"
         )
     splits = np.zeros(n_queries + 1, dtype=np.int64)
-    parts: list[NDArray[Any]] = []
+    texts: list[str] = []
+    arrays: list[NDArray[np.int64]] = []
     for i, ids in enumerate(value):
         if ids is None:
             continue
-        if isinstance(ids, (str, bytes)) or np.ndim(ids) != 1:
-            raise TypeError(f"{name}[{i}]: got {ids!r}; expected a 1-D array of ids or None")
-        splits[i + 1] = len(ids)
-        if len(ids):
-            parts.append(np.asarray(ids))
+        if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+            raise TypeError(f"{name}[{i}]: got {ids!r:.60}; expected a 1-D array of ids or None")
+        checked = item_ids(ids, f"{name}[{i}]")
+        splits[i + 1] = len(checked)
+        if isinstance(checked, list):
+            texts += checked
+        elif len(checked):
+            arrays.append(checked)
     np.cumsum(splits, out=splits)
-    if not parts:
-        return np.empty(0, dtype=np.int64), splits
-    kinds = {"s" if part.dtype.kind in "UTO" else "i" for part in parts}
-    if len(kinds) > 1:
+    if texts and arrays:
         raise TypeError(f"{name}: got numbers and strings; expected ids of one kind")
-    return np.concatenate(parts), splits
+    if texts:
+        return texts, splits
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64), splits
 
 
 def _csr(value: tuple[Any, Any], n_queries: int, name: str) -> Ragged:

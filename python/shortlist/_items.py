@@ -45,7 +45,7 @@ class ItemTable:
         with self._lock:
             if self._stored is None:
                 n_items = len(self._item_ids)
-                kind = "string" if self._item_ids.dtype.kind == "U" else "int64"
+                kind = "string" if self._item_ids.dtype.kind == "O" else "int64"
                 columns = {"item_id": kind, "n_events": "int64"}
                 table = read_table(self._path, n_items, columns)
                 found = to_array(table.column("item_id"))

@@ -16,12 +16,11 @@ def load_index(bundle: Bundle) -> Index:
     """Read the index; it must be what the manifest says."""
     index = Index.load(bundle.file("items.index"))
     manifest = bundle.manifest
-    is_text = index.item_ids.dtype.kind == "U"
     found = {
         "n_items": len(index),
         "dim": index.dim,
         "metric": index.metric,
-        "item_id_dtype": "string" if is_text else "int64",
+        "item_id_dtype": "string" if index._core.view().has_string_ids else "int64",
     }
     for key, value in found.items():
         if value != manifest[key]:

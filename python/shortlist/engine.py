@@ -164,7 +164,7 @@ class Engine:
             A request is not as described, the message names column and row; or `where` does not
             fit the item table.
         ValueError
-            `top_n` is below 1, or `stages` is no stage.
+            `top_n` is below 1, or far beyond the number of items; or `stages` is no stage.
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
@@ -177,6 +177,7 @@ class Engine:
         columns = normalise(requests, recommender.schema)
         check_length(where, columns.n_requests)
         state = self._state  # one state for the whole call, whatever is upserted meanwhile
+        _checks.check_places(columns.n_requests, top_n, state.view.n_rows)
         whole = recommender.answer(columns, state, where, asked)
         return Recommendations(
             state.ids[whole.rows],

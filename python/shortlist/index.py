@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _arguments, _checks, _core
+from shortlist.errors import BundleError
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Storage = Literal["float32", "float16", "bfloat16", "int8"]
@@ -23,7 +24,7 @@ class Hits(NamedTuple):
 
     Attributes
     ----------
-    item_ids : ndarray of shape (n_queries, top_n), int64 or str
+    item_ids : ndarray of shape (n_queries, top_n), int64 or object (str)
         Ids of the items; missing places hold -1 or "".
     scores : ndarray of shape (n_queries, top_n), float32
         Similarities, bigger is closer; missing places hold -inf.
@@ -47,7 +48,8 @@ class Index:
     vectors : array-like of shape (n_items, dim), real numbers
         Item embeddings; converted to float32 and copied once. NaN and infinity are refused.
     item_ids : array-like of shape (n_items,), int64 or str, optional
-        The shop's unique ids; row numbers if omitted.
+        The shop's unique ids; row numbers if omitted. -1 and "" mark missing places and are no
+        ids; text must be without NUL characters and lone surrogates.
     metric : {"cosine", "dot", "euclidean"}
         Cosine scores are the dot product of rows normalised in float32 (a zero row scores 0 with
         everything); euclidean scores are the negative distance -||query - item||.
@@ -96,7 +98,7 @@ class Index:
         storage: Storage = "float32",
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
-        ids = None if item_ids is None else _checks.item_ids(item_ids)
+        ids = None if item_ids is None else _checks.new_item_ids(item_ids)
         if ids is not None:
             _arguments.check_length(ids, array)
         n_items, dim = array.shape
@@ -161,7 +163,7 @@ class Index:
 
     @property
     def item_ids(self) -> NDArray[Any]:
-        """Ids by row, shape (n_rows,), int64 or str; -1 or "" where an item was removed.
+        """Ids by row, shape (n_rows,), int64 or object (str); -1 or "" where an item was removed.
 
         Read-only; one array belongs to one state of the index and does not change.
         """
@@ -215,11 +217,14 @@ class Index:
         ----------
         queries : array-like of shape (n_queries, dim), real numbers
         top_n : int
-            Places per query, at least 1; may exceed the number of items.
+            Places per query, at least 1; may exceed the number of items, but not by so much that
+            the empty places would fill the memory.
         exclude : list of id arrays, or (values, row_splits), optional
             Per query, ids that must not come back; entries may be None, unknown ids are ignored.
-        allow : bool mask (n_rows,), id array, list of id arrays, or (values, row_splits), optional
-            Only these items may come back: for all queries (mask, one array) or per query.
+            A tuple of two NumPy arrays is (values, row_splits), of two lists it is two lists.
+        allow : bool mask (n_rows,), ids, list of id arrays, or (values, row_splits), optional
+            Only these items may come back: for all queries (mask, array or list of ids) or per
+            query.
         n_threads : int
             At most so many threads, and no more than `shortlist.get_num_threads()`; 0 = that many.
 
@@ -236,6 +241,7 @@ class Index:
         view = self._core.view()
         array = _arguments.float32(_checks.real_matrix(queries, "queries"), "queries", 0)
         top_n = _checks.positive_int(top_n, "top_n")
+        _checks.check_places(len(array), top_n, view.n_rows)
         n_threads = _checks.thread_count(n_threads)
         excluded = (
             None
@@ -279,7 +285,7 @@ class Index:
         >>> index.search([[0.0, 1.0]], top_n=1).item_ids.tolist()
         [['c']]
         """
-        ids = _checks.item_ids(item_ids)
+        ids = _checks.new_item_ids(item_ids)
         array = _arguments.float32(_checks.real_matrix(vectors, "vectors"), "vectors", 0)
         view = self._core.view()
         if array.shape[1] != view.dim:
@@ -364,11 +370,20 @@ class Index:
 
         Raises
         ------
+        TypeError
+            If `mmap` is no bool.
         BundleError
             If the file is missing, damaged or of another version.
         """
+        if not isinstance(mmap, (bool, np.bool_)):
+            raise TypeError(f"mmap: got {mmap!r} of type {type(mmap).__name__}; expected a bool")
+        name = os.fspath(path)
+        if not os.path.lexists(name):
+            raise BundleError(
+                f"{name}: expected a file that `Index.save` wrote, found no such file"
+            )
         index = cls.__new__(cls)
-        index._core = _core.Index.load(os.fspath(path), bool(mmap))
+        index._core = _core.Index.load(name, bool(mmap))
         index._ids = None
         return index
 
@@ -377,7 +392,8 @@ class Index:
         if cached is not None and cached[0] == view.version:
             return cached[1]
         ids = view.item_ids
-        array = np.array(ids, dtype=np.str_) if isinstance(ids, list) else np.asarray(ids)
+        # Objects, not fixed-width text: one long id must not widen all the others.
+        array = np.array(ids, dtype=object) if isinstance(ids, list) else np.asarray(ids)
         array.flags.writeable = False
         self._ids = (view.version, array)
         return array
@@ -386,7 +402,7 @@ class Index:
         cached = self._ids
         if view.n_rows == 0 or (view.version > 0 and (cached is None or cached[0] != view.version)):
             found = view.ids_of(rows)  # an index that changes: do not list all ids for one search
-            kind = np.str_ if isinstance(found, list) else np.int64
+            kind: type = object if isinstance(found, list) else np.int64
             return np.array(found, dtype=kind).reshape(rows.shape)
         missing = rows < 0
         ids = self._all_ids(view)[rows]

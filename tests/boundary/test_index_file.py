@@ -2,6 +2,7 @@
 
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -117,10 +118,42 @@ def test_other_files_are_refused(tmp_path, data, message):
 
 
 def test_missing_file_and_folder_are_refused(tmp_path):
-    with pytest.raises(BundleError, match="cannot open: expected a readable index file, found No"):
+    with pytest.raises(
+        BundleError, match=r"none: expected a file that .* wrote, found no such file$"
+    ):
         Index.load(tmp_path / "none")
     with pytest.raises(BundleError, match="not a file: expected a regular index file"):
         Index.load(tmp_path)
+
+
+@pytest.mark.parametrize("mmap", ["no", 1, None])
+def test_mmap_is_a_bool(tmp_path, mmap):
+    with pytest.raises(TypeError, match=rf"mmap: got {mmap!r} of type \w+; expected a bool"):
+        Index.load(tmp_path / "none", mmap=mmap)
+
+
+def test_files_that_killed_saves_left_are_not_in_the_way(tmp_path):
+    path = tmp_path / "items.index"
+    Index(ITEMS).save(path)
+    left = [
+        f"items.index.tmp{os.getpid()}",
+        *(f"items.index.tmp{os.getpid()}.{i}" for i in range(50)),
+    ]
+    for name in left:
+        (tmp_path / name).touch()
+    Index(ITEMS[:3]).save(path)
+    assert len(Index.load(path)) == 3
+    assert {entry.name for entry in tmp_path.iterdir()} == {"items.index", *left}
+
+
+def test_saves_of_one_path_at_a_time_all_succeed(tmp_path):
+    path = tmp_path / "items.index"
+    index = Index(ITEMS)
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(index.save, path) for _ in range(80)]:
+            done.result()
+    assert len(Index.load(path)) == len(ITEMS)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["items.index"]
 
 
 def test_saving_where_nothing_can_be_written_is_an_error(tmp_path):

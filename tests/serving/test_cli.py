@@ -209,3 +209,22 @@ def test_a_folder_that_is_no_bundle_is_named_in_full(tmp_path, capsys):
     assert main(["recommend", str(tmp_path), "--user", "1"]) == 1
     expected = f"{tmp_path}/manifest.json: expected a file, found no such file: the folder is no"
     assert expected in capsys.readouterr().err
+
+
+def test_more_places_than_fit_into_memory_are_an_error_with_the_users_number(world, capsys):
+    argv = ["recommend", str(world.path), "--user", "5", "--top-n"]
+    for top_n in (10**13, 10**23):
+        assert main([*argv, str(top_n)]) == 1
+        error = capsys.readouterr().err
+        assert f"top_n: got {top_n} for 1 queries;" in error
+        assert "the index has 40 rows: ask for at most as many" in error
+
+
+def test_running_out_of_memory_is_one_line(world, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr("shortlist.load", full)
+    assert main(["recommend", str(world.path), "--user", "5"]) == 1
+    expected = "shortlist recommend: error: not enough memory: Unable to allocate 3 TiB\n"
+    assert capsys.readouterr().err == expected

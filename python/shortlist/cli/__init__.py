@@ -55,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `shortlist … | head` closed our output: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ShortlistError, ValueError, TypeError, OSError) as error:
+    except (ShortlistError, ValueError, TypeError, OSError, MemoryError) as error:
         if args.traceback:
             raise
-        print(f"shortlist {args.command}: error: {error}", file=sys.stderr)
+        said = f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
+        print(f"shortlist {args.command}: error: {said}", file=sys.stderr)
         return 1
