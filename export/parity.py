@@ -2,7 +2,8 @@
 
 Keras encoders and a float64 brute force rank the catalogue for held-out users; the bundle's engine,
 loaded from its files, answers raw requests of the same users. The lists must be equal, except that
-items whose reference scores differ by less than the tolerance may change places.
+items whose reference scores differ by less than the tolerance may change places. An index that
+rounds item vectors (`export.storage`) widens the tolerance by exactly what it rounds.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,8 @@ from shortlist.training.fit import TrainedModel
 TOLERANCE = 1e-5
 SCORER_TOLERANCE = 1e-4  # relative to the largest score; sums over whole histories go in
 SECOND_STAGE_USERS = 256
+# What rounding to the index's storage may change in a number of a unit vector.
+ROUNDING = {"float32": 0.0, "float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127}
 CHUNK = 512  # users whose score rows (n_items float64) are in memory at once
 
 Array = npt.NDArray[Any]
@@ -41,7 +44,7 @@ class Parity:
     n_tied : int
         Users whose lists differ only in the order of scores closer than the tolerance.
     tolerance : float
-        On the score.
+        On the score; wider by what the index's storage may round.
     largest_score_difference : float
         Between the engine's scores and the float64 reference of the same items.
     largest_item_difference : float
@@ -146,6 +149,8 @@ def check_parity(
         A list differs by more than ties; the message shows the first such user with both lists.
     """
     items = _unit(run.two_tower.item_vectors().astype(np.float64))
+    item_difference = _item_difference(run, engine)
+    tolerance = TOLERANCE + 2 * _rounding(items, engine)
     users = held_out_users(run, n_users)
     n_identical, n_tied, largest = 0, 0, 0.0
     n_total = len(users.user_ids)
@@ -157,7 +162,7 @@ def check_parity(
             found = answer.indices[i, : answer.counts[i]]
             expected = _best(scores[i], top_n)
             difference = list_difference(scores[i], found, expected, answer.scores[i])
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 raise _mismatch(engine, user_id, found, expected, scores[i], answer.scores[i])
             largest = max(largest, difference)
             n_identical += int(np.array_equal(found, expected))
@@ -167,9 +172,9 @@ def check_parity(
         top_n,
         n_identical,
         n_tied,
-        TOLERANCE,
+        tolerance,
         largest,
-        _item_difference(run, engine),
+        item_difference,
         _check_second_stage(run, engine, users.part(0, SECOND_STAGE_USERS), top_n),
     )
 
@@ -261,12 +266,24 @@ def _item_difference(run: TrainedModel, engine: Engine) -> float:
     table = table.select([name for name in names if name in table.column_names])
     index = engine.index.vectors(np.arange(len(engine.index)))
     difference = float(np.abs(_unit(engine.encode_items(table)) - index).max(initial=0.0))
-    if not difference <= TOLERANCE:
+    tolerance = TOLERANCE + ROUNDING[engine.index.storage]
+    if not difference <= tolerance:
         raise ExportError(
             f"parity: the item encoder on raw rows differs from the index by {difference:.3g}, "
-            f"expected at most {TOLERANCE:g}; nothing was written"
+            f"expected at most {tolerance:.3g}; nothing was written"
         )
     return difference
+
+
+def _rounding(items: Array, engine: Engine) -> float:
+    """Return how far a score can be off because the index rounds: the longest ‖item − stored‖.
+
+    Two such items may change places when their scores differ by twice that.
+    """
+    if engine.index.storage == "float32":
+        return 0.0
+    stored = engine.index.vectors(np.arange(len(engine.index)))
+    return float(np.linalg.norm(items - stored, axis=1).max(initial=0.0))
 
 
 def _mismatch(

@@ -79,14 +79,15 @@ def export_bundle(
     with BundleWriter(out) as writer:
         vectors = run.two_tower.refresh()
         differences = write_graphs(run, vectors, writer.directory)
-        Index(vectors, run.split.catalogue, METRIC).save(writer.directory / "items.index")
+        index = Index(vectors, run.split.catalogue, METRIC, storage=run.config.export.storage)
+        index.save(writer.directory / "items.index")
         write_table(writer.directory / "items.arrow", item_table(run.split))
         n_users = 0
         if store_users:
             users = user_table(run.split.dataset, run.features)
             n_users = users.num_rows
             write_table(writer.directory / "users.arrow", users)
-        fields = _manifest_fields(run, vectors.shape[1], n_users)
+        fields = _manifest_fields(run, index, n_users)
         writer.write_manifest(fields | {"parity": {}})
         parity = _gate(run, writer.directory)
         manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
@@ -143,14 +144,16 @@ def _gate(run: TrainedModel, directory: Path) -> Parity:
         return check_bundle(run, engine, n_users=settings.parity_users, top_n=settings.parity_top_n)
 
 
-def _manifest_fields(run: TrainedModel, dim: int, n_users: int) -> dict[str, Any]:
+def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str, Any]:
     features = run.features
     users = run.split.dataset.events["user_id"].dtype
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "metric": METRIC,
-        "dim": dim,
+        "storage": index.storage,
+        **({} if index.recall is None else {"recall": index.recall}),
+        "dim": index.dim,
         "n_items": features.n_items,
         "n_users": n_users,
         "max_history": features.history_length,

@@ -21,6 +21,7 @@ from shortlist.training.feature_spec import FeatureSpec
 PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
+STORAGES = ("float32", "float16", "bfloat16", "int8")
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
 
@@ -163,6 +164,9 @@ class ExportConfig:
 
     store_users: bool = _other(True, text="keep users' features and histories in the bundle")
     opset: int = _number(18, 13, 18, text="ONNX opset of the graphs")
+    storage: str = _choice(
+        "float32", *STORAGES, text="how item vectors are kept; int8 is approximate"
+    )
     parity_users: int = _number(1000, 1, text="held-out users of the parity gate")
     parity_top_n: int = _number(20, 1, text="length of the lists the parity gate compares")
 

@@ -20,6 +20,7 @@ FEATURE_DTYPES = {
     "vector": ("float32",),
 }
 METRICS = ("cosine", "dot", "euclidean")
+STORAGES = ("float32", "float16", "bfloat16", "int8")
 MAX_MANIFEST_BYTES = (
     64 << 20
 )  # vocabularies of user features live here; 64 MiB is millions of values
@@ -100,6 +101,15 @@ def _field(
 def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if _field(manifest, "metric", str, "a metric", where) not in METRICS:
         raise problem(where, f"metric to be one of {', '.join(METRICS)}", repr(manifest["metric"]))
+    if (
+        _field({"storage": "float32"} | manifest, "storage", str, "a storage", where)
+        not in STORAGES
+    ):
+        raise problem(
+            where, f"storage to be one of {', '.join(STORAGES)}", repr(manifest["storage"])
+        )
+    if "recall" in manifest and not 0 <= _field(manifest, "recall", float, "a number", where) <= 1:
+        raise problem(where, "recall from 0 to 1", manifest["recall"])
     for key, least in (("dim", 1), ("n_items", 1), ("n_users", 0), ("max_history", 1)):
         if _field(manifest, key, int, "a whole number", where) < least:
             raise problem(where, f"{key} >= {least}", manifest[key])

@@ -20,12 +20,14 @@ def load_index(bundle: Bundle) -> Index:
         "n_items": len(index),
         "dim": index.dim,
         "metric": index.metric,
+        "storage": index.storage,
         "item_id_dtype": "string" if index._core.view().has_string_ids else "int64",
     }
     for key, value in found.items():
-        if value != manifest[key]:
+        said = manifest.get(key, "float32")  # bundles from before there was a choice say no storage
+        if value != said:
             where = f"{bundle.path.name}/items.index"
-            raise problem(where, f"the manifest's {key} {manifest[key]}", f"{value}")
+            raise problem(where, f"the manifest's {key} {said}", f"{value}")
     return index
 
 

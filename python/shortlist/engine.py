@@ -357,6 +357,8 @@ class Engine:
             "n_users": manifest["n_users"],
             "dim": self.index.dim,
             "metric": self.index.metric,
+            "storage": self.index.storage,
+            "recall": self.index.recall,
             "onnxruntime": import_runtime().__version__,
         }
 

@@ -33,6 +33,25 @@ def test_string_ids_and_runs_without_tables_pass_the_parity_gate(which, request,
         assert engine.recommend({"history": [history]}).source.tolist() == ["history"]
 
 
+@pytest.mark.parametrize(
+    ("storage", "least", "most"),
+    [("float16", 2**-14, 2**-10), ("bfloat16", 2**-11, 2**-7), ("int8", 2**-9, 2**-4)],
+)
+def test_every_storage_passes_the_gate_within_what_it_rounds(
+    storage, least, most, text_run, tmp_path
+):
+    settings = replace(text_run.config.export, storage=storage)
+    run = replace(text_run, config=replace(text_run.config, export=settings))
+    report = export_bundle(run, tmp_path / "toy.shortlist")
+    assert report.parity["n_users"] == 50
+    assert TOLERANCE + least < report.parity["tolerance"] < most
+    with load(tmp_path / "toy.shortlist") as engine:
+        told = engine.bundle.manifest
+        assert told["storage"] == engine.report()["storage"] == engine.index.storage == storage
+        assert told.get("recall") == engine.report()["recall"] == engine.index.recall
+        assert ("recall" in told) == (storage == "int8")
+
+
 def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):
     path, report = exported
     with Bundle.open(path) as bundle:
@@ -43,6 +62,9 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
     n_items = len(run.split.catalogue)
     assert (told["n_items"], told["n_users"], told["dim"]) == (n_items, 60, 16)
     assert told["metric"] == "cosine"
+    assert told["storage"] == "float32"
+    assert told["parity"]["tolerance"] == TOLERANCE
+    assert "recall" not in told
     assert {(f["side"], f["name"], f["kind"]) for f in told["features"]} == {
         ("user", "age", "numeric"),
         ("user", "city", "categorical"),

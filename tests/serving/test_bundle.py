@@ -128,6 +128,10 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
         ("format_version", 2, "expected format_version 1, found 2; read it with the release"),
         ("format_version", True, "expected format_version 1, found True"),
         ("metric", "manhattan", "expected metric to be one of cosine, dot, euclidean"),
+        ("storage", "float8", "expected storage to be one of float32, float16, bfloat16, int8"),
+        ("storage", 3, "expected field 'storage' to be a storage"),
+        ("recall", 1.5, "expected recall from 0 to 1"),
+        ("recall", "high", "expected field 'recall' to be a number"),
         ("dim", 0, "expected dim >= 1, found 0"),
         ("dim", "8", "expected field 'dim' to be a whole number, found '8'"),
         ("n_items", True, "expected field 'n_items' to be a whole number, found True"),
@@ -150,8 +154,15 @@ def test_a_wrong_manifest_field_is_named(copy, field, value, message):
 
 
 def test_parts_that_do_not_fit_together_are_refused_even_with_right_hashes(copy):
-    for key, value in (("dim", 9), ("n_items", 41), ("metric", "dot"), ("item_id_dtype", "string")):
-        before = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))[key]
+    for key, value in (
+        ("dim", 9),
+        ("n_items", 41),
+        ("metric", "dot"),
+        ("storage", "int8"),
+        ("item_id_dtype", "string"),
+    ):
+        manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+        before = manifest.get(key, "float32")  # a bundle from before there was a choice
         edit_manifest(copy, lambda manifest, k=key, v=value: manifest.update({k: v}))
         with pytest.raises(
             BundleError, match=rf"items\.index: expected the manifest's {key} {value}"
