@@ -7,7 +7,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import Parity
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.tables import item_table, user_table, write_table
-from shortlist.index import Index, Metric
+from shortlist.index import Index, Metric, Storage
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
@@ -79,7 +79,8 @@ def export_bundle(
     with BundleWriter(out) as writer:
         vectors = run.two_tower.refresh()
         differences = write_graphs(run, vectors, writer.directory)
-        index = Index(vectors, run.split.catalogue, METRIC, storage=run.config.export.storage)
+        storage = cast(Storage, run.config.export.storage)  # the settings allow no other value
+        index = Index(vectors, run.split.catalogue, METRIC, storage=storage)
         index.save(writer.directory / "items.index")
         write_table(writer.directory / "items.arrow", item_table(run.split))
         n_users = 0
