@@ -101,10 +101,7 @@ def _field(
 def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if _field(manifest, "metric", str, "a metric", where) not in METRICS:
         raise problem(where, f"metric to be one of {', '.join(METRICS)}", repr(manifest["metric"]))
-    if (
-        _field({"storage": "float32"} | manifest, "storage", str, "a storage", where)
-        not in STORAGES
-    ):
+    if _field(manifest, "storage", str, "a storage", where) not in STORAGES:
         raise problem(
             where, f"storage to be one of {', '.join(STORAGES)}", repr(manifest["storage"])
         )

@@ -24,10 +24,9 @@ def load_index(bundle: Bundle) -> Index:
         "item_id_dtype": "string" if index._core.view().has_string_ids else "int64",
     }
     for key, value in found.items():
-        said = manifest.get(key, "float32")  # bundles from before there was a choice say no storage
-        if value != said:
+        if value != manifest[key]:
             where = f"{bundle.path.name}/items.index"
-            raise problem(where, f"the manifest's {key} {said}", f"{value}")
+            raise problem(where, f"the manifest's {key} {manifest[key]}", f"{value}")
     return index
 
 

@@ -169,6 +169,7 @@ def manifest_fields(dtype, features, item_features, n_users):
     return {
         "created": "2026-01-01T00:00:00+00:00",
         "metric": "cosine",
+        "storage": "float32",
         "dim": DIM,
         "n_items": N_ITEMS,
         "n_users": n_users,
