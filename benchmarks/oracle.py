@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from catalogues import KINDS
 from exact_check import misses, score_bounds
+from kinds import KINDS
 from numpy.typing import NDArray
 
 import shortlist

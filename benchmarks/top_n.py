@@ -27,8 +27,8 @@ from typing import Any
 import report
 import vectors
 from answers import Reference
-from catalogues import KINDS
 from ceilings import Ceilings, last_level_cache_bytes
+from kinds import KINDS
 from peers import PACKAGES, PEERS, Engine, build, limited_threads
 from timing import take_turns, timed
 

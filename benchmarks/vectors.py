@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from catalogues import KINDS
+from kinds import KINDS
 from numpy.typing import NDArray
 
 import shortlist
