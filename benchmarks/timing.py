@@ -14,6 +14,7 @@ _TURN_SECONDS = 5e-3
 # A call longer than this needs no warm-up within a turn.
 _LONG_CALL = 50e-3
 _MIN_ROUNDS = 5
+_MIN_LONG_TURNS = 3  # of an engine whose turns have used up the time of the cell
 # An engine this many times slower than the fastest one is timed once more after its checked call…
 _SLOW_FACTOR = 20
 # …and not even that if the checked call took longer than this.
@@ -27,6 +28,7 @@ class Clock:
     first: tuple[float, float]
     turns: list[tuple[float, float]] = field(default_factory=list)
     n_calls: int = 0
+    spent: float = 0.0
 
     def median_ms(self, clock: int) -> float:
         """Median over the turns; the checked call alone if there was none."""
@@ -44,12 +46,12 @@ def _turn(call: Callable[[], Any], clock: Clock) -> None:
     is_short = clock.first[0] < _LONG_CALL
     if is_short:
         call()
-    spent = 0.0
+    start = time.perf_counter()
     times: list[tuple[float, float]] = []
-    while not times or (is_short and spent < _TURN_SECONDS):
+    while not times or (is_short and time.perf_counter() - start < _TURN_SECONDS):
         times.append(timed(call)[1])
-        spent += times[-1][0]
     clock.n_calls += len(times)
+    clock.spent += time.perf_counter() - start
     wall, cpu = np.median(np.array(times), axis=0)
     clock.turns.append((float(wall), float(cpu)))
 
@@ -57,7 +59,7 @@ def _turn(call: Callable[[], Any], clock: Clock) -> None:
 def take_turns(
     calls: dict[str, Callable[[], Any]], first: dict[str, tuple[float, float]], seconds: float
 ) -> dict[str, Clock]:
-    """Time every call in turns for about `seconds`, five rounds at least.
+    """Time every call in turns for about `seconds`; five turns each, three of calls that long.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ def take_turns(
             clock = clocks[name]
             is_slow = clock.first[0] > max(_SLOW_FACTOR * fastest, seconds / _MIN_ROUNDS)
             if is_slow and (clock.turns or clock.first[0] > _VERY_LONG_CALL):
+                continue
+            if len(clock.turns) >= _MIN_LONG_TURNS and clock.spent > seconds:
                 continue
             _turn(calls[name], clock)
         n_rounds += 1

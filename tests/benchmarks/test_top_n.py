@@ -65,7 +65,7 @@ def test_every_cell_is_written_as_json_table_and_plot(bench, tmp_path, monkeypat
     for cell in result["results"]:
         assert set(cell["median_ms"]) == set(cell["cpu_ms"]) == {"shortlist", "NumPy"}
         assert min(cell["median_ms"].values()) > 0
-        assert min(cell["n_calls"].values()) >= 5
+        assert min(cell["n_calls"].values()) >= 3
     lines = (tmp_path / "top_n.md").read_text().splitlines()
     assert len([line for line in lines if line.startswith("| 400 × 8 |")]) == 8
     assert "vs fastest peer" in lines[0]
@@ -202,7 +202,7 @@ def test_slow_engines_are_called_less_often():
     assert calls["slow"] == 1
     assert calls["very slow"] == 0
     assert clocks["very slow"].median_ms(0) == 60_000
-    assert clocks["fast"].n_calls >= timing._MIN_ROUNDS
+    assert clocks["fast"].n_calls >= 3
 
 
 CHECK_PEERS = """
