@@ -26,6 +26,9 @@ import shortlist
 from shortlist import _core
 
 METRICS = ("cosine", "dot", "euclidean")
+STORAGES = ("float32", "float16", "bfloat16", "int8")
+# Half a unit in the last place: relative, and of the smallest numbers.
+HALF_UNITS = {"float16": (2.0**-10.9, 2.0**-25), "bfloat16": (2.0**-7.9, 2.0**-134)}
 MAX_DIM, MAX_BATCH, MAX_THREADS = 300, 70, 4
 # n_items × dim of one catalogue: the oracle must stay fast.
 MAX_VALUES = 1_000_000
@@ -45,6 +48,11 @@ class Model:
     items: dict[Any, Rows]
     tags: list[str]
     id_kind: str
+    storage: str
+
+    def given(self, rows: Rows) -> Rows:
+        """Keep what the storage can hold; larger magnitudes are refused."""
+        return np.clip(rows, -6e4, 6e4) if self.storage == "float16" else rows
 
     def ids(self, numbers: NDArray[np.int64]) -> list[Any]:
         return [f"ü{i}" if self.id_kind == "str" else int(i) for i in numbers]
@@ -101,7 +109,10 @@ def build(random: Generator) -> tuple[shortlist.Index, Model, int]:
     """Make an index, change it now and then, and note what it should hold."""
     items, tags = some_items(random)
     n, dim = items.shape
-    model = Model(str(random.choice(METRICS)), {}, tags, str(random.choice(["none", "int", "str"])))
+    storage = "float32" if random.random() < 0.5 else str(random.choice(STORAGES[1:]))
+    id_kind = str(random.choice(["none", "int", "str"]))
+    model = Model(str(random.choice(METRICS)), {}, [*tags, storage], id_kind, storage)
+    items = model.given(items)
     start = np.arange(n) if model.id_kind == "none" else random.permutation(2 * n + 50)[:n]
     ids = model.ids(start)
     model.items = dict(zip(ids, items, strict=True))
@@ -109,9 +120,10 @@ def build(random: Generator) -> tuple[shortlist.Index, Model, int]:
         items,
         item_ids=None if model.id_kind == "none" else model.array(ids),
         metric=model.metric,  # type: ignore[arg-type]
+        storage=model.storage,  # type: ignore[arg-type]
     )
     if random.random() < 0.4:
-        tags.append("updated")
+        model.tags.append("updated")
         for _ in range(int(random.integers(1, 7))):
             change(random, index, model, dim)
     return index, model, dim
@@ -121,7 +133,7 @@ def change(random: Generator, index: shortlist.Index, model: Model, dim: int) ->
     n = int(random.choice([1, 2, 10, 100, 600]))
     ids = model.ids(random.permutation(2 * len(model.items) + 50)[:n])
     if random.random() < 0.6:
-        rows = some_rows(random, len(ids), dim)[0]
+        rows = model.given(some_rows(random, len(ids), dim)[0])
         index.upsert(model.array(ids), rows)
         model.items.update(zip(ids, rows, strict=True))
         return
@@ -141,6 +153,16 @@ def stored(index: shortlist.Index, rows: NDArray[np.int64], raw: Rows, what: str
         norms = np.linalg.norm(expected, axis=1, keepdims=True)
         expected = np.divide(expected, norms, out=expected, where=norms > 0)
         limit = np.abs(expected) * 2.0**-23 + 2.0**-149
+    if index.storage in HALF_UNITS:
+        relative, smallest = HALF_UNITS[index.storage]
+        limit += np.abs(expected) * relative + smallest
+    elif index.storage == "int8":
+        # Half a step of 127 to the row's largest value, of cosine rows scaled to length 1 again;
+        # rows of hardly anything become 0.
+        half_step = np.abs(expected).max(axis=1, keepdims=True, initial=0) / 253
+        limit += half_step + 1e-30
+        if index.metric == "cosine":
+            limit += 2 * (np.abs(expected) + half_step) * half_step * np.sqrt(expected.shape[1])
     if not (np.abs(found - expected) <= limit).all():
         raise Missed(f"{what}: the stored vectors are not those that were given")
     return found
