@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ Rows = NDArray[np.float32]
 _MAX_SCORES_BYTES = 512 * 2**20
 
 
-class Engine:
+class Engine(ABC):
     """One way to search a catalogue by inner product."""
 
     n_threads = 1
@@ -35,9 +36,9 @@ class Engine:
         """Set the threads of the searches that follow."""
         self.n_threads = n_threads
 
+    @abstractmethod
     def search(self, queries: Rows, top_n: int) -> NDArray[Any]:
         """Return item rows of shape (n_queries, top_n)."""
-        raise NotImplementedError
 
 
 class Shortlist(Engine):
