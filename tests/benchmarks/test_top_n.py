@@ -39,7 +39,7 @@ class Wrong(peers.Numpy):
         return rows
 
 
-class Absent(peers.Engine):
+class Absent(peers.Numpy):
     def __init__(self, items):
         raise ImportError("No module named 'absent'")
 
