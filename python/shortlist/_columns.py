@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shortlist import _fast_columns
+from shortlist._fast_columns import MISSING_INT
 from shortlist.errors import DataError
 
 Array = npt.NDArray[Any]
 
-# The graphs' value for "no id here": never a valid id, and a vocabulary never holds it.
-MISSING_INT = -(2**63)
 FLOAT_MAX = 3.4028234663852886e38  # largest float32
 _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
@@ -22,6 +22,8 @@ _NO_NAME = np.empty(0, dtype=object)
 
 def history_column(name: str, values: Any, dtype: str) -> list[Array]:
     """Read a column of id lists: one array (n_events,), int64 or str, for each row."""
+    if (read := _flat(values, dtype)) is not None:
+        return _fast_columns.cut(*read)
     values = _plain_rows(values)
     return [_id_list(name, i, row, dtype) for i, row in enumerate(values)]
 
@@ -41,18 +43,18 @@ def tag_column(name: str, values: Any, dtype: str, separator: str = "") -> Array
 
     With a separator, one text is a list too: "drama|war".
     """
+    missing = "" if dtype == "string" else MISSING_INT
+    if (read := _flat(values, dtype)) is not None:
+        return _fast_columns.lay_out(*read, missing)
     given = _plain_rows(values)
     if separator:
         given = [_split(row, separator) if isinstance(row, str) else row for row in given]
     rows = [_id_list(name, i, row, dtype) for i, row in enumerate(given)]
-    width = max((len(row) for row in rows), default=1) or 1
-    if dtype == "string":
-        padded: Array = np.full((len(rows), width), "", dtype=object)
-    else:
-        padded = np.full((len(rows), width), MISSING_INT, dtype=np.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return padded
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    flat = np.concatenate(rows) if rows else _NO_NAME
+    return _fast_columns.lay_out(
+        flat.astype(object if dtype == "string" else np.int64), lengths, missing
+    )
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -62,6 +64,9 @@ def _split(text: str, separator: str) -> list[str]:
 def number_column(name: str, values: Any) -> Array:
     """Read a numeric column as (n,) float32; None becomes NaN, infinity is an error."""
     rows = _plain_values(values)
+    read = None if isinstance(rows, np.ndarray) else _fast_columns.numbers(rows)
+    if read is not None:
+        rows = read
     if isinstance(rows, np.ndarray) and rows.dtype.kind in "iuf" and rows.ndim == 1:
         wide = rows.astype(np.float64)
         beyond = np.abs(wide) > FLOAT_MAX
@@ -98,6 +103,9 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
     rows = _plain_values(values)
     if isinstance(rows, np.ndarray) and rows.dtype.kind != "O":
         return _typed_column(name, rows, dtype, said)
+    fast = _fast_columns.texts if dtype == "string" else _fast_columns.integers
+    if (read := fast(rows)) is not None:
+        return read
     if dtype == "string":
         texts = np.empty(len(rows), dtype=object)
         for i, value in enumerate(rows):
@@ -243,6 +251,38 @@ def _plain_rows(values: Any) -> Sequence[Any]:
     if arrow is None:
         return list(values)
     return _arrow_lists(arrow)
+
+
+def _flat(values: Any, dtype: str) -> tuple[Array, Array] | None:
+    """Read a column of lists at once, if it is plainly right: its values, and each row's number."""
+    if isinstance(values, (list, tuple)):
+        return _fast_columns.flat_lists(values, dtype)
+    arrow = None if isinstance(values, np.ndarray) else _to_arrow(values)
+    return None if arrow is None else _arrow_flat(arrow, dtype)
+
+
+def _arrow_flat(arrow: Any, dtype: str) -> tuple[Array, Array] | None:
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if not (kinds.is_list(arrow.type) or kinds.is_large_list(arrow.type)):
+        return None
+    entry = arrow.type.value_type
+    is_right = kinds.is_string(entry) or kinds.is_large_string(entry)
+    if dtype == "int64":
+        is_right = kinds.is_integer(entry) and not kinds.is_uint64(entry)
+    if not is_right:
+        return None
+    chunk = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
+    offsets = to_array(chunk.offsets).astype(np.int64)
+    lengths = np.diff(offsets)
+    if chunk.null_count and lengths[np.array(chunk.is_null().to_pylist())].any():
+        return None  # a null row that covers values: valid Arrow, but rare
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+    entries = chunk.values.slice(first, last - first)
+    if entries.null_count:
+        return None
+    return to_array(entries).astype(object if dtype == "string" else np.int64), lengths
 
 
 def _arrow_lists(arrow: Any) -> Sequence[Any]:
