@@ -83,6 +83,13 @@ def time_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     _mask_rows(nodes, _columns(nodes, columns), is_given, feature)
 
 
+def age_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+    """Ages of events from seconds to days; NaN, which is padding or unknown, counts as 0."""
+    zero = nodes.constant(0, np.float32)
+    known = nodes.add("Where", nodes.add("IsNaN", feature.name), zero, feature.name)
+    nodes.add("Div", known, nodes.constant(DAY, np.float32))
+
+
 def vector_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     """Scale vectors to length 1 where declared; a row with NaN is missing."""
     axis = nodes.constant([1], np.int64)

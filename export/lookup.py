@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from shortlist.export.checks import check_interface, check_model, rename_value
-from shortlist.export.columns import number_nodes, time_nodes, vector_nodes
+from shortlist.export.columns import age_nodes, number_nodes, time_nodes, vector_nodes
 from shortlist.export.errors import ExportError
 from shortlist.export.nodes import Nodes
 from shortlist.export.text import RUNTIME_DOMAIN, text_nodes
@@ -26,7 +26,7 @@ _RAW_TYPES = {
     "string": TensorProto.STRING,
     "float32": TensorProto.FLOAT,
 }
-_RANKS = {"code": 1, "number": 1, "codes": 2, "dense": 2}
+_RANKS = {"code": 1, "number": 1, "codes": 2, "dense": 2, "ages": 2}
 
 
 class RawFeature(Protocol):
@@ -138,7 +138,7 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
         raw_type = _RAW_TYPES[feature.id_dtype]
         raw_shape = _raw_shape(feature)
         inputs.append(helper.make_tensor_value_info(feature.name, raw_type, raw_shape))
-        is_float = feature.form in ("number", "dense")
+        is_float = feature.form in ("number", "dense", "ages")
         coded = TensorProto.FLOAT if is_float else TensorProto.INT64
         coded_shape = ["batch", *(core_shape[1:] if is_float else [f"coded_{feature.name}"])]
         coded_shape = coded_shape[: len(core_shape)]
@@ -189,9 +189,10 @@ def _restore_dims(merged: onnx.ModelProto) -> None:
 def _raw_shape(feature: RawFeature) -> list[Any]:
     if feature.kind == "vector":
         return ["batch", feature.width]
+    if feature.kind.startswith("history"):
+        return ["batch", "length"]
     # Two features' lists have different lengths, so each gets a dimension name of its own.
-    second = {"history": "length"}.get(feature.kind, f"n_{feature.name}")
-    return ["batch", second] if feature.kind in ("history", "multi_categorical") else ["batch"]
+    return ["batch", f"n_{feature.name}"] if feature.kind == "multi_categorical" else ["batch"]
 
 
 def _nodes(feature: RawFeature) -> list[Any]:
@@ -204,6 +205,8 @@ def _nodes(feature: RawFeature) -> list[Any]:
         number_nodes(nodes, feature)
     elif feature.kind == "timestamp":
         time_nodes(nodes, feature)
+    elif feature.kind == "history_ages":
+        age_nodes(nodes, feature)
     elif feature.kind == "vector":
         vector_nodes(nodes, feature)
     else:

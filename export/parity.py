@@ -17,6 +17,7 @@ from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
 from shortlist.training.features import align_users
 from shortlist.training.fit import TrainedModel
+from shortlist.training.history import HistoryEvents
 
 # Both sides sum float32 products in another order: 1e-6 was the largest difference seen on cosines.
 TOLERANCE = 1e-5
@@ -221,7 +222,11 @@ def _reference_scores(run: TrainedModel, users: HeldOut, items: Array) -> Array:
     """Score the catalogue with Keras and float64: (n_users, n_items), −inf for seen items."""
     features = run.features
     codes = features.encode_history(users.histories)
-    embeddings = run.two_tower.encode_users(codes, features.encode_users(users.table))
+    inputs = features.encode_users(users.table)
+    if features.event_features:
+        events = HistoryEvents(features, run.split.dataset)
+        inputs |= events.encoded(users.user_ids, _codes(run, users), codes.shape[1])
+    embeddings = run.two_tower.encode_users(codes, inputs)
     scores: Array = _unit(embeddings.astype(np.float64)) @ items.T
     for row, history in zip(scores, users.histories, strict=True):
         row[run.split.item_rows(pl.Series("item_id", history.tolist()))] = -np.inf
@@ -233,7 +238,15 @@ def _requests(run: TrainedModel, users: HeldOut) -> dict[str, Any]:
     for feature in run.features.side("user"):
         if feature.name in users.table.columns:
             requests[feature.name] = users.table[feature.name]
+    if run.features.event_features:
+        events = HistoryEvents(run.features, run.split.dataset)
+        requests |= events.raw(users.user_ids, _codes(run, users))
     return requests
+
+
+def _codes(run: TrainedModel, users: HeldOut) -> list[Array]:
+    item_id = run.features.item_id
+    return [item_id.codes(pl.Series("item_id", h.tolist())) for h in users.histories]
 
 
 def _unit(rows: Array) -> Array:

@@ -12,6 +12,8 @@ from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet, align_items, align_users
 from shortlist.training.splits import Split
 
+# Ages change with the clock, so times are stored.
+_STORED = {"history_kinds": "history_kinds", "history_ages": "history_times"}
 RESERVED = ("item_id", "n_events")
 
 
@@ -32,21 +34,26 @@ def item_table(split: Split) -> pa.Table:
 def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
     """Build users.arrow: `user_id`, `history` (all events, oldest first) and user features.
 
+    Declared event features come as `history_kinds` and `history_times`, entry by entry.
+
     One row for every user of the events or the user table, in ascending order of id.
     """
     events = dataset.events
     if dataset.test_events is not None:
         events = pl.concat([events, dataset.test_events])
+    columns = {"history_kinds": pl.col("kind"), "history_ages": pl.col("timestamp")}
+    told = [columns[f.name].alias(_STORED[f.name]) for f in features.event_features]
     histories = events.group_by("user_id", maintain_order=True).agg(
-        pl.col("item_id").alias("history")
+        pl.col("item_id").alias("history"), *told
     )
     ids = histories["user_id"]
     if dataset.users is not None:
         ids = pl.concat([ids, dataset.users["user_id"].cast(ids.dtype)])
     frame = ids.unique().sort().to_frame()
     frame = frame.join(histories, on="user_id", how="left", maintain_order="left")
-    empty = pl.lit([], dtype=histories.schema["history"])
-    frame = frame.with_columns(pl.col("history").fill_null(empty))
+    lists = [name for name in histories.columns if name != "user_id"]
+    empty = [pl.col(n).fill_null(pl.lit([], dtype=histories.schema[n])) for n in lists]
+    frame = frame.with_columns(empty)
     known = align_users(dataset, _id_array(frame["user_id"]))
     names = [f.name for f in features.side("user") if f.name in known.columns]
     return to_plain_arrow(frame.hstack(known.select(names)))

@@ -112,7 +112,7 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
     encoders: dict[str, tuple[keras.Model, list[Feature]]] = {
         "user": (
             two_tower.serving_user_model(vectors),
-            [features.history, *features.side("user")],
+            [*features.history_inputs, *features.side("user")],
         ),
         "item": (two_tower.item_model, [features.item_id, *features.side("item")]),
     }
@@ -121,7 +121,7 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
         dims = {
             feature.name: ("batch", f"n_{feature.name}")
             for feature in inputs
-            if feature.form == "codes" and feature.kind != "history"
+            if feature.form == "codes" and not feature.kind.startswith("history")
         }
         core = keras_to_onnx(model, f"{side}_embedding", dims=dims, opset=opset)
         codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
@@ -161,6 +161,10 @@ def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str,
         "item_id_dtype": features.item_id.id_dtype,
         "user_id_dtype": "int64" if users.is_integer() else "string",
         "features": [_describe(feature) for feature in features.features],
+        "event_features": {
+            feature.name: {"gap": feature.reference} if feature.form == "ages" else {}
+            for feature in features.event_features
+        },
         **_second_stage(run),
         "metrics": _plain({"validation": run.metrics} if run.metrics else {}),
         "training": _plain(

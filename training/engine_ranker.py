@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from shortlist.training.features import align_users
+from shortlist.training.feature import Feature
+from shortlist.training.features import FeatureSet, align_users
+from shortlist.training.history import HistoryEvents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +40,7 @@ class EngineRanker:
         self.engine = engine
         self.stages: Literal[1, 2] | None = stages
         self.split = split
+        self._events: HistoryEvents | None = None
         bundle_ids = np.asarray(engine.index.item_ids)
         rows = {item_id: row for row, item_id in enumerate(split.catalogue.tolist())}
         # Row −1 of an answer reads the last place: missing. Items the split lacks never hit.
@@ -55,5 +58,22 @@ class EngineRanker:
             wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
                       if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
             requests |= {name: table[name].to_list() for name in wanted}
+        wanted = self.engine.bundle.manifest.get("event_features", {})
+        if wanted:
+            if self._events is None:
+                self._events = HistoryEvents(
+                    _event_features(wanted, self.split), self.split.dataset
+                )
+            requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
         found = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
         return self._catalogue_rows[found.indices]
+
+
+def _event_features(wanted: dict[str, Any], split: Split) -> FeatureSet:
+    """Say which columns of events to find, with the split's own item codes."""
+    catalogue = split.catalogue
+    dtype = "int64" if np.issubdtype(catalogue.dtype, np.integer) else "string"
+    item_id = Feature("item_id", "item", "id", dtype, catalogue.tolist())
+    return FeatureSet(
+        item_id, [], event_features=[Feature(name, "user", name, "string") for name in wanted]
+    )

@@ -39,7 +39,8 @@ class Feature:
     side : str
         ``"user"`` or ``"item"``.
     kind : str
-        ``"id"``, ``"history"``, or a kind of `feature_spec.KINDS`.
+        ``"id"``, ``"history"``, ``"history_kinds"``, ``"history_ages"``, or a kind of
+        `feature_spec.KINDS`.
     id_dtype : str
         Raw values in the graph are ``"int64"``, ``"string"`` or ``"float32"``.
     vocabulary : list of str or int
@@ -51,7 +52,8 @@ class Feature:
     bounds : list of float
         Lower ends of the buckets 2, 3, … of a number, or of a time's age in seconds.
     reference : int
-        Seconds since 1970 that the age of a time is counted back from.
+        Seconds since 1970 that the age of a time is counted back from; of ``history_ages`` the
+        usual seconds between two events of a user, for histories that come without.
     width : int
         Numbers in a vector.
     spec : FeatureSpec
@@ -77,10 +79,12 @@ class Feature:
         """What the encoders get.
 
         ``"code"`` int64 (n,), ``"codes"`` int64 (n, any) padded with 0, ``"number"`` float32
-        (n,), or ``"dense"`` float32 (n, ``n_columns``).
+        (n,), ``"dense"`` float32 (n, ``n_columns``), or ``"ages"`` float32 (n, any) days.
         """
-        if self.kind in ("history", "multi_categorical", "text"):
+        if self.kind in ("history", "history_kinds", "multi_categorical", "text"):
             return "codes"
+        if self.kind == "history_ages":
+            return "ages"
         if self.kind == "timestamp":
             return "codes" if self.spec.buckets else "dense"
         if self.kind == "numeric" and not self.spec.buckets:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.feature import Feature, infer_kind, pad_lists
+from shortlist.training.feature import DAY, Feature, infer_kind, pad_lists
 from shortlist.training.feature_spec import FeatureSpec
-from shortlist.training.fitting import fit_feature
+from shortlist.training.fitting import fit_events, fit_feature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +42,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """All features of a run: the item vocabulary, the history, and the declared columns."""
+    """All features of a run: the item vocabulary, the history, and the declared columns.
+
+    ``event_features`` are those of a history's events: ``history_kinds``, ``history_ages``, both
+    or none.
+    """
 
     item_id: Feature
     features: list[Feature]
     history_length: int = 50
+    event_features: list[Feature] = field(default_factory=list)
 
     @classmethod
     def fit(cls, dataset: Dataset, split: Split, config: Any = None) -> FeatureSet:
@@ -76,6 +81,7 @@ class FeatureSet:
         newest = None
         if dataset.has_times and split.train.height:
             newest = int(split.train["timestamp"].max())  # type: ignore[arg-type]
+        history = declared.pop("history", None)
         _check_declared(declared, tables)
         for side, table in tables.items():
             if table is None or (config is not None and not _wanted(config, side)):
@@ -90,12 +96,18 @@ class FeatureSet:
                 if spec.kind != "ignore":
                     features.append(fit_feature(known[name], side, spec, reference=newest))
         length = config.model.history_length if config is not None else 50
-        return cls(item_id, features, length)
+        events = [] if history is None else fit_events(split.train, history, dataset.has_times)
+        return cls(item_id, features, length, events)
 
     @property
     def history(self) -> Feature:
         """The history: a list of item ids with the item vocabulary."""
         return Feature("history", "user", "history", self.item_id.id_dtype, self.item_id.vocabulary)
+
+    @property
+    def history_inputs(self) -> list[Feature]:
+        """The history and the features of its events, each an input of the user encoder."""
+        return [self.history, *self.event_features]
 
     @property
     def n_items(self) -> int:
@@ -141,6 +153,19 @@ class FeatureSet:
         known = np.bincount(owner, minlength=len(histories))
         return pad_lists(codes[codes > 0], known, max_len, align="right")
 
+    def usual_events(self, history: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Make up the event features of encoded histories of which only the items are known."""
+        made: dict[str, NDArray[Any]] = {}
+        for feature in self.event_features:
+            if feature.name == "history_kinds":
+                made[feature.name] = np.zeros(history.shape, np.int64)
+            else:
+                known = history > 0
+                later = known.sum(axis=1, keepdims=True) - np.cumsum(known, axis=1)
+                gap = np.float32(feature.reference) / np.float32(DAY)
+                made[feature.name] = (later * known).astype(np.float32) * gap
+        return made
+
     def _encode(self, table: pl.DataFrame, side: str) -> dict[str, NDArray[Any]]:
         return {f.name: f.encode(_column(table, f.name)) for f in self.side(side)}
 
@@ -150,6 +175,7 @@ class FeatureSet:
             "history_length": self.history_length,
             "item_id": self.item_id.to_dict(),
             "features": [feature.to_dict() for feature in self.features],
+            "event_features": [feature.to_dict() for feature in self.event_features],
         }
         return json.dumps(tree, ensure_ascii=False)
 
@@ -159,7 +185,8 @@ class FeatureSet:
         try:
             tree = json.loads(text)
             features = [Feature.from_dict(feature) for feature in tree["features"]]
-            return cls(Feature.from_dict(tree["item_id"]), features, tree["history_length"])
+            events = [Feature.from_dict(feature) for feature in tree["event_features"]]
+            return cls(Feature.from_dict(tree["item_id"]), features, tree["history_length"], events)
         except (ValueError, KeyError, TypeError, DataError) as error:
             raise DataError(f"features: not a feature set written by shortlist: {error}") from error
 

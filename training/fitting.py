@@ -11,6 +11,7 @@ import polars as pl
 from shortlist.errors import DataError
 from shortlist.requests import MISSING_INT
 from shortlist.training.feature import (
+    DAY,
     Feature,
     cast_column,
     id_dtype_of,
@@ -76,6 +77,33 @@ def fit_feature(
         )
     flat = cast_column(values.explode() if is_list else values, polars_dtype(id_dtype), None)
     return Feature(name, side, kind, id_dtype, _vocabulary(flat.drop_nulls(), spec), spec=spec)
+
+
+def fit_events(train: pl.DataFrame, spec: FeatureSpec, has_times: bool) -> list[Feature]:
+    """Fit what the history tells of each event: its kinds, and the usual gap between two.
+
+    Raises
+    ------
+    DataError
+        Ages are declared, but the events have no times.
+    """
+    found = []
+    if spec.event_kinds:
+        kinds = train["kind"].unique().sort().to_list()
+        found.append(Feature("history_kinds", "user", "history_kinds", "string", kinds, spec=spec))
+    if spec.ages:
+        if not has_times:
+            raise DataError(
+                "data.features.history.ages: got true, but the events have no times; set it to "
+                "false, or give the events a timestamp"
+            )
+        gaps = train.select(pl.col("timestamp").diff().over("user_id")).to_series().drop_nulls()
+        usual = gaps.filter(gaps > 0).median()
+        gap = round(usual) if isinstance(usual, int | float) else DAY
+        found.append(
+            Feature("history_ages", "user", "history_ages", "float32", reference=gap, spec=spec)
+        )
+    return found
 
 
 def _vocabulary(values: pl.Series, spec: FeatureSpec) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config import Config
+    from shortlist.training.features import Feature
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits import Split
 
@@ -32,8 +33,12 @@ METRIC = "NDCG@10"
 OnEpoch = Callable[[int, dict[str, Any]], None]
 
 
-def build_windows(split: Split, config: Config) -> tuple[Windows, NDArray[Any]]:
+def build_windows(
+    split: Split, config: Config, event_features: Sequence[Feature] = ()
+) -> tuple[Windows, NDArray[Any]]:
     """Cut the train part into windows; also gives the user ids, one per user row."""
+    declared = {feature.name: feature for feature in event_features}
+    kinds = declared.get("history_kinds")
     counts = split.train.group_by("user_id", maintain_order=True).len()
     windows = Windows(
         split.item_rows(split.train["item_id"]) + 1,
@@ -41,6 +46,8 @@ def build_windows(split: Split, config: Config) -> tuple[Windows, NDArray[Any]]:
         history_length=config.model.history_length,
         n_targets=config.train.n_targets,
         windows_per_user=config.train.windows_per_user,
+        kinds=kinds.codes(split.train["kind"]) if kinds is not None else None,
+        times=split.train["timestamp"].to_numpy() if "history_ages" in declared else None,
     )
     return windows, to_id_array(counts["user_id"])
 
@@ -55,7 +62,7 @@ class Loop:
         self.config = config
         self.split = split
         self.run_dir = run_dir
-        self.windows, user_ids = build_windows(split, config)
+        self.windows, user_ids = build_windows(split, config, model.features.event_features)
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))

@@ -8,6 +8,7 @@ import numpy as np
 
 from shortlist import Index
 from shortlist.training.features import align_users, pad_lists
+from shortlist.training.history import HistoryEvents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class TwoTowerRanker:
         self.dataset = dataset
         self.n_threads = n_threads
         self.index = Index(model.refresh())
+        features = model.features
+        self.events = HistoryEvents(features, dataset) if features.event_features else None
 
     def rank(
         self, histories: list[NDArray[np.int64]], user_ids: IdArray, top_n: int
@@ -47,6 +50,9 @@ class TwoTowerRanker:
         width = self.model.config.model.history_length
         codes = pad_lists(rows + 1, lengths, width, align="right")
         inputs = self.model.features.encode_users(align_users(self.dataset, user_ids))
+        if self.events is not None:
+            histories = [np.asarray(h, np.int64) + 1 for h in histories]
+            inputs |= self.events.encoded(user_ids, histories, width)
         users = self.model.encode_users(codes, inputs)
         seen = (rows, np.concatenate([[0], np.cumsum(lengths)]))
         hits = self.index.search(users, top_n=top_n, exclude=seen, n_threads=self.n_threads)

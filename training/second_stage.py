@@ -18,6 +18,7 @@ from shortlist.training import checkpoint
 from shortlist.training.config import ScorerConfig
 from shortlist.training.evaluate import Evaluation, evaluate_users
 from shortlist.training.features import align_users, pad_lists
+from shortlist.training.history import HistoryEvents
 from shortlist.training.models.candidates import INPUTS, CandidateScorer, Tables, restore
 from shortlist.training.models.factors import linear_factors
 from shortlist.training.models.scorer import DNNScorer, fit_candidates
@@ -140,7 +141,12 @@ def encode_users(
     """Encode users by their flat history codes and the user table."""
     table = align_users(split.dataset, user_ids)
     history = pad_lists(codes, lengths, width, align="right")
-    return model.encode_users(history, model.features.encode_users(table))
+    inputs = model.features.encode_users(table)
+    if model.features.event_features:
+        lists = np.split(codes, np.cumsum(lengths)[:-1])
+        events = HistoryEvents(model.features, split.dataset)
+        inputs |= events.encoded(user_ids, lists, width)
+    return model.encode_users(history, inputs)
 
 
 def fit_tables(split: Split, settings: ScorerConfig) -> Tables:

@@ -97,7 +97,8 @@ class TrainStep:
         """Update the weights with one batch; returns the loss, a scalar tensor."""
         seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
         seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
-        users = {k: tf.constant(v) for k, v in take_rows(self.user_inputs, batch.users).items()}
+        columns = take_rows(self.user_inputs, batch.users) | batch.events
+        users = {k: tf.constant(v) for k, v in columns.items()}
         weight = tf.constant(batch.weight.ravel())
         codes, target = self._places[batch.history], self._places[batch.target.ravel()]
         if self.is_full:

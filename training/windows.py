@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shortlist.training.feature import DAY
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -25,11 +27,17 @@ class Batch:
     target : ndarray of shape (n_rows, n_targets), int64
         Item codes; number s sees all but the last ``n_targets - 1 - s`` codes of its history.
     weight : ndarray of shape (n_rows, n_targets), float32
-        1, or 0 where there is no event.
+        Weight of the event: above 0 a target, below 0 an item the user disliked, 0 where there is
+        no event or one that is only history.
     users : ndarray of shape (n_rows,), int64
         Row of the user in the user inputs.
     step : int
         Number of the batch within the epoch.
+    n_events : int
+        Places in ``target`` that hold an event.
+    events : dict of ndarray
+        What is known of the history's events, each shaped like ``history``: ``history_kinds``
+        int64 codes, ``history_ages`` float32 days before the row's newest event.
     """
 
     history: NDArray[np.int64]
@@ -37,6 +45,8 @@ class Batch:
     weight: NDArray[np.float32]
     users: NDArray[np.int64]
     step: int
+    n_events: int
+    events: dict[str, NDArray[Any]]
 
 
 class Windows:
@@ -57,6 +67,12 @@ class Windows:
         Consecutive targets per row.
     windows_per_user : int
         At most about so many targets per user and epoch, chosen at random; 0 = every event.
+    weights : ndarray of shape (n_events,), float32, optional
+        Weight of each event, as in `Batch`; 1 without it.
+    kinds : ndarray of shape (n_events,), int64, optional
+        Code of each event's kind.
+    times : ndarray of shape (n_events,), int64, optional
+        Seconds of each event.
     """
 
     def __init__(
@@ -67,8 +83,13 @@ class Windows:
         history_length: int,
         n_targets: int = 8,
         windows_per_user: int = 0,
+        weights: NDArray[np.float32] | None = None,
+        kinds: NDArray[np.int64] | None = None,
+        times: NDArray[np.int64] | None = None,
     ) -> None:
         self.codes = codes
+        self.kinds, self.times = kinds, times
+        self.weights = np.ones(len(codes), np.float32) if weights is None else weights
         self.history_length = history_length
         self.n_targets = n_targets
         n_rows = -(-lengths // n_targets)
@@ -81,7 +102,7 @@ class Windows:
         self._rows_per_user = -(-windows_per_user // n_targets) if windows_per_user else 0
         limit = self._rows_per_user or int(n_rows.max(initial=0))
         self.n_rows = int(np.minimum(n_rows, limit).sum())
-        # Targets of an epoch; with windows_per_user at most so many.
+        # Events of an epoch; with windows_per_user at most so many.
         self.n_examples = int(np.minimum(lengths, limit * n_targets).sum())
 
     def n_steps(self, batch_size: int) -> int:
@@ -98,19 +119,36 @@ class Windows:
             chosen = order[step * n_rows : (step + 1) * n_rows]
             rows = np.zeros(n_rows, np.int64)
             rows[: len(chosen)] = chosen
-            window, is_event = self._cut(rows)
+            source, is_event = self._cut(rows)
             is_event[len(chosen) :] = False
+            window = self.codes[source]
             history = np.where(is_event, window, 0)[:, :-1]
             if history_dropout > 0.0:
                 rng = np.random.default_rng([seed, epoch, step])
                 history[rng.random(history.shape, np.float32) < history_dropout] = 0
-            weight = is_event[:, -self.n_targets :].astype(np.float32)
-            yield Batch(history, window[:, -self.n_targets :], weight, self._users[rows], step)
+            last = slice(-self.n_targets, None)
+            weight = np.where(is_event[:, last], self.weights[source[:, last]], np.float32(0))
+            n_events = int(is_event[:, last].sum())
+            events = self._events(source[:, :-1], is_event[:, :-1])
+            users = self._users[rows]
+            yield Batch(history, window[:, last], weight, users, step, n_events, events)
+
+    def _events(
+        self, source: NDArray[np.int64], is_event: NDArray[np.bool_]
+    ) -> dict[str, NDArray[Any]]:
+        events: dict[str, NDArray[Any]] = {}
+        if self.kinds is not None:
+            events["history_kinds"] = np.where(is_event, self.kinds[source], 0)
+        if self.times is not None:
+            times = self.times[source]
+            days = (times[:, -1:] - times).astype(np.float32) / np.float32(DAY)
+            events["history_ages"] = np.where(is_event, days, np.float32(0))
+        return events
 
     def _cut(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         width = self.history_length + self.n_targets
         source = self._stops[rows][:, None] + np.arange(-width, 0)
-        return self.codes[np.maximum(source, 0)], source >= self._starts[rows][:, None]
+        return np.maximum(source, 0), source >= self._starts[rows][:, None]
 
     def _rows_per_batch(self, batch_size: int) -> int:
         return max(1, batch_size // self.n_targets)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist import _fast_columns
-from shortlist._fast_columns import MISSING_INT
+from shortlist._fast_columns import MISSING_INT as MISSING_INT
 from shortlist.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,7 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
     if isinstance(rows, np.ndarray) and rows.dtype.kind != "O":
         return _typed_column(name, rows, dtype, said)
     fast = _fast_columns.texts if dtype == "string" else _fast_columns.integers
-    if (read := fast(rows)) is not None:
+    if (read := fast(list(rows))) is not None:
         return read
     if dtype == "string":
         texts = np.empty(len(rows), dtype=object)

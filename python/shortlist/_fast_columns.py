@@ -16,7 +16,15 @@ Array = npt.NDArray[Any]
 MISSING_INT = -(2**63)  # the graphs' "no id here": never a valid id, never in a vocabulary
 _NONE = type(None)
 _LISTS = ({list}, {tuple}, {list, _NONE}, {_NONE})
-_NUMBERS = ({float}, {int}, {float, int}, {float, _NONE}, {int, _NONE}, {float, int, _NONE})
+_NUMBERS = (
+    {float},
+    {int},
+    {float, int},
+    {float, _NONE},
+    {int, _NONE},
+    {float, int, _NONE},
+    {_NONE},
+)
 
 
 def texts(rows: Sequence[Any]) -> Array | None:
@@ -27,7 +35,7 @@ def texts(rows: Sequence[Any]) -> Array | None:
     column = np.empty(len(rows), dtype=object)
     column[:] = rows
     if _NONE in found:
-        column[np.equal(column, None)] = ""
+        column[column == np.array(None)] = ""
     return column
 
 

@@ -62,6 +62,8 @@ class Graphs:
         session = self.session(f"{side}_encoder")
         manifest, output = self._bundle.manifest, f"{side}_embedding"
         expected = {ids: _ONNX_TYPES[manifest["item_id_dtype"]]}
+        events = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
+        expected |= {name: events[name] for name in schema.event_columns}
         expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
         found = {value.name: value.type for value in session.get_inputs()}
         where = f"{self._bundle.path.name}/{side}_encoder.onnx"

@@ -72,6 +72,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:
     _check_version(manifest, where)
     _check_fields(manifest, where)
     _check_features(manifest, where)
+    _check_event_features(manifest, where)
     _check_files(manifest, where)
     return manifest
 
@@ -152,6 +153,18 @@ def _check_features(manifest: dict[str, Any], where: str) -> None:
         if not isinstance(vocabulary, list) or any(type(v) is not wanted for v in vocabulary):
             raise problem(where, f"vocabulary of {name!r} to be a list of {dtype}", "another thing")
         seen.add((side, name))
+
+
+def _check_event_features(manifest: dict[str, Any], where: str) -> None:
+    events = manifest.get("event_features", {})
+    if not isinstance(events, dict) or set(events) - {"history_kinds", "history_ages"}:
+        expected = "event_features to hold history_kinds and history_ages, or none"
+        raise problem(where, expected, f"{events!r:.80}")
+    for name, options in events.items():
+        if not isinstance(options, dict):
+            raise problem(where, f"options of {name}", f"{options!r:.80}")
+        if "gap" in options and _field(options, "gap", (int, float), "seconds", where) < 0:
+            raise problem(where, f"gap of {name} >= 0", options["gap"])
 
 
 def _check_files(manifest: dict[str, Any], where: str) -> None:

@@ -43,9 +43,12 @@ def open_recommender(
     """Open the user encoder, the users and the second stage, as far as the bundle has them."""
     manifest, users, second = bundle.manifest, None, None
     user_ids, item_ids = manifest["user_id_dtype"], manifest["item_id_dtype"]
+    events = manifest.get("event_features", {})
     if bundle.has("users.arrow"):
-        users = UserTable(bundle.file("users.arrow"), manifest["n_users"], user_ids, item_ids)
-    schema = RequestSchema("user_id", user_ids, features_of(bundle, "user"), item_ids)
+        path, n_users = bundle.file("users.arrow"), manifest["n_users"]
+        users = UserTable(path, n_users, user_ids, item_ids, tuple(events))
+    features = features_of(bundle, "user")
+    schema = RequestSchema("user_id", user_ids, features, item_ids, tuple(events))
     if bundle.has("scorer.onnx"):
         where = f"{bundle.path.name}/scorer.onnx"
         if "second_stage" not in manifest:
@@ -57,6 +60,7 @@ def open_recommender(
         first,
         users,
         second,
+        event_features=events,
         max_history=manifest["max_history"],
         missing_id="" if item_ids == "string" else MISSING_INT,
         n_threads=n_threads,

@@ -1,6 +1,6 @@
 """A batch of checked requests → top-N: signals, encoder, search in groups, second stage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,16 @@ import numpy as np
 from shortlist._catalogue import Catalogue
 from shortlist._columns import Array
 from shortlist._second_stage import SecondStage
-from shortlist._signals import FEATURES, POPULAR, Ragged, Signals, gather, pad_last, take
+from shortlist._signals import (
+    FEATURES,
+    POPULAR,
+    Ragged,
+    Signals,
+    event_feeds,
+    gather,
+    pad_last,
+    take,
+)
 from shortlist._tables import UserTable
 from shortlist._where import Filter, read_where
 from shortlist.requests import Columns, RequestSchema
@@ -73,6 +82,8 @@ class Recommender:
         The items as the encoder knows them.
     users : UserTable or None
     second : SecondStage or None
+    event_features : mapping
+        The manifest's `event_features`.
     max_history : int
         Items of a history the encoder looks at.
     missing_id : object
@@ -88,6 +99,7 @@ class Recommender:
         users: UserTable | None,
         second: SecondStage | None,
         *,
+        event_features: Mapping[str, Any],
         max_history: int,
         missing_id: object,
         n_threads: int,
@@ -97,6 +109,7 @@ class Recommender:
         self._encoder = encoder
         self._first = first
         self._users = users
+        self._event_features = event_features
         self._max_history = max_history
         self._n_threads = n_threads
         # One place more than items, so that row −1 reads the padding.
@@ -105,13 +118,15 @@ class Recommender:
 
     def gather(self, columns: Columns, state: Catalogue) -> Signals:
         """Look up what is known about each request."""
-        features = self.schema.features
-        return gather(columns, self._first.view, state.view, self._users, features)
+        views = self._first.view, state.view
+        features, events = self.schema.features, self._event_features
+        return gather(columns, *views, self._users, features, events)
 
     def encode(self, signals: Signals) -> Array:
         """Return user embeddings (n, dim)."""
         history = self._raw_ids[pad_last(signals.histories, self._max_history)]
-        feeds = {"history": history, **signals.features}
+        events = event_feeds(signals, self._max_history)
+        feeds = {"history": history, **events, **signals.features}
         embeddings: Array = self._encoder.run(["user_embedding"], feeds)[0]
         return embeddings
 

@@ -3,13 +3,15 @@
 Everything here is item rows, not ids: an id is looked up once. Ragged lists are (values, splits).
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shortlist import _arguments, _core
 from shortlist._columns import Array
+from shortlist._history_events import gather_events
 from shortlist._tables import UserTable
 from shortlist.requests import Columns, FeatureColumn
 
@@ -45,20 +47,25 @@ class Signals:
         Present rows of the request's history and of the stored history.
     features : dict of str to ndarray
         Raw user features, the request's own first, else stored, else missing.
+    events : dict of str to ndarray
+        Kinds and ages, if declared: flat, entry by entry like `histories.values`.
     """
 
     source: Array
     histories: Ragged
     seen: Ragged
     features: dict[str, Array]
+    events: dict[str, Array] = field(default_factory=dict)
 
     def take(self, chosen: Array) -> "Signals":
         """Return the signals of some requests (m,) int64."""
+        splits = self.histories.splits
         return Signals(
             self.source[chosen],
             take(self.histories, chosen),
             take(self.seen, chosen),
             {name: values[chosen] for name, values in self.features.items()},
+            {name: take(Ragged(v, splits), chosen).values for name, v in self.events.items()},
         )
 
 
@@ -68,6 +75,7 @@ def gather(
     present: _core.IndexView,
     users: UserTable | None,
     features: dict[str, FeatureColumn],
+    event_features: Mapping[str, Any],
 ) -> Signals:
     """Look up what is known about each request.
 
@@ -84,6 +92,8 @@ def gather(
         Stored histories and features, if the bundle has them.
     features : dict of str to FeatureColumn
         The user features the encoder takes.
+    event_features : mapping
+        The manifest's `event_features`.
     """
     n = columns.n_requests
     is_changed = present.version != first.version
@@ -108,7 +118,17 @@ def gather(
         for name, feature in features.items():
             known |= feature.is_known(values[name])
         source[(source == POPULAR) & known] = FEATURES
-    return Signals(source, histories, seen, values)
+    events: dict[str, Array] = {}
+    if event_features:
+        events = gather_events(
+            event_features,
+            columns,
+            source == HISTORY,
+            histories.lengths,
+            None if users is None or user_rows is None else (users, user_rows),
+            lambda ids: _arguments.rows_of(first, ids, "history") >= 0,
+        )
+    return Signals(source, histories, seen, values, events)
 
 
 def pad_last(histories: Ragged, width: int) -> Array:
@@ -131,6 +151,20 @@ def pad_last(histories: Ragged, width: int) -> Array:
         place + np.repeat(splits[1:] - kept, kept)
     ]
     return padded
+
+
+def event_feeds(signals: Signals, width: int) -> dict[str, Array]:
+    """Lay kinds and ages out like `pad_last` lays out the items; padding is "" and NaN."""
+    histories = signals.histories
+    if not signals.events:
+        return {}
+    places = pad_last(Ragged(np.arange(len(histories.values)), histories.splits), width)
+    feeds = {}
+    for name, values in signals.events.items():
+        is_text = name == "history_kinds"
+        feeds[name] = np.append(values, "" if is_text else np.float32(np.nan))[places]
+        feeds[name] = feeds[name].astype(object if is_text else np.float32)
+    return feeds
 
 
 def take(ragged: Ragged, chosen: Array) -> Ragged:

@@ -4,6 +4,7 @@ Tables are opened at the first question, memory-mapped, checked once; pyarrow is
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ import numpy as np
 from shortlist._columns import Array, to_array
 from shortlist._manifest import problem
 from shortlist.requests import FeatureColumn
+
+# What users.arrow holds for each event feature; ages change with the clock, so times are stored.
+_STORED = {
+    "history_kinds": ("history_kinds", "list<item: string>"),
+    "history_ages": ("history_times", "list<item: int64>"),
+}
 
 
 def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
@@ -53,12 +60,24 @@ class UserTable:
         Rows it must have.
     user_id_dtype, item_id_dtype : str
         "int64" or "string".
+    event_columns : sequence of str
+        Of `history_kinds` and `history_ages` those that are stored too.
     """
 
-    def __init__(self, path: Path, n_users: int, user_id_dtype: str, item_id_dtype: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        n_users: int,
+        user_id_dtype: str,
+        item_id_dtype: str,
+        event_columns: Sequence[str] = (),
+    ) -> None:
         self._path = path
         self._n_users = n_users
         self._columns = {"user_id": user_id_dtype, "history": f"list<item: {item_id_dtype}>"}
+        self._event_columns = {name: _STORED[name] for name in event_columns}
+        self._columns |= dict(self._event_columns.values())
+        self._told: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._loaded = False
         self._table: Any = None
@@ -85,6 +104,12 @@ class UserTable:
             if chunk is not None:
                 self._offsets = to_array(chunk.offsets).astype(np.int64)
                 self._events = chunk.values
+                for name, (column, _) in self._event_columns.items():
+                    told = table.column(column).chunk(0)
+                    if not np.array_equal(to_array(told.offsets), self._offsets):
+                        expected = f"{column} entry by entry like history"
+                        raise problem(self._path.name, expected, "other lengths")
+                    self._told[name] = told.values
             self._table = table
             self._loaded = True
 
@@ -105,6 +130,15 @@ class UserTable:
         self._load()
         start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
         return to_array(self._events.slice(start, stop - start))
+
+    def events(self, name: str, row: int) -> Array:
+        """Return one user's `history_kinds` (object), or `history_ages` before the newest event."""
+        start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
+        values = to_array(self._told[name].slice(start, stop - start))
+        if name == "history_kinds":
+            return values
+        ages: Array = (values[-1:] - values).astype(np.float32)
+        return ages
 
     def feature(self, feature: FeatureColumn, rows: Array) -> Array:
         """Return a feature's stored values for user rows, as the graph takes them; −1: missing."""

@@ -135,7 +135,9 @@ class Engine:
         ----------
         requests : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
             Columns: `history` (item ids, oldest first; unknown ones are skipped), `user_id`, and
-            the bundle's user features. Every one is optional, and None where there is nothing.
+            the bundle's user features; with declared event features `history_kinds` and
+            `history_ages` (seconds before now), entry by entry. Every one is optional, and None
+            where there is nothing.
             Any number of requests: long calls are cut into batches, so memory beside requests and
             answers stays the same.
         top_n : int

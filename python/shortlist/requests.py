@@ -20,6 +20,7 @@ from shortlist._columns import (
     number_column,
     tag_column,
 )
+from shortlist._event_columns import event_column
 from shortlist._feature_columns import text_column, time_column, vector_column
 from shortlist.errors import DataError
 
@@ -115,6 +116,8 @@ class RequestSchema:
         Feature columns.
     history_dtype : str, optional
         Type of the item ids in `history`; None if there is no such column.
+    event_columns : sequence of str
+        Of `history_kinds` and `history_ages` those that the encoder takes.
     """
 
     def __init__(
@@ -123,13 +126,15 @@ class RequestSchema:
         id_dtype: str,
         features: Sequence[FeatureColumn] = (),
         history_dtype: str | None = None,
+        event_columns: Sequence[str] = (),
     ) -> None:
         self.id_name = id_name
         self.id_dtype = id_dtype
         self.history_dtype = history_dtype
+        self.event_columns = tuple(event_columns)
         self.features = {feature.name: feature for feature in features}
         history = () if history_dtype is None else ("history",)
-        self.column_names = (id_name, *history, *self.features)
+        self.column_names = (id_name, *history, *self.event_columns, *self.features)
 
 
 @dataclass
@@ -144,6 +149,9 @@ class Columns:
         Missing ids are INT64_MIN or "".
     histories : list of ndarray (n_events,), int64 or str, or None
         Item ids, oldest first; one array a request, empty where there is no history.
+    events : dict of str to list of ndarray
+        `history_kinds` (str) and `history_ages` (float32 seconds), entry by entry as in
+        `histories`; "" and NaN where not known.
     features : dict of str to ndarray
         Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
         same; text (n_requests,) object; times (n_requests,) int64; numeric (n_requests,) and
@@ -153,6 +161,7 @@ class Columns:
     n_requests: int
     ids: Array | None = None
     histories: list[Array] | None = None
+    events: dict[str, list[Array]] = field(default_factory=dict)
     features: dict[str, Array] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> "Columns":
@@ -161,6 +170,7 @@ class Columns:
             min(stop, self.n_requests) - start,
             None if self.ids is None else self.ids[start:stop],
             None if self.histories is None else self.histories[start:stop],
+            {name: lists[start:stop] for name, lists in self.events.items()},
             {name: values[start:stop] for name, values in self.features.items()},
         )
 
@@ -206,12 +216,17 @@ def _read_columns(columns: Mapping[str, Any], n_requests: int, schema: RequestSc
     for name, values in columns.items():
         if name == "history" and schema.history_dtype is not None:
             result.histories = history_column(name, values, schema.history_dtype)
+        elif name in schema.event_columns:
+            continue  # below: they are checked against the history
         elif name == schema.id_name:
             result.ids = id_column(name, values, schema.id_dtype)
         elif name in schema.features:
             result.features[name] = schema.features[name].read(values)
         else:
             raise _unknown_column(name, schema.column_names)
+    for name in schema.event_columns:
+        if name in columns:
+            result.events[name] = event_column(name, columns[name], result.histories)
     return result
 
 

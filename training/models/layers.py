@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.features import Feature
 
+HALF_LIVES = (1.0, 7.0, 60.0)  # days, to start with: a visit, a week, a season
 EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN
 
 
@@ -178,7 +179,9 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
     Three kinds of mean: by learned exponential decay with age, plain, and by attention. The age
     of an item is the number of known items after it, so padding and unknown codes may stand
     anywhere; items older than ``history_length`` do not count, so any length may come in. An
-    empty history leaves a learned start vector and the user features.
+    empty history leaves a learned start vector and the user features. With kinds of events
+    declared, each kind adds a learned vector and a learned weight; with ages, three more means
+    fade with the days that have passed, at learned half-lives.
     """
 
     def __init__(
@@ -192,9 +195,13 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         decay: float,
         seed: int,
         n_heads: int = 2,
+        event_features: Sequence[Feature] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        declared = {feature.name: feature for feature in event_features}
+        self.has_kinds = "history_kinds" in declared
+        self.has_ages = "history_ages" in declared
         self.history_length = history_length
         self.rate = dropout
         decays = [decay**2, decay, decay**0.25]
@@ -209,7 +216,21 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.attention_slope = self.add_weight(
             name="attention_slope", shape=(n_heads,), initializer=_constant([0.05] * n_heads)
         )
-        n_means = len(decays) + 1 + n_heads
+        if self.has_kinds:
+            n_kinds = declared["history_kinds"].n_codes
+            self.kind_table = self.add_weight(
+                name="kind_table", shape=(n_kinds, dim), initializer=_normal(0.02, seed + 4)
+            )
+            self.kind_logits = self.add_weight(
+                name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
+            )
+        if self.has_ages:
+            self.age_rates = self.add_weight(
+                name="age_rates",
+                shape=(len(HALF_LIVES),),
+                initializer=_constant([_inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
+            )
+        n_means = len(decays) + 1 + n_heads + (len(HALF_LIVES) if self.has_ages else 0)
         self.mix = self.add_weight(
             name="mix",
             shape=(n_means, dim),
@@ -244,7 +265,8 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         vectors : tensor of shape (batch, length, dim), float32
             The items' vectors.
         inputs : dict of tensors
-            The user features, batch rows.
+            The user features, batch rows; ``history_kinds`` codes and ``history_ages`` days, each
+            (batch, length) like the item codes, if they are declared.
         n_targets : int
             Embeddings per row: number s sees all but the last ``n_targets - 1 - s`` codes.
         seed : tensor of shape (2,), int32, optional
@@ -256,7 +278,14 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             The targets of a row stay together.
         """
         n_means, dim = self.mix.shape
-        weights = self._weights(codes, ops.matmul(vectors, self.attention), n_targets)
+        logits = ops.matmul(vectors, self.attention)
+        if self.has_kinds:
+            kinds = inputs["history_kinds"]
+            is_known = ops.expand_dims(ops.cast(kinds > 0, "float32"), -1)
+            vectors = vectors + ops.take(self.kind_table, kinds, axis=0) * is_known
+            logits = logits + ops.take(self.kind_logits, kinds, axis=0) * is_known
+        ages = inputs["history_ages"] if self.has_ages else None
+        weights = self._weights(codes, logits, n_targets, ages)
         means = ops.matmul(weights, vectors)  # (batch, n_targets * n_means, dim)
         means = ops.reshape(means, (-1, n_means, dim))
         mixed = ops.sum(means * self.mix, axis=1) + self.start
@@ -270,7 +299,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
         return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
-    def _weights(self, codes: Any, logits: Any, n_targets: int) -> Any:
+    def _weights(self, codes: Any, logits: Any, n_targets: int, ages: Any) -> Any:
         """Weights of the means: (batch, n_targets * n_means, length), each row sums to 1 or 0."""
         known = ops.expand_dims(ops.cast(codes > 0, "float32"), 1)  # (batch, 1, length)
         position = ops.cumsum(known, axis=2)
@@ -288,7 +317,13 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         logits = logits - age * ops.softplus(self.attention_slope)[:, None]
         logits = ops.where(used > 0, logits, -1e9)
         attended = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True)) * used
-        weights = ops.concatenate([decayed, used, attended], axis=2)
+        parts = [decayed, used, attended]
+        if ages is not None:
+            # Only differences of ages count, so "now" need not be known: less than 0 is fine too.
+            rates = ops.softplus(self.age_rates)[:, None]
+            faded = ops.where(used > 0, -ages[:, None, None, :] * rates, -1e9)
+            parts.append(ops.exp(faded - ops.max(faded, axis=-1, keepdims=True)) * used)
+        weights = ops.concatenate(parts, axis=2)
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
         # One size may be unknown: it is the batch in training, batch and length at inference.
         if n_targets == 1:
@@ -302,6 +337,10 @@ def _constant(values: list[float]) -> Any:
 
 def _normal(stddev: float, seed: int) -> Any:
     return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
+
+
+def _inverse_softplus(value: float) -> float:
+    return math.log(math.expm1(value))
 
 
 def _logit(probability: float) -> float:

@@ -67,6 +67,7 @@ class TwoTower:
             dropout=model.dropout,
             decay=model.decay,
             seed=seed + 1000,
+            event_features=features.event_features,
             name="user_encoder",
         )
         self.history_lookup = HistoryLookup(self.n_items, model.dim, name="history_lookup")
@@ -133,13 +134,14 @@ class TwoTower:
         history : ndarray of shape (n_users, length), int64
             Item codes.
         inputs : dict of ndarray
-            The encoded user features, n_users rows each.
+            The encoded user features, n_users rows each; what is known of the history's events
+            (`FeatureSet.encode_events`), else they count as unknown kinds at the usual pace.
 
         Returns
         -------
         ndarray of shape (n_users, dim), float32
         """
-        columns = {"history": history, **inputs}
+        columns = {"history": history, **self.features.usual_events(history), **inputs}
         if len(history) == 0:
             return np.zeros((0, self.dim), np.float32)
         chunks = [
@@ -156,7 +158,8 @@ class TwoTower:
 
     def _build_user_model(self, lookup: HistoryLookup) -> keras.Model:
         history = keras.Input((None,), dtype="int64", name="history")
-        inputs = feature_inputs(self.features.side("user"))
+        user_features = [*self.features.side("user"), *self.features.event_features]
+        inputs = feature_inputs(user_features)
         embedding = self.user_encoder(history, lookup(history), inputs)
         return keras.Model(
             {"history": history, **inputs}, _named(embedding, "user_embedding"), name="user_model"
@@ -167,7 +170,8 @@ def feature_inputs(features: Sequence[Feature]) -> dict[str, Any]:
     """Create Keras inputs for encoded features: codes int64, numbers float32."""
     inputs = {}
     for feature in features:
-        shape = {"codes": (None,), "dense": (feature.n_columns,)}.get(feature.form, ())
+        many = feature.form in ("codes", "ages")
+        shape = (None,) if many else (feature.n_columns,) if feature.form == "dense" else ()
         dtype = "int64" if feature.form in ("code", "codes") else "float32"
         inputs[feature.name] = keras.Input(shape, dtype=dtype, name=feature.name)
     return inputs

@@ -1,0 +1,85 @@
+"""Columns about the events of histories: their kinds and ages, entry by entry beside the ids."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shortlist import _fast_columns
+from shortlist._columns import FLOAT_MAX, Array, _plain_rows, history_column
+from shortlist.errors import DataError
+
+
+def event_column(name: str, values: Any, histories: Sequence[Array] | None) -> list[Array]:
+    """Read `history_kinds` (str) or `history_ages` (seconds before now, float32).
+
+    One array for each request, as long as its history; a missing row is unknown throughout: "" or
+    NaN.
+
+    Raises
+    ------
+    TypeError
+        A row is no list, or holds another type.
+    DataError
+        A row is not as long as the history, or an age is negative or infinite.
+    """
+    rows = _plain_rows(values)
+    if histories is None:
+        histories = [np.empty(0, np.int64)] * len(rows)
+    is_kinds = name == "history_kinds"
+    given = [[] if row is None else row for row in rows]
+    if is_kinds:
+        without = [["" if v is None else v for v in r] if _holds_none(r) else r for r in given]
+        lists = history_column(name, without, "string")
+    else:
+        lists = [_ages(name, i, row) for i, row in enumerate(given)]
+    read = []
+    for i, (row, entries, history) in enumerate(zip(rows, lists, histories, strict=True)):
+        if row is None:
+            entries = np.full(
+                len(history), "" if is_kinds else np.nan, object if is_kinds else "f4"
+            )
+        if len(entries) != len(history):
+            raise DataError(
+                f"requests: {name!r} row {i} has {len(entries)} entries but 'history' has "
+                f"{len(history)}; give one for each event, or None for the row"
+            )
+        read.append(entries)
+    return read
+
+
+def _holds_none(row: Any) -> bool:
+    return isinstance(row, (list, tuple)) and None in row
+
+
+def _ages(name: str, i: int, row: Any) -> Array:
+    if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
+        raise TypeError(f"requests: {name!r} row {i} is {row!r:.60}, expected a list of seconds")
+    if len(row) == 0:
+        return np.empty(0, np.float32)
+    ages = row if isinstance(row, np.ndarray) else _fast_columns.numbers(row)
+    if ages is None or ages.dtype.kind not in "iuf":
+        place, value = _first_wrong(row)
+        raise TypeError(
+            f"requests: {name!r} row {i}, entry {place} is {type(value).__name__} {value!r:.60}, "
+            "expected a number of seconds"
+        )
+    ages = np.asarray(ages, dtype=np.float64)
+    if ages.ndim != 1:
+        raise TypeError(f"requests: {name!r} row {i} is nested, expected a flat list of seconds")
+    wrong = (ages < 0) | (ages > FLOAT_MAX)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise DataError(
+            f"requests: {name!r} row {i}, entry {place} is {ages[place]}, expected seconds before "
+            "now, finite and at least 0"
+        )
+    return ages.astype(np.float32)
+
+
+def _first_wrong(row: Sequence[Any]) -> tuple[int, Any]:
+    for place, value in enumerate(row):
+        is_number = isinstance(value, (int, float, np.integer, np.floating))
+        if isinstance(value, bool) or (value is not None and not is_number):
+            return place, value
+    return 0, row[0]
