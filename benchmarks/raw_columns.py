@@ -33,14 +33,15 @@ def split_graph(path: Path) -> tuple[onnx.ModelProto, onnx.ModelProto, list[str]
     known = {value.name: value for value in whole.graph.value_info}
     front = [n for n in whole.graph.node if not n.name.startswith("core/")]
     made = [name for node in front for name in node.output if name in known]
-    names = [f"coded/{value.name}" for value in whole.graph.input]
+    optional = {tensor.name for tensor in whole.graph.initializer}
+    inputs = [value.name for value in whole.graph.input if value.name not in optional]
+    names = [f"coded/{name}" for name in inputs]
     missing = set(names) - set(made)
     if missing:
         raise SystemExit(f"{path}: expected values {sorted(missing)} in the graph")
     extractor = onnx.utils.Extractor(whole)
-    inputs = [value.name for value in whole.graph.input]
     return (
-        extractor.extract_model(inputs, names),
+        extractor.extract_model([value.name for value in whole.graph.input], names),
         extractor.extract_model(names, [output]),
         names,
     )

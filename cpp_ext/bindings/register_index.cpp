@@ -133,10 +133,19 @@ py::object ids_of(const IndexView& view, const RowArray& rows) {
                        [data](std::size_t i) { return data[i]; });
 }
 
-RowArray rows_of_strings(const IndexView& view, const std::vector<std::string>& ids) {
+// Python keeps the UTF-8 of a str, so that no string is copied.
+RowArray rows_of_strings(const IndexView& view, const py::list& ids) {
   RowArray rows(static_cast<py::ssize_t>(ids.size()));
   std::int64_t* out = rows.mutable_data();
-  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = view.row_of(std::string_view(ids[i]));
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    Py_ssize_t size = 0;
+    PyObject* id = PyList_GET_ITEM(ids.ptr(), static_cast<Py_ssize_t>(i));
+    if (!PyUnicode_Check(id)) throw py::type_error("ids: expected a list of str");
+    const char* text = PyUnicode_AsUTF8AndSize(id, &size);
+    if (text == nullptr) PyErr_Clear();  // half a surrogate pair: no index holds such an id
+    out[i] =
+        text == nullptr ? -1 : view.row_of(std::string_view(text, static_cast<std::size_t>(size)));
+  }
   return rows;
 }
 
@@ -146,7 +155,7 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   std::int64_t* out = rows.mutable_data();
   const py::ssize_t n_ids = ids.size();
   py::gil_scoped_release release;
-  for (py::ssize_t i = 0; i < n_ids; ++i) out[i] = view.row_of(in[i]);
+  view.rows_of(in, static_cast<std::size_t>(n_ids), out);
   return rows;
 }
 

@@ -48,6 +48,9 @@ std::int64_t IndexView::row_of(std::int64_t id) const {
 std::int64_t IndexView::row_of(std::string_view id) const {
   return snapshot_->row_of(id);
 }
+void IndexView::rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const {
+  snapshot_->rows_of(ids, n, rows);
+}
 std::int64_t IndexView::int64_at(std::size_t row) const {
   return snapshot_->int64_at(row);
 }

@@ -130,6 +130,28 @@ std::int64_t ItemIds::row_of(std::int64_t id) const {
   return kind_ == Kind::int64 ? find(id) : -1;
 }
 
+// A lookup misses the caches twice, in the slots and in the values: both are asked for ahead of
+// time, so that many misses are under way at once. kAhead from benchmarks/lookup.py at 1M ids.
+void ItemIds::rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const {
+  constexpr std::size_t kAhead = 8;
+  if (kind_ != Kind::int64) {
+    for (std::size_t i = 0; i < n; ++i) rows[i] = row_of(ids[i]);
+    return;
+  }
+  const std::size_t mask = slots_.size() - 1;
+  const auto slot_of = [mask](std::int64_t id) {
+    return static_cast<std::size_t>(hash_of(id)) & mask;
+  };
+  for (std::size_t i = 0; i < n + 2 * kAhead; ++i) {
+    if (i < n) __builtin_prefetch(&slots_[slot_of(ids[i])]);
+    if (i >= kAhead && i - kAhead < n) {
+      const std::uint32_t taken = slots_[slot_of(ids[i - kAhead])];
+      if (taken != 0) __builtin_prefetch(&values_[taken - 1]);
+    }
+    if (i >= 2 * kAhead) rows[i - 2 * kAhead] = find(ids[i - 2 * kAhead]);
+  }
+}
+
 std::int64_t ItemIds::row_of(std::string_view id) const {
   return kind_ == Kind::string ? find(id) : -1;
 }

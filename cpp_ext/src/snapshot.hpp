@@ -104,6 +104,7 @@ struct Snapshot {
   // -1 when the id is unknown, removed, or of the other kind.
   std::int64_t row_of(std::int64_t id) const;
   std::int64_t row_of(std::string_view id) const;
+  void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
   // @pre is_known(row)
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;

@@ -112,9 +112,8 @@ class Recommender:
         self._event_features = event_features
         self._max_history = max_history
         self._n_threads = n_threads
-        # One place more than items, so that row −1 reads the padding.
-        self._raw_ids = first.ids.copy()
-        self._raw_ids[-1] = missing_id
+        is_text = isinstance(missing_id, str)
+        self._no_ids = np.array([[missing_id]], dtype=object if is_text else np.int64)
 
     def gather(self, columns: Columns, state: Catalogue) -> Signals:
         """Look up what is known about each request."""
@@ -124,9 +123,13 @@ class Recommender:
 
     def encode(self, signals: Signals) -> Array:
         """Return user embeddings (n, dim)."""
-        history = self._raw_ids[pad_last(signals.histories, self._max_history)]
-        events = event_feeds(signals, self._max_history)
-        feeds = {"history": history, **events, **signals.features}
+        # The item rows are known already, so the graph need not look the ids up once more.
+        feeds = {
+            "history": self._no_ids,
+            "history_rows": pad_last(signals.histories, self._max_history),
+            **event_feeds(signals, self._max_history),
+            **signals.features,
+        }
         embeddings: Array = self._encoder.run(["user_embedding"], feeds)[0]
         return embeddings
 

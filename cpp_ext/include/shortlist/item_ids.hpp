@@ -35,6 +35,7 @@ class ItemIds {
   // -1 when the id is unknown, or of the other kind.
   std::int64_t row_of(std::int64_t id) const;
   std::int64_t row_of(std::string_view id) const;
+  void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
 
   const std::vector<std::int64_t>& values() const { return values_; }
   const std::string& bytes() const { return bytes_; }
