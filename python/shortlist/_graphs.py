@@ -72,8 +72,8 @@ class Graphs:
         if ids == "history":
             optional = {v.name: v.type for v in session.get_overridable_initializers()}
             if optional.get("history_rows") != "tensor(int64)":
-                expected = "an optional input history_rows tensor(int64)"
-                raise problem(where, expected, f"{optional}; export the run again")
+                wanted = "an optional input history_rows tensor(int64)"
+                raise problem(where, wanted, f"{optional}; export the run again")
         shapes = {value.name: list(value.shape) for value in session.get_outputs()}
         if list(shapes) != [output] or shapes[output][1:] != [manifest["dim"]]:
             raise problem(where, f"one output {output} (batch, {manifest['dim']})", f"{shapes}")
