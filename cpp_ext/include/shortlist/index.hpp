@@ -58,7 +58,7 @@ class IndexView {
   // -1 when the id is unknown, or of the other kind.
   std::int64_t row_of(std::int64_t id) const;
   std::int64_t row_of(std::string_view id) const;
-  // row_of for n ids, several times faster where the table of ids is larger than the caches.
+  // row_of for n ids; faster where the table of ids is larger than the caches.
   void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
