@@ -94,12 +94,12 @@ def graph_feeds(
             return getattr(session, name)
 
     engine._graphs._sessions[f"{side}_encoder"] = Recorder()
-    kept = engine._user_encoder
+    kept = engine._recommender._encoder
     if side == "user":
-        engine._user_encoder = Recorder()
+        engine._recommender._encoder = Recorder()
     (engine.encode_users if side == "user" else engine.encode_items)(columns)
     engine._graphs._sessions[f"{side}_encoder"] = session
-    engine._user_encoder = kept
+    engine._recommender._encoder = kept
     return fed[0]
 
 
@@ -122,7 +122,7 @@ def measure(engine: shortlist.Engine, side: str, batch: int) -> dict[str, Any]:
         for found in (encode(part), whole.run([output], feed)[0]):
             if np.abs(found - expected).max() > 1e-5:
                 raise SystemExit(f"{side}: the encoder on codes answers differently")
-    schema = engine._user_schema if side == "user" else engine._item_schema
+    schema = engine._recommender.schema if side == "user" else engine._item_schema
     times = medians_us(
         {
             "engine_us": lambda i: encode(parts[i]),
