@@ -158,7 +158,7 @@ def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
     # How tables are read may change: what was read is compared.
     reading = {"path", "format", "items", "users", "columns", "lists", "time_unit", "allow_future"}
     may_change = {"n_threads", *reading}
-    for section in ("data", "split", "model", "train"):
+    for section in ("data", "events", "split", "model", "train"):
         before, after = vars(getattr(old, section)), vars(getattr(new, section))
         for key, value in after.items():
             if before[key] != value and key not in may_change:

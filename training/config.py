@@ -80,6 +80,53 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class CleaningConfig:
+    """Section ``[cleaning]``: the rules that drop events, in this order; see `cleaning`."""
+
+    enabled: bool = _other(False, text="clean before training (`shortlist clean` always cleans)")
+    missing_ids: bool = _other(True, text="drop events without a usable user_id or item_id")
+    timestamps: bool = _other(True, text="drop events with an impossible time")
+    earliest: str = _other("1990-01-01", text="timestamps: first possible day")
+    latest: str = _other("", text="timestamps: last possible day; empty = tomorrow")
+    values: bool = _other(True, text="drop events whose value is not a number or out of range")
+    min_value: float = _number(-math.inf, -math.inf, text="values: smallest possible value")
+    max_value: float = _number(math.inf, -math.inf, text="values: largest possible value")
+    unknown_items: bool = _other(True, text="drop events of items that the item table lacks")
+    duplicates: bool = _other(True, text="drop repeated events, keep the first")
+    conflicts: str = _choice(
+        "last",
+        *("off", "first", "last", "drop"),
+        text="same user, item, time and kind with other values: which to keep",
+    )
+    bots: bool = _other(True, text="drop users with too many events on one day")
+    max_events_per_day: int = _number(1000, 1, text="bots: events of a user on one day (UTC)")
+    k_core: bool = _other(False, text="drop users and items with few events, until none is left")
+    min_user_events: int = _number(5, 1, text="k_core: fewest events of a user")
+    min_item_events: int = _number(5, 1, text="k_core: fewest events of an item")
+
+
+@dataclass(frozen=True)
+class EventsConfig:
+    """Section ``[events]``: how much each event counts in training; see `event_weights`."""
+
+    weights: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "low": 0.0,
+            "help": "kind = weight in the loss and the baselines, 1 where not said; 0 = no target",
+        },
+    )
+    half_life_days: float = _number(0.0, 0.0, text="age at which an event counts half; 0 = never")
+    negative_kinds: tuple[str, ...] = _other((), text="kinds that mean dislike, such as skip")
+    negative_below: float = _number(
+        -math.inf, -math.inf, text="an event with a value below this means dislike"
+    )
+    negative_weight: float = _number(
+        1.0, 0.0, 1000.0, text="weight of disliked items, pushed away in the loss"
+    )
+
+
+@dataclass(frozen=True)
 class SplitConfig:
     """Section ``[split]``: which events are held out."""
 
@@ -176,6 +223,8 @@ class Config:
     """All settings of a run; every section has defaults."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -264,7 +313,7 @@ def to_toml(config: Config) -> str:
             value = getattr(values, item.name)
             if isinstance(value, dict):
                 tables.append(f"[{section}.{item.name}]")
-                tables += [f"{toml_value(key)} = {toml_value(v)}" for key, v in value.items()]
+                tables += [f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()]
             else:
                 lines.append(f"{item.name} = {toml_value(value)}")
         lines += [*tables, ""]
@@ -275,7 +324,8 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
     """Replace single settings: ``apply_overrides(config, {"train.seed": 1})``.
 
     Text given for a setting that is not text is read as a TOML value, so flags can be passed on
-    as they are. ``data.features.NAME`` declares one column, ``data.columns.NAME`` renames one.
+    as they are. ``data.features.NAME`` declares one column, ``data.columns.NAME`` renames one,
+    ``events.weights.KIND`` weights one kind.
     """
     for key, value in overrides.items():
         section, _, name = key.partition(".")

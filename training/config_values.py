@@ -14,8 +14,9 @@ from shortlist.errors import DataError
 def check_value(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
     """Check one setting against the type of its default and its rules; give it back typed.
 
-    Rules: ``low`` and ``high`` of numbers, ``choices`` of text, ``parse`` of a
-    table's entries, which are text as they are where ``is_text``.
+    Rules: ``low`` and ``high`` of numbers (also those in a list or a table), ``choices`` of text,
+    ``parse`` of a table's entries that are no numbers, which are text as they are where
+    ``is_text``. A list without ``low`` is one of text.
     """
     if isinstance(value, str) and not isinstance(default, str):
         value = _from_text(value)
@@ -26,19 +27,9 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
     if isinstance(default, int | float):
         return _check_number(key, value, default, rules)
     if isinstance(default, tuple):
-        if not isinstance(value, list | tuple):
-            raise DataError(f"{key}: got {value!r}, expected a list of integers such as [64, 32]")
-        return tuple(_check_number(f"{key}[{i}]", v, 0, rules) for i, v in enumerate(value))
+        return _check_list(key, value, rules)
     if isinstance(default, dict):
-        if not isinstance(value, dict):
-            raise DataError(f'{key}: got {value!r}, expected a table of column = "kind"')
-        return {
-            name: rules["parse"](
-                f"{key}.{name}",
-                entry if rules.get("is_text") or not isinstance(entry, str) else _from_text(entry),
-            )
-            for name, entry in value.items()
-        }
+        return _check_table(key, value, rules)
     if not isinstance(value, str):
         raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
     if "choices" in rules and value not in rules["choices"]:
@@ -46,15 +37,39 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
     return value
 
 
+def _check_list(key: str, value: object, rules: Mapping[str, Any]) -> object:
+    is_text = "low" not in rules
+    if not isinstance(value, list | tuple):
+        wanted = 'text such as ["skip"]' if is_text else "integers such as [64, 32]"
+        raise DataError(f"{key}: got {value!r}, expected a list of {wanted}")
+    if not is_text:
+        return tuple(_check_number(f"{key}[{i}]", v, 0, rules) for i, v in enumerate(value))
+    for i, item in enumerate(value):
+        if not isinstance(item, str):
+            raise DataError(f"{key}[{i}]: got {item!r}, expected text")
+    return tuple(value)
+
+
+def _check_table(key: str, value: object, rules: Mapping[str, Any]) -> object:
+    parse = rules.get("parse", lambda k, v: _check_number(k, v, 0.0, rules))
+    if not isinstance(value, dict):
+        wanted = 'column = "kind"' if "parse" in rules else "kind = number"
+        raise DataError(f"{key}: got {value!r}, expected a table of {wanted}")
+    if not rules.get("is_text"):
+        value = {k: _from_text(v) if isinstance(v, str) else v for k, v in value.items()}
+    return {k: parse(f"{key}.{k}", v) for k, v in value.items()}
+
+
 def _check_number(key: str, value: object, default: float, rules: Mapping[str, Any]) -> float:
     wanted = "an integer" if isinstance(default, int) else "a number"
     low, high = rules.get("low", -math.inf), rules.get("high", math.inf)
     allowed = f">= {low}" if high == math.inf else f"from {low} to {high}"
+    wanted += f" {allowed}" if (low, high) != (-math.inf, math.inf) else ""
     accepted: tuple[type, ...] = (int,) if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, int | float) or type(value) not in accepted:
-        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+        raise DataError(f"{key}: got {value!r}, expected {wanted}")
     if not low <= value <= high:  # NaN fails this too
-        raise DataError(f"{key}: got {value!r}, expected {wanted} {allowed}")
+        raise DataError(f"{key}: got {value!r}, expected {wanted}")
     return float(value) if isinstance(default, float) else value
 
 

@@ -102,14 +102,19 @@ def load_dataset(
         dataset = _load_path(Path(name_or_path), format, options)
     else:
         dataset = Dataset("frame", read_events(name_or_path, **options))
-    tables = {
-        "items": dataset.items if items is None else read_items(items),
-        "users": dataset.users if users is None else read_users(users),
-    }
-    if any(table is not None for table in tables.values()) or lists:
-        tables = _split_lists(tables, lists or {})
-        dataset = replace(dataset, items=tables["items"], users=tables["users"])
-    return dataset
+    if items is not None:
+        dataset = replace(dataset, items=read_items(items))
+    if users is not None:
+        dataset = replace(dataset, users=read_users(users))
+    return with_lists(dataset, lists or {})
+
+
+def with_lists(dataset: Dataset, lists: Mapping[str, str]) -> Dataset:
+    """Split the item and user columns that hold several values; see `load_dataset`."""
+    if not lists:
+        return dataset
+    tables = _split_lists({"items": dataset.items, "users": dataset.users}, lists)
+    return replace(dataset, items=tables["items"], users=tables["users"])
 
 
 def _load_named(name: str, cache_dir: str | Path | None, progress: bool) -> Dataset:

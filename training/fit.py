@@ -101,9 +101,7 @@ def train(
     """
     run_dir = Path(run_dir)
     _set_threads(config.train.n_threads)
-    split = make_split(
-        dataset, config.split.protocol, valid=config.split.valid, test=config.split.test
-    )
+    split = configured_split(dataset, config)
     check_no_leakage(split)
     features = FeatureSet.fit(dataset, split, config)
     open_run_folder(run_dir, dataset, config, features, resume)
@@ -129,15 +127,21 @@ def load_run(run_dir: str | Path) -> TrainedModel:
     if (reason := checkpoint.unfinished_reason(run_dir, config)) is not None:
         raise DataError(f"run folder: {run_dir} is unfinished ({reason}); resume it first")
     dataset = checkpoint.load_dataset_copy(run_dir / "data")
-    split = make_split(
-        dataset, config.split.protocol, valid=config.split.valid, test=config.split.test
-    )
+    split = configured_split(dataset, config)
     features = FeatureSet.from_json((run_dir / "features.json").read_text(encoding="utf-8"))
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.WEIGHTS)
     model = build_model(config, features, dataset, split)
     model.set_weights(weights)
     scorer, report = load_scorer(run_dir, config)
     return TrainedModel(config, features, split, model, scorer, state["history"], run_dir, report)
+
+
+def configured_split(dataset: Dataset, config: Config) -> Split:
+    """Split as ``[split]`` and ``[events]`` say."""
+    wanted = config.split
+    return make_split(
+        dataset, wanted.protocol, valid=wanted.valid, test=wanted.test, weighting=config.events
+    )
 
 
 def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: Split) -> TwoTower:

@@ -80,7 +80,7 @@ def _formats_of_folder(folder: Path) -> list[str]:
         "movielens": find_ratings(folder) is not None,
         "recbole": any(folder.glob("*.inter")),
         "lightgcn": (folder / "train.txt").is_file() and (folder / "test.txt").is_file(),
-        "events": _table_in(folder, "events") is not None,
+        "events": table_in(folder, "events") is not None,
     }
     return [name for name, is_it in tests.items() if is_it]
 
@@ -171,13 +171,13 @@ def read_event_tables(path: Path) -> Dataset:
     """Read an events table, or a folder with events.* and optional items.* and users.* tables."""
     if not path.is_dir():
         return Dataset(_name_of(path), read_events(path))
-    source = _table_in(path, "events")
+    source = table_in(path, "events")
     if source is None:
         raise DataError(
             f"{path}: no events table, expected events with one of "
             f"{list(TABLE_SUFFIXES)}. Fix: name the file events.csv, or give its path"
         )
-    items, users = _table_in(path, "items"), _table_in(path, "users")
+    items, users = table_in(path, "items"), table_in(path, "users")
     return Dataset(
         path.resolve().name,
         read_events(source),
@@ -228,7 +228,8 @@ def _only_file(path: Path, format: str) -> Path:
     return files[0]
 
 
-def _table_in(folder: Path, stem: str) -> Path | None:
+def table_in(folder: Path, stem: str) -> Path | None:
+    """Find the table with this name and any known ending."""
     names: Iterable[str] = (f"{stem}{s}{z}" for s in TABLE_SUFFIXES for z in ("", ".gz"))
     return next((folder / name for name in names if (folder / name).is_file()), None)
 

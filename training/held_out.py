@@ -99,7 +99,8 @@ def _split_of_training(training: Mapping[str, Any], split: Split) -> Split | Non
     wanted = training.get("config", {}).get("split", {})
     shares = {name: wanted[name] for name in ("valid", "test") if name in wanted}
     try:
-        return make_split(split.dataset, training.get("data", {}).get("protocol", ""), **shares)
+        protocol = training.get("data", {}).get("protocol", "")
+        return make_split(split.dataset, protocol, **shares, weighting=split.weighting)
     except DataError:
         return None
 

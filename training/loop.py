@@ -48,6 +48,7 @@ def build_windows(
         windows_per_user=config.train.windows_per_user,
         kinds=kinds.codes(split.train["kind"]) if kinds is not None else None,
         times=split.train["timestamp"].to_numpy() if "history_ages" in declared else None,
+        weights=split.weights(split.train),
     )
     return windows, to_id_array(counts["user_id"])
 
@@ -56,13 +57,16 @@ class Loop:
     """The state of a run between two epochs: exactly what a checkpoint holds."""
 
     def __init__(self, model: TwoTower, config: Config, split: Split, run_dir: Path) -> None:
-        if split.train.height == 0:
-            raise DataError(f"{split.dataset.name}: got no train events, expected at least 1")
+        if not (split.train.height and split.target_events("train").height):
+            raise DataError(
+                f"{split.dataset.name}: got no train events that are targets, expected at least 1"
+            )
         self.model = model
         self.config = config
         self.split = split
         self.run_dir = run_dir
         self.windows, user_ids = build_windows(split, config, model.features.event_features)
+        self.has_valid = split.target_events("valid").height > 0
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
@@ -114,7 +118,7 @@ class Loop:
         n_examples = 0
         for batch in batches:
             losses.append(self.step(batch, epoch=epoch))
-            n_examples += (n_new := int(batch.weight.sum()))
+            n_examples += (n_new := batch.n_events)
             bar.update(n_new)
             if batch.step % 10 == 0:
                 bar.set_postfix(self._postfix(epoch, float(losses[-1])), refresh=False)
@@ -141,14 +145,14 @@ class Loop:
         train = self.config.train
         is_due = row["epoch"] % train.evaluate_every == 0 or row["epoch"] == train.epochs
         with self.step.averaged():
-            if self.split.valid.height and is_due:
+            if self.has_valid and is_due:
                 threads = train.n_threads
                 ranker = TwoTowerRanker(self.model, self.split.dataset, n_threads=threads)
                 row |= evaluate(ranker, self.split, on="valid", ks=(10, 20))
                 before = [old[METRIC] for old in self.history if METRIC in old]
                 row["is_best"] = row[METRIC] > max(before, default=-1.0)
             # Nothing held out: the last epoch counts.
-            if row["is_best"] or not self.split.valid.height:
+            if row["is_best"] or not self.has_valid:
                 self.best = self.model.get_weights()
 
     def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:

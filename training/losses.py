@@ -31,7 +31,8 @@ def full_softmax(
     target_rows : tensor of shape (batch,), int64
         Catalogue rows of the targets.
     weights : tensor of shape (batch,), float32
-        Weight of each example; 0 leaves it out.
+        Weight of each example; 0 leaves it out, below 0 the user disliked the target: its loss is
+        −log(1 − p), which pushes it away as far as the model ranks it high.
     temperature : float
         logit = cosine / temperature.
     label_smoothing : float
@@ -46,8 +47,9 @@ def full_softmax(
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(target_rows, logits)
     if label_smoothing > 0.0:
         even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
-    return weighted_mean(losses, weights)
+        smooth = (1.0 - label_smoothing) * losses + label_smoothing * even
+        return signed_mean(losses, smooth, weights)
+    return signed_mean(losses, losses, weights)
 
 
 def sampled_softmax(
@@ -90,8 +92,17 @@ def sampled_softmax(
         shown = tf.cast(tf.logical_not(is_target), tf.float32)
         total = logits[:, 0] + tf.reduce_sum(logits[:, 1:] * shown, axis=1)
         even = tf.reduce_logsumexp(logits, axis=1) - total / (1.0 + tf.reduce_sum(shown, axis=1))
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
-    return weighted_mean(losses, weights)
+        smooth = (1.0 - label_smoothing) * losses + label_smoothing * even
+        return signed_mean(losses, smooth, weights)
+    return signed_mean(losses, losses, weights)
+
+
+def signed_mean(losses: Any, smooth: Any, weights: Any) -> Any:
+    """Weighted mean of ``smooth`` where weights are above 0, of −log(1 − exp(−losses)) below."""
+    chance = tf.math.exp(-losses)
+    # An item that is certain has no gradient here; its user's other events move it.
+    disliked = -tf.math.log1p(-tf.minimum(chance, 1.0 - 1e-6))
+    return weighted_mean(tf.where(weights < 0.0, disliked, smooth), tf.abs(weights))
 
 
 def mean_squared_error(targets: Any, scores: Any, weights: Any) -> Any:

@@ -150,10 +150,11 @@ def encode_users(
 
 
 def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
-    """Fit the item tables on the train events; the features' scale comes later."""
+    """Fit the item tables on the train targets; the features' scale comes later."""
     n_items = len(split.catalogue)
-    rows = split.item_rows(split.train["item_id"])
-    users = split.train["user_id"].rle_id().to_numpy().astype(np.int64)
+    liked = split.target_events("train")
+    rows = split.item_rows(liked["item_id"])
+    users = liked["user_id"].rle_id().to_numpy().astype(np.int64)
     factors = linear_factors(
         users, rows, n_items, n_factors=settings.n_factors, l2=settings.factor_l2
     )

@@ -6,7 +6,7 @@ The order of events within a user is their order in ``dataset.events`` (time, ti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -15,6 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from shortlist.errors import DataError
+from shortlist.training.config import EventsConfig
+from shortlist.training.event_weights import check_kinds, event_weights, is_target
 from shortlist.training.events import Dataset
 from shortlist.training.leakage import PARTS, check_no_leakage
 
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 RowArray: TypeAlias = npt.NDArray[np.int64]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 PROTOCOLS = ("leave-one-out", "temporal", "lightgcn-split")
 
@@ -93,6 +96,8 @@ class Split:
         Columns as in ``dataset.events``, same order; no event is in two of them.
     protocol : str
         One of ``PROTOCOLS``.
+    weighting : EventsConfig
+        Which events are targets and how much each counts: section ``[events]``.
     """
 
     dataset: Dataset
@@ -100,6 +105,7 @@ class Split:
     valid: pl.DataFrame
     test: pl.DataFrame
     protocol: str
+    weighting: EventsConfig = field(default_factory=EventsConfig)
 
     @cached_property
     def catalogue(self) -> IdArray:
@@ -113,16 +119,28 @@ class Split:
         return to_id_array(ids.unique(maintain_order=True))
 
     def user_ids(self, on: str = "test") -> IdArray:
-        """Return the users that have events in a part ("train", "valid", "test"), sorted."""
-        return to_id_array(self.part(on)["user_id"].unique().sort())
+        """Return the users that have targets in a part ("train", "valid", "test"), sorted."""
+        return to_id_array(self.target_events(on)["user_id"].unique().sort())
 
     def targets(self, on: str = "test") -> ItemLists:
-        """Return the items of a part, one list for each of its users (sorted), oldest first."""
-        users = self.part(on)["user_id"].unique().sort()
-        return self._lists(self.part(on), users)
+        """Return the target items of a part, one list for each user (sorted), oldest first."""
+        events = self.target_events(on)
+        return self._lists(events, events["user_id"].unique().sort())
+
+    def target_events(self, on: str) -> pl.DataFrame:
+        """Return the events of a part that are targets: no dislike, no kind of weight 0."""
+        return self.part(on).filter(is_target(self.weighting))
+
+    def weights(self, events: pl.DataFrame) -> FloatArray:
+        """Return the weights of events, (n_events,), decaying back from the end of the train part.
+
+        Positive for targets, 0 for events that are only history, negative for dislikes.
+        """
+        last = self.train["timestamp"].max()
+        return event_weights(events, self.weighting, last if isinstance(last, int) else 0)
 
     def histories(self, upto: str = "train") -> ItemLists:
-        """Return what is known of the users to evaluate, item ids oldest first.
+        """Return what is known of the users to evaluate, item ids oldest first, dislikes included.
 
         ``upto="train"``: the train events of the users in valid. ``upto="valid"``: the train and
         valid events of the users in test. Users are in the order of ``targets``; a user without
@@ -132,7 +150,8 @@ class Split:
             raise DataError(
                 f"upto: got {upto!r}, expected 'train' or 'valid'. Fix: use one of these"
             )
-        users = (self.valid if upto == "train" else self.test)["user_id"].unique().sort()
+        on = "valid" if upto == "train" else "test"
+        users = self.target_events(on)["user_id"].unique().sort()
         return self._lists(self.known_events(upto), users)
 
     def known_events(self, upto: str = "train") -> pl.DataFrame:
@@ -173,20 +192,21 @@ class Split:
         return ItemLists(to_id_array(users), rows, splits, self.catalogue)
 
 
-def leave_one_out(dataset: Dataset) -> Split:
-    """Put each user's last event into test, the one before into valid, the rest into train.
+def leave_one_out(dataset: Dataset, weighting: EventsConfig | None = None) -> Split:
+    """Put each user's last target into test, the one before into valid, the rest into train.
 
-    Users with fewer than 3 events only train (as in SASRec's and S3-Rec's tables). Ties in time
-    are broken by file order.
+    Users with fewer than 3 targets only train (as in SASRec's and S3-Rec's tables). Ties in time
+    are broken by file order. Events that are no targets stay with the target before them.
     """
+    weighting = weighting or EventsConfig()
     events = dataset.events
     _check_no_given_test(dataset, "leave-one-out")
-    from_end = pl.int_range(pl.len(), 0, -1).over("user_id")  # 1 is the last event
-    is_long = pl.len().over("user_id") >= 3
-    part = events.select(pl.when(is_long).then(pl.min_horizontal(from_end, 3)).otherwise(3))
-    number = part.to_series()
-    train, valid, test = (events.filter(number == n) for n in (3, 2, 1))
-    return Split(dataset, train, valid, test, "leave-one-out")
+    target = is_target(weighting).cast(pl.Int64)
+    later = (target.sum() - target.cum_sum()).over("user_id")  # targets after this event
+    is_long = target.sum().over("user_id") >= 3
+    number = events.select(pl.when(is_long).then(pl.min_horizontal(later, 2)).otherwise(2))
+    train, valid, test = (events.filter(number.to_series() == n) for n in (2, 1, 0))
+    return Split(dataset, train, valid, test, "leave-one-out", weighting)
 
 
 def temporal(dataset: Dataset, valid: float = 0.05, test: float = 0.1) -> Split:
@@ -265,6 +285,7 @@ def make_split(
     valid: float = 0.05,
     test: float = 0.1,
     seed: int = 0,
+    weighting: EventsConfig | None = None,
 ) -> Split:
     """Split by the name of a protocol.
 
@@ -275,15 +296,24 @@ def make_split(
         leave-one-out.
     valid, test, seed
         For the protocols that use them: see `temporal` and `given`.
+    weighting : EventsConfig, optional
+        Section ``[events]``; every event is a target without it.
+
+    Raises
+    ------
+    DataError
+        The protocol does not fit the data, or ``[events]`` names kinds that no event has.
     """
+    weighting = weighting or EventsConfig()
+    check_kinds(dataset.events, weighting, dataset.has_times)
     if protocol == "auto":
         protocol = "leave-one-out" if dataset.test_events is None else "lightgcn-split"
     if protocol == "leave-one-out":
-        return leave_one_out(dataset)
+        return leave_one_out(dataset, weighting)
     if protocol == "temporal":
-        return temporal(dataset, valid, test)
+        return replace(temporal(dataset, valid, test), weighting=weighting)
     if protocol == "lightgcn-split":
-        return given(dataset, valid, seed)
+        return replace(given(dataset, valid, seed), weighting=weighting)
     raise DataError(
         f"protocol: got {protocol!r}, expected one of {list(PROTOCOLS)}. Fix: use one of these"
     )

@@ -61,6 +61,11 @@ class Table:
     is_text: bool = False
     first_line: int = 0
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.frame.columns
+
     def place(self, row: int) -> str:
         """Name the place of a 0-based row: its line in a text file, else its number, from 1."""
         return f"line {row + self.first_line}" if self.first_line else f"row {row + 1}"
@@ -73,6 +78,35 @@ class Table:
             f"{self.source}: column {column!r}, {self.place(row)}: got {shown}, "
             f"expected {expected}. Fix: {fix}"
         )
+
+
+@dataclass(frozen=True)
+class LazyTable:
+    """A table that is read while it is worked on; the other attributes are those of `Table`."""
+
+    frame: pl.LazyFrame
+    source: str
+    is_text: bool
+    first_line: int
+    origin: TableSource
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.frame.collect_schema().names()
+
+    def place(self, row: int) -> str:
+        """Name the place of a 0-based row, as `Table.place` does."""
+        return f"line {row + self.first_line}" if self.first_line else f"row {row + 1}"
+
+    def explain(self, error: Exception) -> DataError:
+        """Turn an error of polars while reading into one that names the line, where it can be."""
+        if isinstance(self.origin, str | Path):
+            try:
+                read_table(self.origin)
+            except DataError as better:
+                return better
+        return DataError(f"{self.source} cannot be read: {error}. Fix: write the table again")
 
 
 def read_table(
@@ -112,13 +146,47 @@ def read_table(
     return _rename(table, columns or {})
 
 
-def require_columns(table: Table, names: tuple[str, ...], what: str) -> None:
+def scan_table(
+    source: TableSource, *, columns: Mapping[str, str] | None = None, what: str = "events"
+) -> LazyTable:
+    """Open a table without reading it, for tables larger than memory; arguments as `read_table`.
+
+    A file that polars cannot read as it streams is reported by `LazyTable.explain`.
+    """
+    if not isinstance(source, str | Path):
+        table = read_table(source, columns=columns, what=what)
+        return LazyTable(table.frame.lazy(), table.source, table.is_text, table.first_line, source)
+    path = Path(source)
+    suffix = _suffix_of(path)
+    if path.stat().st_size == 0:
+        read_table(path, what=what)  # raises: an empty file has its own message
+    if suffix in TEXT_SUFFIXES:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(1 << 16)
+        check_is_text(head.rsplit(b"\n", 1)[0], path, "text with a header line")
+        separator = _separator_of(head, TEXT_SUFFIXES[suffix])
+        frame = pl.scan_csv(path, separator=separator, infer_schema=False)
+    else:
+        scan = pl.scan_parquet if suffix in PARQUET_SUFFIXES else pl.scan_ipc
+        frame = scan(path)
+    is_text = suffix in TEXT_SUFFIXES
+    try:
+        has = frame.collect_schema().names()
+    except pl.exceptions.PolarsError as error:
+        read_table(path, columns=columns, what=what)  # raises with the line or the kind of file
+        raise DataError(f"{path.name} cannot be read: {error}. Fix: write it again") from error
+    renamed = _renaming(has, path.name, columns or {})
+    frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in renamed.items())
+    return LazyTable(frame, path.name, is_text, 2 if is_text else 0, source)
+
+
+def require_columns(table: Table | LazyTable, names: tuple[str, ...], what: str) -> None:
     """Raise a DataError that lists the columns there are when one of ``names`` is missing."""
-    missing = [name for name in names if name not in table.frame.columns]
+    missing = [name for name in names if name not in table.columns]
     if missing:
         raise DataError(
             f"{table.source}: {what} have no column {missing[0]!r}: got columns "
-            f"{table.frame.columns}, expected {list(names)}. Fix: rename the column, or map it "
+            f"{table.columns}, expected {list(names)}. Fix: rename the column, or map it "
             f"with columns={{{missing[0]!r}: 'NAME_IN_FILE'}} (--column {missing[0]}=NAME_IN_FILE)"
         )
 
@@ -161,20 +229,28 @@ def check_is_text(data: bytes, path: Path, expected: str) -> None:
         ) from error
 
 
-def _read_path(path: Path) -> Table:
+def _suffix_of(path: Path) -> str:
+    """Return the ending that names the file's type, without .gz; DataError if there is none."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, expected a file: {_SUFFIX_HELP}. Fix: name the file")
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
-    if suffix in TEXT_SUFFIXES:
-        return _read_text(path, TEXT_SUFFIXES[suffix])
-    if suffix not in PARQUET_SUFFIXES + ARROW_SUFFIXES:
+    if suffix not in (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES):
         raise DataError(
             f"{path.name}: unknown file type {suffix or '(no ending)'!r}, expected {_SUFFIX_HELP}. "
             "Fix: rename the file, or name its format"
         )
+    if not path.exists():
+        raise DataError(f"no such file: {path}. Fix: check the path")
+    return suffix
+
+
+def _read_path(path: Path) -> Table:
+    suffix = _suffix_of(path)
+    if suffix in TEXT_SUFFIXES:
+        return _read_text(path, TEXT_SUFFIXES[suffix])
     data = read_bytes(path)
     is_parquet = suffix in PARQUET_SUFFIXES
     expected = "a Parquet file" if is_parquet else "an Arrow IPC (Feather version 2) file"
@@ -193,15 +269,19 @@ def _read_text(path: Path, separator: str) -> Table:
     name = "CSV" if separator == "," else "TSV"
     check_is_text(data, path, f"{name} text with a header line")
     data = data.removeprefix(b"\xef\xbb\xbf")  # the byte-order mark some spreadsheets write
-    header = data.split(b"\n", 1)[0].decode()
-    if separator not in header:  # "a;b;c" called .csv: the header says which character it is
-        separator = max(",\t;|", key=header.count)
+    separator = _separator_of(data, separator)
     try:
         # truncate_ragged_lines stays off: a row with too many fields is an error, not lost data.
         frame = pl.read_csv(io.BytesIO(data), separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise _ragged(path, data, separator, error) from error
     return Table(frame, path.name, is_text=True, first_line=2)
+
+
+def _separator_of(data: bytes, expected: str) -> str:
+    """Tell the separator from the header: a file of "a;b;c" may be called .csv."""
+    header = data.split(b"\n", 1)[0].decode()
+    return expected if expected in header else max(",\t;|", key=header.count)
 
 
 def _ragged(path: Path, data: bytes, separator: str, error: Exception) -> DataError:
@@ -244,16 +324,18 @@ def _read_frame(source: TableSource, what: str) -> Table:
 
 
 def _rename(table: Table, columns: Mapping[str, str]) -> Table:
-    for ours, theirs in columns.items():
-        if theirs not in table.frame.columns:
-            raise DataError(
-                f"{table.source}: columns[{ours!r}] names {theirs!r}, got columns "
-                f"{table.frame.columns}. Fix: name one of these"
-            )
-    taken = [
-        ours
-        for ours, theirs in columns.items()
-        if ours != theirs and ours in table.frame.columns and ours not in columns.values()
-    ]
-    frame = table.frame.drop(taken).rename({theirs: ours for ours, theirs in columns.items()})
+    renamed = _renaming(table.frame.columns, table.source, columns)
+    frame = table.frame.select(pl.col(theirs).alias(ours) for ours, theirs in renamed.items())
     return Table(frame, table.source, table.is_text, table.first_line)
+
+
+def _renaming(has: list[str], source: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Map our column names to those in the source; unmapped columns keep theirs."""
+    for ours, theirs in columns.items():
+        if theirs not in has:
+            raise DataError(
+                f"{source}: columns[{ours!r}] names {theirs!r}, got columns "
+                f"{has}. Fix: name one of these"
+            )
+    ours_of = {theirs: ours for ours, theirs in columns.items()}
+    return {ours_of.get(name, name): name for name in has if name in ours_of or name not in columns}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings as python_warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from shortlist.bundle import check_target
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
 from shortlist.training import evaluate
-from shortlist.training.config import load_config
-from shortlist.training.datasets import load_dataset
+from shortlist.training.clean_files import load_configured, save_report
+from shortlist.training.config import Config, apply_overrides, load_config
 from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.events import Dataset
-from shortlist.training.fit import load_run, train
+from shortlist.training.fit import configured_split, load_run, train
 from shortlist.training.held_out import check_held_out
-from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
+from shortlist.training.models.baselines import (
+    EASE,
+    Baseline,
+    ItemKNN,
+    Popularity,
+    RecencyItemKNN,
+)
 from shortlist.training.plots import plot_history
-from shortlist.training.splits import Split, make_split
+from shortlist.training.splits import Split
 
 __all__ = [
     "bundle_rankers",
@@ -31,6 +38,8 @@ __all__ = [
     "export_run",
     "train_and_export",
 ]
+
+MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 
 
 def train_and_export(
@@ -64,9 +73,10 @@ def train_and_export(
     Returns
     -------
     dict
-        ``bundle``, ``run``, ``metrics`` (validation metrics of the best epoch), ``second_stage``
-        (NDCG@10 on validation with and without it; empty without a scorer), ``parity``,
-        ``warnings`` (reasons to doubt the result, as sentences).
+        ``bundle``, ``run``, ``cleaning`` (what it dropped, as in the run folder's cleaning.json;
+        empty where it is off), ``metrics`` (validation metrics of the best epoch),
+        ``second_stage`` (NDCG@10 on validation with and without it; empty without a scorer),
+        ``parity``, ``warnings`` (reasons to doubt the result, as sentences).
     """
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
@@ -74,31 +84,25 @@ def train_and_export(
         raise DataError(
             "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
         )
-    dataset = load_dataset(
-        config.data.path,
-        config.data.format,
-        items=config.data.items or None,
-        users=config.data.users or None,
-        columns=config.data.columns or None,
-        lists=config.data.lists or None,
-        time_unit=config.data.time_unit,
-        allow_future=config.data.allow_future,
-        progress=progress,
-    )
+    dataset, cleaning = load_configured(config, progress=progress)
     _check_can_rank(dataset)
     run = train(
         dataset, config, run_dir or out.with_suffix(".run"), resume=resume, progress=progress
     )
+    if cleaning is not None:
+        save_report(cleaning, run.run_dir / "cleaning.json")
     if plot is not None:
         plot_history(run.history, plot)
     report = export_bundle(run, out, store_users=config.export.store_users)
+    has_valid = run.split.target_events("valid").height > 0
     return {
         "bundle": str(out),
         "run": str(run.run_dir),
+        "cleaning": {} if cleaning is None else cleaning.to_dict(),
         "metrics": run.metrics,
         "second_stage": run.scorer_report,
         "parity": report.parity,
-        "warnings": [] if run.split.valid.height else [_nothing_held_out(run.split)],
+        "warnings": [] if has_valid else [_nothing_held_out(run.split)],
     }
 
 
@@ -145,17 +149,15 @@ def evaluate_split(
 ) -> dict[str, dict[str, float]]:
     """Rank the split's users with every ranker, then with the baselines fitted on what is known.
 
-    Baselines see the same events as the histories do: train, and valid when ``on`` is "test".
+    Baselines see the same events as the histories do: train, and valid when ``on`` is "test", with
+    their weights. Those that would need too much memory are left out, with a warning.
     """
     known = split.known_events("valid" if on == "test" else "train")
     everyone = dict(rankers)
     if baselines:
-        everyone |= {
-            "popularity": Popularity().fit(known, split.catalogue),
-            "ItemKNN": ItemKNN().fit(known, split.catalogue),
-            "ItemKNN with recency": RecencyItemKNN().fit(known, split.catalogue),
-            "EASE": EASE().fit(known, split.catalogue),
-        }
+        weights = split.weights(known)
+        for name, model in _affordable_baselines(known, split).items():
+            everyone[name] = model.fit(known, split.catalogue, weights)
     return {
         name: evaluate.evaluate(ranker, split, on=on, ks=tuple(ks))
         for name, ranker in everyone.items()
@@ -168,6 +170,28 @@ def bundle_rankers(name: str, engine: shortlist.Engine, split: Split) -> dict[st
     if engine.default_stages == 2:
         rankers[f"{name}, first stage alone"] = EngineRanker(engine, split, stages=1)
     return rankers
+
+
+def _affordable_baselines(known: pl.DataFrame, split: Split) -> dict[str, Baseline]:
+    named: dict[str, Baseline] = {
+        "popularity": Popularity(),
+        "ItemKNN": ItemKNN(),
+        "ItemKNN with recency": RecencyItemKNN(),
+        "EASE": EASE(),
+    }
+    n_pairs = int((known.group_by("user_id").len()["len"].cast(pl.Int64) ** 2).sum())
+    if n_pairs > MAX_PAIRS:
+        python_warnings.warn(
+            f"ItemKNN left out: {n_pairs:,} pairs of items, more than {MAX_PAIRS:,}", stacklevel=3
+        )
+        del named["ItemKNN"]
+    if len(split.catalogue) > EASE().max_items:
+        n_items = len(split.catalogue)
+        python_warnings.warn(
+            f"EASE left out: {n_items:,} items, more than {EASE().max_items:,}", stacklevel=3
+        )
+        del named["EASE"]
+    return named
 
 
 def evaluate_bundle(
@@ -215,17 +239,22 @@ def evaluate_bundle(
     DataError
         The bundle was trained on events that it would be tested on.
     """
-    dataset = load_dataset(
-        data, data_format, items=items, users=users, progress=progress, **(reading or {})
-    )
     with shortlist.load(bundle, n_threads=0) as engine:
-        # Held out as in training: with other parts, the test would hold events it was trained on.
+        # Cleaned, weighted and held out as in training: otherwise the test would hold events it was
+        # trained on.
         training = engine.bundle.manifest.get("training", {})
-        trained = training.get("config", {}).get("split", {})
-        parts = {name: trained[name] for name in ("valid", "test") if name in trained}
-        if protocol == "auto":
-            protocol = trained.get("protocol", "auto")
-        split = make_split(dataset, protocol, **parts)
+        given = {"path": data, "format": data_format, "items": items, "users": users}
+        given |= reading or {}
+        named = {
+            f"data.{name}": str(value) if isinstance(value, Path) else value
+            for name, value in given.items()
+            if value is not None
+        }
+        config = apply_overrides(_trained_config(training), named)
+        if protocol != "auto":
+            config = apply_overrides(config, {"split.protocol": protocol})
+        dataset, _ = load_configured(config, progress=progress)
+        split = configured_split(dataset, config)
         warnings = [
             _missing_user_features(engine.bundle.manifest["features"], dataset),
             check_held_out(training, split, on),
@@ -264,6 +293,15 @@ def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
         "the second stage was trained on the validation events, so its metrics here are too good; "
         "the manifest has cross-fitted ones"
     )
+
+
+def _trained_config(training: Mapping[str, Any]) -> Config:
+    """Read the settings that say what the events of a bundle's training were."""
+    tree = training.get("config", {})
+    sections = {name: tree.get(name, {}) for name in ("cleaning", "events", "split")}
+    # The manifest is JSON, which has no infinity: a limit of null is none.
+    known = {f"{s}.{k}": v for s, entry in sections.items() for k, v in entry.items()}
+    return apply_overrides(Config(), {k: v for k, v in known.items() if v is not None})
 
 
 def evaluation_markdown(result: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from shortlist.cli import main
 
-COMMANDS = ("train", "export", "recommend", "evaluate", "bench", "inspect")
+COMMANDS = ("clean", "train", "export", "recommend", "evaluate", "bench", "inspect")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,7 +27,12 @@ class Baseline(ABC):
 
     n_items: int = 0
 
-    def fit(self, train: pl.DataFrame, catalogue: IdArray) -> Self:
+    def fit(
+        self,
+        train: pl.DataFrame,
+        catalogue: IdArray,
+        weights: npt.NDArray[np.floating] | None = None,
+    ) -> Self:
         """Learn from train events.
 
         Parameters
@@ -36,6 +41,9 @@ class Baseline(ABC):
             ``split.train``: sorted by user and time.
         catalogue : ndarray of shape (n_items,)
             ``split.catalogue``; item row r is ``catalogue[r]``.
+        weights : ndarray of shape (n_events,), optional
+            ``split.weights(train)``: how much each event counts; without it, each counts 1. Events
+            of weight 0 or below (dislikes) are no positive signal and are left out.
 
         Returns
         -------
@@ -52,7 +60,11 @@ class Baseline(ABC):
                 "Fix: pass the split's own catalogue"
             )
         users = train["user_id"].rle_id().to_numpy().astype(np.int64)
-        self._fit(users, rows.cast(pl.Int64).to_numpy())
+        items = rows.cast(pl.Int64).to_numpy()
+        if weights is None:
+            weights = np.ones(len(items))
+        used = weights > 0
+        self._fit(users[used], items[used], weights[used].astype(np.float64))
         return self
 
     def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
@@ -73,8 +85,8 @@ class Baseline(ABC):
         return np.concatenate([*blocks, np.empty((0, top_n), np.int64)])
 
     @abstractmethod
-    def _fit(self, users: Rows, items: Rows) -> None:
-        """Learn from events sorted by user and time: user numbers and item rows, (n_events,)."""
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        """Learn from events sorted by user and time: users, item rows, weights, (n_events,)."""
 
     @abstractmethod
     def _rank(self, histories: list[Rows], top_n: int) -> Rows:
@@ -82,12 +94,12 @@ class Baseline(ABC):
 
 
 class Popularity(Baseline):
-    """Rank by the number of train events."""
+    """Rank by the number of train events, or the sum of their weights."""
 
     _index: shortlist.Index
 
-    def _fit(self, users: Rows, items: Rows) -> None:
-        counts = np.bincount(items, minlength=self.n_items)
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        counts = np.bincount(items, weights, minlength=self.n_items)
         self._index = shortlist.Index(counts[:, None].astype(np.float32), metric="dot")
 
     def _rank(self, histories: list[Rows], top_n: int) -> Rows:
@@ -98,7 +110,8 @@ class ItemKNN(Baseline):
     """Item neighbours by cosine of their sets of users (Deshpande and Karypis, TOIS 2004).
 
     ``score(j) = Σ_{i in history} c_ij / (√(c_i c_j) + shrink)`` with c_ij users of both items, over
-    those i that have j among their ``n_neighbours`` best. Items with score 0 are not ranked.
+    those i that have j among their ``n_neighbours`` best. Items with score 0 are not ranked. With
+    weights, c_ij sums the products of a user's largest weights of both items.
 
     Parameters
     ----------
@@ -117,10 +130,10 @@ class ItemKNN(Baseline):
         self.n_neighbours = n_neighbours
         self.shrink = shrink
 
-    def _fit(self, users: Rows, items: Rows) -> None:
-        seen = _user_item_matrix(users, items, self.n_items)
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        seen = _user_item_matrix(users, items, weights, self.n_items)
         both = (seen.T @ seen).tocoo()
-        count = np.asarray(seen.sum(axis=0)).ravel()
+        count = both.diagonal()
         off = both.row != both.col
         i, j, together = both.row[off], both.col[off], both.data[off]
         cosine = together / (np.sqrt(count[i] * count[j]) + self.shrink)
@@ -137,6 +150,7 @@ class RecencyItemKNN(Baseline):
     ``C_ij = Σ decay_gap^(gap−1)`` over all places where j comes ``gap`` ≤ ``window`` events after
     i in a user's train events; ``score(j) = Σ_i decay_age^age(i) · C_ij / (n_i · n_j^power)`` with
     age 0 for the latest event and n train events of an item. Items with score 0 are not ranked.
+    With weights, a pair counts the product of its events' weights, and n sums an item's weights.
 
     Parameters
     ----------
@@ -165,15 +179,16 @@ class RecencyItemKNN(Baseline):
         self.decay_age = decay_age
         self.power = power
 
-    def _fit(self, users: Rows, items: Rows) -> None:
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         shape = (self.n_items, self.n_items)
         follows = sparse.csr_matrix(shape, dtype=np.float64)
         for gap in range(1, self.window + 1):
             same = users[gap:] == users[:-gap]
             i, j = items[:-gap][same], items[gap:][same]
-            weight = np.full(len(i), self.decay_gap ** (gap - 1))
+            weight = self.decay_gap ** (gap - 1) * (weights[:-gap] * weights[gap:])[same]
             follows = follows + sparse.csr_matrix((weight, (i, j)), shape=shape)
-        count = np.maximum(np.bincount(items, minlength=self.n_items), 1).astype(np.float64)
+        count = np.bincount(items, weights, minlength=self.n_items)
+        count[count == 0] = 1.0
         self.follows = sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
 
     def _rank(self, histories: list[Rows], top_n: int) -> Rows:
@@ -199,14 +214,14 @@ class EASE(Baseline):
         self.l2 = l2
         self.max_items = max_items
 
-    def _fit(self, users: Rows, items: Rows) -> None:
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         if self.n_items > self.max_items:
             raise DataError(
                 f"EASE: got {self.n_items} items, expected at most max_items="
                 f"{self.max_items}. Fix: use ItemKNN, or raise max_items if "
                 f"{16 * self.n_items**2 / 2**30:.0f} GiB are there"
             )
-        seen = _user_item_matrix(users, items, self.n_items)
+        seen = _user_item_matrix(users, items, weights, self.n_items)
         gram = (seen.T @ seen).toarray()
         gram[np.diag_indices(self.n_items)] += self.l2
         inverse = np.linalg.inv(gram)
@@ -225,12 +240,14 @@ def _require(good: bool, got: str, expected: str) -> None:
         raise DataError(f"baseline: got {got}, expected {expected}. Fix: use such values")
 
 
-def _user_item_matrix(users: Rows, items: Rows, n_items: int) -> Any:
-    """Return the CSR matrix (n_users, n_items) with 1 where a user has an event with an item."""
+def _user_item_matrix(users: Rows, items: Rows, weights: Floats, n_items: int) -> Any:
+    """Return the CSR matrix (n_users, n_items) of a user's largest weight with an item, else 0."""
     n_users = int(users[-1]) + 1 if len(users) else 0
-    matrix = sparse.csr_matrix((np.ones(len(users)), (users, items)), shape=(n_users, n_items))
-    matrix.data[:] = 1.0  # repeated events were summed
-    return matrix
+    order = np.lexsort((-weights, items, users))
+    key = users[order] * n_items + items[order]
+    first = order[np.concatenate([[True], key[1:] != key[:-1]])] if len(order) else order
+    entries = (weights[first], (users[first], items[first]))
+    return sparse.csr_matrix(entries, shape=(n_users, n_items))
 
 
 def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,18 @@ def reading_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def data_overrides(args: argparse.Namespace) -> dict[str, object]:
+    """Return the settings of ``[data]`` that the flags of `add_data_arguments` replace."""
+    overrides: dict[str, object] = {}
+    if args.data is not None:
+        overrides["data.path"] = str(args.data)
+        overrides["data.format"] = args.format
+    for name in ("items", "users"):
+        if getattr(args, name) is not None:
+            overrides[f"data.{name}"] = str(getattr(args, name))
+    return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
+
+
 def whole_number(least: int) -> Callable[[str], int]:
     """Return an argparse type: a whole number not below `least`."""
 
@@ -119,6 +131,17 @@ def check_output(path: Path | None, flag: str) -> None:
     else:
         return
     raise DataError(f"{flag}: got {path}, {found}; expected the name of a file to write")
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
+    """Read the values of `--set SECTION.KEY=VALUE`."""
+    overrides: dict[str, object] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or "." not in key:
+            raise DataError(f"--set: got {text!r}, expected SECTION.KEY=VALUE, e.g. train.epochs=5")
+        overrides[key.strip()] = value.strip()
+    return overrides
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

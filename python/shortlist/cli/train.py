@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from shortlist.cli._common import (
     add_data_arguments,
     check_output,
+    data_overrides,
     new_parser,
+    parse_overrides,
     print_json,
-    reading_options,
     require_extra,
 )
 from shortlist.errors import DataError
@@ -68,26 +69,13 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.set_defaults(run=run)
 
 
-def _parse_override(text: str) -> tuple[str, object]:
-    key, separator, value = text.partition("=")
-    if not separator or "." not in key:
-        raise DataError(f"--set: got {text!r}, expected SECTION.KEY=VALUE, e.g. train.epochs=5")
-    return key.strip(), value.strip()
-
-
 def _read_overrides(args: argparse.Namespace) -> dict[str, object]:
-    overrides = dict(_parse_override(text) for text in args.set)
+    overrides = parse_overrides(args.set)
     if args.no_users:
         overrides["export.store_users"] = False
     if args.seed is not None:
         overrides["train.seed"] = args.seed
-    if args.data is not None:
-        overrides["data.path"] = str(args.data)
-        overrides["data.format"] = args.format
-    for name in ("items", "users"):
-        if getattr(args, name) is not None:
-            overrides[f"data.{name}"] = str(getattr(args, name))
-    return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
+    return overrides | data_overrides(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,6 +118,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"bundle: {report['bundle']}", file=sys.stdout)
         print(f"run:    {report['run']}")
+        if report["cleaning"]:
+            dropped = report["cleaning"]["n_rows"] - report["cleaning"]["n_kept"]
+            print(f"cleaning dropped {dropped:,} events: see {report['run']}/cleaning.txt")
         for name, value in report["metrics"].items():
             print(f"{name:16} {value:.4f}")
     return 0
