@@ -96,41 +96,32 @@ ItemIds ids_from_strings(const std::vector<std::string>& strings) {
   return ItemIds::from_strings(std::move(bytes), std::move(offsets));
 }
 
-// Ids of rows as an int64 array or a list of str; -1 or "" for row -1 and for removed items.
-template <class RowAt>
-py::object ids_to_python(const IndexView& view, std::size_t n, const RowAt& row_at) {
-  const auto is_known = [&](std::int64_t row) {
-    return row >= 0 && static_cast<std::size_t>(row) < view.n_rows() &&
-           view.is_known(static_cast<std::size_t>(row));
-  };
+bool is_known(const IndexView& view, std::int64_t row) {
+  return row >= 0 && static_cast<std::size_t>(row) < view.n_rows() &&
+         view.is_known(static_cast<std::size_t>(row));
+}
+
+// Ids of rows, an int64 array of the same shape or a flat list of str; -1 or "" for row -1 and for
+// removed items.
+py::object ids_of(const IndexView& view, const RowArray& rows) {
+  const std::int64_t* in = rows.data();
+  const std::size_t n_rows = static_cast<std::size_t>(rows.size());
   if (view.id_kind() == ItemIds::Kind::string) {
-    py::list strings(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::int64_t row = row_at(i);
-      const std::string_view text =
-          is_known(row) ? view.string_at(static_cast<std::size_t>(row)) : std::string_view();
+    py::list strings(n_rows);
+    for (std::size_t i = 0; i < n_rows; ++i) {
+      const std::string_view text = is_known(view, in[i])
+                                        ? view.string_at(static_cast<std::size_t>(in[i]))
+                                        : std::string_view();
       strings[i] = py::str(text.data(), text.size());
     }
     return strings;
   }
-  py::array_t<std::int64_t> values(static_cast<py::ssize_t>(n));
-  std::int64_t* out = values.mutable_data();
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::int64_t row = row_at(i);
-    out[i] = is_known(row) ? view.int64_at(static_cast<std::size_t>(row)) : -1;
+  RowArray ids(std::vector<py::ssize_t>(rows.shape(), rows.shape() + rows.ndim()));
+  std::int64_t* out = ids.mutable_data();
+  for (std::size_t i = 0; i < n_rows; ++i) {
+    out[i] = is_known(view, in[i]) ? view.int64_at(static_cast<std::size_t>(in[i])) : -1;
   }
-  return values;
-}
-
-py::object item_ids(const IndexView& view) {
-  return ids_to_python(view, view.n_rows(),
-                       [](std::size_t row) { return static_cast<std::int64_t>(row); });
-}
-
-py::object ids_of(const IndexView& view, const RowArray& rows) {
-  const std::int64_t* data = rows.data();
-  return ids_to_python(view, static_cast<std::size_t>(rows.size()),
-                       [data](std::size_t i) { return data[i]; });
+  return ids;
 }
 
 // Python keeps the UTF-8 of a str, so that no string is copied.
@@ -212,7 +203,6 @@ void register_views(py::module_& module) {
       .def_property_readonly(
           "has_string_ids",
           [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })
-      .def_property_readonly("item_ids", &item_ids)
       .def("ids_of", &ids_of)
       .def("search", &search)
       .def("rows_of_int64", &rows_of_int64)
@@ -236,14 +226,6 @@ void register_index(py::module_& module) {
   register_views(module);
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)
-      .def("search",
-           [](const Index& index, const FloatArray& queries, std::size_t top_n,
-              const OptionalRagged& exclude, const OptionalRagged& allow,
-              const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
-              std::size_t n_threads) {
-             return search(index.view(), queries, top_n, exclude, allow, allow_rows, allow_mask,
-                           n_threads);
-           })
       .def("upsert_int64", [](Index& index, const RowArray& ids,
                               const FloatArray& rows) { upsert(index, ids_from_int64(ids), rows); })
       .def("upsert_strings",

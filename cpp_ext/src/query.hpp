@@ -34,6 +34,7 @@ class PreparedQuery {
   // The bound of an item that must beat `score` (a tie may win by its row).
   kernels::QueryBound bound_for(float score) const;
 
+  bool is_filtered() const { return is_filtered_; }
   bool may_return(std::int64_t row) const { return !is_filtered_ || passes_filter(row); }
   // Few allowed rows: score exactly these instead of scanning. Null = no short list.
   const std::vector<std::int64_t>* short_list() const { return short_list_; }

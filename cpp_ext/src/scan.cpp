@@ -15,17 +15,23 @@ using kernels::kMaxScanBlocks;
 
 // Half of the smallest second-level cache in use today.
 constexpr std::size_t kSliceBytes = 128 * 1024;
-// Blocks whose dot products are looked at one by one to find a first threshold.
-constexpr std::size_t kSeedBlocks = 8;
+// The slice in which a first threshold is looked for: the larger, the better the threshold.
+constexpr std::size_t kSeedBytes = 512 * 1024;
+constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
 // Slices scored without a scan before the bound gets another try.
 constexpr std::size_t kScoredSlices = 15;
 
+ScanBuffers& thread_buffers() {
+  static thread_local ScanBuffers buffers;
+  return buffers;
+}
+
 }  // namespace
 
 bool QueryRun::refresh_bound() {
-  const float known =
-      shared == nullptr ? best.threshold() : std::max(best.threshold(), shared->get());
+  float known = std::max(floor, best.threshold());
+  if (shared != nullptr) known = std::max(known, shared->get());
   if (known == needed && has_threshold()) return false;
   needed = known;
   bound = query->bound_for(known);
@@ -33,11 +39,9 @@ bool QueryRun::refresh_bound() {
 }
 
 Scanner::Scanner(const Snapshot& snapshot, const kernels::Table& table)
-    : snapshot_(snapshot),
-      table_(table),
-      hits_(kMaxScanBlocks * kBlockItems * table.query_tile),
-      dots_(kSeedBlocks * kBlockItems * table.query_tile),
-      sums_(kExactChunk) {}
+    : snapshot_(snapshot), table_(table), buffers_(thread_buffers()) {
+  buffers_.hits.resize(kMaxScanBlocks * kBlockItems * kernels::kMaxTile);
+}
 
 bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const {
   return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
@@ -81,101 +85,46 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   }
 }
 
-// Scores the best of every few items exactly, best groups first: N of them give a threshold.
-void Scanner::seed_query(const SegmentView& view, std::size_t first, std::size_t n_blocks,
-                         std::int32_t* dots, QueryRun& run, Pending& pending) {
-  const PackedItems& packed = view.segment->packed;
-  const kernels::BlockStats stats = packed.block_stats();
-  const std::size_t group = run.best.capacity() <= n_blocks * 2 ? 8 : 1;
-  best_of_group_.clear();
-  for (std::size_t b = 0; b < n_blocks; ++b) {
-    const float unit = static_cast<float>(1.0 / stats.inverse_scale[first + b]);
-    const float less = static_cast<float>(stats.half_square[first + b] * run.bound.inverse_scale);
-    const std::int32_t offset = static_cast<std::int32_t>(run.bound.offset);
-    for (std::size_t start = b * kBlockItems; start < (b + 1) * kBlockItems; start += group) {
-      std::size_t best = start;
-      for (std::size_t i = start + 1; i < start + group; ++i)
-        best = dots[i] > dots[best] ? i : best;
-      const float score = static_cast<float>(dots[best] - offset) * unit - less;
-      best_of_group_.emplace_back(score, static_cast<std::uint32_t>(best));
-    }
-  }
-  const std::size_t n_best = std::min(run.best.capacity(), best_of_group_.size());
-  std::nth_element(best_of_group_.begin(),
-                   best_of_group_.begin() + static_cast<std::ptrdiff_t>(n_best - 1),
-                   best_of_group_.end(), std::greater<>());
-  for (std::size_t i = 0; i < n_best; ++i) {
-    const std::size_t item = best_of_group_[i].second;
-    dots[item] = std::numeric_limits<std::int32_t>::min();  // not a second time
-    const std::size_t position = first * kBlockItems + item;
-    if (position >= packed.n_items) continue;
-    const std::size_t place = packed.row_at(position);
-    if (!is_candidate(view, place, run)) continue;
-    pending.places[pending.size++] = static_cast<std::int64_t>(place);
-    if (pending.size == Pending::kCapacity) rescore(view, run, pending);
-  }
-  rescore(view, run, pending);
-}
-
-void Scanner::seed(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile) {
-  const PackedItems& packed = view.segment->packed;
-  const std::size_t n_items = n_blocks * kBlockItems;
-  table_.dots(packed.codes + first * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
-              tile.n_runs, dots_.data());
-  for (std::size_t q = 0; q < tile.n_runs; ++q) {
-    std::int32_t* dots = dots_.data() + q * n_items;
-    if (!tile.runs[q]->has_threshold()) {
-      seed_query(view, first, n_blocks, dots, *tile.runs[q], pending_[q]);
-    }
-    update_thresholds(view, first, n_blocks, tile, q);
-    for (std::size_t b = 0; b < n_blocks; ++b) {
-      for (std::size_t item = b * kBlockItems; item < (b + 1) * kBlockItems; ++item) {
-        if (dots[item] <= tile.thresholds[q][b]) continue;
-        take_hit(view, first, n_blocks, tile, static_cast<std::uint32_t>(q), item, dots[item]);
+Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs) {
+  constexpr std::size_t kGroupDims = kernels::kGroupDims;
+  Tile tile;
+  tile.runs = runs;
+  tile.n_runs = n_runs;
+  if (n_runs == 1) {
+    tile.codes = runs[0]->query->codes();
+  } else {
+    std::vector<std::int8_t>& interleaved = buffers_.tile_codes;
+    interleaved.resize(n_groups * n_runs * kGroupDims);
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      const std::int8_t* codes = runs[q]->query->codes();
+      std::int8_t* out = interleaved.data() + q * kGroupDims;
+      for (std::size_t g = 0; g < n_groups; ++g) {
+        std::memcpy(out + g * n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
       }
     }
-    if (pending_[q].size > 0) rescore(view, *tile.runs[q], pending_[q]);
+    tile.codes = interleaved.data();
   }
-}
-
-void Scanner::interleave_codes(std::size_t n_groups, Tile& tile) {
-  constexpr std::size_t kGroupDims = kernels::kGroupDims;
-  tile_codes_.resize(n_groups * tile.n_runs * kGroupDims);
-  for (std::size_t q = 0; q < tile.n_runs; ++q) {
-    const std::int8_t* codes = tile.runs[q]->query->codes();
-    std::int8_t* out = tile_codes_.data() + q * kGroupDims;
-    for (std::size_t g = 0; g < n_groups; ++g) {
-      std::memcpy(out + g * tile.n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
-    }
-  }
-  tile.codes = tile_codes_.data();
+  for (std::size_t q = 0; q < n_runs; ++q) runs[q]->refresh_bound();
+  return tile;
 }
 
 void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
                          QueryRun* const* runs, std::size_t n_runs) {
   const PackedItems& packed = view.segment->packed;
-  Tile tile;
-  tile.runs = runs;
-  tile.n_runs = n_runs;
-  interleave_codes(packed.n_groups, tile);
+  Tile tile = tile_of(packed.n_groups, runs, n_runs);
   std::size_t n_blocks;
   for (std::size_t b = first; b < end; b += n_blocks) {
-    bool is_seeding = false;
+    n_blocks = std::min(end - b, kMaxScanBlocks);
     for (std::size_t q = 0; q < n_runs; ++q) {
       runs[q]->refresh_bound();
-      is_seeding = is_seeding || !runs[q]->has_threshold();
+      update_thresholds(view, b, n_blocks, tile, q);
     }
-    n_blocks = std::min(end - b, is_seeding ? kSeedBlocks : kMaxScanBlocks);
-    if (is_seeding) {
-      seed(view, b, n_blocks, tile);
-      continue;
-    }
-    for (std::size_t q = 0; q < n_runs; ++q) update_thresholds(view, b, n_blocks, tile, q);
+    const std::vector<Hit>& hits = buffers_.hits;
     const std::size_t n_hits =
         table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
-                    n_runs, tile.thresholds[0], hits_.data());
+                    n_runs, tile.thresholds[0], buffers_.hits.data());
     for (std::size_t i = 0; i < n_hits; ++i) {
-      take_hit(view, b, n_blocks, tile, hits_[i].query, hits_[i].item, hits_[i].dot);
+      take_hit(view, b, n_blocks, tile, hits[i].query, hits[i].item, hits[i].dot);
     }
     for (std::size_t q = 0; n_hits > 0 && q < n_runs; ++q) {
       if (pending_[q].size > 0) rescore(view, *runs[q], pending_[q]);
@@ -186,23 +135,36 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
 void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
                    std::vector<QueryRun*>& runs) {
   const std::size_t block_bytes = view.segment->packed.block_bytes();
-  const std::size_t slice = std::max(kMaxScanBlocks, kSliceBytes / block_bytes);
-  for (std::size_t b = first; b < end; b += slice) {
-    const std::size_t slice_end = std::min(end, b + slice);
-    scanned_.clear();
+  std::vector<QueryRun*>& seeded = buffers_.seeded;
+  std::vector<QueryRun*>& scanned = buffers_.scanned;
+  std::size_t slice_end;
+  for (std::size_t b = first; b < end; b = slice_end) {
+    seeded.clear();
     for (QueryRun* run : runs) {
-      if (run->n_slices_to_score == 0) {
-        scanned_.push_back(run);
-      } else {
+      run->refresh_bound();
+      if (run->n_slices_to_score == 0 && !run->has_threshold()) seeded.push_back(run);
+    }
+    const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
+                                                : std::min(kSeedBlocks, kSeedBytes / block_bytes);
+    slice_end = std::min(end, b + std::max(kMaxScanBlocks, n_blocks));
+    scanned.clear();
+    for (QueryRun* run : runs) {
+      if (run->n_slices_to_score > 0) {
         --run->n_slices_to_score;
         score_slice(view, b, slice_end, *run);
+      } else if (run->has_threshold()) {
+        scanned.push_back(run);
       }
     }
-    for (std::size_t q = 0; q < scanned_.size(); q += table_.query_tile) {
-      scan_slice(view, b, slice_end, scanned_.data() + q,
-                 std::min(table_.query_tile, scanned_.size() - q));
+    for (std::size_t q = 0; q < seeded.size(); q += table_.query_tile) {
+      seed_slice(view, b, slice_end, seeded.data() + q,
+                 std::min(table_.query_tile, seeded.size() - q));
     }
-    for (QueryRun* run : scanned_) {
+    for (std::size_t q = 0; q < scanned.size(); q += table_.query_tile) {
+      scan_slice(view, b, slice_end, scanned.data() + q,
+                 std::min(table_.query_tile, scanned.size() - q));
+    }
+    for (QueryRun* run : runs) {
       if (2 * run->n_candidates > (slice_end - b) * kBlockItems) {
         run->n_slices_to_score = kScoredSlices;
       }
@@ -218,12 +180,13 @@ void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_
   if (packed.order == nullptr) {
     score_all(view, first * kBlockItems, end, run);
   } else {
-    places_.assign(packed.order + first * kBlockItems, packed.order + end);
-    for (std::size_t start = 0; start < places_.size(); start += kExactChunk) {
-      const std::size_t n = std::min(kExactChunk, places_.size() - start);
+    buffers_.sums.resize(std::max(buffers_.sums.size(), kExactChunk));
+    buffers_.places.assign(packed.order + first * kBlockItems, packed.order + end);
+    for (std::size_t start = 0; start < buffers_.places.size(); start += kExactChunk) {
+      const std::size_t n = std::min(kExactChunk, buffers_.places.size() - start);
       exact_sums(table_, snapshot_.metric, view.segment->vectors, run.query->exact(),
-                 places_.data() + start, 0, n, sums_.data());
-      push_sums(view, places_.data() + start, 0, n, run);
+                 buffers_.places.data() + start, 0, n, buffers_.sums.data());
+      push_sums(view, buffers_.places.data() + start, 0, n, run);
     }
   }
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
@@ -235,7 +198,7 @@ void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std
   const Segment& segment = *view.segment;
   float threshold = run.best.threshold();
   for (std::size_t i = 0; i < n; ++i) {
-    const float score = to_score(snapshot_.metric, sums_[i]);
+    const float score = to_score(snapshot_.metric, buffers_.sums[i]);
     if (score < threshold) continue;
     const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
     if (!is_candidate(view, place, run)) continue;
@@ -246,11 +209,12 @@ void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std
 
 void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t end,
                         QueryRun& run) {
+  buffers_.sums.resize(std::max(buffers_.sums.size(), kExactChunk));
   const StoredRows& vectors = view.segment->vectors;
   for (std::size_t start = first; start < end; start += kExactChunk) {
     const std::size_t n = std::min(kExactChunk, end - start);
     exact_sums(table_, snapshot_.metric, vectors, run.query->exact(), nullptr, start, n,
-               sums_.data());
+               buffers_.sums.data());
     push_sums(view, nullptr, start, n, run);
   }
 }

@@ -38,6 +38,8 @@ struct QueryRun {
   const PreparedQuery* query;
   TopN best;
   SharedScore* shared;  // null when no other thread works on this query
+  // The N-th score among items that were scored to find a threshold, before they are collected.
+  float floor = -std::numeric_limits<float>::infinity();
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
   // The bound proves nothing where scores lie closer together than it is wide (all rows alike, or
@@ -48,6 +50,19 @@ struct QueryRun {
   // Takes over the highest known N-th score; false if it has not changed.
   bool refresh_bound();
   bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
+};
+
+// Memory that one search leaves to the next one of the same thread.
+struct ScanBuffers {
+  std::vector<kernels::Hit> hits;
+  std::vector<std::int8_t> tile_codes;
+  std::vector<std::int32_t> dots;    // [run][block][kBlockItems] while a threshold is looked for
+  std::vector<std::int32_t> maxima;  // [run][block][kMaximaLanes]
+  std::vector<float> scores;         // the best of each part of a block, about
+  std::vector<std::int64_t> places;
+  std::vector<double> sums;
+  std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
+  std::vector<QueryRun*> scanned;  // the runs that scan it
 };
 
 class Scanner {
@@ -71,6 +86,12 @@ class Scanner {
     const std::int8_t* codes;  // [n_groups][n_runs][4]
     std::int32_t thresholds[kernels::kMaxTile][kernels::kMaxScanBlocks];
   };
+  // Blocks first .. first + n_blocks - 1 and the dot products of one query with their items.
+  struct SeedSlice {
+    std::size_t first, n_blocks;
+    const std::int32_t* dots;
+    const std::int32_t* maxima;
+  };
   // Places of one query that wait for their exact score.
   struct Pending {
     static constexpr std::size_t kCapacity = 16;
@@ -84,10 +105,12 @@ class Scanner {
   void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
                  std::size_t n, QueryRun& run);
-  void interleave_codes(std::size_t n_groups, Tile& tile);
-  void seed(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile);
-  void seed_query(const SegmentView& view, std::size_t first, std::size_t n_blocks,
-                  std::int32_t* dots, QueryRun& run, Pending& pending);
+  Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);
+  // Like scan_slice, for runs without a threshold: in two passes, the first of which finds one.
+  void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                  QueryRun* const* runs, std::size_t n_runs);
+  void find_floor(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
+  void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
   // Takes one hit unless the bound has moved past it meanwhile.
   void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                 std::uint32_t q, std::size_t item, std::int32_t dot);
@@ -99,14 +122,8 @@ class Scanner {
 
   const Snapshot& snapshot_;
   const kernels::Table& table_;
-  std::vector<kernels::Hit> hits_;
-  std::vector<std::int8_t> tile_codes_;
-  std::vector<std::int32_t> dots_;
-  std::vector<std::pair<float, std::uint32_t>> best_of_group_;  // (approximate score, item)
+  ScanBuffers& buffers_;
   Pending pending_[kernels::kMaxTile];
-  std::vector<double> sums_;
-  std::vector<QueryRun*> scanned_;    // the runs that scan the slice at hand
-  std::vector<std::int64_t> places_;  // of a slice that is scored without a scan
 };
 
 }  // namespace shortlist

@@ -25,12 +25,17 @@ def real_matrix(value: Any, name: str) -> NDArray[Any]:
         If it does not have two dimensions, or has no columns.
     """
     fix = "pass a 2-D array of float32 numbers"
-    if isinstance(value, np.ma.MaskedArray):
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: got a masked array; expected real numbers; fill the mask first")
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{name}: got {type(value).__name__} that is no array; {fix}") from error
+    else:
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise TypeError(
+                f"{name}: got {type(value).__name__} that is no array; {fix}"
+            ) from error
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise TypeError(
             f"{name}: got {type(value).__name__} of dtype {array.dtype}; "
@@ -64,6 +69,8 @@ def check_places(n_queries: int, top_n: int, n_rows: int) -> None:
 
 
 def _whole(value: Any, name: str, least: int) -> int:
+    if type(value) is int and value >= least:  # the usual case, on the path of every search
+        return min(value, 2**62)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(
             f"{name}: got {value!r} of type {type(value).__name__}; expected an int >= {least}"

@@ -167,7 +167,7 @@ class Index:
 
         Read-only; one array belongs to one state of the index and does not change.
         """
-        return self._all_ids(self._core.view())
+        return self._all_ids(self._core.view())[:-1]
 
     def rows_of(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row of every id, -1 where the index does not know it.
@@ -248,10 +248,8 @@ class Index:
             if exclude is None
             else _arguments.ragged_rows(view, exclude, len(array), "exclude")
         )
-        allowed, allow_rows, allow_mask = _arguments.allowed(view, allow, len(array))
-        scores, rows, counts = view.search(
-            array, top_n, excluded, allowed, allow_rows, allow_mask, n_threads
-        )
+        allowed = _arguments.allowed(view, allow, len(array))
+        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads)
         return Hits(self._ids_of(view, rows), scores, counts, rows)
 
     def upsert(self, item_ids: ArrayLike, vectors: ArrayLike) -> None:
@@ -388,27 +386,28 @@ class Index:
         return index
 
     def _all_ids(self, view: _core.IndexView) -> NDArray[Any]:
+        """Ids by row and, last, the one of row -1."""
         cached = self._ids
         if cached is not None and cached[0] == view.version:
             return cached[1]
-        ids = view.item_ids
+        rows = np.arange(view.n_rows + 1)
+        rows[-1] = -1
+        ids = view.ids_of(rows)
         # Objects, not fixed-width text: one long id must not widen all the others.
-        array = np.array(ids, dtype=object) if isinstance(ids, list) else np.asarray(ids)
+        array = np.array(ids, dtype=object) if isinstance(ids, list) else ids
         array.flags.writeable = False
         self._ids = (view.version, array)
         return array
 
     def _ids_of(self, view: _core.IndexView, rows: NDArray[np.int64]) -> NDArray[Any]:
+        if not view.has_string_ids:
+            ids: NDArray[np.int64] = view.ids_of(rows)
+            return ids
         cached = self._ids
-        if view.n_rows == 0 or (view.version > 0 and (cached is None or cached[0] != view.version)):
-            found = view.ids_of(rows)  # an index that changes: do not list all ids for one search
-            kind: type = object if isinstance(found, list) else np.int64
-            return np.array(found, dtype=kind).reshape(rows.shape)
-        missing = rows < 0
-        ids = self._all_ids(view)[rows]
-        if missing.any():
-            ids[missing] = "" if view.has_string_ids else -1
-        return ids
+        if view.version > 0 and (cached is None or cached[0] != view.version):
+            # An index that changes: do not list all ids for one search.
+            return np.array(view.ids_of(rows), dtype=object).reshape(rows.shape)
+        return self._all_ids(view)[rows]
 
 
 def simd_level() -> str:

@@ -230,15 +230,14 @@ def test_bad_item_ids(ids, error, message):
 
 def test_internal_errors_are_not_hidden(index):
     """The core repeats the checks that keep memory safe, even when the front is bypassed."""
+    view = index._core.view()
     splits = np.array([0, 5, 3, 9])
     with pytest.raises(ValueError, match="exclude: row_splits must ascend"):
-        index._core.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1)
+        view.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1)
     with pytest.raises(ValueError, match="exclude: got row 99; the index has 50 rows"):
-        index._core.search(
-            QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1
-        )
+        view.search(QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1)
     with pytest.raises(ValueError, match="allow: mask length"):
-        index._core.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1)
+        view.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1)
 
 
 def test_build_info_is_what_a_report_needs():

@@ -93,9 +93,12 @@ struct ScanCase {
     }
   }
 
+  // The dot products, then their maxima.
   std::vector<std::int32_t> dots(const Table& table) const {
-    std::vector<std::int32_t> out(n_queries * n_blocks * kBlockItems, -1);
-    table.dots(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries, out.data());
+    const std::size_t n_dots = n_queries * n_blocks * kBlockItems;
+    std::vector<std::int32_t> out(n_dots + n_queries * n_blocks * kMaximaLanes, -1);
+    table.dots(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries, out.data(),
+               out.data() + n_dots);
     return out;
   }
 
@@ -115,7 +118,7 @@ struct ScanCase {
   std::vector<std::int8_t> query_codes;
 };
 
-constexpr std::int32_t kNoItem = 2147483000;  // the threshold of a hopeless block
+constexpr std::int32_t kNoItem = kHopeless;
 constexpr std::int32_t kEveryItem = -2147483000;
 
 // Thresholds equal to some dot product of the block: "above" must not mean "equal".

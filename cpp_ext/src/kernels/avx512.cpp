@@ -152,15 +152,21 @@ inline void store_row(int32_t* out, const Row& row) {
   _mm512_storeu_si512(out + 48, row.d);
 }
 
+// use(q, row) for every query of the tile.
+template <size_t kQueries, class Use>
+inline void for_each_row(const TileDots& dots, const Use& use) {
+  use(0, dots.q0);
+  if constexpr (kQueries > 1) use(1, dots.q1);
+  if constexpr (kQueries > 2) use(2, dots.q2);
+  if constexpr (kQueries > 3) use(3, dots.q3);
+  if constexpr (kQueries > 4) use(4, dots.q4);
+  if constexpr (kQueries > 5) use(5, dots.q5);
+}
+
 // Query q goes to out[q * stride ..].
 template <size_t kQueries>
 inline void store_tile(int32_t* out, size_t stride, const TileDots& dots) {
-  store_row(out, dots.q0);
-  if constexpr (kQueries > 1) store_row(out + stride, dots.q1);
-  if constexpr (kQueries > 2) store_row(out + 2 * stride, dots.q2);
-  if constexpr (kQueries > 3) store_row(out + 3 * stride, dots.q3);
-  if constexpr (kQueries > 4) store_row(out + 4 * stride, dots.q4);
-  if constexpr (kQueries > 5) store_row(out + 5 * stride, dots.q5);
+  for_each_row<kQueries>(dots, [=](size_t q, const Row& row) { store_row(out + q * stride, row); });
 }
 
 // Not zero if a sum of the row is above the threshold; one comparison for all 64.
@@ -215,12 +221,25 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   return n_hits;
 }
 
+// The largest of a row's sums in each of eight lanes.
+inline void store_maxima(int32_t* out, const Row& row) {
+  const __m512i most =
+      _mm512_max_epi32(_mm512_max_epi32(row.a, row.b), _mm512_max_epi32(row.c, row.d));
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(out),
+      _mm256_max_epi32(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1)));
+}
+
 template <size_t kQueries>
 void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-               int32_t* out) {
-  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes, out += kBlockItems) {
-    store_tile<kQueries>(out, n_blocks * kBlockItems,
-                         dots_of_block<kQueries>(codes, n_groups, queries));
+               int32_t* dots, int32_t* maxima) {
+  const size_t step = n_blocks * kMaximaLanes;
+  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+    const TileDots sums =
+        dots_of_block<kQueries>(codes + b * n_groups * kGroupBytes, n_groups, queries);
+    store_tile<kQueries>(dots, n_blocks * kBlockItems, sums);
+    for_each_row<kQueries>(sums,
+                           [=](size_t q, const Row& row) { store_maxima(maxima + q * step, row); });
   }
 }
 
@@ -243,25 +262,25 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
 }
 
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-          size_t n_queries, int32_t* out) {
+          size_t n_queries, int32_t* dots, int32_t* maxima) {
   switch (n_queries) {
     case 1:
-      return dots_tile<1>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<1>(codes, n_blocks, n_groups, queries, dots, maxima);
     case 2:
-      return dots_tile<2>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<2>(codes, n_blocks, n_groups, queries, dots, maxima);
     case 3:
-      return dots_tile<3>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<3>(codes, n_blocks, n_groups, queries, dots, maxima);
     case 4:
-      return dots_tile<4>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<4>(codes, n_blocks, n_groups, queries, dots, maxima);
     case 5:
-      return dots_tile<5>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<5>(codes, n_blocks, n_groups, queries, dots, maxima);
     default:
-      return dots_tile<6>(codes, n_blocks, n_groups, queries, out);
+      return dots_tile<6>(codes, n_blocks, n_groups, queries, dots, maxima);
   }
 }
 
-const Table kTable = {"avx512",         kQueryMax,  kTile, score_rows<false>,
-                      score_rows<true>, thresholds, scan,  dots};
+const Table kTable = {"avx512",   kQueryMax, kTile, score_rows<false>, score_rows<true>,
+                      thresholds, scan,      dots,  best_scores};
 
 }  // namespace
 

@@ -21,10 +21,16 @@ constexpr size_t kGroupDims = 4;
 constexpr size_t kGroupBytes = kBlockItems * kGroupDims;
 constexpr int32_t kCodeOffset = 128;
 
+// The threshold of a block where nothing can be found; no dot product reaches it.
+constexpr int32_t kHopeless = 2147483000;
+
 // Most queries a scan call takes on any level.
 constexpr size_t kMaxTile = 6;
 // Most blocks a scan call takes; a call can report kMaxScanBlocks * kBlockItems * n_queries hits.
 constexpr size_t kMaxScanBlocks = 16;
+
+// The maxima of a block that a kernel reports.
+constexpr size_t kMaximaLanes = 8;
 
 // An item whose integer dot product is above its threshold.
 struct Hit {
@@ -73,9 +79,15 @@ struct Table {
   // returns the number of hits. n_groups is even. Hits come in no particular order.
   size_t (*scan)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                  size_t n_queries, const int32_t* thresholds, Hit* hits);
-  // The dot products themselves: out[query * n_blocks * kBlockItems + item].
+  // The dot products themselves, dots[(query * n_blocks + block) * kBlockItems + item], and
+  // maxima[(query * n_blocks + block) * kMaximaLanes + lane] = the largest of them among the items
+  // lane, lane + kMaximaLanes, ... of the block.
   void (*dots)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-               size_t n_queries, int32_t* out);
+               size_t n_queries, int32_t* dots, int32_t* maxima);
+  // out[block * n_parts + part] = about the best score - h (for cosine and dot: the best score) in
+  // a part of block first + block, from one query's maxima; n_parts is 1 or kMaximaLanes.
+  void (*best_scores)(const BlockStats* stats, size_t first, size_t n_blocks,
+                      const QueryBound* query, const int32_t* maxima, size_t n_parts, float* out);
 };
 
 const Table* scalar_table();

@@ -177,15 +177,21 @@ inline void store_row(int32_t* out, const Row& row) {
   vst1q_s32(out + 12, row.d);
 }
 
+// use(q, row) for every query of the tile.
+template <size_t kQueries, class Use>
+inline void for_each_row(const TileDots& dots, const Use& use) {
+  use(0, dots.q0);
+  if constexpr (kQueries > 1) use(1, dots.q1);
+  if constexpr (kQueries > 2) use(2, dots.q2);
+  if constexpr (kQueries > 3) use(3, dots.q3);
+  if constexpr (kQueries > 4) use(4, dots.q4);
+  if constexpr (kQueries > 5) use(5, dots.q5);
+}
+
 // Query q goes to out[q * stride ..].
 template <size_t kQueries>
 inline void store_tile(int32_t* out, size_t stride, const TileDots& dots) {
-  store_row(out, dots.q0);
-  if constexpr (kQueries > 1) store_row(out + stride, dots.q1);
-  if constexpr (kQueries > 2) store_row(out + 2 * stride, dots.q2);
-  if constexpr (kQueries > 3) store_row(out + 3 * stride, dots.q3);
-  if constexpr (kQueries > 4) store_row(out + 4 * stride, dots.q4);
-  if constexpr (kQueries > 5) store_row(out + 5 * stride, dots.q5);
+  for_each_row<kQueries>(dots, [=](size_t q, const Row& row) { store_row(out + q * stride, row); });
 }
 
 // All ones in the lanes where the largest of four sums is above the threshold.
@@ -260,17 +266,33 @@ size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const in
   return n_hits;
 }
 
+// Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
+// with those of the quarters before.
+inline void put(int32_t* dots, int32_t* maxima, size_t quarter, const Row& row) {
+  store_row(dots + 16 * quarter, row);
+  int32x4_t low = vmaxq_s32(row.a, row.c), high = vmaxq_s32(row.b, row.d);
+  if (quarter > 0) {
+    low = vmaxq_s32(low, vld1q_s32(maxima));
+    high = vmaxq_s32(high, vld1q_s32(maxima + 4));
+  }
+  vst1q_s32(maxima, low);
+  vst1q_s32(maxima + 4, high);
+}
+
 template <size_t kQueries>
 void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-               int32_t* out) {
+               int32_t* dots, int32_t* maxima) {
   int32_t offsets[kMaxTile];
   sum_queries(queries, n_groups, kQueries, offsets);
-  const size_t n_items = n_blocks * kBlockItems;
-  for (size_t item = 0; item < n_items; item += 16) {
-    const size_t block = item / kBlockItems;
-    const uint8_t* start = codes + block * n_groups * kGroupBytes + item % kBlockItems * kGroupDims;
-    store_tile<kQueries>(out + item, n_items,
-                         dots_of_sixteen<kQueries>(start, n_groups, queries, offsets));
+  const size_t stride = n_blocks * kBlockItems, step = n_blocks * kMaximaLanes;
+  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+    for (size_t i = 0; i < kBlockItems / 16; ++i) {
+      const uint8_t* start = codes + b * n_groups * kGroupBytes + i * 16 * kGroupDims;
+      const TileDots sums = dots_of_sixteen<kQueries>(start, n_groups, queries, offsets);
+      for_each_row<kQueries>(sums, [=](size_t q, const Row& row) {
+        put(dots + q * stride, maxima + q * step, i, row);
+      });
+    }
   }
 }
 
@@ -282,14 +304,14 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
 }
 
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-          size_t n_queries, int32_t* out) {
+          size_t n_queries, int32_t* dots, int32_t* maxima) {
   constexpr decltype(&dots_tile<1>) kFunctions[kTile] = {dots_tile<1>, dots_tile<2>, dots_tile<3>,
                                                          dots_tile<4>, dots_tile<5>, dots_tile<6>};
-  kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, out);
+  kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
-const Table kTable = {"neon",           kQueryMax,  kTile, score_rows<false>,
-                      score_rows<true>, thresholds, scan,  dots};
+const Table kTable = {"neon",     kQueryMax, kTile, score_rows<false>, score_rows<true>,
+                      thresholds, scan,      dots,  best_scores};
 
 }  // namespace
 

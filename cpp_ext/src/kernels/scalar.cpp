@@ -82,17 +82,23 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
 }
 
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-          size_t n_queries, int32_t* out) {
+          size_t n_queries, int32_t* dots, int32_t* maxima) {
   for (size_t q = 0; q < n_queries; ++q) {
-    for (size_t b = 0; b < n_blocks; ++b) {
+    for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
       block_dots(codes + b * n_groups * kGroupBytes, n_groups, queries + q * kGroupDims, n_queries,
-                 out + (q * n_blocks + b) * kBlockItems);
+                 dots);
+      for (size_t lane = 0; lane < kMaximaLanes; ++lane) {
+        maxima[lane] = dots[lane];
+        for (size_t item = lane; item < kBlockItems; item += kMaximaLanes) {
+          maxima[lane] = dots[item] > maxima[lane] ? dots[item] : maxima[lane];
+        }
+      }
     }
   }
 }
 
-const Table kTable = {"scalar",         127,        4,    score_rows<false>,
-                      score_rows<true>, thresholds, scan, dots};
+const Table kTable = {"scalar",   127,  4,    score_rows<false>, score_rows<true>,
+                      thresholds, scan, dots, best_scores};
 
 }  // namespace
 

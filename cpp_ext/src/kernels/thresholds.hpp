@@ -1,5 +1,5 @@
-// Table::thresholds and its reading, compiled once per instruction set (static: every kernel file
-// has its own).
+// Table::thresholds and its reading, and Table::best_scores, compiled once per instruction set
+// (static: every kernel file has its own).
 #pragma once
 
 #include "kernels.hpp"
@@ -12,7 +12,7 @@ namespace shortlist::kernels {
 // Everything is float64; the last subtraction covers rounding here and truncation toward zero.
 static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
                        const QueryBound* query, int32_t* out) {
-  constexpr double kLimit = 2147483000.0;
+  constexpr double kLimit = kHopeless;
   const double* inverse_scale = stats->inverse_scale + first;
   const double* inverse_least = stats->inverse_least + first;
   const double* residual = stats->residual + first;
@@ -37,8 +37,6 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
   }
 }
 
-constexpr int32_t kHopeless = 2147483000;
-
 // True if no query of a tile can find anything in the block at thresholds[0].
 template <size_t kQueries>
 static bool is_hopeless(const int32_t* thresholds) {
@@ -46,6 +44,32 @@ static bool is_hopeless(const int32_t* thresholds) {
     if (thresholds[q * kMaxScanBlocks] != kHopeless) return false;
   }
   return true;
+}
+
+// A guess that costs little and need not be safe: it chooses the items that are scored first.
+static void best_scores(const BlockStats* stats, size_t first, size_t n_blocks,
+                        const QueryBound* query, const int32_t* maxima, size_t n_parts,
+                        float* out) {
+  // The largest factors with which no score leaves the float32 range.
+  constexpr double kMaxUnit = 1e28, kMaxLess = 1e37;
+  const int32_t offset = static_cast<int32_t>(query->offset);
+  for (size_t b = 0; b < n_blocks; ++b, maxima += kMaximaLanes, out += n_parts) {
+    const double step = 1.0 / (stats->inverse_scale[first + b] * query->inverse_scale);
+    const double half_square = stats->half_square[first + b];
+    const float unit = static_cast<float>(step < kMaxUnit ? step : kMaxUnit);
+    const float less = static_cast<float>(half_square < kMaxLess ? half_square : kMaxLess);
+    if (n_parts == 1) {
+      int32_t most = maxima[0];
+      for (size_t lane = 1; lane < kMaximaLanes; ++lane) {
+        most = maxima[lane] > most ? maxima[lane] : most;
+      }
+      out[0] = static_cast<float>(most - offset) * unit - less;
+    } else {
+      for (size_t lane = 0; lane < kMaximaLanes; ++lane) {
+        out[lane] = static_cast<float>(maxima[lane] - offset) * unit - less;
+      }
+    }
+  }
 }
 
 }  // namespace shortlist::kernels

@@ -233,54 +233,59 @@ size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const in
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
             size_t n_queries, const int32_t* thresholds, Hit* hits) {
-  switch (n_queries) {
-    case 1:
-      return scan_one(codes, n_blocks, n_groups, queries, thresholds, hits);
-    case 2:
-      return scan_tile<2>(codes, n_blocks, n_groups, queries, thresholds, hits);
-    case 3:
-      return scan_tile<3>(codes, n_blocks, n_groups, queries, thresholds, hits);
-    default:
-      return scan_tile<4>(codes, n_blocks, n_groups, queries, thresholds, hits);
-  }
+  constexpr decltype(&scan_one) kFunctions[kTile] = {scan_one, scan_tile<2>, scan_tile<3>,
+                                                     scan_tile<4>};
+  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, hits);
 }
 
-inline void store(int32_t* out, __m256i low, __m256i high) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), low);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), high);
+// Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
+// with those of the quarters before.
+inline void put(int32_t* dots, int32_t* maxima, size_t quarter, __m256i low, __m256i high) {
+  __m256i* out = reinterpret_cast<__m256i*>(dots + 16 * quarter);
+  __m256i* most_out = reinterpret_cast<__m256i*>(maxima);
+  const __m256i most = _mm256_max_epi32(low, high);
+  _mm256_storeu_si256(out, low);
+  _mm256_storeu_si256(out + 1, high);
+  _mm256_storeu_si256(most_out,
+                      quarter == 0 ? most : _mm256_max_epi32(most, _mm256_loadu_si256(most_out)));
 }
 
 template <size_t kQueries>
 void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-               int32_t* out) {
-  const size_t n_items = n_blocks * kBlockItems;
-  for (size_t item = 0; item < n_items; item += 16) {
-    const size_t block = item / kBlockItems;
-    const uint8_t* start = codes + block * n_groups * kGroupBytes + item % kBlockItems * kGroupDims;
-    const Sixteen dots = dots_of_sixteen<kQueries>(start, n_groups, queries);
-    store(out + item, dots.q0a, dots.q0b);
-    if constexpr (kQueries > 1) store(out + n_items + item, dots.q1a, dots.q1b);
-    if constexpr (kQueries > 2) store(out + 2 * n_items + item, dots.q2a, dots.q2b);
-    if constexpr (kQueries > 3) store(out + 3 * n_items + item, dots.q3a, dots.q3b);
+               int32_t* dots, int32_t* maxima) {
+  const size_t stride = n_blocks * kBlockItems, step = n_blocks * kMaximaLanes;
+  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+    for (size_t i = 0; i < kBlockItems / 16; ++i) {
+      const uint8_t* start = codes + b * n_groups * kGroupBytes + i * 16 * kGroupDims;
+      const Sixteen sums = dots_of_sixteen<kQueries>(start, n_groups, queries);
+      put(dots, maxima, i, sums.q0a, sums.q0b);
+      if constexpr (kQueries > 1) put(dots + stride, maxima + step, i, sums.q1a, sums.q1b);
+      if constexpr (kQueries > 2) put(dots + 2 * stride, maxima + 2 * step, i, sums.q2a, sums.q2b);
+      if constexpr (kQueries > 3) put(dots + 3 * stride, maxima + 3 * step, i, sums.q3a, sums.q3b);
+    }
+  }
+}
+
+void dots_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
+              int32_t* dots, int32_t* maxima) {
+  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+    const SixtyFour sums = dots_of_block(codes + b * n_groups * kGroupBytes, n_groups, query);
+    put(dots, maxima, 0, sums.a, sums.b);
+    put(dots, maxima, 1, sums.c, sums.d);
+    put(dots, maxima, 2, sums.e, sums.f);
+    put(dots, maxima, 3, sums.g, sums.h);
   }
 }
 
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-          size_t n_queries, int32_t* out) {
-  switch (n_queries) {
-    case 1:
-      return dots_tile<1>(codes, n_blocks, n_groups, queries, out);
-    case 2:
-      return dots_tile<2>(codes, n_blocks, n_groups, queries, out);
-    case 3:
-      return dots_tile<3>(codes, n_blocks, n_groups, queries, out);
-    default:
-      return dots_tile<4>(codes, n_blocks, n_groups, queries, out);
-  }
+          size_t n_queries, int32_t* dots, int32_t* maxima) {
+  constexpr decltype(&dots_one) kFunctions[kTile] = {dots_one, dots_tile<2>, dots_tile<3>,
+                                                     dots_tile<4>};
+  kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
-const Table kTable = {kLevel,           kQueryMax,  kTile, score_rows<false>,
-                      score_rows<true>, thresholds, scan,  dots};
+const Table kTable = {kLevel,     kQueryMax, kTile, score_rows<false>, score_rows<true>,
+                      thresholds, scan,      dots,  best_scores};
 
 }  // namespace
 }  // namespace shortlist::kernels
