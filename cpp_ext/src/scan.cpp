@@ -196,14 +196,10 @@ void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_
 void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
                         std::size_t n, QueryRun& run) {
   const Segment& segment = *view.segment;
-  float threshold = run.best.threshold();
   for (std::size_t i = 0; i < n; ++i) {
-    const float score = to_score(snapshot_.metric, buffers_.sums[i]);
-    if (score < threshold) continue;
     const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
-    if (!is_candidate(view, place, run)) continue;
-    run.best.push({score, segment.row_at(place)});
-    threshold = run.best.threshold();
+    const Neighbor found = {to_score(snapshot_.metric, buffers_.sums[i]), segment.row_at(place)};
+    if (run.best.accepts(found) && is_candidate(view, place, run)) run.best.push(found);
   }
 }
 

@@ -34,6 +34,11 @@ class TopN {
     return is_full() ? heap_.front().score : -std::numeric_limits<float>::infinity();
   }
 
+  // False if push() would leave the buffer as it is.
+  bool accepts(const Neighbor& candidate) const {
+    return !is_full() || is_better(candidate, heap_.front());
+  }
+
   void push(const Neighbor& candidate) {
     if (!is_full()) {
       heap_.push_back(candidate);
