@@ -70,7 +70,7 @@ def check_places(n_queries: int, top_n: int, n_rows: int) -> None:
 
 def _whole(value: Any, name: str, least: int) -> int:
     if type(value) is int and value >= least:  # the usual case, on the path of every search
-        return min(value, 2**62)
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(
             f"{name}: got {value!r} of type {type(value).__name__}; expected an int >= {least}"
