@@ -19,8 +19,6 @@ constexpr std::size_t kSliceBytes = 128 * 1024;
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
-// Slices scored without a scan before the bound gets another try.
-constexpr std::size_t kScoredSlices = 15;
 
 ScanBuffers& thread_buffers() {
   static thread_local ScanBuffers buffers;
@@ -196,10 +194,15 @@ void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_
 void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
                         std::size_t n, QueryRun& run) {
   const Segment& segment = *view.segment;
+  float threshold = run.best.threshold();
   for (std::size_t i = 0; i < n; ++i) {
+    const float score = to_score(snapshot_.metric, buffers_.sums[i]);
+    if (score < threshold) continue;
     const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
-    const Neighbor found = {to_score(snapshot_.metric, buffers_.sums[i]), segment.row_at(place)};
-    if (run.best.accepts(found) && is_candidate(view, place, run)) run.best.push(found);
+    const Neighbor found = {score, segment.row_at(place)};
+    if (!run.best.accepts(found) || !is_candidate(view, place, run)) continue;
+    run.best.push(found);
+    threshold = run.best.threshold();
   }
 }
 

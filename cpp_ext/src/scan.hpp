@@ -30,6 +30,9 @@ class SharedScore {
   std::atomic<float> score_{-std::numeric_limits<float>::infinity()};
 };
 
+// Slices scored without a scan before the bound gets another try.
+constexpr std::size_t kScoredSlices = 15;
+
 // What one thread found for one query so far.
 struct QueryRun {
   QueryRun(const PreparedQuery& prepared, std::size_t top_n, SharedScore* shared_score)

@@ -99,8 +99,9 @@ void Scanner::find_floor(const SegmentView& view, const SeedSlice& slice, QueryR
   run.refresh_bound();
 }
 
-// Takes the items of the slice that may beat the threshold.
+// Takes the items of the slice that may beat the threshold; where those are most, all the rest.
 void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q) {
+  QueryRun& run = *tile.runs[q];
   for (std::size_t chunk = 0; chunk < slice.n_blocks; chunk += kMaxScanBlocks) {
     const std::size_t n_blocks = std::min(kMaxScanBlocks, slice.n_blocks - chunk);
     update_thresholds(view, slice.first + chunk, n_blocks, tile, q);
@@ -114,8 +115,14 @@ void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& til
                  b * kBlockItems + item, dots[item]);
       }
     }
+    const std::size_t n_seen = chunk + n_blocks;
+    if (n_seen < slice.n_blocks && 2 * run.n_candidates > n_seen * kBlockItems) {
+      run.n_slices_to_score = kScoredSlices;
+      score_slice(view, slice.first + n_seen, slice.first + slice.n_blocks, run);
+      break;
+    }
   }
-  if (pending_[q].size > 0) rescore(view, *tile.runs[q], pending_[q]);
+  if (pending_[q].size > 0) rescore(view, run, pending_[q]);
 }
 
 void Scanner::seed_slice(const SegmentView& view, std::size_t first, std::size_t end,

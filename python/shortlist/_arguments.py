@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _checks, _core
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 def check_length(ids: NDArray[np.int64] | list[str], array: NDArray[Any]) -> None:
     """Refuse ids and rows that are not one to one."""
@@ -72,6 +74,15 @@ def _is_one_list(allow: Any) -> bool:
     if not isinstance(allow, (list, tuple, np.ndarray)):
         return hasattr(allow, "__array__")  # a column of pandas, polars or Arrow
     return all(isinstance(entry, (str, bool, int, float, np.generic)) for entry in allow)
+
+
+def matrix(value: Any, name: str) -> NDArray[np.float32]:
+    """Return `value` as a contiguous float32 matrix; what is one already costs next to nothing."""
+    if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.ndim == 2:
+        array: NDArray[np.float32] = value
+        if array.flags.c_contiguous and array.shape[1] > 0:
+            return array
+    return float32(_checks.real_matrix(value, name), name, 0)
 
 
 def metric(name: Any) -> Any:

@@ -25,17 +25,12 @@ def real_matrix(value: Any, name: str) -> NDArray[Any]:
         If it does not have two dimensions, or has no columns.
     """
     fix = "pass a 2-D array of float32 numbers"
-    if type(value) is np.ndarray:
-        array = value
-    elif isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: got a masked array; expected real numbers; fill the mask first")
-    else:
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise TypeError(
-                f"{name}: got {type(value).__name__} that is no array; {fix}"
-            ) from error
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name}: got {type(value).__name__} that is no array; {fix}") from error
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise TypeError(
             f"{name}: got {type(value).__name__} of dtype {array.dtype}; "

@@ -87,7 +87,7 @@ class Index:
     [['c', 'a']]
     """
 
-    __slots__ = ("_core", "_ids")
+    __slots__ = ("_core", "_has_text_ids", "_ids")
 
     def __init__(
         self,
@@ -115,6 +115,7 @@ class Index:
             self._core = builder.finish_strings(ids)
         else:
             self._core = builder.finish_int64(ids)
+        self._has_text_ids = isinstance(ids, list)
         self._ids: tuple[int, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
@@ -239,7 +240,7 @@ class Index:
             If an argument is not as described; the message names it.
         """
         view = self._core.view()
-        array = _arguments.float32(_checks.real_matrix(queries, "queries"), "queries", 0)
+        array = _arguments.matrix(queries, "queries")
         top_n = _checks.positive_int(top_n, "top_n")
         _checks.check_places(len(array), top_n, view.n_rows)
         n_threads = _checks.thread_count(n_threads)
@@ -284,7 +285,7 @@ class Index:
         [['c']]
         """
         ids = _checks.new_item_ids(item_ids)
-        array = _arguments.float32(_checks.real_matrix(vectors, "vectors"), "vectors", 0)
+        array = _arguments.matrix(vectors, "vectors")
         view = self._core.view()
         if array.shape[1] != view.dim:
             raise ValueError(
@@ -382,6 +383,7 @@ class Index:
             )
         index = cls.__new__(cls)
         index._core = _core.Index.load(name, bool(mmap))
+        index._has_text_ids = index._core.view().has_string_ids
         index._ids = None
         return index
 
@@ -400,7 +402,7 @@ class Index:
         return array
 
     def _ids_of(self, view: _core.IndexView, rows: NDArray[np.int64]) -> NDArray[Any]:
-        if not view.has_string_ids:
+        if not self._has_text_ids:
             ids: NDArray[np.int64] = view.ids_of(rows)
             return ids
         cached = self._ids
