@@ -146,7 +146,7 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
     wanted = "strings" if dtype == "string" else "integers"
     raise TypeError(
         f"requests: {name!r} has dtype {rows.dtype} (row 0 is {rows[0].item()!r:.60}), but this "
-        f"bundle's {said} are {wanted}{_fix(dtype, rows.dtype.kind)}"
+        f"bundle's {said} are {wanted}{_fix(dtype, rows[0].item())}"
     )
 
 
@@ -195,25 +195,25 @@ def _wrong_list(name: str, i: int, row: Any, dtype: str) -> TypeError | DataErro
     said = "a string" if dtype == "string" else "an integer"
     for place, value in enumerate(row):
         if isinstance(value, bool) or not isinstance(value, wanted):
-            kind = "f" if isinstance(value, (float, np.floating)) else ""
             return TypeError(
                 f"requests: {name!r} row {i}, entry {place} is {type(value).__name__} "
-                f"{value!r:.60}, expected {said}{_fix(dtype, kind)}"
+                f"{value!r:.60}, expected {said}{_fix(dtype, value)}"
             )
     return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
 
 
 def _wrong_value(name: str, i: int, value: Any, said: str) -> TypeError:
-    kind = "f" if isinstance(value, (float, np.floating)) else ""
     dtype = "string" if said == "a string" else "int64"
     return TypeError(
         f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected {said}"
-        f"{_fix(dtype, kind)}"
+        f"{_fix(dtype, value)}"
     )
 
 
-def _fix(dtype: str, kind: str) -> str:
-    if kind == "f" and dtype == "int64":
+def _fix(dtype: str, value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)) and dtype == "string":
+        return "; write it as the tables do: 'true' or 'false'"
+    if isinstance(value, (float, np.floating)) and dtype == "int64":
         return (
             "; a column with missing ids turns to float in pandas: use dtype 'Int64', and leave "
             "missing ids out of lists"

@@ -191,6 +191,8 @@ WRONG = [
     ({"level": [2.0]}, INT, TypeError, "'level' row 0 is float 2.0, expected an integer"),
     ({"tags": ["a"]}, INT, TypeError, "'tags' row 0 is 'a', expected a list"),
     ({"tags": [["a"], [4]]}, INT, TypeError, "'tags' row 1, entry 0 is int 4, expected a string"),
+    ({"tags": [["a", True]]}, INT, TypeError, "'tags' row 0, entry 1 is bool True, expected a string; "
+     "write it as the tables do: 'true' or 'false'"),
     ({"age": ["old"]}, INT, TypeError, "'age' row 0 is str 'old', expected a number"),
     ({"age": [True]}, INT, TypeError, "'age' row 0 is bool True, expected a number"),
     ({"age": [1, float("inf")]}, INT, DataError, "'age' row 1 is inf, expected a finite number"),
