@@ -5,6 +5,7 @@ from shortlist.bundle import Bundle
 from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.index import Hits, Index, build_info, simd_level
+from shortlist.plugin import plugin_path
 from shortlist.recommendations import Recommendations
 from shortlist.threads import get_num_threads, set_num_threads
 
@@ -21,6 +22,7 @@ __all__ = [
     "build_info",
     "get_num_threads",
     "load",
+    "plugin_path",
     "set_num_threads",
     "simd_level",
 ]

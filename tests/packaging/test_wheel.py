@@ -27,6 +27,7 @@ def test_wheel_holds_the_packages_and_nothing_else() -> None:
     for expected in (
         "shortlist/py.typed",
         "shortlist/_core.pyi",
+        "shortlist/libshortlist.so",
         "shortlist/training/fit.py",
         "shortlist/training/presets/movielens-100k.toml",
         "shortlist/export/writer.py",
@@ -47,6 +48,15 @@ def test_environment_has_no_training_packages() -> None:
 def test_index_answers() -> None:
     hits = shortlist.Index(np.eye(4, dtype=np.float32)).search(np.eye(4)[1:2], top_n=2)
     assert hits.item_ids.tolist() == [[1, 0]]
+
+
+def test_plugin_is_the_library_the_package_runs_on() -> None:
+    path = Path(shortlist.plugin_path())
+    assert path == Path(str(metadata.distribution("shortlist").locate_file("shortlist"))) / (
+        "libshortlist.so"
+    )
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert str(path.resolve()) in mapped
 
 
 def test_training_command_says_which_extra_is_missing(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ class RecallSample;
 struct IndexState;
 struct Snapshot;
 
+}  // namespace shortlist
+
+namespace [[gnu::visibility("default")]] shortlist {
+
 // A file that is missing, damaged, or not what it says. what() names file, expected and found.
 class FileError : public std::runtime_error {
  public:

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace shortlist {
+namespace [[gnu::visibility("default")]] shortlist {
 
 // Ids are row numbers (nothing stored), int64, or UTF-8 strings; unique. Immutable after the
 // constructor, so any number of threads may look up at once. Lookup is O(1).

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace shortlist {
+namespace [[gnu::visibility("default")]] shortlist {
 
 // "scalar", "avx2", ...: the best level of this CPU, or the one SHORTLIST_SIMD names.
 // Throws std::invalid_argument when that level is unknown or the CPU lacks it.

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <functional>
 
-namespace shortlist {
+namespace [[gnu::visibility("default")]] shortlist {
 
 constexpr std::size_t kMaxThreads = 256;
 
