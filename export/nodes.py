@@ -23,6 +23,15 @@ class Nodes:
         )
         return output
 
+    def add_many(
+        self, op: str, n_outputs: int, *inputs: str, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Append a node with several outputs; returns their names. Name "" leaves an input out."""
+        first = self.add(op, *inputs, domain=domain, **attributes)
+        outputs = [first, *(f"{first}_{i}" for i in range(1, n_outputs))]
+        self.nodes[-1].output[:] = outputs
+        return outputs
+
     def constant(self, values: Any, dtype: Any) -> str:
         """Append a constant of a NumPy dtype."""
         tensor = numpy_helper.from_array(np.asarray(values, dtype))

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
+#include "buffer.hpp"
 #include "packed.hpp"
 #include "shortlist/index.hpp"
 
@@ -25,6 +27,25 @@ FileReader::FileReader(const std::string& path) : path_(path) {
   map();
   read_header();
   check_padding();
+}
+
+FileReader::FileReader(const std::string& name, const void* bytes, std::size_t size)
+    : path_(name), bytes_(static_cast<const unsigned char*>(bytes)), size_(size) {
+  check_size();
+  if (reinterpret_cast<std::uintptr_t>(bytes) % file::kAlignment != 0) {
+    mapping_ = std::make_shared<Buffer>(size);
+    void* copy = static_cast<const Buffer*>(mapping_.get())->as<void>();
+    std::memcpy(copy, bytes, size);
+    bytes_ = static_cast<const unsigned char*>(copy);
+  }
+  read_header();
+  check_padding();
+}
+
+void FileReader::check_size() const {
+  if (size_ >= sizeof(file::Header)) return;
+  throw_bad("size", "at least " + std::to_string(sizeof(file::Header)) + " bytes",
+            std::to_string(size_));
 }
 
 void FileReader::throw_bad(const std::string& what, const std::string& expected,
@@ -45,10 +66,7 @@ void FileReader::map() {
   }
   ::close(fd);
   if (!is_file) throw_bad("not a file", "a regular index file", "a folder or device");
-  if (size_ < sizeof(file::Header)) {
-    throw_bad("size", "at least " + std::to_string(sizeof(file::Header)) + " bytes",
-              std::to_string(size_));
-  }
+  check_size();
   if (data == MAP_FAILED) throw_bad("cannot map", "a readable file", std::strerror(errno));
   bytes_ = static_cast<const unsigned char*>(data);
   mapping_ = {data, [size = size_](void* mapped) { ::munmap(mapped, size); }};

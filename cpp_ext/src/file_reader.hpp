@@ -21,6 +21,8 @@ class FileReader {
  public:
   // Throws FileError unless the header and the places of all sections are as they must be.
   explicit FileReader(const std::string& path);
+  // The same for bytes in memory, which the caller keeps; errors call them `name`.
+  FileReader(const std::string& name, const void* bytes, std::size_t size);
 
   const file::Header& header() const { return header_; }
   std::size_t n_items() const { return static_cast<std::size_t>(header_.n_items); }
@@ -30,13 +32,14 @@ class FileReader {
   // The bytes of one section; throws FileError if it is missing, of another size, or damaged.
   static constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
   Span section(std::uint32_t tag, std::size_t expected_size) const;
-  // What keeps the bytes where they are.
+  // What keeps the bytes where they are; null where the caller does.
   const std::shared_ptr<const void>& mapping() const { return mapping_; }
   [[noreturn]] void throw_bad(const std::string& what, const std::string& expected,
                               const std::string& found) const;
 
  private:
   void map();
+  void check_size() const;
   void read_header();
   void check_padding() const;
   void check_zeros(std::size_t begin, std::size_t end) const;

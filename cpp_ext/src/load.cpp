@@ -166,10 +166,7 @@ std::shared_ptr<Segment> load_segment(const FileReader& file, Storage storage, b
   return segment;
 }
 
-}  // namespace
-
-Index Index::load(const std::string& path, bool use_mmap) {
-  const FileReader file(path);
+std::shared_ptr<const Snapshot> load_snapshot(const FileReader& file, bool use_mmap) {
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->metric = static_cast<Metric>(file.header().metric);
   snapshot->storage = static_cast<Storage>(file.header().storage);
@@ -185,7 +182,17 @@ Index Index::load(const std::string& path, bool use_mmap) {
   } catch (const std::invalid_argument& error) {  // ids that repeat or do not ascend
     file.throw_bad("item ids", "valid unique ids", error.what());
   }
-  return Index(std::move(snapshot));
+  return snapshot;
+}
+
+}  // namespace
+
+Index Index::load(const std::string& path, bool use_mmap) {
+  return Index(load_snapshot(FileReader(path), use_mmap));
+}
+
+Index Index::borrow(const std::string& name, const void* bytes, std::size_t size) {
+  return Index(load_snapshot(FileReader(name, bytes, size), true));
 }
 
 }  // namespace shortlist

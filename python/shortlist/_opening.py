@@ -37,6 +37,18 @@ def features_of(bundle: Bundle, side: str) -> list[FeatureColumn]:
     ]
 
 
+def request_schema(bundle: Bundle) -> RequestSchema:
+    """Return the columns that requests of a bundle may have."""
+    manifest = bundle.manifest
+    return RequestSchema(
+        "user_id",
+        manifest["user_id_dtype"],
+        features_of(bundle, "user"),
+        manifest["item_id_dtype"],
+        tuple(manifest.get("event_features", {})),
+    )
+
+
 def open_recommender(
     bundle: Bundle, graphs: Graphs, first: Catalogue, n_threads: int
 ) -> Recommender:
@@ -47,8 +59,7 @@ def open_recommender(
     if bundle.has("users.arrow"):
         path, n_users = bundle.file("users.arrow"), manifest["n_users"]
         users = UserTable(path, n_users, user_ids, item_ids, tuple(events))
-    features = features_of(bundle, "user")
-    schema = RequestSchema("user_id", user_ids, features, item_ids, tuple(events))
+    schema = request_schema(bundle)
     if bundle.has("scorer.onnx"):
         where = f"{bundle.path.name}/scorer.onnx"
         if "second_stage" not in manifest:

@@ -66,7 +66,14 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
     return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threads: int = 1) -> Any:
+def open_session(
+    graph: Path | bytes,
+    *,
+    name: str,
+    device: str = "cpu",
+    n_threads: int = 1,
+    plugin: Path | None = None,
+) -> Any:
     """Open a graph for inference.
 
     Parameters
@@ -80,6 +87,8 @@ def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threa
     n_threads : int
         Threads inside one call; 0 = `shortlist.get_num_threads()`. Threads never spin: on shared
         cores spinning costs more CPU than it saves time.
+    plugin : Path, optional
+        libshortlist.so, for a graph with `ai.shortlist.TopN`.
 
     Returns
     -------
@@ -100,6 +109,8 @@ def open_session(graph: Path | bytes, *, name: str, device: str = "cpu", n_threa
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only; a fallback is reported by our own check below
+    if plugin is not None:
+        options.register_custom_ops_library(os.fspath(plugin))
     content = graph if isinstance(graph, bytes) else os.fspath(graph)
     try:
         session = runtime.InferenceSession(content, options, providers=providers)

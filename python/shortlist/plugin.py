@@ -1,5 +1,6 @@
 """The compiled library that hosts in other languages load."""
 
+import ctypes
 from pathlib import Path
 
 from shortlist import _core
@@ -19,3 +20,16 @@ def plugin_path() -> str:
     1
     """
     return str(Path(_core.__file__).with_name("libshortlist.so"))
+
+
+def has_onnx_operator() -> bool:
+    """Say whether the library was built with `ai.shortlist.TopN`, for `recommend.onnx`.
+
+    It is left out where ONNX Runtime's headers were missing when it was compiled.
+
+    Examples
+    --------
+    >>> has_onnx_operator() in (True, False)
+    True
+    """
+    return hasattr(ctypes.CDLL(plugin_path()), "RegisterCustomOps")

@@ -100,6 +100,10 @@ class Index {
   // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
   // not be shortened while the index lives; replacing it by rename is safe. Throws FileError.
   static Index load(const std::string& path, bool use_mmap);
+  // The same for an index file's bytes in memory, which must stay as they are while the index, its
+  // copies or its views live. They are copied only if they do not begin at a multiple of 64 bytes.
+  // Errors call them `name`. Throws FileError.
+  static Index borrow(const std::string& name, const void* bytes, std::size_t size);
 
  private:
   std::shared_ptr<IndexState> state_;

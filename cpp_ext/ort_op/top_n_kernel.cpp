@@ -1,0 +1,182 @@
+#include "top_n_kernel.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace shortlist::ort_op {
+namespace {
+
+// Queries that one task searches: large enough that they share their pass over the items.
+constexpr std::size_t kQueriesPerTask = 64;
+// Places of an answer that may be empty by far: beyond this, a mistake would fill the memory.
+constexpr std::size_t kMaxEmptyPlaces = std::size_t{1} << 24;
+
+const char* name_of(Metric metric) {
+  return metric == Metric::cosine ? "cosine" : metric == Metric::dot ? "dot" : "euclidean";
+}
+
+[[noreturn]] void throw_bad(const std::string& argument, const std::string& got,
+                            const std::string& expected) {
+  throw std::invalid_argument("ai.shortlist.TopN: " + argument + ": got " + got + ", expected " +
+                              expected);
+}
+
+IndexView open_index(const OrtApi& api, const OrtKernelInfo* info) {
+  const OrtValue* value = nullptr;
+  int is_constant = 0;
+  check(api.KernelInfoGetConstantInput_tensor(info, TopNKernel::kIndex, &is_constant, &value));
+  if (is_constant == 0 || value == nullptr) {
+    throw_bad("index", "no constant",
+              "an initializer: the bytes of an index file, as external data of the graph");
+  }
+  const Tensor bytes = read_tensor(api, value);
+  const IndexView index = Index::borrow("ai.shortlist.TopN: index", bytes.data, bytes.size).view();
+  const std::string metric = text_attribute(api, info, "metric");
+  if (!metric.empty() && metric != name_of(index.metric())) {
+    throw_bad("index", std::string("the metric ") + name_of(index.metric()),
+              metric + ", which the graph was made for; export the bundle again");
+  }
+  return index;
+}
+
+// What ONNX Runtime's threads need to search their share of the queries.
+struct Shares {
+  const IndexView& index;
+  const MatrixView& queries;
+  std::size_t top_n;
+  const RaggedRows& exclude;
+  const SearchOutput& output;
+  std::mutex mutex;
+  std::exception_ptr error;
+
+  void run(std::size_t task) {
+    const std::size_t first = task * kQueriesPerTask;
+    const MatrixView part = {queries.row(first), std::min(kQueriesPerTask, queries.n_rows - first),
+                             queries.dim};
+    Filter filter;
+    if (exclude.splits != nullptr) filter.exclude = {exclude.values, exclude.splits + first};
+    const std::size_t place = first * top_n;
+    const SearchOutput out = {output.scores + place, output.rows + place, output.counts + first};
+    try {
+      index.search(part, top_n, filter, 1, out);
+    } catch (const std::invalid_argument& bad) {  // it counts rows from its own first query
+      const std::string from = first == 0 ? "" : "; rows count from " + std::to_string(first);
+      keep(std::make_exception_ptr(std::invalid_argument(bad.what() + from)));
+    } catch (...) {
+      keep(std::current_exception());
+    }
+  }
+
+  void keep(std::exception_ptr found) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!error) error = std::move(found);
+  }
+};
+
+}  // namespace
+
+TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
+    : api_(api), index_(open_index(api, info)) {}
+
+OrtStatus* TopNKernel::run(OrtKernelContext* context) const noexcept {
+  return guarded(api_, [&] { compute(context); });
+}
+
+void TopNKernel::compute(OrtKernelContext* context) const {
+  Tensor tensor;
+  read_input(api_, context, kQueries, &tensor);
+  if (tensor.shape.size() != 2 || tensor.shape[1] != static_cast<std::int64_t>(index_.dim())) {
+    throw_bad("queries", "shape " + to_text(tensor.shape),
+              "(n, " + std::to_string(index_.dim()) + ")");
+  }
+  const std::size_t n_queries = static_cast<std::size_t>(tensor.shape[0]);
+  const MatrixView queries = {tensor.as<float>(), n_queries, index_.dim()};
+  const std::size_t top_n = read_top_n(context, n_queries);
+  std::vector<std::int64_t> splits;
+  const RaggedRows exclude = read_exclude(context, n_queries, &splits);
+
+  const std::vector<std::int64_t> shape = {tensor.shape[0], static_cast<std::int64_t>(top_n)};
+  SearchOutput output;
+  output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
+  output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
+  output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
+  if (n_queries > 0) search(context, queries, top_n, exclude, output);
+}
+
+std::size_t TopNKernel::read_top_n(const OrtKernelContext* context, std::size_t n_queries) const {
+  Tensor tensor;
+  read_input(api_, context, kTopN, &tensor);
+  if (tensor.size != 1) throw_bad("top_n", "shape " + to_text(tensor.shape), "one number");
+  const std::int64_t top_n = *tensor.as<std::int64_t>();
+  if (top_n < 1) throw_bad("top_n", std::to_string(top_n), "at least 1");
+  const std::size_t n_places = static_cast<std::size_t>(top_n);
+  const std::size_t n_rows = std::max<std::size_t>(1, index_.n_rows());
+  if (n_places > n_rows && n_places > kMaxEmptyPlaces / std::max<std::size_t>(1, n_queries)) {
+    throw_bad("top_n", std::to_string(top_n) + " for " + std::to_string(n_queries) + " queries",
+              "at most " + std::to_string(n_rows) + ", the rows of the index");
+  }
+  return n_places;
+}
+
+RaggedRows TopNKernel::read_exclude(const OrtKernelContext* context, std::size_t n_queries,
+                                    std::vector<std::int64_t>* splits) const {
+  Tensor exclude, given;
+  if (!read_input(api_, context, kExclude, &exclude)) return {};
+  const std::int64_t n = static_cast<std::int64_t>(n_queries);
+  if (read_input(api_, context, kExcludeSplits, &given)) {
+    const std::int64_t* begin = given.as<std::int64_t>();
+    if (given.shape != std::vector<std::int64_t>{n + 1}) {
+      throw_bad("exclude_splits", "shape " + to_text(given.shape),
+                "(" + std::to_string(n + 1) + ",): one more than queries");
+    }
+    if (begin[0] != 0 || !std::is_sorted(begin, begin + n + 1) ||
+        begin[n] != static_cast<std::int64_t>(exclude.size)) {
+      throw_bad("exclude_splits", "other numbers",
+                "ascending ones from 0 to " + std::to_string(exclude.size) +
+                    ", the number of values in exclude");
+    }
+    splits->assign(begin, begin + n + 1);
+  } else {
+    if (exclude.shape.size() != 2 || exclude.shape[0] != n) {
+      throw_bad("exclude", "shape " + to_text(exclude.shape),
+                "(" + std::to_string(n) + ", width), or flat with exclude_splits");
+    }
+    for (std::int64_t query = 0; query <= n; ++query) splits->push_back(query * exclude.shape[1]);
+  }
+  return {exclude.as<std::int64_t>(), splits->data()};
+}
+
+void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
+                        const RaggedRows& exclude, const SearchOutput& output) const {
+  std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
+  std::vector<float> scores;
+  SearchOutput all = output;
+  if (all.rows == nullptr) {
+    rows.resize(queries.n_rows * top_n);
+    all.rows = rows.data();
+  }
+  if (all.scores == nullptr) {
+    scores.resize(queries.n_rows * top_n);
+    all.scores = scores.data();
+  }
+  if (all.counts == nullptr) {
+    counts.resize(queries.n_rows);
+    all.counts = counts.data();
+  }
+  Shares shares{index_, queries, top_n, exclude, all, {}, {}};
+  const std::size_t n_tasks = (queries.n_rows + kQueriesPerTask - 1) / kQueriesPerTask;
+  if (n_tasks == 1) {
+    shares.run(0);
+  } else {
+    const auto run = [](void* data, std::size_t task) { static_cast<Shares*>(data)->run(task); };
+    check(api_.KernelContext_ParallelFor(context, run, n_tasks, 0, &shares));
+  }
+  if (shares.error) std::rethrow_exception(shares.error);
+}
+
+}  // namespace shortlist::ort_op

@@ -1,0 +1,52 @@
+// ai.shortlist.TopN, version 1: the exact top-N of an index, as a node of an ONNX graph.
+//
+// Inputs
+//   queries         float (n, dim)
+//   top_n           int64, one number >= 1
+//   index           uint8 (file size,), constant: the bytes of an index file. As external data of
+//                   the graph ("items.index" beside it) they are mapped, not copied, and found
+//                   wherever the graph is.
+//   exclude         int64, optional: item rows that must not come back; negative ones are ignored.
+//                   (n, width), or flat with
+//   exclude_splits  int64 (n + 1,), optional: query i owns exclude[splits[i], splits[i + 1]).
+// Outputs
+//   rows            int64 (n, top_n), best first; -1 at missing places
+//   scores          float (n, top_n); -infinity at missing places
+//   counts          int64 (n,): how many places are real
+// Attributes
+//   metric          optional text: the metric the graph was made for; another index is refused.
+//
+// The same answers as Index::search, bit for bit. Any number of threads may run one session. Long
+// batches are shared out to the session's own intra-op threads; nothing here starts a thread.
+#pragma once
+
+#include "ort_api.hpp"
+#include "shortlist/filter.hpp"
+#include "shortlist/index.hpp"
+
+namespace shortlist::ort_op {
+
+class TopNKernel {
+ public:
+  enum Input : std::size_t { kQueries, kTopN, kIndex, kExclude, kExcludeSplits, kNInputs };
+  enum Output : std::size_t { kRows, kScores, kCounts, kNOutputs };
+
+  // Throws std::invalid_argument or FileError if the node or its index is not as described.
+  TopNKernel(const OrtApi& api, const OrtKernelInfo* info);
+  // One run of the node; what goes wrong comes back as a status.
+  OrtStatus* run(OrtKernelContext* context) const noexcept;
+
+ private:
+  void compute(OrtKernelContext* context) const;
+  std::size_t read_top_n(const OrtKernelContext* context, std::size_t n_queries) const;
+  // The splits of a list of lists stay in `splits`.
+  RaggedRows read_exclude(const OrtKernelContext* context, std::size_t n_queries,
+                          std::vector<std::int64_t>* splits) const;
+  void search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
+              const RaggedRows& exclude, const SearchOutput& output) const;
+
+  const OrtApi& api_;
+  IndexView index_;
+};
+
+}  // namespace shortlist::ort_op

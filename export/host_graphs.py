@@ -1,0 +1,217 @@
+"""The graphs that answer without this package, written into a bundle and compared with the engine.
+
+recommend.onnx needs libshortlist.so in the host's ONNX Runtime; recommend_portable.onnx needs
+nothing. Both are snapshots: items that an engine adds later are not in them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist._opening import request_schema
+from shortlist._sessions import open_session
+from shortlist._signals import Ragged, pad_last
+from shortlist.engine import Engine
+from shortlist.export.errors import ExportError
+from shortlist.export.heads import PluginHead, PortableHead
+from shortlist.export.recommend import OUTPUTS, Parts, recommend_graph
+from shortlist.export.tensors import SharedTensors
+from shortlist.index import Index
+from shortlist.recommendations import SOURCES, Recommendations
+from shortlist.requests import MISSING_INT, Columns, RequestSchema, normalise
+
+PLUGIN_GRAPH = "recommend.onnx"
+PORTABLE_GRAPH = "recommend_portable.onnx"
+BATCH = 100
+# Float32 sums of the portable graph against float64 ones rounded once; a scorer adds its own.
+TOLERANCE = 1e-5
+SCORER_TOLERANCE = 1e-4
+
+Array = npt.NDArray[Any]
+Answer = dict[str, Array]
+
+
+def write_host_graphs(parts: Parts, index: Index, directory: Path, *, portable: bool) -> None:
+    """Write the graphs beside items.index, and the encoder and the scorer again.
+
+    Large tensors of all of them go to graphs.data, each once.
+
+    Parameters
+    ----------
+    parts : Parts
+    index : Index
+        As saved in `directory`.
+    directory : Path
+        Of the bundle.
+    portable : bool
+        Write recommend_portable.onnx too.
+    """
+    heads: dict[str, Any] = {PLUGIN_GRAPH: PluginHead(directory, index)}
+    if portable:
+        heads[PORTABLE_GRAPH] = PortableHead(directory, index)
+    graphs = {name: recommend_graph(parts, head) for name, head in heads.items()}
+    graphs["user_encoder.onnx"] = parts.encoder
+    if parts.scorer is not None:
+        graphs["scorer.onnx"] = parts.scorer
+    shared = SharedTensors(directory)
+    for name, graph in graphs.items():
+        shared.save(graph, name)
+
+
+def graph_inputs(columns: Columns, schema: RequestSchema) -> Answer:
+    """Lay requests out as the graphs take them: histories to the right, missing values marked."""
+    n = columns.n_requests
+    is_text = schema.history_dtype == "string"
+    padding: dict[str, Any] = {
+        "history": "" if is_text else MISSING_INT,
+        "history_kinds": "",
+        "history_ages": np.float32(np.nan),
+    }
+    lists = columns.histories or [np.empty(0, object if is_text else np.int64)] * n
+    lengths = [len(entries) for entries in lists]
+    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = pad_last(Ragged(np.arange(splits[-1]), splits), max([1, *lengths]))
+    inputs = {}
+    for name in ("history", *schema.event_columns):
+        given = lists if name == "history" else columns.events.get(name)
+        dtype: Any = object if isinstance(padding[name], str) else type(padding[name])
+        flat = np.full(splits[-1] + 1, padding[name], np.int64 if dtype is int else dtype)
+        if given is not None and splits[-1]:
+            flat[:-1] = np.concatenate(given)
+        inputs[name] = flat[places]
+    for name, feature in schema.features.items():
+        inputs[name] = columns.features.get(name, feature.missing(n))
+    return inputs
+
+
+@dataclass
+class Check:
+    """Compares a graph with an engine, a batch of requests at a time.
+
+    Attributes
+    ----------
+    graph : str
+        File name.
+    tolerance : float
+        0: every bit of the answer must be the same.
+    n_users, n_identical, n_tied : int
+        Requests compared; lists equal place by place; lists in which only items closer than the
+        tolerance changed places.
+    """
+
+    graph: str
+    tolerance: float
+    n_users: int = 0
+    n_identical: int = 0
+    n_tied: int = 0
+
+    def compare(self, found: Answer, expected: Recommendations, is_open: Array) -> None:
+        """Count a batch.
+
+        Parameters
+        ----------
+        found : dict of ndarray
+            The graph's outputs.
+        expected : Recommendations
+            The engine's answer to the same requests.
+        is_open : ndarray of shape (n,), bool
+            Requests whose last candidate of the first stage ties with the next item, so that
+            another choice of candidates is right too.
+
+        Raises
+        ------
+        ExportError
+            At the first request that is answered otherwise.
+        """
+        for i, rows in enumerate(found["rows"]):
+            is_right = self._is_same(found, expected, i) or (is_open[i] and self.tolerance > 0)
+            if not is_right:
+                raise ExportError(
+                    f"{self.graph}: it answers otherwise than the engine; nothing was written. "
+                    f"First such request: number {self.n_users + i}\n"
+                    f"  engine: {expected.item_ids[i].tolist()} {expected.scores[i].tolist()}\n"
+                    f"  graph:  {found['item_ids'][i].tolist()} {found['scores'][i].tolist()}"
+                )
+            self.n_identical += bool(np.array_equal(rows, expected.indices[i]))
+        self.n_users += len(found["rows"])
+        self.n_tied = self.n_users - self.n_identical
+
+    def _is_same(self, found: Answer, expected: Recommendations, i: int) -> bool:
+        scores, wanted = found["scores"][i], expected.scores[i]
+        rows, wanted_rows = found["rows"][i], expected.indices[i]
+        n = int(expected.counts[i])
+        is_same = found["counts"][i] == n and SOURCES[found["source"][i]] == expected.source[i]
+        if self.tolerance == 0:
+            is_same &= scores.tobytes() == wanted.tobytes() and np.array_equal(rows, wanted_rows)
+            return bool(is_same and np.array_equal(found["item_ids"][i], expected.item_ids[i]))
+        if not is_same or not np.array_equal(rows[n:], wanted_rows[n:]) or n == 0:
+            return bool(is_same)
+        limit = self.tolerance * max(1.0, float(np.abs(wanted[:n]).max()))
+        # An item may stand elsewhere only beside one that is as good, or at the end of the list.
+        is_clear = np.append(-np.diff(wanted[:n]) > 2 * limit, False)
+        is_alone = is_clear & np.append(True, is_clear[:-1])
+        same_ids = np.array_equal(
+            found["item_ids"][i][:n][is_alone], expected.item_ids[i][:n][is_alone]
+        )
+        return bool(same_ids and np.all(np.abs(scores[:n] - wanted[:n]) <= limit))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, ready for JSON."""
+        return asdict(self)
+
+
+def check_host_graphs(
+    engine: Engine, batches: Iterable[dict[str, Any]], *, top_n: int, plugin: Path | None
+) -> dict[str, Any]:
+    """Compare the graphs of a loaded bundle with its engine.
+
+    Parameters
+    ----------
+    engine : Engine
+    batches : iterable of dict of columns
+        Requests, at most `BATCH` each, without `user_id`: the graphs know no stored users.
+    top_n : int
+        Length of the lists.
+    plugin : Path or None
+        libshortlist.so; without it recommend.onnx is not compared.
+
+    Returns
+    -------
+    dict
+        What was found, by graph, for the manifest.
+
+    Raises
+    ------
+    ExportError
+        recommend.onnx differs from the engine in a bit, or recommend_portable.onnx by more than
+        rounding.
+    """
+    bundle, schema = engine.bundle, request_schema(engine.bundle)
+    tolerance = TOLERANCE if engine.default_stages == 1 else SCORER_TOLERANCE
+    checks = {}
+    for name, allowed, library in ((PLUGIN_GRAPH, 0.0, plugin), (PORTABLE_GRAPH, tolerance, None)):
+        if bundle.has(name) and (name == PORTABLE_GRAPH or library is not None):
+            session = open_session(bundle.file(name), name=name, plugin=library)
+            checks[name] = (session, Check(name, allowed))
+    for requests in batches:
+        feeds = graph_inputs(normalise(requests, schema), schema)
+        expected = engine.recommend(requests, top_n=top_n)
+        is_open = _is_open(engine, requests, top_n, expected.stages)
+        for session, check in checks.values():
+            values = session.run(list(OUTPUTS), {**feeds, "top_n": np.array([top_n])})
+            check.compare(dict(zip(OUTPUTS, values, strict=True)), expected, is_open)
+    return {name: check.to_dict() for name, (_, check) in checks.items()}
+
+
+def _is_open(engine: Engine, requests: dict[str, Any], top_n: int, stages: Array) -> Array:
+    """Say for each request whether its candidates for a second stage are a matter of rounding."""
+    if not (stages == 2).any():
+        return np.zeros(len(stages), np.bool_)
+    last = max(top_n, engine.bundle.manifest["second_stage"]["n_candidates"])
+    scores = engine.recommend(requests, top_n=last + 1, stages=1).scores
+    is_tied = scores[:, last - 1] <= scores[:, last] + 2 * TOLERANCE
+    return np.asarray((stages == 2) & is_tied & np.isfinite(scores[:, last]))

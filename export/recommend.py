@@ -1,0 +1,347 @@
+"""recommend.onnx and recommend_portable.onnx: raw columns → item ids, all in one graph.
+
+The user encoder's graph is extended on both sides. Before its core, histories are packed as the
+engine packs them: unknown items dropped, the last ones kept, as wide as the longest. Behind it
+come the search (`heads`), the second stage, popular items for requests of which nothing is known,
+and the ids. So one run answers like `Engine.recommend`; docs/plugin.md lists inputs and outputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from shortlist._signals import FEATURES, HISTORY, POPULAR
+from shortlist.export.heads import PLUGIN_DOMAIN, Found, Head, PluginHead
+from shortlist.export.lookup import RawFeature
+from shortlist.export.nodes import Nodes
+from shortlist.requests import MISSING_INT
+
+OUTPUTS = {
+    "item_ids": ["batch", "top_n"],
+    "scores": ["batch", "top_n"],
+    "counts": ["batch"],
+    "rows": ["batch", "top_n"],
+    "source": ["batch"],
+}
+_CODES = "coded/history"
+_END = np.iinfo(np.int64).max
+_SCORER = "scorer/"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a graph that recommends is made of.
+
+    Attributes
+    ----------
+    encoder : onnx.ModelProto
+        The user encoder with its lookups, as `add_lookups` returns it. Not changed.
+    features : sequence of RawFeature
+        The user's features, without history and event features.
+    gap : float or None
+        Seconds between two events where ages are declared and not given; None = not declared.
+    has_kinds : bool
+        Whether the encoder takes kinds of events.
+    max_history : int
+        Items of a history the encoder looks at.
+    item_ids : ndarray of shape (n_items,)
+        int64 or str.
+    n_events : ndarray of shape (n_items,)
+        Events of each item in training.
+    scorer : onnx.ModelProto or None
+        The second stage.
+    n_candidates, history_length : int
+        Of the second stage.
+    """
+
+    encoder: onnx.ModelProto
+    features: Sequence[RawFeature]
+    gap: float | None
+    has_kinds: bool
+    max_history: int
+    item_ids: npt.NDArray[Any]
+    n_events: npt.NDArray[np.int64]
+    scorer: onnx.ModelProto | None = None
+    n_candidates: int = 1
+    history_length: int = 1
+
+
+def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
+    """Build the graph; docs/plugin.md describes it for hosts.
+
+    Parameters
+    ----------
+    parts : Parts
+    head : Head
+        `PluginHead` or `PortableHead`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Inputs: the encoder's, `top_n` int64 (1,), and optional `exclude_seen` bool (1,), true if
+        left out. Outputs: see `OUTPUTS`.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(parts.encoder)
+    graph = proto.graph
+    packing = Nodes("packed")
+    history, for_scorer = _pack(packing, parts)
+    renamed = {_CODES: history}
+    if parts.has_kinds:
+        renamed["history_kinds"] = _pack_kinds(packing, history)
+    if parts.gap is not None:
+        renamed["history_ages"] = _pack_ages(packing, history, parts.gap)
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    tail = Nodes("answer")
+    _answer(tail, parts, head, graph.output[0].name, for_scorer, proto)
+    looked_up = next(i for i, node in enumerate(graph.node) if _CODES in node.output) + 1
+    nodes = [*graph.node[:looked_up], *packing.nodes, *graph.node[looked_up:], *tail.nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend([*head.initializers(), *_ids(parts)])
+    _set_interface(graph, parts)
+    graph.name = "recommend"
+    if isinstance(head, PluginHead):
+        proto.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
+    return proto
+
+
+def _pack(nodes: Nodes, parts: Parts) -> tuple[str, str]:
+    """Drop unknown items and keep the last ones: codes for the encoder, and for the scorer."""
+    known = nodes.add("Cast", _known(nodes), to=TensorProto.INT64)
+    place = nodes.add("CumSum", known, nodes.constant(1, np.int64))  # 1, 2, … of known items
+    longest = nodes.add("Reshape", nodes.add("ReduceMax", place), nodes.constant([1], np.int64))
+    limits = [parts.max_history] + [parts.history_length] * (parts.scorer is not None)
+    widths = [
+        nodes.add("Clip", longest, nodes.constant(1, np.int64), nodes.constant(limit, np.int64))
+        for limit in limits
+    ]
+    widest = widths[int(np.argmax(limits))]
+    # Known places are all different and unknown ones 0, so no tie matters.
+    _, last = nodes.add_many("TopK", 2, nodes.add("Mul", place, known), widest, axis=1)
+    backward = nodes.constant([-1], np.int64)
+    kept = nodes.add(
+        "Slice", last, backward, nodes.constant([-_END], np.int64), *_axis(nodes), backward
+    )
+    packed = nodes.add("GatherElements", _CODES, kept, axis=1)
+
+    def cut(values: str, limit: int, width: str) -> str:
+        if limit == max(limits):
+            return values
+        end = nodes.constant([_END], np.int64)
+        return nodes.add("Slice", values, nodes.add("Neg", width), end, *_axis(nodes))
+
+    parts_of = [cut(packed, *which) for which in zip(limits, widths, strict=True)]
+    nodes.add("Identity", cut(kept, limits[0], widths[0]))
+    nodes.rename_last("packed/places")
+    return parts_of[0], parts_of[-1]
+
+
+def _known(nodes: Nodes) -> str:
+    return nodes.add("Greater", _CODES, nodes.constant(0, np.int64))
+
+
+def _axis(nodes: Nodes) -> list[str]:
+    return [nodes.constant([1], np.int64)]
+
+
+def _pack_kinds(nodes: Nodes, history: str) -> str:
+    is_item = nodes.add("Greater", history, nodes.constant(0, np.int64))
+    taken = nodes.add("GatherElements", "history_kinds", "packed/places", axis=1)
+    # ONNX text constants are tensors of bytes; NumPy objects carry them.
+    return nodes.add("Where", is_item, taken, nodes.constant("", np.object_))
+
+
+def _pack_ages(nodes: Nodes, history: str, gap: float) -> str:
+    """Ages of the kept events; where one is missing, the usual gap for each later event."""
+    is_item = nodes.add("Greater", history, nodes.constant(0, np.int64))
+    taken = nodes.add("GatherElements", "history_ages", "packed/places", axis=1)
+    shape = nodes.add("Shape", history)
+    width = nodes.add("Gather", shape, nodes.constant(1, np.int64))
+    one = nodes.constant(1, np.int64)
+    down = nodes.constant(-1, np.int64)
+    later = nodes.add("Range", nodes.add("Sub", width, one), down, down)
+    usual = nodes.add(
+        "Mul", nodes.add("Cast", later, to=TensorProto.FLOAT), nodes.constant(gap, np.float32)
+    )
+    filled = nodes.add("Where", nodes.add("IsNaN", taken), usual, taken)
+    return nodes.add("Where", is_item, filled, nodes.constant(np.nan, np.float32))
+
+
+def _answer(
+    nodes: Nodes, parts: Parts, head: Head, embedding: str, history: str, proto: onnx.ModelProto
+) -> None:
+    """Append everything behind the encoder; the last nodes have the names of the outputs."""
+    known = _known(nodes)
+    excluded = nodes.add("And", known, "exclude_seen")
+    n_known = nodes.add(
+        "ReduceSum", nodes.add("Cast", known, to=TensorProto.INT64), *_axis(nodes), keepdims=0
+    )
+    has_history = nodes.add("Greater", n_known, nodes.constant(0, np.int64))
+    k = "top_n"
+    if parts.scorer is not None:
+        k = nodes.add("Max", k, nodes.constant([parts.n_candidates], np.int64))
+    found = head(nodes, embedding, k, _CODES, excluded)
+    if parts.scorer is not None:
+        again = _rerank(nodes, parts.scorer, found, history, k, proto)
+        found = _choose(nodes, has_history, again, _first(nodes, found))
+    source = nodes.constant(HISTORY, np.int64)
+    features = _has_feature(nodes, parts.features)
+    lesser = nodes.constant(POPULAR, np.int64)
+    is_personal = has_history
+    if features:
+        lesser = nodes.add("Where", features, nodes.constant(FEATURES, np.int64), lesser)
+        is_personal = nodes.add("Or", has_history, features)
+    nodes.add("Where", has_history, source, lesser)
+    nodes.rename_last("source")
+    found = _choose(nodes, is_personal, found, _popular(nodes, parts.n_events))
+    for name, value in (("rows", found.rows), ("scores", found.scores), ("counts", found.counts)):
+        nodes.add("Identity", value)
+        nodes.rename_last(name)
+    nodes.add("Gather", "item_ids_by_row", found.rows)  # row −1 is the last entry: no id
+    nodes.rename_last("item_ids")
+
+
+def _first(nodes: Nodes, found: Found) -> Found:
+    """Cut what the first stage found for the second one to `top_n`."""
+    zero = nodes.constant([0], np.int64)
+
+    def cut(values: str) -> str:
+        return nodes.add("Slice", values, zero, "top_n", *_axis(nodes))
+
+    return Found(cut(found.rows), cut(found.scores), nodes.add("Min", found.counts, "top_n"))
+
+
+def _choose(nodes: Nodes, condition: str, yes: Found, no: Found) -> Found:
+    column = nodes.add("Unsqueeze", condition, *_axis(nodes))
+    return Found(
+        nodes.add("Where", column, yes.rows, no.rows),
+        nodes.add("Where", column, yes.scores, no.scores),
+        nodes.add("Where", condition, yes.counts, no.counts),
+    )
+
+
+def _rerank(
+    nodes: Nodes,
+    scorer: onnx.ModelProto,
+    found: Found,
+    history: str,
+    k: str,
+    proto: onnx.ModelProto,
+) -> Found:
+    """Score the candidates and put them in order: best first, ties by the lower row."""
+    zero = nodes.constant(0, np.int64)
+    is_none = nodes.add("Less", found.rows, zero)
+    codes = nodes.add("Add", found.rows, nodes.constant(1, np.int64))
+    similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), found.scores)
+    inputs = {"history": history, "candidates": codes, "similarity": similarity}
+    score = _insert(nodes, scorer, inputs, proto)
+    score = nodes.add("Where", is_none, nodes.constant(-np.inf, np.float32), score)
+    # TopK takes the first of equals, so the candidates go into the order of their rows before.
+    rows, order = nodes.add_many("TopK", 2, found.rows, k, axis=1, largest=0)
+    score = nodes.add("GatherElements", score, order, axis=1)
+    best, places = nodes.add_many("TopK", 2, score, "top_n", axis=1)
+    rows = nodes.add("GatherElements", rows, places, axis=1)
+    return Found(rows, best, nodes.add("Min", found.counts, "top_n"))
+
+
+def _insert(
+    nodes: Nodes, graph: onnx.ModelProto, inputs: dict[str, str], proto: onnx.ModelProto
+) -> str:
+    """Append another graph's nodes and constants under a prefix; returns its output."""
+    added = onnx.compose.add_prefix(graph, prefix=_SCORER)
+    renamed = {_SCORER + name: value for name, value in inputs.items()}
+    for node in added.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    nodes.nodes.extend(added.graph.node)
+    proto.graph.initializer.extend(added.graph.initializer)
+    return str(added.graph.output[0].name)
+
+
+def _has_feature(nodes: Nodes, features: Sequence[RawFeature]) -> str:
+    """Say for each request whether any feature is known, as `FeatureColumn.is_known`; "" = none."""
+    found = ""
+    for feature in features:
+        known = _is_known(nodes, feature)
+        found = nodes.add("Or", found, known) if found else known
+    return found
+
+
+def _is_known(nodes: Nodes, feature: RawFeature) -> str:
+    match feature.kind:
+        case "categorical" | "multi_categorical":
+            codes = f"coded/{feature.name}"
+            known = nodes.add("Greater", codes, nodes.constant(0, np.int64))
+            if feature.has_own_missing:
+                largest = nodes.constant(feature.n_values, np.int64)
+                known = nodes.add("And", known, nodes.add("LessOrEqual", codes, largest))
+        case "text":
+            number = nodes.add(
+                "LabelEncoder",
+                feature.name,
+                domain="ai.onnx.ml",
+                keys_strings=[""],
+                values_int64s=[0],
+                default_int64=1,
+            )
+            known = nodes.add("Greater", number, nodes.constant(0, np.int64))
+        case "timestamp":
+            missing = nodes.constant(MISSING_INT, np.int64)
+            known = nodes.add("Not", nodes.add("Equal", feature.name, missing))
+        case _:
+            known = nodes.add("Not", nodes.add("IsNaN", feature.name))
+    if feature.kind not in ("multi_categorical", "vector"):
+        return known
+    number = nodes.add("Cast", known, to=TensorProto.INT64)
+    number = nodes.add("ReduceSum", number, *_axis(nodes), keepdims=0)
+    return nodes.add("Greater", number, nodes.constant(0, np.int64))
+
+
+def _popular(nodes: Nodes, n_events: npt.NDArray[np.int64]) -> Found:
+    """Answer with the items of most events: rows and scores (top_n,), counts (1,)."""
+    order = np.argsort(-n_events, kind="stable")
+    rows = nodes.constant(np.append(order, -1), np.int64)
+    scores = nodes.constant(np.append(n_events[order], -np.inf), np.float32)
+    number = nodes.add("Squeeze", "top_n", nodes.constant([0], np.int64))
+    zero, one = nodes.constant(0, np.int64), nodes.constant(1, np.int64)
+    n_items = nodes.constant([len(order)], np.int64)
+    places = nodes.add("Min", nodes.add("Range", zero, number, one), n_items)
+    return Found(
+        nodes.add("Gather", rows, places),
+        nodes.add("Gather", scores, places),
+        nodes.add("Min", "top_n", n_items),
+    )
+
+
+def _ids(parts: Parts) -> list[TensorProto]:
+    is_text = parts.item_ids.dtype.kind in "OU"
+    ids = parts.item_ids.tolist()
+    if is_text:
+        values = [text.encode() for text in [*ids, ""]]
+        tensor = helper.make_tensor("item_ids_by_row", TensorProto.STRING, [len(values)], values)
+    else:
+        tensor = numpy_helper.from_array(np.array([*ids, -1], np.int64), "item_ids_by_row")
+    return [tensor, numpy_helper.from_array(np.array([True]), "exclude_seen")]
+
+
+def _set_interface(graph: Any, parts: Parts) -> None:
+    info = helper.make_tensor_value_info
+    graph.input.extend(
+        [info("top_n", TensorProto.INT64, [1]), info("exclude_seen", TensorProto.BOOL, [1])]
+    )
+    is_text = parts.item_ids.dtype.kind in "OU"
+    types = {"item_ids": TensorProto.STRING if is_text else TensorProto.INT64}
+    types["scores"] = TensorProto.FLOAT
+    del graph.output[:]
+    del graph.value_info[:]
+    graph.output.extend(
+        info(name, types.get(name, TensorProto.INT64), shape) for name, shape in OUTPUTS.items()
+    )

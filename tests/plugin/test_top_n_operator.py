@@ -1,0 +1,186 @@
+"""ai.shortlist.TopN in ONNX Runtime: the answers of Index.search, and errors that say the fix."""
+
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import shortlist
+from shortlist import Index
+from shortlist.export.tensors import index_bytes
+
+pytestmark = pytest.mark.usefixtures("operator")
+DIM, N_ITEMS = 12, 300
+INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT
+
+
+def options(n_threads=1):
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = n_threads
+    chosen.log_severity_level = 4
+    chosen.register_custom_ops_library(shortlist.plugin_path())
+    return chosen
+
+
+def session(folder, inputs=("queries", "top_n", "index"), outputs=3, n_threads=1, **attributes):
+    info = helper.make_tensor_value_info
+    declared = {
+        "queries": info("queries", FLOAT, ["n", "dim"]),
+        "top_n": info("top_n", INT64, None),
+        "exclude": info("exclude", INT64, None),
+        "splits": info("splits", INT64, ["m"]),
+    }
+    names = ["rows", "scores", "counts"][:outputs]
+    node = helper.make_node("TopN", list(inputs), names, domain="ai.shortlist", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "search",
+        [declared[name] for name in inputs if name in declared],
+        [info(name, FLOAT if name == "scores" else INT64, None) for name in names],
+        initializer=[index_bytes(folder, "index")],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.shortlist", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "g.onnx")
+    return onnxruntime.InferenceSession(folder / "g.onnx", options(n_threads))
+
+
+def make_index(folder, metric="cosine", storage="float32", ids=None):
+    random = np.random.default_rng(1)
+    vectors = random.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    vectors[7] = vectors[200] = vectors[3]  # equal scores
+    index = Index(vectors, ids, metric, storage=storage)
+    index.save(folder / "items.index")
+    return index
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_answers_are_the_index_search_bit_for_bit(metric, storage, tmp_path, rng):
+    index = make_index(tmp_path, metric, storage, ids=[f"é{i}" for i in range(N_ITEMS)])
+    queries = rng.normal(size=(150, DIM)).astype(np.float32)  # more than one task of the operator
+    queries[4] = index.vectors([3])[0]
+    seen = rng.integers(-1, N_ITEMS, (150, 9))
+    run = session(tmp_path, ("queries", "top_n", "index", "exclude"), metric=metric)
+    for top_n in (1, 10, N_ITEMS + 5):
+        feeds = {"queries": queries, "top_n": np.array([top_n]), "exclude": seen}
+        rows, scores, counts = run.run(None, feeds)
+        lists = [[f"é{row}" for row in row_list if row >= 0] for row_list in seen]
+        expected = index.search(queries, top_n=top_n, exclude=lists)
+        assert np.array_equal(rows, expected.indices)
+        assert scores.tobytes() == expected.scores.tobytes()
+        assert np.array_equal(counts, expected.counts)
+
+
+def test_lists_of_other_lengths_come_as_values_and_row_splits(tmp_path, rng):
+    index = make_index(tmp_path)
+    queries = rng.normal(size=(3, DIM)).astype(np.float32)
+    best = index.search(queries, top_n=2).indices
+    values, splits = np.array([best[0, 0], best[2, 0], best[2, 1]]), np.array([0, 1, 1, 3])
+    run = session(tmp_path, ("queries", "top_n", "index", "exclude", "splits"))
+    feeds = {"queries": queries, "top_n": np.array(2), "exclude": values, "splits": splits}
+    rows = run.run(["rows"], feeds)[0]
+    assert rows[0, 0] == best[0, 1]
+    assert rows[1].tolist() == best[1].tolist()
+    assert not set(rows[2]) & set(best[2])
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_batches_of_any_size_and_threads_answer_alike_and_outputs_may_be_left_out(
+    n_threads, tmp_path, rng
+):
+    index = make_index(tmp_path)
+    run = session(tmp_path, outputs=1, n_threads=n_threads)
+    for n in (0, 1, 64, 65, 500):
+        queries = rng.normal(size=(n, DIM)).astype(np.float32)
+        (rows,) = run.run(None, {"queries": queries, "top_n": np.array(4)})
+        assert np.array_equal(rows, index.search(queries, top_n=4).indices)
+
+
+GOOD = np.ones((70, DIM), np.float32)
+NAN = np.where(np.arange(70)[:, None] == 66, np.float32(np.nan), GOOD)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"queries": GOOD[:, :5]}, r"queries: got shape \(70, 5\), expected \(n, 12\)"),
+        ({"queries": NAN}, r"queries: row 2 holds a NaN .*; rows count from 64"),
+        ({"top_n": np.array(0)}, "top_n: got 0, expected at least 1"),
+        ({"top_n": np.array([1, 2])}, r"top_n: got shape \(2\), expected one number"),
+        ({"top_n": np.array(2**40)}, "top_n: got 1099511627776 for 70 queries, expected at most"),
+        ({"exclude": np.zeros((2, 3), np.int64)}, r"exclude: got shape \(2, 3\), expected \(70, w"),
+        ({"exclude": np.full((70, 1), N_ITEMS)}, "exclude: got row 300; the index has 300 rows"),
+    ],
+)
+def test_bad_inputs_are_named_with_what_was_expected(bad, message, tmp_path):
+    make_index(tmp_path)
+    run = session(tmp_path, ("queries", "top_n", "index", "exclude"))
+    feeds = {"queries": GOOD, "top_n": np.array(3), "exclude": np.full((70, 1), -1)}
+    with pytest.raises(Exception, match=message):
+        run.run(None, feeds | bad)
+    assert run.run(["counts"], feeds)[0].tolist() == [3] * 70
+
+
+@pytest.mark.parametrize("splits", [[0, 2], [0, 2, 1, 3], [1, 1, 1, 3], [0, 1, 2, 4]])
+def test_row_splits_that_do_not_fit_are_refused(splits, tmp_path):
+    make_index(tmp_path)
+    run = session(tmp_path, ("queries", "top_n", "index", "exclude", "splits"))
+    feeds = {"queries": GOOD[:3], "top_n": np.array(3), "exclude": np.arange(3)}
+    with pytest.raises(Exception, match=r"exclude_splits: got .*expected"):
+        run.run(None, feeds | {"splits": np.array(splits)})
+
+
+def test_an_index_that_is_damaged_cut_or_of_another_metric_is_refused_at_load(tmp_path):
+    make_index(tmp_path, "dot")
+    with pytest.raises(Exception, match=r"index: got the metric dot, expected cosine, which the g"):
+        session(tmp_path, metric="cosine")
+    whole = (tmp_path / "items.index").read_bytes()
+    for place in (0, 40, len(whole) // 2, len(whole) - 1):
+        changed = bytearray(whole)
+        changed[place] ^= 4
+        (tmp_path / "items.index").write_bytes(changed)
+        with pytest.raises(Exception, match=r"TopN: index: .*expected.*found"):
+            session(tmp_path)
+    (tmp_path / "items.index").write_bytes(whole[:100])
+    with pytest.raises(Exception, match=r"index: size: expected at least 456 bytes, found 100"):
+        session(tmp_path)
+
+
+def test_an_index_that_is_no_constant_is_refused(tmp_path):
+    make_index(tmp_path)
+    session(tmp_path)
+    proto = onnx.load(tmp_path / "g.onnx", load_external_data=False)
+    del proto.graph.initializer[:]
+    value = helper.make_tensor_value_info("index", TensorProto.UINT8, ["size"])
+    proto.graph.input.append(value)
+    onnx.save(proto, tmp_path / "g.onnx")
+    with pytest.raises(Exception, match="index: got no constant, expected an initializer"):
+        onnxruntime.InferenceSession(tmp_path / "g.onnx", options())
+
+
+def test_a_loaded_graph_outlives_its_folder_and_shares_the_file_with_others(tmp_path, rng):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    index = make_index(folder)
+    runs = [session(folder) for _ in range(3)]
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        mapped = [line for line in maps if str(folder / "items.index") in line]
+    assert len(mapped) >= 3  # mapped, not copied: the pages are in memory once
+    shutil.rmtree(folder)
+    queries = rng.normal(size=(2, DIM)).astype(np.float32)
+    expected = index.search(queries, top_n=3).indices
+    for run in runs:
+        assert np.array_equal(
+            run.run(["rows"], {"queries": queries, "top_n": np.array(3)})[0], expected
+        )
+
+
+def test_many_sessions_come_and_go(tmp_path):
+    make_index(tmp_path)
+    run = session(tmp_path)
+    for _ in range(20):
+        run = onnxruntime.InferenceSession(tmp_path / "g.onnx", options())
+    assert run.run(["counts"], {"queries": GOOD[:1], "top_n": np.array(2)})[0].tolist() == [2]
