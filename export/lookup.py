@@ -150,8 +150,10 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
         outputs.append(helper.make_tensor_value_info(f"coded/{feature.name}", coded, coded_shape))
         nodes += _nodes(feature)
         if feature.kind == "history":
-            # An input with a default value: ONNX Runtime does not ask for it.
-            rows_type = helper.make_tensor_value_info(ROWS, TensorProto.INT64, ["batch", "length"])
+            # An input with a default value: ONNX Runtime does not ask for it. Its dimensions have
+            # names of their own, as the default is (1, 1) whatever the batch.
+            shape = ["rows_batch", "rows_length"]
+            rows_type = helper.make_tensor_value_info(ROWS, TensorProto.INT64, shape)
             inputs.append(rows_type)
             defaults.append(helper.make_tensor(ROWS, TensorProto.INT64, [1, 1], [-1]))
     opset = next(entry.version for entry in core.opset_import if entry.domain == "")

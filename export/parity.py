@@ -6,6 +6,7 @@ items whose reference scores differ by less than the tolerance may change places
 rounds item vectors (`export.storage`) widens the tolerance by exactly what it rounds.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -242,6 +243,17 @@ def _requests(run: TrainedModel, users: HeldOut) -> dict[str, Any]:
         events = HistoryEvents(run.features, run.split.dataset)
         requests |= events.raw(users.user_ids, _codes(run, users))
     return requests
+
+
+def request_batches(run: TrainedModel, n_users: int, size: int) -> Iterator[dict[str, Any]]:
+    """Give held-out users' requests, then some without histories, then one with nothing at all."""
+    users = held_out_users(run, n_users)
+    for start in range(0, len(users.user_ids), size):
+        yield _requests(run, users.part(start, start + size))
+    few = _requests(run, users.part(0, size))
+    nothing: list[Any] = [[]] * len(few["history"])
+    yield {name: nothing if "history" in name else values for name, values in few.items()}
+    yield {"history": [[]]}
 
 
 def _codes(run: TrainedModel, users: HeldOut) -> list[Array]:

@@ -17,11 +17,14 @@ import shortlist
 from shortlist.bundle import BundleWriter
 from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
+from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
 from shortlist.export.lookup import add_lookups
-from shortlist.export.parity import Parity
 from shortlist.export.parity import check_parity as check_bundle
+from shortlist.export.parity import request_batches
+from shortlist.export.recommend import Parts
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Metric, Storage
+from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
@@ -82,7 +85,10 @@ def export_bundle(
         storage = cast(Storage, run.config.export.storage)  # the settings allow no other value
         index = Index(vectors, run.split.catalogue, METRIC, storage=storage)
         index.save(writer.directory / "items.index")
-        write_table(writer.directory / "items.arrow", item_table(run.split))
+        items = item_table(run.split)
+        write_table(writer.directory / "items.arrow", items)
+        parts = _host_parts(run, items, writer.directory)
+        write_host_graphs(parts, index, writer.directory, portable=run.config.export.portable)
         n_users = 0
         if store_users:
             users = user_table(run.split.dataset, run.features)
@@ -91,10 +97,10 @@ def export_bundle(
         fields = _manifest_fields(run, index, n_users)
         writer.write_manifest(fields | {"parity": {}})
         parity = _gate(run, writer.directory)
-        manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
+        manifest = writer.write_manifest(fields | {"parity": parity})
         path = writer.commit()
     size = sum(record["size"] for record in manifest["files"].values())
-    return ExportReport(path, parity.to_dict(), differences, size)
+    return ExportReport(path, parity, differences, size)
 
 
 def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:
@@ -139,10 +145,34 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
     return differences
 
 
-def _gate(run: TrainedModel, directory: Path) -> Parity:
+def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
+    """Collect what the graphs for hosts are made of; encoder and scorer as written before."""
+    features, scorer = run.features, directory / "scorer.onnx"
+    ages = [feature for feature in features.event_features if feature.form == "ages"]
+    return Parts(
+        encoder=onnx.load(directory / "user_encoder.onnx"),
+        features=features.side("user"),
+        gap=float(ages[0].reference) if ages else None,
+        has_kinds=any(feature.form != "ages" for feature in features.event_features),
+        max_history=features.history_length,
+        item_ids=np.asarray(items.column("item_id").to_pylist()),
+        n_events=items.column("n_events").to_numpy(),
+        scorer=onnx.load(scorer) if scorer.exists() else None,
+        n_candidates=run.scorer_report.get("n_candidates", 1),
+        history_length=run.scorer_report.get("history_length", 1),
+    )
+
+
+def _gate(run: TrainedModel, directory: Path) -> dict[str, Any]:
+    """Compare the bundle with Keras, and its graphs for hosts with its engine."""
     settings = run.config.export
+    n_users, top_n = settings.parity_users, settings.parity_top_n
+    plugin = Path(plugin_path()) if has_onnx_operator() else None
     with load(directory, device="cpu") as engine:
-        return check_bundle(run, engine, n_users=settings.parity_users, top_n=settings.parity_top_n)
+        parity = check_bundle(run, engine, n_users=n_users, top_n=top_n).to_dict()
+        batches = request_batches(run, n_users, BATCH)
+        graphs = check_host_graphs(engine, batches, top_n=top_n, plugin=plugin)
+    return parity | {"graphs": graphs}
 
 
 def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str, Any]:

@@ -214,6 +214,9 @@ class ExportConfig:
     storage: str = _choice(
         "float32", *STORAGES, text="how item vectors are kept; int8 is approximate"
     )
+    portable: bool = _other(
+        True, text="write recommend_portable.onnx, for hosts without the plugin"
+    )
     parity_users: int = _number(1000, 1, text="held-out users of the parity gate")
     parity_top_n: int = _number(20, 1, text="length of the lists the parity gate compares")
 

@@ -135,7 +135,7 @@ def test_dynamic_dims_of_history_and_tags_are_named_apart():
     dims = {v.name: [d.dim_param for d in v.type.tensor_type.shape.dim] for v in graph.input}
     assert dims == {
         "history": ["batch", "length"],
-        "history_rows": ["batch", "length"],
+        "history_rows": ["rows_batch", "rows_length"],
         "tags": ["batch", "n_tags"],
     }
 

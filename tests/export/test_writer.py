@@ -13,6 +13,7 @@ from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
+from shortlist.plugin import has_onnx_operator
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,9 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
         "user_encoder.onnx",
         "item_encoder.onnx",
         "scorer.onnx",
+        "recommend.onnx",
+        "recommend_portable.onnx",
+        "graphs.data",
         "items.index",
         "items.arrow",
         "users.arrow",
@@ -87,6 +91,41 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
     assert max(report.graph_differences.values()) < 1e-5
     assert "likes" in summary
     assert "2 known values (string)" in summary
+
+
+def test_graphs_for_hosts_pass_their_gate_and_the_manifest_says_so(exported):
+    graphs = exported[1].parity["graphs"]
+    expected = {"recommend_portable.onnx": 1e-4}
+    if has_onnx_operator():
+        expected["recommend.onnx"] = 0.0
+    assert {name: told["tolerance"] for name, told in graphs.items()} == expected
+    # held-out users, then the same without histories, then one request of nothing
+    assert all(told["n_users"] == 50 + 50 + 1 for told in graphs.values())
+
+
+def test_a_graph_for_hosts_that_answers_otherwise_fails_the_export(
+    plain_run, tmp_path, monkeypatch
+):
+    original = writer_module.write_host_graphs
+
+    def corrupt(parts, index, directory, *, portable):
+        wrong = replace(parts, item_ids=parts.item_ids[::-1])
+        original(wrong, index, directory, portable=portable)
+
+    monkeypatch.setattr(writer_module, "write_host_graphs", corrupt)
+    with pytest.raises(ExportError, match="it answers otherwise than the engine; nothing was wri"):
+        export_bundle(plain_run, tmp_path / "toy.shortlist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_portable_graph_is_left_out_where_it_is_not_wanted(plain_run, tmp_path):
+    settings = replace(plain_run.config.export, portable=False)
+    run = replace(plain_run, config=replace(plain_run.config, export=settings))
+    report = export_bundle(run, tmp_path / "toy.shortlist")
+    with Bundle.open(report.path) as bundle:
+        assert bundle.has("recommend.onnx")
+        assert not bundle.has("recommend_portable.onnx")
+    assert "recommend_portable.onnx" not in report.parity["graphs"]
 
 
 def test_item_rows_are_catalogue_rows_with_train_popularity_titles_and_extra_items(exported, run):
