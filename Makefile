@@ -46,7 +46,7 @@ test-native test-native-tsan test-emulated test-arm: test-%: setup
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	git ls-files '*.cpp' '*.hpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files '*.cpp' '*.hpp' '*.h' 'examples/*.c' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(PIP) install -q --no-build-isolation --no-deps --upgrade --target build/typecheck .
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p shortlist
 

@@ -17,7 +17,12 @@ constexpr std::size_t kRowsAtATime = 64;
 IndexBuilder::IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric, Storage storage)
     : n_items_(n_items), dim_(dim), metric_(metric), storage_(storage) {
   constexpr std::size_t kMaxItems = (std::size_t{1} << 31) - 2;
+  constexpr std::size_t kMaxDim = std::size_t{1} << 31;
   if (dim == 0) throw std::invalid_argument("vectors: got dim 0; expected at least 1 column");
+  if (dim > kMaxDim) {
+    throw std::invalid_argument("vectors: got dim " + std::to_string(dim) + "; expected at most " +
+                                std::to_string(kMaxDim));
+  }
   if (n_items > kMaxItems) {
     throw std::invalid_argument("vectors: got " + std::to_string(n_items) +
                                 " rows; expected at most " + std::to_string(kMaxItems) +

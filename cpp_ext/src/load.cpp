@@ -10,28 +10,10 @@
 #include "file_reader.hpp"
 #include "index_file.hpp"
 #include "snapshot.hpp"
+#include "utf8.hpp"
 
 namespace shortlist {
 namespace {
-
-// Structure only (lead bytes and continuations, no surrogates): enough to be decodable.
-bool is_utf8(const unsigned char* bytes, std::size_t size) {
-  for (std::size_t i = 0; i < size;) {
-    const unsigned lead = bytes[i];
-    const std::size_t n = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (n == 0 || lead > 0xF4 || n > size - i) return false;
-    for (std::size_t k = 1; k < n; ++k) {
-      if ((bytes[i + k] & 0xC0U) != 0x80U) return false;
-    }
-    const unsigned second = n > 1 ? bytes[i + 1] : 0;
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
-        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
-      return false;
-    }
-    i += n;
-  }
-  return true;
-}
 
 ItemIds load_ids(const FileReader& file) {
   const std::size_t n_items = file.n_items();
@@ -44,12 +26,12 @@ ItemIds load_ids(const FileReader& file) {
     return ItemIds::from_int64(std::move(values));
   }
   const Span bytes = file.section(file::kIdBytes, FileReader::kAnySize);
-  if (!is_utf8(bytes.data, bytes.size)) file.throw_bad("item ids", "UTF-8 text", "other bytes");
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data), bytes.size);
+  if (!is_utf8(text)) file.throw_bad("item ids", "UTF-8 text", "other bytes");
   const Span span = file.section(file::kIdOffsets, (n_items + 1) * 8);
   std::vector<std::int64_t> offsets(n_items + 1);
   std::memcpy(offsets.data(), span.data, span.size);
-  ItemIds ids = ItemIds::from_strings(
-      std::string(reinterpret_cast<const char*>(bytes.data), bytes.size), std::move(offsets));
+  ItemIds ids = ItemIds::from_strings(std::string(text), std::move(offsets));
   for (std::size_t row = 0; row < n_items; ++row) {
     const std::string_view id = ids.string_at(row);  // a character must not be cut in two
     if (!id.empty() && (static_cast<unsigned char>(id.front()) & 0xC0U) == 0x80U) {

@@ -69,7 +69,7 @@ def test_core_sources_never_mention_python() -> None:
     pattern = re.compile(r"Python\.h|pybind11|numpy", re.IGNORECASE)
     files = [
         path
-        for folder in ("include", "src")
+        for folder in ("include", "src", "c_api")
         for path in (ROOT / "cpp_ext" / folder).rglob("*")
         if path.suffix in {".cpp", ".hpp", ".h"}
     ]
