@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench oracle soak clean
+.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench oracle soak clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -15,6 +15,10 @@ setup: .venv/.ready
 # Rerun after every C++ edit; Python edits are live.
 build: setup
 	$(PIP) install -q --no-build-isolation --no-deps -e .
+
+# What the hosts of examples/ need: ONNX Runtime's headers, JNA, onnxruntime-node; all under build/.
+hosts:
+	.ci/host_tools
 
 test: build
 	$(BIN)/pytest -n 2 -m "not slow and not wheel"

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shortlist._signals import FEATURES, HISTORY, POPULAR
 from shortlist.export.heads import PLUGIN_DOMAIN, Found, Head, PluginHead
-from shortlist.export.lookup import RawFeature
+from shortlist.export.lookup import ROWS, RawFeature
 from shortlist.export.nodes import Nodes
 from shortlist.requests import MISSING_INT
 
@@ -89,6 +89,7 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(parts.encoder)
     graph = proto.graph
+    _drop_rows_input(graph)
     packing = Nodes("packed")
     history, for_scorer = _pack(packing, parts)
     renamed = {_CODES: history}
@@ -111,6 +112,18 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     if isinstance(head, PluginHead):
         proto.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
     return proto
+
+
+def _drop_rows_input(graph: Any) -> None:
+    """Take the engine's short cut `history_rows` out of the encoder: codes come from `history`."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    chosen = made_by[_CODES]  # Where(is a row, row + 1, looked up)
+    is_row, code, looked_up = chosen.input
+    for node in (made_by[is_row], made_by[code], chosen):
+        graph.node.remove(node)
+    made_by[looked_up].output[0] = _CODES
+    for values in (graph.input, graph.initializer):
+        values.remove(next(value for value in values if value.name == ROWS))
 
 
 def _pack(nodes: Nodes, parts: Parts) -> tuple[str, str]:
