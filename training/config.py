@@ -22,6 +22,7 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 STORAGES = ("float32", "float16", "bfloat16", "int8")
+ENCODERS = ("pool", "transformer")
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
 
@@ -141,12 +142,14 @@ class SplitConfig:
 class ModelConfig:
     """Section ``[model]``: the two encoders."""
 
-    encoder: str = _choice("pool", "pool", text="user encoder")
+    encoder: str = _choice("pool", *ENCODERS, text="user encoder")
     dim: int = _number(64, 1, 4096, text="length of the embeddings")
     history_length: int = _number(50, 1, 10_000, text="a user's last items that are looked at")
     hidden: int = _number(128, 1, 8192, text="units of the user encoder's residual MLP")
+    n_blocks: int = _number(2, 1, 64, text="layers of attention: transformer")
+    n_heads: int = _number(2, 1, 64, text="heads of attention, a divisor of dim: transformer")
     dropout: float = _number(0.2, 0.0, 0.95, text="dropout inside the user encoder")
-    decay: float = _number(0.7, 0.01, 0.99, text="start value of the learned decay per item of age")
+    decay: float = _number(0.7, 0.01, 0.99, text="pool: first value of the learned decay by age")
     item_features: bool = _other(True, text="add content embeddings to the item's id embedding")
     user_features: bool = _other(True, text="feed user features to the user encoder")
 
@@ -158,7 +161,9 @@ class TrainConfig:
     seed: int = _number(1, 0, 2**31 - 1, text="same seed, same metrics")
     epochs: int = _number(40, 1, 100_000, text="at most so many passes over the examples")
     batch_size: int = _number(512, 1, 1_000_000, text="targets per step")
-    n_targets: int = _number(8, 1, 1000, text="consecutive targets that share a row of history")
+    n_targets: int = _number(
+        8, 1, 1000, text="pool: consecutive targets that share a row of history"
+    )
     learning_rate: float = _number(2e-3, 1e-8, 10.0, text="highest learning rate")
     schedule: str = _choice("cosine", "cosine", "constant", text="learning rate over the run")
     warmup_steps: int = _number(100, 0, 1_000_000, text="steps of linear warm-up")
@@ -170,6 +175,15 @@ class TrainConfig:
     )
     n_negatives: int = _number(1024, 1, 1_000_000, text="sampled: shared negatives per step")
     temperature: float = _number(0.07, 1e-3, 10.0, text="logit = cosine / temperature")
+    item_init: str = _choice(
+        "random", "random", "cooccurrence", text="first id embeddings of the items"
+    )
+    teacher: float = _number(
+        0.0, 0.0, 0.99, text="part of the target spread as co-occurrence with recency says"
+    )
+    teacher_decay: float = _number(
+        0.7, 0.01, 0.99, text="teacher: weight of an item of the history, lost with each later one"
+    )
     label_smoothing: float = _number(0.0, 0.0, 0.99, text="part of the target spread evenly")
     history_dropout: float = _number(0.1, 0.0, 0.95, text="chance that a history item is hidden")
     id_dropout: float = _number(0.05, 0.0, 0.95, text="chance that an item's id is hidden")

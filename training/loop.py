@@ -19,6 +19,7 @@ from shortlist.training.features import align_users
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.splits import to_id_array
 from shortlist.training.step import TrainStep
+from shortlist.training.teacher import count_followers, first_vectors
 from shortlist.training.windows import Windows
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ OnEpoch = Callable[[int, dict[str, Any]], None]
 
 
 def build_windows(
-    split: Split, config: Config, event_features: Sequence[Feature] = ()
+    split: Split,
+    config: Config,
+    event_features: Sequence[Feature] = (),
+    *,
+    is_causal: bool = False,
 ) -> tuple[Windows, NDArray[Any]]:
     """Cut the train part into windows; also gives the user ids, one per user row."""
     declared = {feature.name: feature for feature in event_features}
@@ -45,6 +50,7 @@ def build_windows(
         counts["len"].to_numpy().astype(np.int64),
         history_length=config.model.history_length,
         n_targets=config.train.n_targets,
+        is_causal=is_causal,
         windows_per_user=config.train.windows_per_user,
         kinds=kinds.codes(split.train["kind"]) if kinds is not None else None,
         times=split.train["timestamp"].to_numpy() if "history_ages" in declared else None,
@@ -65,12 +71,26 @@ class Loop:
         self.config = config
         self.split = split
         self.run_dir = run_dir
-        self.windows, user_ids = build_windows(split, config, model.features.event_features)
+        self.windows, user_ids = build_windows(
+            split,
+            config,
+            model.features.event_features,
+            is_causal=model.user_encoder.is_causal,
+        )
         self.has_valid = split.target_events("valid").height > 0
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
-        self.step = TrainStep(model, config, inputs, counts, self.n_steps * config.train.epochs)
+        follows = None
+        if config.train.item_init == "cooccurrence" or config.train.teacher > 0.0:
+            follows = count_followers(
+                self.windows.codes - 1, self.windows.lengths, model.n_items
+            )
+        if config.train.item_init == "cooccurrence":
+            model.begin_with(first_vectors(follows, model.dim, config.train.seed), counts > 0)
+        self.step = TrainStep(
+            model, config, inputs, counts, self.n_steps * config.train.epochs, follows
+        )
         self.best = model.get_weights()
         self.history: list[dict[str, Any]] = []
 

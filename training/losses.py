@@ -10,6 +10,8 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CHUNK_LOGITS = 1 << 22  # 16 MiB: larger products are hardly faster, larger sums slower
+CERTAIN = 1.0 - 1e-6  # an item that is certain has no gradient by dislike; other events move it
 HIDDEN_LOGIT = -1e9  # a negative that equals the target must not count against it
 
 
@@ -50,6 +52,101 @@ def full_softmax(
         smooth = (1.0 - label_smoothing) * losses + label_smoothing * even
         return signed_mean(losses, smooth, weights)
     return signed_mean(losses, losses, weights)
+
+
+def chunked_softmax(
+    users: Any,
+    items: Any,
+    target_rows: Any,
+    weights: Any,
+    *,
+    temperature: float,
+    label_smoothing: float = 0.0,
+    taught: Any = None,
+    taught_share: float = 0.0,
+    chunk_logits: int = CHUNK_LOGITS,
+) -> Any:
+    """Compute what `full_softmax` does, and its gradient, without ever holding all logits.
+
+    The gradient is taken together with the loss, some users at a time: one exponential and three
+    matrix products for each, and about ``3 × chunk_logits`` numbers of memory.
+
+    Parameters
+    ----------
+    users, items, target_rows, weights, temperature, label_smoothing
+        As for `full_softmax`.
+    taught : tuple of tensors, float32, optional
+        Mean of the item embeddings by the probabilities that a teacher gives to the items
+        (batch, dim), and 1 where it has an opinion (batch, 1); see `teacher.Teacher`.
+    taught_share : float
+        Part of the target that is spread as the teacher says.
+    chunk_logits : int
+        Logits at once; those of one user at the least.
+    """
+    # Cross-entropy with any target distribution q: log-sum-exp of logits − logit of q's mean item.
+    share = tf.where(weights < 0.0, 0.0, 1.0)[:, None]
+    aims = tf.gather(items, target_rows)
+    even_item = tf.reduce_mean(items, axis=0, keepdims=True)
+    changed = label_smoothing * (even_item - aims)
+    if taught is not None:
+        mean_item, knows = taught
+        changed += taught_share * knows * (mean_item - aims)
+    total = tf.maximum(tf.reduce_sum(tf.abs(weights)), 1e-6)
+    n_rows = tf.maximum(1, chunk_logits // tf.shape(items)[0])
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
+    def loss_of(users: Any, items: Any, aims: Any) -> Any:
+        loss, *gradients = _loss_and_gradients(users, items, aims, weights / total, n_rows)
+        return loss, lambda above: tuple(above * gradient for gradient in gradients)
+
+    return loss_of(users / temperature, items, aims + share * changed)
+
+
+def _loss_and_gradients(
+    users: Any, items: Any, aims: Any, weights: Any, n_rows: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Sum the weighted losses of logits ``users · items``; give the gradients of all three."""
+    n_users = tf.shape(users)[0]
+
+    def step(start: Any, loss: Any, of_items: Any, parts: Any, slopes: Any) -> Any:
+        part = slice(start, start + n_rows)
+        own, weight, aim = users[part], weights[part], aims[part]
+        logits = tf.matmul(own, items, transpose_b=True)
+        top = tf.reduce_max(logits, axis=1, keepdims=True)
+        powers = tf.exp(logits - top)
+        mass = tf.reduce_sum(powers, axis=1, keepdims=True)
+        entropy = tf.math.log(mass) + top - tf.reduce_sum(own * aim, axis=1, keepdims=True)
+        losses, slope = _signed(entropy, weight[:, None])
+        # Row i of the gradient by logits is slope · (probabilities − target): never written out.
+        of_users = slope * (tf.matmul(powers, items) / mass - aim)
+        of_items += tf.matmul(powers, own * slope / mass, transpose_a=True)
+        n = start // n_rows
+        loss += tf.reduce_sum(losses)
+        return start + n_rows, loss, of_items, parts.write(n, of_users), slopes.write(n, slope)
+
+    def growing(width: int) -> Any:
+        shape = (None, width)
+        return tf.TensorArray(
+            tf.float32, 0, dynamic_size=True, element_shape=shape, infer_shape=False
+        )
+
+    _, loss, of_items, of_users, slopes = tf.while_loop(
+        lambda start, *_: start < n_users,
+        step,
+        (0, 0.0, tf.zeros_like(items), growing(users.shape[1]), growing(1)),
+        parallel_iterations=1,
+    )
+    return loss, of_users.concat(), of_items, -users * slopes.concat()
+
+
+def _signed(entropy: Any, weights: Any) -> tuple[Any, Any]:
+    """Weighted losses as in `signed_mean`, and their derivatives by the cross-entropy."""
+    chance = tf.math.exp(-entropy)
+    is_certain = chance >= CERTAIN
+    chance = tf.minimum(chance, CERTAIN)
+    slope = tf.where(is_certain, 0.0, -chance / (1.0 - chance))
+    losses = tf.where(weights < 0.0, -tf.math.log1p(-chance), entropy)
+    return losses * tf.abs(weights), tf.where(weights < 0.0, slope, 1.0) * tf.abs(weights)
 
 
 def sampled_softmax(
@@ -100,8 +197,7 @@ def sampled_softmax(
 def signed_mean(losses: Any, smooth: Any, weights: Any) -> Any:
     """Weighted mean of ``smooth`` where weights are above 0, of −log(1 − exp(−losses)) below."""
     chance = tf.math.exp(-losses)
-    # An item that is certain has no gradient here; its user's other events move it.
-    disliked = -tf.math.log1p(-tf.minimum(chance, 1.0 - 1e-6))
+    disliked = -tf.math.log1p(-tf.minimum(chance, CERTAIN))
     return weighted_mean(tf.where(weights < 0.0, disliked, smooth), tf.abs(weights))
 
 

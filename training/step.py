@@ -16,8 +16,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shortlist.training.losses import NegativeSampler, full_softmax, sampled_softmax
+from shortlist.errors import DataError
+from shortlist.training.losses import (
+    NegativeSampler,
+    chunked_softmax,
+    full_softmax,
+    sampled_softmax,
+)
 from shortlist.training.models.layers import fold, keep_mask
+from shortlist.training.teacher import Teacher
 from shortlist.training.windows import take_rows
 
 if TYPE_CHECKING:
@@ -43,6 +50,8 @@ class TrainStep:
         How often each item is a target, for the negative sampler.
     total_steps : int
         Length of the learning-rate schedule.
+    follows : csr_matrix of shape (n_items, n_items), optional
+        From `teacher.count_followers`; needed for ``train.teacher``.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class TrainStep:
         user_inputs: dict[str, NDArray[Any]],
         target_counts: NDArray[np.int64],
         total_steps: int,
+        follows: Any = None,
     ) -> None:
         self.model = model
         self.train = config.train
@@ -61,7 +71,17 @@ class TrainStep:
         self._places = np.zeros(model.n_items + 1, np.int64)
         self._places[self.rows + 1] = np.arange(1, len(self.rows) + 1)
         self.item_inputs = take_rows(model.item_inputs, self.rows)
+        self.is_causal = model.user_encoder.is_causal
         self.is_full = uses_full_softmax(config.train, len(self.rows))
+        self.teacher: Teacher | None = None
+        if config.train.teacher > 0.0:
+            if not self.is_full:
+                raise DataError(
+                    f"train.teacher: got {config.train.teacher} with the sampled softmax, expected "
+                    "0; a teacher needs train.loss = 'full'"
+                )
+            known = follows[self.rows][:, self.rows]
+            self.teacher = Teacher(known, decay=config.train.teacher_decay)
         self.sampler = NegativeSampler(target_counts[self.rows])
         self.weights = model.weights
         self.optimizer = build_optimizer(config.train, total_steps)
@@ -97,6 +117,8 @@ class TrainStep:
         """Update the weights with one batch; returns the loss, a scalar tensor."""
         seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
         seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
+        if self.is_causal:
+            batch = batch.trimmed()
         columns = take_rows(self.user_inputs, batch.users) | batch.events
         users = {k: tf.constant(v) for k, v in columns.items()}
         weight = tf.constant(batch.weight.ravel())
@@ -115,15 +137,33 @@ class TrainStep:
         with tf.GradientTape() as tape:
             items = self._encode_items(self._item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
-            loss = full_softmax(
-                embedding,
-                items,
-                target - 1,
-                weight,
-                temperature=self.train.temperature,
-                label_smoothing=self.train.label_smoothing,
-            )
+            loss = self._catalogue_loss(embedding, items, history, target, weight)
+            loss *= self._part(weight)
         return self._apply(tape, loss)
+
+    def _catalogue_loss(
+        self, embedding: Any, items: Any, history: Any, target: Any, weight: Any
+    ) -> Any:
+        settings = {
+            "temperature": self.train.temperature,
+            "label_smoothing": self.train.label_smoothing,
+        }
+        if self.teacher is None and not self.is_causal:
+            return full_softmax(embedding, items, target - 1, weight, **settings)
+        taught: tuple[Any, ...] = ()
+        if self.teacher is not None:
+            n_targets = 0 if self.is_causal else self.train.n_targets
+            taught = self.teacher.mean_items(history, items, n_targets)
+        embedding, target, weight, *taught = only_weighted(weight, embedding, target, weight, *taught)
+        return chunked_softmax(
+            embedding,
+            items,
+            target - 1,
+            weight,
+            taught=taught or None,
+            taught_share=self.train.teacher,
+            **settings,
+        )
 
     def _sampled_step(
         self,
@@ -140,6 +180,8 @@ class TrainStep:
         with tf.GradientTape() as tape:
             items = self._encode_items(item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
+            if self.is_causal:
+                embedding, target, weight = only_weighted(weight, embedding, target, weight)
             loss = sampled_softmax(
                 embedding,
                 tf.gather(items, target - 1),
@@ -151,7 +193,14 @@ class TrainStep:
                 temperature=self.train.temperature,
                 label_smoothing=self.train.label_smoothing,
             )
+            loss *= self._part(weight)
         return self._apply(tape, loss)
+
+    def _part(self, weight: Any) -> Any:
+        """Say how much a batch counts: rows of a causal encoder hold few or many events."""
+        if not self.is_causal:
+            return 1.0
+        return tf.reduce_sum(tf.abs(weight)) / self.train.batch_size
 
     def _encode_items(self, item_inputs: dict[str, Any], seed: Any) -> Any:
         rate = self.train.id_dropout
@@ -163,8 +212,9 @@ class TrainStep:
 
     def _encode_users(self, history: Any, items: Any, users: dict[str, Any], seed: Any) -> Any:
         table = tf.concat([tf.zeros((1, self.model.dim)), items], axis=0)
+        n_targets = 0 if self.is_causal else self.train.n_targets
         return self.model.user_encoder(
-            history, tf.gather(table, history), users, n_targets=self.train.n_targets, seed=seed
+            history, tf.gather(table, history), users, n_targets=n_targets, seed=seed
         )
 
     def _apply(self, tape: Any, loss: Any) -> Any:
@@ -175,6 +225,12 @@ class TrainStep:
         for average, weight in zip(self.averages, self.weights, strict=False):
             average.assign_sub((1.0 - self.train.ema) * (average - weight.value))
         return loss
+
+
+def only_weighted(weight: Any, *parts: Any) -> list[Any]:
+    """Keep the rows of weight: at most places of a short history there is no event."""
+    places = tf.where(tf.not_equal(weight, 0.0))[:, 0]
+    return [tf.gather(part, places) for part in parts]
 
 
 def uses_full_softmax(train: TrainConfig, n_items: int) -> bool:

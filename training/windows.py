@@ -7,13 +7,15 @@ Batches are cut with whole-array numpy slicing; nothing runs per example. Random
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shortlist.training.feature import DAY
+
+STRETCH = 16  # batches that are cut from rows sorted by length
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,23 @@ class Batch:
     n_events: int
     events: dict[str, NDArray[Any]]
 
+    def trimmed(self) -> Batch:
+        """Cut off the places on the left that are empty in every row, eight at a time.
+
+        Only for rows with as many targets as places of history.
+        """
+        used = (self.history > 0) | (self.weight != 0)
+        width = used.shape[1]
+        n_kept = width - int(np.argmax(used.any(axis=0)))
+        first = max(0, width - -(-n_kept // 8) * 8)
+        return replace(
+            self,
+            history=self.history[:, first:],
+            target=self.target[:, first:],
+            weight=self.weight[:, first:],
+            events={name: values[:, first:] for name, values in self.events.items()},
+        )
+
 
 class Windows:
     """All (history, target) examples of the train part, in rows of consecutive targets.
@@ -73,6 +92,9 @@ class Windows:
         Code of each event's kind.
     times : ndarray of shape (n_events,), int64, optional
         Seconds of each event.
+    is_causal : bool
+        For an encoder with a target after each item: rows of ``history_length`` items, as many
+        targets (``n_targets`` does not count), and batches by the events there are, not by places.
     """
 
     def __init__(
@@ -86,8 +108,12 @@ class Windows:
         weights: NDArray[np.float32] | None = None,
         kinds: NDArray[np.int64] | None = None,
         times: NDArray[np.int64] | None = None,
+        is_causal: bool = False,
     ) -> None:
-        self.codes = codes
+        self.is_causal = is_causal
+        if is_causal:
+            history_length, n_targets = 1, history_length
+        self.codes, self.lengths = codes, lengths
         self.kinds, self.times = kinds, times
         self.weights = np.ones(len(codes), np.float32) if weights is None else weights
         self.history_length = history_length
@@ -113,8 +139,11 @@ class Windows:
         self, batch_size: int, *, seed: int, epoch: int, history_dropout: float = 0.0
     ) -> Iterator[Batch]:
         """Give the batches of one epoch, about batch_size targets each, in random order."""
-        order = self._order(np.random.default_rng([seed, epoch]))
+        rng = np.random.default_rng([seed, epoch])
+        order = self._order(rng)
         n_rows = self._rows_per_batch(batch_size)
+        if self.is_causal:
+            order = self._alike_together(order, n_rows, rng)
         for step in range(self.n_steps(batch_size)):
             chosen = order[step * n_rows : (step + 1) * n_rows]
             rows = np.zeros(n_rows, np.int64)
@@ -151,7 +180,9 @@ class Windows:
         return np.maximum(source, 0), source >= self._starts[rows][:, None]
 
     def _rows_per_batch(self, batch_size: int) -> int:
-        return max(1, batch_size // self.n_targets)
+        if not self.is_causal:
+            return max(1, batch_size // self.n_targets)
+        return max(1, round(batch_size * self.n_rows / max(1, self.n_examples)))
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         order = rng.permutation(len(self._users))
@@ -163,6 +194,18 @@ class Windows:
         first = np.searchsorted(users, users)
         kept = np.arange(len(users)) - first < self._rows_per_user
         return order[np.sort(by_user[kept])]
+
+
+    def _alike_together(
+        self, order: NDArray[np.int64], n_rows: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Sort stretches of the order by length, so that batches need little padding."""
+        lengths = self._stops - np.maximum(self._starts, self._stops - self.n_targets)
+        stretch = np.arange(len(order)) // (STRETCH * n_rows)
+        order = order[np.lexsort((lengths[order], stretch))]
+        n_full = len(order) // n_rows
+        batches = order[: n_full * n_rows].reshape(n_full, n_rows)
+        return np.concatenate([rng.permutation(batches).ravel(), order[n_full * n_rows :]])
 
 
 def take_rows(columns: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -184,6 +184,8 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
     fade with the days that have passed, at learned half-lives.
     """
 
+    is_causal = False
+
     def __init__(
         self,
         features: Sequence[Feature],
@@ -208,18 +210,18 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.decay_logits = self.add_weight(
             name="decay_logits",
             shape=(len(decays),),
-            initializer=_constant([_logit(value) for value in decays]),
+            initializer=constant([_logit(value) for value in decays]),
         )
         self.attention = self.add_weight(
-            name="attention", shape=(dim, n_heads), initializer=_normal(0.1, seed)
+            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
         )
         self.attention_slope = self.add_weight(
-            name="attention_slope", shape=(n_heads,), initializer=_constant([0.05] * n_heads)
+            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
         )
         if self.has_kinds:
             n_kinds = declared["history_kinds"].n_codes
             self.kind_table = self.add_weight(
-                name="kind_table", shape=(n_kinds, dim), initializer=_normal(0.02, seed + 4)
+                name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
             )
             self.kind_logits = self.add_weight(
                 name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
@@ -228,7 +230,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             self.age_rates = self.add_weight(
                 name="age_rates",
                 shape=(len(HALF_LIVES),),
-                initializer=_constant([_inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
+                initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
             )
         n_means = len(decays) + 1 + n_heads + (len(HALF_LIVES) if self.has_ages else 0)
         self.mix = self.add_weight(
@@ -236,15 +238,15 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             shape=(n_means, dim),
             initializer=keras.initializers.Constant(1.0 / n_means),
         )
-        self.start = self.add_weight(name="start", shape=(dim,), initializer=_normal(0.1, seed + 1))
+        self.start = self.add_weight(name="start", shape=(dim,), initializer=normal(0.1, seed + 1))
         self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
         width = dim * (n_means + len(self.profile.features))
         self.inner = self.add_weight(
-            name="inner", shape=(width, hidden), initializer=_normal(width**-0.5, seed + 2)
+            name="inner", shape=(width, hidden), initializer=normal(width**-0.5, seed + 2)
         )
         self.inner_bias = self.add_weight(name="inner_bias", shape=(hidden,), initializer="zeros")
         self.outer = self.add_weight(
-            name="outer", shape=(hidden, dim), initializer=_normal(0.1 * hidden**-0.5, seed + 3)
+            name="outer", shape=(hidden, dim), initializer=normal(0.1 * hidden**-0.5, seed + 3)
         )
 
     def call(
@@ -331,15 +333,18 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         return ops.reshape(weights, (-1, n_targets * self.mix.shape[0], codes.shape[1]))
 
 
-def _constant(values: list[float]) -> Any:
+def constant(values: list[float]) -> Any:
+    """Initialise a vector with the given values."""
     return lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype)
 
 
-def _normal(stddev: float, seed: int) -> Any:
+def normal(stddev: float, seed: int) -> Any:
+    """Initialise with normally distributed numbers of mean 0."""
     return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
 
 
-def _inverse_softplus(value: float) -> float:
+def inverse_softplus(value: float) -> float:
+    """Find the number whose softplus is the given one."""
     return math.log(math.expm1(value))
 
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from shortlist.errors import DataError
-from shortlist.training.models.layers import HistoryLookup, ItemEncoder, PoolEncoder
+from shortlist.training.models.encoders import build_user_encoder
+from shortlist.training.models.layers import HistoryLookup, ItemEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shortlist.training.features import Feature, FeatureSet
 
 CHUNK = 8192  # rows encoded at once: a few MB per activation
+CHUNK_PLACES = 16_384  # … and places of histories, where each place has activations
 
 
 class TwoTower:
@@ -59,17 +61,7 @@ class TwoTower:
         self.item_encoder = ItemEncoder(
             self.n_items, features.side("item"), model.dim, seed, name="item_encoder"
         )
-        self.user_encoder = PoolEncoder(
-            features.side("user"),
-            model.dim,
-            hidden=model.hidden,
-            history_length=model.history_length,
-            dropout=model.dropout,
-            decay=model.decay,
-            seed=seed + 1000,
-            event_features=features.event_features,
-            name="user_encoder",
-        )
+        self.user_encoder = build_user_encoder(model, features, seed + 1000)
         self.history_lookup = HistoryLookup(self.n_items, model.dim, name="history_lookup")
         self.item_model = self._build_item_model()
         self.user_model = self._build_user_model(self.history_lookup)
@@ -99,6 +91,12 @@ class TwoTower:
         """Zero the id embeddings of items (n_items,) that training will never see as targets."""
         table = self.item_encoder.id_table.numpy()
         table[1:][untrained] = 0.0
+        self.item_encoder.id_table.assign(table)
+
+    def begin_with(self, vectors: NDArray[np.float32], where: NDArray[np.bool_]) -> None:
+        """Set the id embeddings of the items (n_items,) marked to vectors (n_items, dim)."""
+        table = self.item_encoder.id_table.numpy()
+        table[1:][where] = vectors[where]
         self.item_encoder.id_table.assign(table)
 
     def _named_weights(self) -> list[tuple[str, Any]]:
@@ -144,9 +142,12 @@ class TwoTower:
         columns = {"history": history, **self.features.usual_events(history), **inputs}
         if len(history) == 0:
             return np.zeros((0, self.dim), np.float32)
+        n_rows = CHUNK
+        if self.user_encoder.is_causal:
+            n_rows = max(1, CHUNK_PLACES // max(1, history.shape[1]))
         chunks = [
-            self.user_model({k: v[i : i + CHUNK] for k, v in columns.items()}).numpy()
-            for i in range(0, len(history), CHUNK)
+            self.user_model({k: v[i : i + n_rows] for k, v in columns.items()}).numpy()
+            for i in range(0, len(history), n_rows)
         ]
         return np.concatenate(chunks)
 

@@ -21,7 +21,7 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
 
-PRESETS = ("movielens-100k", "pool")  # of the training companion, which serving does not import
+PRESETS = ("beauty", "movielens-100k", "pool")  # of the training companion, which serving does not import
 
 
 def add_parser(subparsers: SubParsers) -> None:

@@ -1,0 +1,139 @@
+"""What items follow which in the train part: first item vectors, and a teacher for the loss.
+
+Counting is strong where events are few (see `baselines.RecencyItemKNN`). Its scores are a sum over
+the history, so that the mean item embedding by the teacher's probabilities, all that the loss
+needs of them, is a sum too: one sparse product a step, whatever the number of items.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from shortlist.training.metrics import Rows
+
+WINDOW = 10  # largest gap between two events that counts
+GAP_DECAY = 0.8  # weight lost per event between the two
+N_FOLLOWERS = 40  # kept of each item by the teacher
+
+
+def count_followers(rows: Rows, lengths: Rows, n_items: int) -> Any:
+    """Count how often item j comes after item i, less with each event between them.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_events,), int64
+        Item rows, grouped by user, oldest first.
+    lengths : ndarray of shape (n_users,), int64
+        Events of each user.
+    n_items : int
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of shape (n_items, n_items), float64
+    """
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    follows = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
+    for gap in range(1, WINDOW + 1):
+        same = users[gap:] == users[:-gap]
+        i, j = rows[:-gap][same], rows[gap:][same]
+        weight = np.full(len(i), GAP_DECAY ** (gap - 1))
+        follows = follows + sparse.csr_matrix((weight, (i, j)), shape=follows.shape)
+    return follows
+
+
+def first_vectors(follows: Any, dim: int, seed: int) -> npt.NDArray[np.float32]:
+    """Factorise the counts: items that occur together get similar vectors of length 1.
+
+    Positive pointwise mutual information, truncated singular value decomposition (Levy and
+    Goldberg, NeurIPS 2014).
+
+    Returns
+    -------
+    ndarray of shape (n_items, dim), float32
+        What the counts leave open (no partner, small catalogue) is filled with random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    n_items = follows.shape[0]
+    noise = rng.normal(0.0, dim**-0.5, (n_items, dim))
+    both = (follows + follows.T).tocoo()
+    total = np.asarray(both.sum(axis=0)).ravel()
+    information = np.log(both.data * total.sum() / (total[both.row] * total[both.col]))
+    kept = information > 0
+    matrix = sparse.csr_matrix(
+        (information[kept], (both.row[kept], both.col[kept])), shape=both.shape
+    )
+    n_factors = min(dim, n_items - 1, matrix.nnz)
+    if n_factors < 1:
+        return noise.astype(np.float32)
+    left, values, _ = svds(matrix, k=n_factors, v0=rng.normal(size=n_items))
+    vectors = left * np.sqrt(values)
+    vectors = np.pad(vectors, ((0, 0), (0, dim - n_factors)))
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return (vectors + 0.1 * noise).astype(np.float32)
+
+
+class Teacher:
+    """Co-occurrence with recency as a target distribution.
+
+    Parameters
+    ----------
+    follows : csr_matrix of shape (n_items, n_items)
+        From `count_followers`.
+    decay : float
+        Weight of a history's item, lost with each later one.
+    power : float
+        How strongly popular items are damped.
+    """
+
+    def __init__(self, follows: Any, *, decay: float, power: float = 0.25) -> None:
+        n_items = follows.shape[0]
+        self.decay = decay
+        popularity = np.maximum(np.asarray(follows.sum(axis=0)).ravel(), 1.0)
+        damped = (follows @ sparse.diags(popularity**-power)).tocoo()
+        order = np.lexsort((damped.col, -damped.data, damped.row))
+        row, column, mass = damped.row[order], damped.col[order], damped.data[order]
+        starts = np.searchsorted(row, np.arange(n_items))
+        kept = np.arange(len(row)) - starts[row] < N_FOLLOWERS
+        row, column, mass = row[kept], column[kept], mass[kept]
+        mass = mass / np.bincount(row, mass, minlength=n_items)[row]
+        order = np.lexsort((column, row))
+        places = np.stack([row[order], column[order]], axis=1).astype(np.int64)
+        self._chances = tf.SparseTensor(
+            places, mass[order].astype(np.float32), (n_items, n_items)
+        )
+        has_followers = np.bincount(row, minlength=n_items) > 0
+        self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
+
+    def mean_items(self, history: Any, items: Any, n_targets: int) -> tuple[Any, Any]:
+        """Average the item embeddings by the teacher's probabilities.
+
+        Parameters
+        ----------
+        history : tensor of shape (batch, length), int64
+            Item codes, oldest first; 0 is skipped.
+        items : tensor of shape (n_items, dim), float32
+        n_targets : int
+            Of each row; 0 = one at each place.
+
+        Returns
+        -------
+        tensor of shape (batch * n_targets, dim), float32
+        tensor of shape (batch * n_targets, 1), float32
+            1 where the teacher knows an item of the history, else 0 (and so is the mean).
+        """
+        followers = tf.sparse.sparse_dense_matmul(self._chances, items)
+        table = tf.concat([tf.zeros_like(followers[:1]), followers], axis=0)
+        both = tf.gather(tf.concat([table, self._knows], axis=1), history)
+        places = tf.range(tf.shape(history)[1])
+        age = tf.cast(places[:, None] - places[None, :], tf.float32)
+        weights = tf.where(age < 0.0, 0.0, self.decay ** tf.maximum(age, 0.0))
+        sums = tf.matmul(weights, both)[:, -n_targets:]
+        sums = tf.reshape(sums, (-1, sums.shape[-1]))
+        mass = sums[:, -1:]
+        return sums[:, :-1] / tf.maximum(mass, 1e-6), tf.cast(mass > 1e-6, tf.float32)
