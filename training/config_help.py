@@ -20,7 +20,7 @@ def describe_config(config: Config) -> str:
     --------
     >>> page = describe_config(Config())
     >>> page.splitlines()[0]
-    '# Settings of `shortlist train`. Presets: movielens-100k, pool'
+    '# Settings of `shortlist train`. Presets: beauty, movielens-100k, movielens-1m, pool'
     """
     lines = [f"# Settings of `shortlist train`. Presets: {', '.join(presets())}"]
     for section in SECTIONS:

@@ -83,9 +83,7 @@ class Loop:
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
         follows = None
         if config.train.item_init == "cooccurrence" or config.train.teacher > 0.0:
-            follows = count_followers(
-                self.windows.codes - 1, self.windows.lengths, model.n_items
-            )
+            follows = count_followers(self.windows.codes - 1, self.windows.lengths, model.n_items)
         if config.train.item_init == "cooccurrence":
             model.begin_with(first_vectors(follows, model.dim, config.train.seed), counts > 0)
         self.step = TrainStep(

@@ -154,7 +154,8 @@ class TrainStep:
         if self.teacher is not None:
             n_targets = 0 if self.is_causal else self.train.n_targets
             taught = self.teacher.mean_items(history, items, n_targets)
-        embedding, target, weight, *taught = only_weighted(weight, embedding, target, weight, *taught)
+        parts = only_weighted(weight, embedding, target, weight, *taught)
+        embedding, target, weight, *taught = parts
         return chunked_softmax(
             embedding,
             items,

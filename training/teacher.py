@@ -104,9 +104,7 @@ class Teacher:
         mass = mass / np.bincount(row, mass, minlength=n_items)[row]
         order = np.lexsort((column, row))
         places = np.stack([row[order], column[order]], axis=1).astype(np.int64)
-        self._chances = tf.SparseTensor(
-            places, mass[order].astype(np.float32), (n_items, n_items)
-        )
+        self._chances = tf.SparseTensor(places, mass[order].astype(np.float32), (n_items, n_items))
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
 

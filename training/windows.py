@@ -195,7 +195,6 @@ class Windows:
         kept = np.arange(len(users)) - first < self._rows_per_user
         return order[np.sort(by_user[kept])]
 
-
     def _alike_together(
         self, order: NDArray[np.int64], n_rows: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from shortlist.training.losses import (
     NegativeSampler,
     binary_cross_entropy,
+    chunked_softmax,
     full_softmax,
     mean_squared_error,
     sampled_softmax,
@@ -141,3 +142,43 @@ def test_gradients_reach_users_and_items(vectors):
         loss = full_softmax(users, items, rows, tf.ones(N_USERS), temperature=0.1)
     for gradient in tape.gradient(loss, [users, items]):
         assert float(tf.reduce_max(tf.abs(gradient))) > 0
+
+
+@pytest.mark.parametrize("chunk_logits", [1, 120, 10**6])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_chunked_softmax_and_its_gradients_equal_the_full_one(vectors, smoothing, chunk_logits):
+    users, items, rows = vectors
+    weights = tf.constant([1, -0.5, 0, 2, -3, 1], tf.float32)
+    results = []
+    for loss_of, more in ((full_softmax, {}), (chunked_softmax, {"chunk_logits": chunk_logits})):
+        u, i = tf.Variable(users), tf.Variable(items)
+        with tf.GradientTape() as tape:
+            tripled = 3.0 * loss_of(
+                u, i, rows, weights, temperature=0.1, label_smoothing=smoothing, **more
+            )
+        results.append((tripled, *tape.gradient(tripled, [u, i])))
+    for got, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(got), tf.convert_to_tensor(wanted), atol=2e-5
+        )
+
+
+def test_a_taught_share_is_cross_entropy_with_the_mixed_target(vectors):
+    users, items, rows = vectors
+    chances = np.random.default_rng(3).dirichlet(np.ones(N_ITEMS), N_USERS).astype(np.float32)
+    knows = np.array([1, 1, 0, 1, 1, 0], np.float32)[:, None]
+    logits = users @ items.T / 0.1
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    share = 0.3 * knows
+    wanted = -(((1 - share) * np.eye(N_ITEMS)[rows] + share * chances) * log_p).sum(axis=1).mean()
+    taught = (tf.constant(chances @ items), tf.constant(knows))
+    got = chunked_softmax(
+        users,
+        items,
+        rows,
+        np.ones(N_USERS, np.float32),
+        temperature=0.1,
+        taught=taught,
+        taught_share=0.3,
+    )
+    assert float(got) == pytest.approx(wanted, rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shortlist.errors import DataError
 from shortlist.training.models.layers import PoolEncoder
 from shortlist.training.models.transformer import TransformerEncoder
 
@@ -49,6 +50,10 @@ def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> A
     }
     side = features.side("user")
     if model.encoder == "transformer":
+        if model.dim % model.n_heads:
+            raise DataError(
+                f"model.n_heads: got {model.n_heads}, expected a divisor of model.dim = {model.dim}"
+            )
         return TransformerEncoder(
             side, model.dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
         )

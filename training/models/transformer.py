@@ -63,7 +63,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.rate = rate
         self.attention_norm = LayerNorm(dim, name="attention_norm")
         self.attention, self.attention_bias = self._dense("attention", dim, 3 * dim, seed)
-        self.output_, self.output_bias = self._dense("output", dim, dim, seed + 1)
+        self.mix, self.mix_bias = self._dense("output", dim, dim, seed + 1)
         self.inner_norm = LayerNorm(dim, name="inner_norm")
         self.inner, self.inner_bias = self._dense("inner", dim, hidden, seed + 2)
         self.outer, self.outer_bias = self._dense("outer", hidden, dim, seed + 3)
@@ -101,7 +101,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
             key, value = both[..., :dim], both[..., dim:]
             values = ops.matmul(last, values)
         mixed = self._attend(query, key, value, preference)
-        mixed = apply(mixed, self.output_, self.output_bias, training)
+        mixed = apply(mixed, self.mix, self.mix_bias, training)
         values = values + dropout(mixed, self.rate, fold(seed, 0))
         inner = self.inner_norm(values, training=training)
         inner = apply(inner, self.inner, self.inner_bias, training)
@@ -113,7 +113,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         dim = query.shape[-1]
         query = self._heads(query * (dim // self.n_heads) ** -0.5)
         scores = tf.matmul(query, self._heads(key), transpose_b=True) + preference
-        mixed = ops.matmul(ops.softmax(scores, axis=-1), self._heads(value))
+        mixed = ops.matmul(tf.nn.softmax(scores), self._heads(value))
         mixed = ops.transpose(mixed, (0, 2, 1, 3))
         return ops.reshape(mixed, (-1, ops.shape(mixed)[1], dim))
 
@@ -159,9 +159,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             name="positions", shape=(history_length, dim), initializer=normal(0.1, seed + 1)
         )
         slopes = [inverse_softplus(slope) for slope in np.geomspace(*SLOPES, n_heads).tolist()]
-        self.slopes = self.add_weight(
-            name="slopes", shape=(n_heads,), initializer=constant(slopes)
-        )
+        self.slopes = self.add_weight(name="slopes", shape=(n_heads,), initializer=constant(slopes))
         self.has_kinds = "history_kinds" in declared
         if self.has_kinds:
             shape = (declared["history_kinds"].n_codes, dim)
@@ -226,7 +224,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         return l2_normalize(ops.reshape(values, (-1, values.shape[-1])))
 
     def _tokens(self, vectors: Any, rank: Any, used: Any, inputs: dict[str, Any]) -> Any:
-        """What the first layer reads: item, kind and position, or the start vector."""
+        """Give what the first layer reads: item, kind and position, or the start vector."""
         if self.has_kinds:
             kinds = inputs["history_kinds"]
             is_known = ops.expand_dims(ops.cast(kinds > 0, "float32"), -1)
@@ -236,7 +234,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         return ops.where(ops.expand_dims(used, -1) > 0, tokens, self.start)
 
     def _preference(self, place: Any, inputs: dict[str, Any]) -> Any:
-        """What is added to the scores of a key, before masking: (batch, n_heads, 1, length)."""
+        """Give what is added to the scores of a key, unmasked: (batch, n_heads, 1, length)."""
         slopes = ops.softplus(self.slopes)[None, :, None, None]
         preference = place[:, None, None, :] * slopes
         if self.has_ages:
@@ -250,8 +248,9 @@ def apply(values: Any, matrix: Any, bias: Any, training: bool) -> Any:
 
     In training as one large product: the gradient of a batched one sums many matrices.
     """
-    product = tf.tensordot(values, ops.convert_to_tensor(matrix), 1) if training else None
-    return (ops.matmul(values, matrix) if product is None else product) + bias
+    if training:
+        return tf.tensordot(values, ops.convert_to_tensor(matrix), 1) + bias
+    return ops.matmul(values, matrix) + bias
 
 
 def _hide_later(preference: Any, used: Any) -> Any:

@@ -21,7 +21,8 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
 
-PRESETS = ("beauty", "movielens-100k", "pool")  # of the training companion, which serving does not import
+# Of the training companion, which serving does not import.
+PRESETS = ("beauty", "movielens-100k", "movielens-1m", "pool")
 
 
 def add_parser(subparsers: SubParsers) -> None:
