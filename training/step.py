@@ -144,7 +144,7 @@ class TrainStep:
     def _catalogue_loss(
         self, embedding: Any, items: Any, history: Any, target: Any, weight: Any
     ) -> Any:
-        settings = {
+        settings: dict[str, Any] = {
             "temperature": self.train.temperature,
             "label_smoothing": self.train.label_smoothing,
         }
@@ -154,14 +154,14 @@ class TrainStep:
         if self.teacher is not None:
             n_targets = 0 if self.is_causal else self.train.n_targets
             taught = self.teacher.mean_items(history, items, n_targets)
-        parts = only_weighted(weight, embedding, target, weight, *taught)
-        embedding, target, weight, *taught = parts
+        kept = only_weighted(weight, embedding, target, weight, *taught)
+        embedding, target, weight = kept[:3]
         return chunked_softmax(
             embedding,
             items,
             target - 1,
             weight,
-            taught=taught or None,
+            taught=tuple(kept[3:]) or None,
             taught_share=self.train.teacher,
             **settings,
         )
