@@ -27,6 +27,7 @@ from shortlist import _core
 
 METRICS = ("cosine", "dot", "euclidean")
 STORAGES = ("float32", "float16", "bfloat16", "int8")
+_NO_NIBBLES = _core.min_code_bytes_for_nibbles()
 # Half a unit in the last place: relative, and of the smallest numbers.
 HALF_UNITS = {"float16": (2.0**-10.9, 2.0**-25), "bfloat16": (2.0**-7.9, 2.0**-134)}
 MAX_DIM, MAX_BATCH, MAX_THREADS = 300, 70, 4
@@ -113,6 +114,9 @@ def build(random: Generator) -> tuple[shortlist.Index, Model, int]:
     id_kind = str(random.choice(["none", "int", "str"]))
     model = Model(str(random.choice(METRICS)), {}, [*tags, storage], id_kind, storage)
     items = model.given(items)
+    if random.random() < 0.5:  # as if the catalogue were larger than the caches
+        model.tags.append("nibbles")
+    _core.set_min_code_bytes_for_nibbles(0 if "nibbles" in model.tags else _NO_NIBBLES)
     start = np.arange(n) if model.id_kind == "none" else random.permutation(2 * n + 50)[:n]
     ids = model.ids(start)
     model.items = dict(zip(ids, items, strict=True))
@@ -273,6 +277,7 @@ def run(n_searches: int, seed: int, progress: bool = False) -> tuple[int, collec
                 print(f"{done:,} searches, {time.perf_counter() - start:.0f} s", flush=True)
     finally:
         _core.set_simd_level(level)
+        _core.set_min_code_bytes_for_nibbles(_NO_NIBBLES)
     seen["catalogues"] = number
     return done, seen
 

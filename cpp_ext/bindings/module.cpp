@@ -4,6 +4,7 @@
 
 #include "register_index.hpp"
 #include "shortlist/index.hpp"
+#include "shortlist/nibbles.hpp"
 #include "shortlist/simd.hpp"
 #include "shortlist/thread_pool.hpp"
 
@@ -17,6 +18,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("simd_level", &shortlist::simd_level);
   module.def("simd_levels", &shortlist::simd_levels);
   module.def("set_simd_level", &shortlist::set_simd_level);
+  module.def("min_code_bytes_for_nibbles", &shortlist::min_code_bytes_for_nibbles);
+  module.def("set_min_code_bytes_for_nibbles", &shortlist::set_min_code_bytes_for_nibbles);
   module.attr("max_threads") = shortlist::kMaxThreads;
   module.def("num_threads", &shortlist::num_threads);
   module.def("set_num_threads", &shortlist::set_num_threads);

@@ -53,10 +53,10 @@ bool is_permutation(const std::uint32_t* order, std::size_t n_items) {
 
 // What a Packer can have written: float32 rows bound every number, so that no threshold
 // computed from them overflows float64 or becomes NaN.
-bool are_usable(const double* stats, std::size_t n_blocks) {
-  for (std::size_t i = 0; i < kStatsPerBlock * n_blocks; ++i) {
-    const bool is_inverse_scale = i < 2 * n_blocks;
-    const double least = is_inverse_scale ? 1e-38 : 0.0;
+bool are_usable(const double* stats, std::size_t n_inverse_scales, std::size_t n_stats) {
+  for (std::size_t i = 0; i < n_stats; ++i) {
+    const bool is_inverse_scale = i < n_inverse_scales;
+    const double least = is_inverse_scale ? 1e-40 : 0.0;
     const double most = is_inverse_scale ? 1e33 : 1e85;
     if (!(stats[i] >= least && stats[i] <= most)) return false;
   }
@@ -84,8 +84,18 @@ PackedItems load_packed(const FileReader& file) {
   const std::size_t n_stats = kStatsPerBlock * packed.n_blocks;
   const Span stats = file.section(file::kStats, n_stats * sizeof(double));
   packed.stats = reinterpret_cast<const double*>(stats.data);
-  if (!are_usable(packed.stats, packed.n_blocks)) {
+  if (!are_usable(packed.stats, 2 * packed.n_blocks, n_stats)) {
     file.throw_bad("block statistics", "finite numbers of the right size", "others");
+  }
+  if (file.has_section(file::kNibbles)) {
+    packed.nibbles =
+        file.section(file::kNibbles, packed.n_blocks * packed.nibble_block_bytes()).data;
+    const std::size_t n_nibble_stats = kNibbleStatsPerBlock * packed.n_blocks;
+    const Span nibble_stats = file.section(file::kNibbleStats, n_nibble_stats * sizeof(double));
+    packed.nibble_stats = reinterpret_cast<const double*>(nibble_stats.data);
+    if (!are_usable(packed.nibble_stats, packed.n_blocks, n_nibble_stats)) {
+      file.throw_bad("nibble statistics", "finite numbers of the right size", "others");
+    }
   }
   if (file.has_section(file::kOrder)) {
     const Span order = file.section(file::kOrder, packed.n_items * sizeof(std::uint32_t));

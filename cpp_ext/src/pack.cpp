@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "packer.hpp"
+#include "shortlist/nibbles.hpp"
 
 namespace shortlist {
 namespace {
@@ -12,17 +13,15 @@ using kernels::kBlockItems;
 using kernels::kGroupBytes;
 using kernels::kGroupDims;
 
-// Sorts descending by `size` >= 0, then by the lower row.
-std::uint64_t key_of(float size, std::size_t row) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &size, sizeof bits);
-  return static_cast<std::uint64_t>(~bits) << 32 | row;
-}
-
 struct RowError {
   double residual_square;  // sum (x - s c)^2
   double code_square;      // sum (s c)^2
 };
+
+double total(const float (&sums)[kGroupDims]) {
+  return static_cast<double>(sums[0]) + static_cast<double>(sums[1]) +
+         static_cast<double>(sums[2]) + static_cast<double>(sums[3]);
+}
 
 // Rounds one row to codes [-127, 127] and scatters it into its block as code + 128.
 RowError pack_row(const float* row, std::size_t dim, float scale, float inverse_scale,
@@ -50,11 +49,34 @@ RowError pack_row(const float* row, std::size_t dim, float scale, float inverse_
     }
   }
   const double unit = static_cast<double>(scale) * static_cast<double>(scale);
-  const auto total = [](const float* sum) {
-    return static_cast<double>(sum[0]) + static_cast<double>(sum[1]) + static_cast<double>(sum[2]) +
-           static_cast<double>(sum[3]);
-  };
   return {unit * total(residual), unit * total(code_square)};
+}
+
+// Scatters the high halves of the row's codes into the nibbles of its block. The error is that of
+// the middle of the sixteen codes that share a nibble.
+RowError pack_nibbles(const float* row, std::size_t dim, float scale, float inverse_scale,
+                      const std::uint8_t* codes, std::uint8_t* nibbles, std::size_t item) {
+  constexpr float kMiddle = 7.5F - static_cast<float>(kernels::kCodeOffset);
+  float residual[kGroupDims] = {};
+  float middle_square[kGroupDims] = {};
+  const std::size_t n_groups = n_groups_for(dim);
+  for (std::size_t g = 0; g < n_groups; ++g) {
+    const std::uint8_t* in = codes + g * kGroupBytes + item * kGroupDims;
+    std::uint8_t* out = nibbles + g / 2 * kGroupBytes + item * kGroupDims;
+    for (std::size_t d = 0; d < kGroupDims; ++d) {
+      const std::uint8_t high = in[d] & 0xF0U;
+      out[d] = static_cast<std::uint8_t>(g % 2 == 0 ? high >> 4 : out[d] | high);
+    }
+    const std::size_t n = std::min(kGroupDims, dim - std::min(dim, g * kGroupDims));
+    for (std::size_t d = 0; d < n; ++d) {
+      const float middle = static_cast<float>(in[d] & 0xF0U) + kMiddle;
+      const float error = row[g * kGroupDims + d] * inverse_scale - middle;
+      residual[d] += error * error;
+      middle_square[d] += middle * middle;
+    }
+  }
+  const double unit = static_cast<double>(scale) * static_cast<double>(scale);
+  return {unit * total(residual), unit * total(middle_square)};
 }
 
 }  // namespace
@@ -73,6 +95,13 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
   packed_.n_groups = n_groups_for(dim);
   memory_->codes = Buffer(packed_.n_blocks * packed_.block_bytes());
   memory_->stats.resize(kStatsPerBlock * packed_.n_blocks);
+  const std::size_t n_code_bytes = packed_.n_blocks * packed_.block_bytes();
+  if (storage != Storage::int8 && n_code_bytes >= min_code_bytes_for_nibbles()) {
+    memory_->nibbles = Buffer(n_code_bytes / 2);
+    memory_->nibble_stats.resize(kNibbleStatsPerBlock * packed_.n_blocks);
+    packed_.nibbles = memory_->nibbles.as<std::uint8_t>();
+    packed_.nibble_stats = memory_->nibble_stats.data();
+  }
   if (is_ordered()) keys_.resize(n_rows);
   if (storage == Storage::int8) {
     memory_->scales.resize(n_rows);
@@ -185,85 +214,34 @@ void Packer::pack_block(std::size_t block) {
   }
   const double inverse = is_tiny ? 1.0 : 1.0 / static_cast<double>(scale);
   write_stats(block, {inverse, inverse, residual, code_norm, norm, half_square});
+  if (packed_.nibbles != nullptr) pack_nibble_block(block, rows, n, scale, inverse_scale);
+}
+
+// After pack_block, with its rows and scale. The allowances for rounding are those of pack_block;
+// for tiny rows they cover the rows themselves.
+void Packer::pack_nibble_block(std::size_t block, const float* const* rows, std::size_t n,
+                               float scale, float inverse_scale) {
+  const std::uint8_t* codes = memory_->codes.as<std::uint8_t>() + block * packed_.block_bytes();
+  std::uint8_t* nibbles =
+      memory_->nibbles.as<std::uint8_t>() + block * packed_.nibble_block_bytes();
+  if (n < kBlockItems) std::memset(nibbles, 0, packed_.nibble_block_bytes());
+  double residual = 0, code_norm = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const RowError error = pack_nibbles(rows[i], dim_, scale, inverse_scale, codes, nibbles, i);
+    const double slack = 2e-6 * std::sqrt(squared_norm(rows[i], dim_));
+    residual = std::max(residual, std::sqrt(error.residual_square) * (1 + 1e-3) + slack);
+    code_norm = std::max(code_norm, std::sqrt(error.code_square) * (1 + 1e-3));
+  }
+  double* out = memory_->nibble_stats.data() + block;
+  out[0] = 1.0 / (16.0 * static_cast<double>(scale));
+  out[packed_.n_blocks] = residual;
+  out[2 * packed_.n_blocks] = code_norm;
 }
 
 void Packer::write_stats(std::size_t block, const double (&stats)[kStatsPerBlock]) {
   double* out = memory_->stats.data() + block;
   for (std::size_t i = 0; i < kStatsPerBlock; ++i) out[i * packed_.n_blocks] = stats[i];
   if (metric_ != Metric::euclidean) out[(kStatsPerBlock - 1) * packed_.n_blocks] = 0;
-}
-
-// ---- int8 storage ----
-
-void Packer::add_bytes(const float* row) {
-  const std::size_t place = n_added_ - 1;
-  const std::size_t row_bytes = packed_.n_groups * kGroupDims;
-  std::uint8_t* codes = memory_->codes.as<std::uint8_t>() + place * row_bytes;
-  const ByteRow rounded = to_bytes(row, dim_, metric_, codes);
-  std::fill(codes + dim_, codes + row_bytes, static_cast<std::uint8_t>(kernels::kCodeOffset));
-  memory_->scales[place] = rounded.scale;
-  const float size = metric_ == Metric::cosine
-                         ? rounded.scale
-                         : rounded.scale * static_cast<float>(std::sqrt(rounded.code_square));
-  keys_[place] = key_of(size, place);
-}
-
-// Follows the cycles of the permutation, so that no second copy of the codes is needed.
-void Packer::move_bytes() {
-  std::uint8_t* codes = memory_->codes.as<std::uint8_t>();
-  const std::size_t row_bytes = packed_.n_groups * kGroupDims;
-  std::vector<std::uint8_t> moved(row_bytes);
-  std::vector<bool> is_done(packed_.n_items);
-  for (std::size_t start = 0; start < packed_.n_items; ++start) {
-    if (is_done[start]) continue;
-    std::memcpy(moved.data(), codes + start * row_bytes, row_bytes);
-    std::size_t position = start;
-    for (;;) {
-      is_done[position] = true;
-      const std::size_t from = packed_.order[position];
-      if (from == start) break;
-      std::memcpy(codes + position * row_bytes, codes + from * row_bytes, row_bytes);
-      position = from;
-    }
-    std::memcpy(codes + position * row_bytes, moved.data(), row_bytes);
-  }
-  packed_.scales = memory_->scales.data();
-  for (std::size_t block = 0; block < packed_.n_blocks; ++block) pack_byte_block(block);
-}
-
-void Packer::pack_byte_block(std::size_t block) {
-  const std::size_t row_bytes = packed_.n_groups * kGroupDims;
-  const std::size_t first = block * kBlockItems;
-  const std::size_t n = std::min(kBlockItems, packed_.n_items - first);
-  std::uint8_t* codes = memory_->codes.as<std::uint8_t>() + block * packed_.block_bytes();
-  const std::vector<std::uint8_t> rows(codes, codes + n * row_bytes);
-  if (n < kBlockItems) std::memset(codes, kernels::kCodeOffset, packed_.block_bytes());
-  float most = 0, least = 0;
-  double norm = 0, half_square = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::uint8_t* row = rows.data() + i * row_bytes;
-    std::int32_t code_square = 0;
-    for (std::size_t d = 0; d < row_bytes; ++d) {
-      const std::int32_t code = row[d] - kernels::kCodeOffset;
-      code_square += code * code;
-    }
-    for (std::size_t g = 0; g < packed_.n_groups; ++g) {
-      std::memcpy(codes + g * kGroupBytes + i * kGroupDims, row + g * kGroupDims, kGroupDims);
-    }
-    const float scale = packed_.scales[packed_.row_at(first + i)];
-    if (scale > 0) {  // a zero row is 0 in any scale
-      most = std::max(most, scale);
-      least = least == 0 ? scale : std::min(least, scale);
-    }
-    const double row_norm = static_cast<double>(scale) * std::sqrt(code_square);
-    norm = std::max(norm, row_norm * (1 + 1e-9));
-    const double half = row_norm * row_norm / 2;
-    half_square = i == 0 ? half : std::min(half_square, half);
-  }
-  if (most == 0) most = least = 1;
-  // The codes are the rows: only the float64 rounding of the exact score remains.
-  write_stats(block, {1.0 / static_cast<double>(most), 1.0 / static_cast<double>(least),
-                      2e-6 * norm, norm, norm, half_square});
 }
 
 }  // namespace shortlist

@@ -1,9 +1,25 @@
 #include "packed.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <utility>
 
+#include "shortlist/nibbles.hpp"
+
 namespace shortlist {
+namespace {
+
+std::atomic<std::size_t> min_code_bytes{32 * 1024 * 1024};
+
+}  // namespace
+
+std::size_t min_code_bytes_for_nibbles() {
+  return min_code_bytes;
+}
+
+void set_min_code_bytes_for_nibbles(std::size_t n_bytes) {
+  min_code_bytes = n_bytes;
+}
 
 PackedItems copy_packed(const PackedItems& packed) {
   if (packed.is_empty()) return packed;
@@ -20,6 +36,14 @@ PackedItems copy_packed(const PackedItems& packed) {
   if (packed.scales != nullptr) {
     memory->scales.assign(packed.scales, packed.scales + packed.n_items);
     copy.scales = memory->scales.data();
+  }
+  if (packed.nibbles != nullptr) {
+    memory->nibbles = Buffer(n_bytes / 2);
+    std::memcpy(memory->nibbles.as<void>(), packed.nibbles, n_bytes / 2);
+    memory->nibble_stats.assign(packed.nibble_stats,
+                                packed.nibble_stats + kNibbleStatsPerBlock * packed.n_blocks);
+    copy.nibbles = memory->nibbles.as<std::uint8_t>();
+    copy.nibble_stats = memory->nibble_stats.data();
   }
   copy.codes = memory->codes.as<std::uint8_t>();
   copy.stats = memory->stats.data();

@@ -19,8 +19,12 @@ struct PackedItems {
   const std::uint8_t* codes = nullptr;   // [n_blocks][n_groups][64][4], 64-byte aligned
   const std::uint32_t* order = nullptr;  // position -> row; null = the same
   const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
-  const float* scales = nullptr;         // by row; int8 storage only, else a block has one scale
-  std::shared_ptr<const void> owner;     // what keeps the arrays alive
+  // For one query over a catalogue larger than the caches, which waits for memory; null where the
+  // codes are small or are the rows themselves.
+  const std::uint8_t* nibbles = nullptr;  // [n_blocks][n_groups / 2][64][4]
+  const double* nibble_stats = nullptr;   // [3][n_blocks]: inverse_scale, residual, code_norm
+  const float* scales = nullptr;          // by row; int8 storage only, else a block has one scale
+  std::shared_ptr<const void> owner;      // what keeps the arrays alive
 
   bool is_empty() const { return n_blocks == 0; }
   std::size_t block_bytes() const { return n_groups * kernels::kGroupBytes; }
@@ -35,11 +39,20 @@ struct PackedItems {
             stats + 4 * n_blocks,
             stats + 5 * n_blocks};
   }
+  std::size_t nibble_block_bytes() const { return block_bytes() / 2; }
+  kernels::BlockStats nibble_block_stats() const {
+    kernels::BlockStats block = block_stats();
+    block.inverse_scale = block.inverse_least = nibble_stats;
+    block.residual = nibble_stats + n_blocks;
+    block.code_norm = nibble_stats + 2 * n_blocks;
+    return block;
+  }
 };
 
 // Beyond this dim a 32-bit dot product could overflow; such catalogues are scored row by row.
 constexpr std::size_t kMaxPackedDim = 32768;
 constexpr std::size_t kStatsPerBlock = 6;
+constexpr std::size_t kNibbleStatsPerBlock = 3;
 
 // Groups of four dimensions, padded to an even number: kernels take two at a time.
 constexpr std::size_t n_groups_for(std::size_t dim) {
@@ -48,10 +61,10 @@ constexpr std::size_t n_groups_for(std::size_t dim) {
 
 // Arrays of one PackedItems; its owner where they do not lie in a mapped file.
 struct PackedMemory {
-  Buffer codes;
+  Buffer codes, nibbles;
   std::vector<std::uint32_t> order;
   std::vector<float> scales;
-  std::vector<double> stats;
+  std::vector<double> stats, nibble_stats;
 };
 
 // The same items in memory of their own.

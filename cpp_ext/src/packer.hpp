@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -13,7 +14,14 @@
 
 namespace shortlist {
 
-// Memory: the stored rows and the codes, and 8 to 16 bytes a row while it packs.
+// Sorts descending by `size` >= 0, then by the lower row.
+inline std::uint64_t key_of(float size, std::size_t row) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &size, sizeof bits);
+  return static_cast<std::uint64_t>(~bits) << 32 | row;
+}
+
+// Memory: the stored rows, the codes and their nibbles, and 8 to 16 bytes a row while it packs.
 //
 // For cosine a block is packed as soon as its 64 rows are there. For dot and euclidean the items
 // are ordered by norm first, largest first, so that items of a block share a scale and whole blocks
@@ -38,6 +46,8 @@ class Packer {
   // Rows of 8-bit codes become blocks in the order of the items.
   void move_bytes();
   void pack_block(std::size_t block);
+  void pack_nibble_block(std::size_t block, const float* const* rows, std::size_t n, float scale,
+                         float inverse_scale);
   void pack_byte_block(std::size_t block);
   void write_stats(std::size_t block, const double (&stats)[kStatsPerBlock]);
 

@@ -75,13 +75,24 @@ PreparedQuery::PreparedQuery(const Snapshot& snapshot, const kernels::Table& tab
   }
   exact_.assign((dim + kernels::kLanes - 1) / kernels::kLanes * kernels::kLanes, 0.0);
   for (std::size_t d = 0; d < dim; ++d) exact_[d] = static_cast<double>(query[d]);
-  set_codes(query, dim, table.query_max);
+  square_ = squared_norm(query, dim);
+  bound_.norm = std::sqrt(square_) * (1 + 1e-9);
+  codes_ = round_to(table.query_max, dim);
+  bound_.residual = codes_.residual;
+  bound_.inverse_scale = codes_.inverse_scale;
+  bound_.offset = kernels::kCodeOffset * codes_.sum;
+  for (const SegmentView& view : snapshot.segments) {
+    if (view.segment->packed.nibbles == nullptr) continue;
+    nibble_codes_ = round_to(kernels::kNibbleQueryMax, dim);
+    break;
+  }
   n_allowed_ = snapshot.n_items;
   set_filter(filter, shared, number, snapshot.n_rows);
 }
 
-void PreparedQuery::set_codes(const float* query, std::size_t dim, std::int32_t query_max) {
-  codes_.assign(n_groups_for(dim) * kernels::kGroupDims, 0);
+PreparedQuery::Codes PreparedQuery::round_to(std::int32_t query_max, std::size_t dim) const {
+  Codes rounded;
+  rounded.codes.assign(n_groups_for(dim) * kernels::kGroupDims, 0);
   double largest = 0;
   for (std::size_t d = 0; d < dim; ++d) largest = std::max(largest, std::fabs(exact_[d]));
   const double scale = largest > 0 ? largest / query_max : 1.0;
@@ -93,14 +104,21 @@ void PreparedQuery::set_codes(const float* query, std::size_t dim, std::int32_t 
     const double code = (exact_[d] * inverse + 6755399441055744.0) - 6755399441055744.0;
     const double error = exact_[d] - scale * code;
     residual_square += error * error;
-    codes_[d] = static_cast<std::int8_t>(code);
-    code_sum += codes_[d];
+    rounded.codes[d] = static_cast<std::int8_t>(code);
+    code_sum += rounded.codes[d];
   }
-  square_ = squared_norm(query, dim);
-  bound_.norm = std::sqrt(square_) * (1 + 1e-9);
-  bound_.residual = std::sqrt(residual_square) * (1 + 1e-9) + 1e-12 * bound_.norm;
-  bound_.inverse_scale = 1.0 / scale;
-  bound_.offset = static_cast<double>(kernels::kCodeOffset * code_sum);
+  rounded.residual = std::sqrt(residual_square) * (1 + 1e-9) + 1e-12 * bound_.norm;
+  rounded.inverse_scale = 1.0 / scale;
+  rounded.sum = static_cast<double>(code_sum);
+  return rounded;
+}
+
+kernels::QueryBound PreparedQuery::nibble_bound(const kernels::QueryBound& bound) const {
+  kernels::QueryBound nibble = bound;
+  nibble.residual = nibble_codes_.residual;
+  nibble.inverse_scale = nibble_codes_.inverse_scale;
+  nibble.offset = kernels::kNibbleOffset * nibble_codes_.sum;
+  return nibble;
 }
 
 kernels::QueryBound PreparedQuery::bound_for(float score) const {

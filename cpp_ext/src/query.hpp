@@ -29,10 +29,14 @@ class PreparedQuery {
                 const Filter& filter, const SharedAllow& shared, std::size_t number);
 
   const double* exact() const { return exact_.data(); }
-  const std::int8_t* codes() const { return codes_.data(); }
+  const std::int8_t* codes() const { return codes_.codes.data(); }
+  // Finer ones for the nibbles, whose products are small; null where no segment has nibbles.
+  const std::int8_t* nibble_codes() const { return nibble_codes_.codes.data(); }
 
   // The bound of an item that must beat `score` (a tie may win by its row).
   kernels::QueryBound bound_for(float score) const;
+  // The same bound for dot products of nibbles and nibble_codes().
+  kernels::QueryBound nibble_bound(const kernels::QueryBound& bound) const;
 
   bool is_filtered() const { return is_filtered_; }
   bool may_return(std::int64_t row) const { return !is_filtered_ || passes_filter(row); }
@@ -44,11 +48,19 @@ class PreparedQuery {
   void set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
                   std::size_t n_rows);
   bool passes_filter(std::int64_t row) const;
-  void set_codes(const float* query, std::size_t dim, std::int32_t query_max);
+
+  // The query u rounded to integer codes p with scale t.
+  struct Codes {
+    std::vector<std::int8_t> codes;  // padded with zeros to whole groups
+    double residual = 0;             // ||u - t p||
+    double inverse_scale = 1;        // 1 / t
+    double sum = 0;                  // of p
+  };
+  Codes round_to(std::int32_t query_max, std::size_t dim) const;
 
   Metric metric_;
   std::vector<double> exact_;
-  std::vector<std::int8_t> codes_;
+  Codes codes_, nibble_codes_;
   kernels::QueryBound bound_{};
   double square_ = 0;
   std::vector<std::int64_t> excluded_;

@@ -90,6 +90,12 @@ std::vector<Part> parts_of(const Snapshot& snapshot) {
   if (!packed.is_empty()) {
     parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
     parts.push_back({file::kStats, packed.stats, kStatsPerBlock * packed.n_blocks * 8});
+    if (packed.nibbles != nullptr) {
+      parts.push_back(
+          {file::kNibbles, packed.nibbles, packed.n_blocks * packed.nibble_block_bytes()});
+      parts.push_back(
+          {file::kNibbleStats, packed.nibble_stats, kNibbleStatsPerBlock * packed.n_blocks * 8});
+    }
     if (packed.order != nullptr) {
       parts.push_back({file::kOrder, packed.order, packed.n_items * sizeof(std::uint32_t)});
     }

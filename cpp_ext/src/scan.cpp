@@ -19,6 +19,8 @@ constexpr std::size_t kSliceBytes = 128 * 1024;
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
+// A scan of nibbles saves about as much time as scoring every so manieth item costs.
+constexpr std::size_t kNibbleAdvantage = 16;
 
 ScanBuffers& thread_buffers() {
   static thread_local ScanBuffers buffers;
@@ -61,8 +63,13 @@ bool Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) 
 
 void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
                                 Tile& tile, std::size_t q) const {
-  const kernels::BlockStats stats = view.segment->packed.block_stats();
-  table_.thresholds(&stats, first, n_blocks, &tile.runs[q]->bound, tile.thresholds[q]);
+  const PackedItems& packed = view.segment->packed;
+  const QueryRun& run = *tile.runs[q];
+  const kernels::QueryBound bound =
+      tile.by_nibbles ? run.query->nibble_bound(run.bound) : run.bound;
+  const kernels::BlockStats stats =
+      tile.by_nibbles ? packed.nibble_block_stats() : packed.block_stats();
+  table_.thresholds(&stats, first, n_blocks, &bound, tile.thresholds[q]);
 }
 
 void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
@@ -107,9 +114,11 @@ Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std:
 }
 
 void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
-                         QueryRun* const* runs, std::size_t n_runs) {
+                         QueryRun* const* runs, std::size_t n_runs, bool by_nibbles) {
   const PackedItems& packed = view.segment->packed;
   Tile tile = tile_of(packed.n_groups, runs, n_runs);
+  tile.by_nibbles = by_nibbles;
+  if (by_nibbles) tile.codes = runs[0]->query->nibble_codes();
   std::size_t n_blocks;
   for (std::size_t b = first; b < end; b += n_blocks) {
     n_blocks = std::min(end - b, kMaxScanBlocks);
@@ -117,14 +126,18 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
       runs[q]->refresh_bound();
       update_thresholds(view, b, n_blocks, tile, q);
     }
-    const std::vector<Hit>& hits = buffers_.hits;
+    Hit* hits = buffers_.hits.data();
     const std::size_t n_hits =
-        table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
-                    n_runs, tile.thresholds[0], buffers_.hits.data());
+        by_nibbles ? table_.scan_nibbles(packed.nibbles + b * packed.nibble_block_bytes(), n_blocks,
+                                         packed.n_groups, tile.codes, tile.thresholds[0], hits)
+                   : table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
+                                 tile.codes, n_runs, tile.thresholds[0], hits);
     for (std::size_t i = 0; i < n_hits; ++i) {
       take_hit(view, b, n_blocks, tile, hits[i].query, hits[i].item, hits[i].dot);
     }
-    for (std::size_t q = 0; n_hits > 0 && q < n_runs; ++q) {
+    // The rows of nibble hits, which are many, come from memory while more blocks are scanned.
+    const bool is_early = by_nibbles && b + n_blocks < end;
+    for (std::size_t q = 0; !is_early && q < n_runs; ++q) {
       if (pending_[q].size > 0) rescore(view, *runs[q], pending_[q]);
     }
   }
@@ -145,6 +158,8 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
     const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
                                                 : std::min(kSeedBlocks, kSeedBytes / block_bytes);
     slice_end = std::min(end, b + std::max(kMaxScanBlocks, n_blocks));
+    if (runs.size() == 1 && seeded.empty() && view.segment->packed.nibbles != nullptr)
+      slice_end = std::min(end, b + 4 * kMaxScanBlocks);
     scanned.clear();
     for (QueryRun* run : runs) {
       if (run->n_slices_to_score > 0) {
@@ -158,9 +173,13 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
       seed_slice(view, b, slice_end, seeded.data() + q,
                  std::min(table_.query_tile, seeded.size() - q));
     }
-    for (std::size_t q = 0; q < scanned.size(); q += table_.query_tile) {
-      scan_slice(view, b, slice_end, scanned.data() + q,
-                 std::min(table_.query_tile, scanned.size() - q));
+    if (scanned.size() == 1 && view.segment->packed.nibbles != nullptr) {
+      scan_alone(view, b, slice_end, *scanned[0]);
+    } else {
+      for (std::size_t q = 0; q < scanned.size(); q += table_.query_tile) {
+        scan_slice(view, b, slice_end, scanned.data() + q,
+                   std::min(table_.query_tile, scanned.size() - q));
+      }
     }
     for (QueryRun* run : runs) {
       if (2 * run->n_candidates > (slice_end - b) * kBlockItems) {
@@ -168,6 +187,20 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
       }
       run->n_candidates = 0;
     }
+  }
+}
+
+// One query waits for memory: nibbles are half the bytes, where they prove enough.
+void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t end,
+                         QueryRun& run) {
+  QueryRun* runs[] = {&run};
+  const bool by_nibbles = run.n_slices_to_code == 0;
+  scan_slice(view, first, end, runs, 1, by_nibbles);
+  if (!by_nibbles) {
+    --run.n_slices_to_code;
+  } else if (kNibbleAdvantage * run.n_candidates > (end - first) * kBlockItems) {
+    run.n_slices_to_code = kScoredSlices;
+    run.n_candidates = 0;  // says nothing about the codes
   }
 }
 

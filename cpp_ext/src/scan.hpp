@@ -49,6 +49,7 @@ struct QueryRun {
   // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
   std::size_t n_candidates = 0;  // in the slice at hand
   std::size_t n_slices_to_score = 0;
+  std::size_t n_slices_to_code = 0;  // left to scan by codes, where nibbles proved too little
 
   // Takes over the highest known N-th score; false if it has not changed.
   bool refresh_bound();
@@ -87,6 +88,7 @@ class Scanner {
     QueryRun* const* runs;
     std::size_t n_runs;
     const std::int8_t* codes;  // [n_groups][n_runs][4]
+    bool by_nibbles = false;   // one run only
     std::int32_t thresholds[kernels::kMaxTile][kernels::kMaxScanBlocks];
   };
   // Blocks first .. first + n_blocks - 1 and the dot products of one query with their items.
@@ -103,7 +105,8 @@ class Scanner {
   };
 
   void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
-                  QueryRun* const* runs, std::size_t n_runs);
+                  QueryRun* const* runs, std::size_t n_runs, bool by_nibbles = false);
+  void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores every item of blocks [first, end) exactly.
   void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,

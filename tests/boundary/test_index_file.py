@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from shortlist import BundleError, Index
+from shortlist import BundleError, Index, _core
 
 RANDOM = np.random.default_rng(3)
 ITEMS = RANDOM.normal(size=(150, 10)).astype(np.float32)
@@ -21,6 +21,15 @@ def ids_of(kind):
         "int": np.arange(150) * 7 - 70,
         "str": [f"item-ü-{i}" for i in range(150)],
     }[kind]
+
+
+@pytest.fixture(scope="module", autouse=True, params=["codes", "nibbles"])
+def _form(request):
+    limit = _core.min_code_bytes_for_nibbles()
+    if request.param == "nibbles":  # as if the catalogue were larger than the caches
+        _core.set_min_code_bytes_for_nibbles(0)
+    yield
+    _core.set_min_code_bytes_for_nibbles(limit)
 
 
 @pytest.mark.parametrize("mmap", [True, False])
@@ -40,6 +49,8 @@ def test_round_trip_keeps_every_bit(tmp_path, metric, storage, kind, mmap):
         a, b = index.search(QUERIES, top_n=top_n), loaded.search(QUERIES, top_n=top_n)
         assert np.array_equal(a.item_ids, b.item_ids)
         assert a.scores.tobytes() == b.scores.tobytes()
+        one, alone = index.search(QUERIES[:1], top_n=top_n), loaded.search(QUERIES[:1], top_n=top_n)
+        assert one.scores.tobytes() == alone.scores.tobytes() == a.scores[:1].tobytes()
     loaded.save(tmp_path / "again.index")
     first, second = (tmp_path / name for name in ("items.index", "again.index"))
     assert first.read_bytes() == second.read_bytes()

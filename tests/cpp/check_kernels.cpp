@@ -70,6 +70,14 @@ void check_rows(const Table& table, std::size_t dim, std::mt19937& random) {
 
 enum class Fill { kRandom, kLargest, kSmallest, kMixed };
 
+std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> sorted_hits(
+    const std::vector<Hit>& hits) {
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> sorted;
+  for (const Hit& hit : hits) sorted.emplace_back(hit.query, hit.item, hit.dot);
+  std::sort(sorted.begin(), sorted.end());
+  return sorted;
+}
+
 struct ScanCase {
   ScanCase(const Table& table, std::size_t dim, std::size_t queries, std::size_t blocks, Fill fill,
            std::mt19937& random)
@@ -107,10 +115,17 @@ struct ScanCase {
     std::vector<Hit> found(kMaxScanBlocks * kBlockItems * n_queries);
     found.resize(table.scan(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries,
                             thresholds, found.data()));
-    std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> sorted;
-    for (const Hit& hit : found) sorted.emplace_back(hit.query, hit.item, hit.dot);
-    std::sort(sorted.begin(), sorted.end());
-    return sorted;
+    return sorted_hits(found);
+  }
+
+  // Half of the codes as nibbles, of the first query alone: dot products, then hits.
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> nibble_hits(
+      const Table& table, const std::vector<std::int8_t>& query,
+      const std::int32_t* thresholds) const {
+    std::vector<Hit> found(kMaxScanBlocks * kBlockItems);
+    found.resize(table.scan_nibbles(codes.data(), n_blocks, n_groups, query.data(), thresholds,
+                                    found.data()));
+    return sorted_hits(found);
   }
 
   std::size_t n_groups, n_queries, n_blocks;
@@ -162,6 +177,32 @@ void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std:
   }
 }
 
+void check_nibbles(const Table& table, std::size_t dim, std::size_t n_blocks, Fill fill,
+                   std::mt19937& random) {
+  const ScanCase scan(table, dim, 1, n_blocks, fill, random);
+  std::vector<std::int8_t> query(scan.query_codes.size());
+  for (std::int8_t& code : query) {
+    const int value = static_cast<int>(random() % (2 * kNibbleQueryMax + 1)) - kNibbleQueryMax;
+    code = static_cast<std::int8_t>(fill == Fill::kRandom     ? value
+                                    : fill == Fill::kSmallest ? -kNibbleQueryMax
+                                                              : kNibbleQueryMax);
+  }
+  std::int32_t thresholds[kMaxScanBlocks];
+  std::fill(thresholds, thresholds + kMaxScanBlocks, kEveryItem);
+  const auto all = scan.nibble_hits(*scalar_table(), query, thresholds);
+  if (scan.nibble_hits(table, query, thresholds) != all) {
+    report(table, "scan_nibbles", dim, 1, n_blocks);
+  }
+  for (std::size_t b = 0; b < n_blocks; ++b) {  // some item's own dot product, or no item at all
+    thresholds[b] =
+        random() % 4 == 0 ? kNoItem : std::get<2>(all[b * kBlockItems + random() % kBlockItems]);
+  }
+  if (scan.nibble_hits(table, query, thresholds) !=
+      scan.nibble_hits(*scalar_table(), query, thresholds)) {
+    report(table, "scan_nibbles", dim, 1, n_blocks);
+  }
+}
+
 // ---- thresholds ----
 
 void check_thresholds(const Table& table, std::size_t n_blocks, std::mt19937& random) {
@@ -188,6 +229,9 @@ int check_kernels(const Table& table) {
   std::mt19937 random(20240229);
   for (const std::size_t dim : dims()) {
     for (int repeat = 0; repeat < 20; ++repeat) check_rows(table, dim, random);
+    for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
+      check_nibbles(table, dim, 1 + dim % kMaxScanBlocks, fill, random);
+    }
     for (std::size_t n_queries = 1; n_queries <= table.query_tile; ++n_queries) {
       for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
         check_scan(table, dim, n_queries, 1 + (dim + n_queries) % kMaxScanBlocks, fill, random);

@@ -143,9 +143,10 @@ def test_smaller_storages_are_smaller(tmp_path):
     for storage in STORAGES:
         Index(items, metric="dot", storage=storage).save(tmp_path / storage)
         sizes[storage] = (tmp_path / storage).stat().st_size / items.size
-    assert sizes["float32"] < 5.1
-    assert sizes["float16"] == sizes["bfloat16"] < 3.1
-    assert sizes["int8"] < 1.2
+    nibbles = 0.5 if _core.min_code_bytes_for_nibbles() == 0 else 0
+    assert 5 + nibbles < sizes["float32"] < 5.1 + nibbles
+    assert 3 + nibbles < sizes["float16"] == sizes["bfloat16"] < 3.1 + nibbles
+    assert 1 < sizes["int8"] < 1.2
 
 
 def test_storage_is_seen():

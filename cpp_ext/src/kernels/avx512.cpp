@@ -2,58 +2,12 @@
 // simd.cpp.
 #include <immintrin.h>
 
+#include "avx512_exact.hpp"
 #include "kernels.hpp"
 #include "thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {
-
-// ---- exact scores: two registers of eight float64 lanes ----
-
-template <bool kDistance>
-inline __m512d add_lanes(__m512d lanes, const double* query, const float* row) {
-  const __m512d x = _mm512_cvtps_pd(_mm256_loadu_ps(row));
-  const __m512d u = _mm512_loadu_pd(query);
-  if (kDistance) {  // the square is not exact: multiply and add stay separate
-    const __m512d a = _mm512_sub_pd(u, x);
-    return _mm512_add_pd(lanes, _mm512_mul_pd(a, a));
-  }
-  return _mm512_fmadd_pd(u, x, lanes);
-}
-
-// Lanes k and k + 4 of one register.
-inline __m256d add_halves(__m512d lanes) {
-  return _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd(lanes, 1));
-}
-
-inline double reduce_lanes(__m512d low, __m512d high) {
-  const __m256d w = _mm256_add_pd(add_halves(low), add_halves(high));
-  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(w), _mm256_extractf128_pd(w, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
-}
-
-template <bool kDistance>
-void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
-                size_t n_rows, double* out) {
-  const size_t whole = dim - dim % kLanes;
-  for (size_t i = 0; i < n_rows; ++i) {
-    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
-    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-    for (size_t d = 0; d < whole; d += kLanes) {
-      low = add_lanes<kDistance>(low, query + d, row + d);
-      high = add_lanes<kDistance>(high, query + d + 8, row + d + 8);
-    }
-    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
-      alignas(64) float tail[kLanes] = {};
-      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
-      low = add_lanes<kDistance>(low, query + whole, tail);
-      high = add_lanes<kDistance>(high, query + whole + 8, tail + 8);
-    }
-    out[i] = reduce_lanes(low, high);
-  }
-}
-
-// ---- the 8-bit scan ----
 
 // vpdpbusd adds its four products in 32 bits, without saturation: all codes but -128 are used.
 constexpr int32_t kQueryMax = 127;
@@ -145,6 +99,25 @@ inline TileDots dots_of_block(const uint8_t* codes, size_t n_groups, const int8_
   return dots;
 }
 
+// The low and the high halves of the bytes: codes of two neighbouring groups.
+inline Row nibble_dots_of_block(const uint8_t* nibbles, size_t n_groups, const int8_t* query) {
+  const __m512i low = _mm512_set1_epi8(15);
+  Row even = zero_row(), odd = zero_row();
+  size_t g = 0;
+  do {
+    const __m512i a = load(nibbles), b = load(nibbles + 64);
+    const __m512i c = load(nibbles + 128), d = load(nibbles + 192);
+    const auto high = [=](__m512i both) {
+      return _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+    };
+    add_row(even, _mm512_and_si512(a, low), _mm512_and_si512(b, low), _mm512_and_si512(c, low),
+            _mm512_and_si512(d, low), query);
+    add_row(odd, high(a), high(b), high(c), high(d), query + kGroupDims);
+    g += 2, nibbles += kGroupBytes, query += 2 * kGroupDims;
+  } while (g < n_groups);
+  return add_rows(even, odd);
+}
+
 inline void store_row(int32_t* out, const Row& row) {
   _mm512_storeu_si512(out, row.a);
   _mm512_storeu_si512(out + 16, row.b);
@@ -221,6 +194,21 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   return n_hits;
 }
 
+size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
+                    const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, nibbles += n_groups / 2 * kGroupBytes) {
+    if (thresholds[b] == kHopeless) continue;
+    const Row dots = nibble_dots_of_block(nibbles, n_groups, query);
+    if (__builtin_expect(above(dots, thresholds[b]) == 0, 1)) continue;
+    alignas(64) int32_t values[kBlockItems];
+    store_row(values, dots);
+    n_hits += write_hits(values, 1, thresholds + b, static_cast<uint32_t>(b * kBlockItems),
+                         hits + n_hits);
+  }
+  return n_hits;
+}
+
 // The largest of a row's sums in each of eight lanes.
 inline void store_maxima(int32_t* out, const Row& row) {
   const __m512i most =
@@ -279,8 +267,9 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   }
 }
 
-const Table kTable = {"avx512",   kQueryMax, kTile, score_rows<false>, score_rows<true>,
-                      thresholds, scan,      dots,  best_scores};
+const Table kTable = {
+    "avx512", kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
+    scan,     scan_nibbles, dots,  best_scores};
 
 }  // namespace
 

@@ -21,6 +21,14 @@ constexpr size_t kGroupDims = 4;
 constexpr size_t kGroupBytes = kBlockItems * kGroupDims;
 constexpr int32_t kCodeOffset = 128;
 
+// The high four bits of the codes once more, half the bytes: nibbles[block][pair][item][4], where
+// the low half of a byte of pair p belongs to group 2p and the high half to group 2p + 1. An
+// unsigned code c lies at most 7.5 from the middle 16 * (nibble - kNibbleOffset) + 128 of those
+// that share its nibble.
+constexpr double kNibbleOffset = 7.53125;
+// Query codes for nibbles, on any level: 4 * 15 * 127 stays below 2^15.
+constexpr int32_t kNibbleQueryMax = 127;
+
 // The threshold of a block where nothing can be found; no dot product reaches it.
 constexpr int32_t kHopeless = 2147483000;
 
@@ -79,6 +87,9 @@ struct Table {
   // returns the number of hits. n_groups is even. Hits come in no particular order.
   size_t (*scan)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                  size_t n_queries, const int32_t* thresholds, Hit* hits);
+  // The same of one query and the nibbles: dot = sum of nibble * query code.
+  size_t (*scan_nibbles)(const uint8_t* nibbles, size_t n_blocks, size_t n_groups,
+                         const int8_t* query, const int32_t* thresholds, Hit* hits);
   // The dot products themselves, dots[(query * n_blocks + block) * kBlockItems + item], and
   // maxima[(query * n_blocks + block) * kMaximaLanes + lane] = the largest of them among the items
   // lane, lane + kMaximaLanes, ... of the block.

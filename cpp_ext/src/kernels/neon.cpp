@@ -3,114 +3,16 @@
 #include <arm_neon.h>
 
 #include "kernels.hpp"
+#include "neon_exact.hpp"
+#include "neon_rows.hpp"
 #include "thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {
 
-// ---- exact scores: eight registers of two float64 lanes ----
-
-struct Lanes {
-  float64x2_t v[8];
-};
-
-template <bool kDistance>
-inline float64x2_t add_two(float64x2_t lanes, const double* query, float64x2_t x) {
-  const float64x2_t u = vld1q_f64(query);
-  if (kDistance) {  // the square is not exact: multiply and add stay separate
-    const float64x2_t a = vsubq_f64(u, x);
-    return vaddq_f64(lanes, vmulq_f64(a, a));
-  }
-  return vfmaq_f64(lanes, u, x);
-}
-
-template <bool kDistance>
-inline void add_lanes(Lanes& lanes, const double* query, const float* row) {
-  for (size_t j = 0; j < 4; ++j) {
-    const float32x4_t x = vld1q_f32(row + 4 * j);
-    float64x2_t* v = lanes.v + 2 * j;
-    v[0] = add_two<kDistance>(v[0], query + 4 * j, vcvt_f64_f32(vget_low_f32(x)));
-    v[1] = add_two<kDistance>(v[1], query + 4 * j + 2, vcvt_high_f64_f32(x));
-  }
-}
-
-inline double reduce_lanes(const Lanes& lanes) {
-  const float64x2_t* v = lanes.v;
-  const float64x2_t w01 = vaddq_f64(vaddq_f64(v[0], v[2]), vaddq_f64(v[4], v[6]));
-  const float64x2_t w23 = vaddq_f64(vaddq_f64(v[1], v[3]), vaddq_f64(v[5], v[7]));
-  const float64x2_t pair = vaddq_f64(w01, w23);
-  return vgetq_lane_f64(pair, 0) + vgetq_lane_f64(pair, 1);
-}
-
-template <bool kDistance>
-void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
-                size_t n_rows, double* out) {
-  const size_t whole = dim - dim % kLanes;
-  const float64x2_t zero = vdupq_n_f64(0.0);
-  for (size_t i = 0; i < n_rows; ++i) {
-    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
-    Lanes lanes = {{zero, zero, zero, zero, zero, zero, zero, zero}};
-    for (size_t d = 0; d < whole; d += kLanes) add_lanes<kDistance>(lanes, query + d, row + d);
-    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
-      float tail[kLanes] = {};
-      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
-      add_lanes<kDistance>(lanes, query + whole, tail);
-    }
-    out[i] = reduce_lanes(lanes);
-  }
-}
-
-// ---- the 8-bit scan ----
-
 // sdot adds its four products in 32 bits, without saturation.
 constexpr int32_t kQueryMax = 127;
 constexpr size_t kTile = 6;
-
-// One query with 16 items. Members instead of an array: an array may live on the stack.
-struct Row {
-  int32x4_t a, b, c, d;
-};
-
-// sdot multiplies signed by signed: code - 128 is the code with its top bit flipped, and the sums
-// start at 128 times the sum of the query codes to make up for it.
-inline Row start_row(int32_t offset) {
-  return {vdupq_n_s32(offset), vdupq_n_s32(offset), vdupq_n_s32(offset), vdupq_n_s32(offset)};
-}
-
-struct Codes {
-  int8x16_t a, b, c, d;
-};
-
-inline int8x16_t load_signed(const uint8_t* codes) {
-  return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes), vdupq_n_u8(128)));
-}
-
-inline Codes load_codes(const uint8_t* codes) {
-  return {load_signed(codes), load_signed(codes + 16), load_signed(codes + 32),
-          load_signed(codes + 48)};
-}
-
-template <int kLane>
-inline void add_row(Row& row, const Codes& x, int8x16_t queries) {
-  row.a = vdotq_laneq_s32(row.a, x.a, queries, kLane);
-  row.b = vdotq_laneq_s32(row.b, x.b, queries, kLane);
-  row.c = vdotq_laneq_s32(row.c, x.c, queries, kLane);
-  row.d = vdotq_laneq_s32(row.d, x.d, queries, kLane);
-}
-
-// The codes of up to four queries of a group, never reading past the last query's.
-template <size_t kCount>
-inline int8x16_t load_queries(const int8_t* queries) {
-  int8_t codes[16] = {};
-  __builtin_memcpy(codes, queries, (kCount < 4 ? kCount : 4) * kGroupDims);
-  return vld1q_s8(codes);
-}
-
-// Up to six queries with 16 items: 24 sums, four codes and two registers of query codes fill 30 of
-// 32 registers.
-struct TileDots {
-  Row q0, q1, q2, q3, q4, q5;
-};
 
 template <size_t kQueries>
 inline void add_group(TileDots& dots, const uint8_t* codes, const int8_t* queries) {
@@ -157,6 +59,32 @@ inline TileDots dots_of_block(const uint8_t* codes, size_t n_groups, const int8_
     add_row<0>(dots.q3, load_codes(codes + 192), q);
     ++g, codes += kGroupBytes, query += kGroupDims;
   } while (g < n_groups);
+  return dots;
+}
+
+// Nibbles are small enough to be signed as they are. The low and the high halves of the bytes:
+// codes of two neighbouring groups.
+inline void add_nibbles(Row& row, const uint8_t* nibbles, int8x16_t even, int8x16_t odd) {
+  const auto low = [=](size_t i) {
+    return vreinterpretq_s8_u8(vandq_u8(vld1q_u8(nibbles + 16 * i), vdupq_n_u8(15)));
+  };
+  const auto high = [=](size_t i) {
+    return vreinterpretq_s8_u8(vshrq_n_u8(vld1q_u8(nibbles + 16 * i), 4));
+  };
+  add_row<0>(row, {low(0), low(1), low(2), low(3)}, even);
+  add_row<0>(row, {high(0), high(1), high(2), high(3)}, odd);
+}
+
+inline TileDots nibble_dots_of_block(const uint8_t* nibbles, size_t n_groups, const int8_t* query) {
+  const Row start = start_row(0);
+  TileDots dots = {start, start, start, start, start, start};
+  for (size_t g = 0; g < n_groups; g += 2, nibbles += kGroupBytes, query += 2 * kGroupDims) {
+    const int8x16_t even = load_queries<1>(query), odd = load_queries<1>(query + kGroupDims);
+    add_nibbles(dots.q0, nibbles, even, odd);
+    add_nibbles(dots.q1, nibbles + 64, even, odd);
+    add_nibbles(dots.q2, nibbles + 128, even, odd);
+    add_nibbles(dots.q3, nibbles + 192, even, odd);
+  }
   return dots;
 }
 
@@ -246,15 +174,15 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   return n_hits;
 }
 
-size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
-                const int32_t* thresholds, Hit* hits) {
-  int32_t offsets[kMaxTile];
-  sum_queries(query, n_groups, 1, offsets);
+// One query; dots_of is dots_of_block or nibble_dots_of_block, with blocks of block_bytes.
+template <class DotsOf>
+inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_blocks,
+                         size_t block_bytes, const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
-  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+  for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     const int32_t t = thresholds[b];
     if (t == kHopeless) continue;
-    const TileDots dots = dots_of_block(codes, n_groups, query, offsets[0]);
+    const TileDots dots = dots_of(codes);
     const uint32x4_t any = vorrq_u32(vorrq_u32(above(dots.q0, t), above(dots.q1, t)),
                                      vorrq_u32(above(dots.q2, t), above(dots.q3, t)));
     if (__builtin_expect(vmaxvq_u32(any) == 0, 1)) continue;
@@ -264,6 +192,23 @@ size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const in
                          hits + n_hits);
   }
   return n_hits;
+}
+
+size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
+                const int32_t* thresholds, Hit* hits) {
+  int32_t offsets[kMaxTile];
+  sum_queries(query, n_groups, 1, offsets);
+  const int32_t offset = offsets[0];
+  return scan_alone(
+      [=](const uint8_t* block) { return dots_of_block(block, n_groups, query, offset); }, codes,
+      n_blocks, n_groups * kGroupBytes, thresholds, hits);
+}
+
+size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
+                    const int32_t* thresholds, Hit* hits) {
+  return scan_alone(
+      [=](const uint8_t* block) { return nibble_dots_of_block(block, n_groups, query); }, nibbles,
+      n_blocks, n_groups / 2 * kGroupBytes, thresholds, hits);
 }
 
 // Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
@@ -310,8 +255,8 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
-const Table kTable = {"neon",     kQueryMax, kTile, score_rows<false>, score_rows<true>,
-                      thresholds, scan,      dots,  best_scores};
+const Table kTable = {"neon", kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
+                      scan,   scan_nibbles, dots,  best_scores};
 
 }  // namespace
 

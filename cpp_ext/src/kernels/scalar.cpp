@@ -81,6 +81,27 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
   return n_hits;
 }
 
+size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
+                    const int32_t* thresholds, Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, nibbles += n_groups / 2 * kGroupBytes) {
+    if (thresholds[b] == kHopeless) continue;
+    for (size_t item = 0; item < kBlockItems; ++item) {
+      int32_t dot = 0;
+      for (size_t g = 0; g < n_groups; ++g) {
+        const uint8_t* bytes = nibbles + g / 2 * kGroupBytes + item * kGroupDims;
+        for (size_t d = 0; d < kGroupDims; ++d) {
+          const int32_t nibble = g % 2 == 0 ? bytes[d] & 15 : bytes[d] >> 4;
+          dot += nibble * query[g * kGroupDims + d];
+        }
+      }
+      if (dot <= thresholds[b]) continue;
+      hits[n_hits++] = {static_cast<uint32_t>(b * kBlockItems + item), 0, dot};
+    }
+  }
+  return n_hits;
+}
+
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
           size_t n_queries, int32_t* dots, int32_t* maxima) {
   for (size_t q = 0; q < n_queries; ++q) {
@@ -97,8 +118,8 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   }
 }
 
-const Table kTable = {"scalar",   127,  4,    score_rows<false>, score_rows<true>,
-                      thresholds, scan, dots, best_scores};
+const Table kTable = {"scalar", 127,          4,    score_rows<false>, score_rows<true>, thresholds,
+                      scan,     scan_nibbles, dots, best_scores};
 
 }  // namespace
 

@@ -8,56 +8,10 @@
 
 #include "kernels.hpp"
 #include "thresholds.hpp"
+#include "ymm_exact.hpp"
 
 namespace shortlist::kernels {
 namespace {
-
-// ---- exact scores: four registers of four float64 lanes ----
-
-struct Lanes {
-  __m256d v[4];
-};
-
-template <bool kDistance>
-inline void add_lanes(Lanes& lanes, const double* query, const float* row) {
-  for (size_t j = 0; j < 4; ++j) {
-    const __m256d x = _mm256_cvtps_pd(_mm_loadu_ps(row + 4 * j));
-    const __m256d u = _mm256_loadu_pd(query + 4 * j);
-    if (kDistance) {  // the square is not exact: multiply and add stay separate
-      const __m256d a = _mm256_sub_pd(u, x);
-      lanes.v[j] = _mm256_add_pd(lanes.v[j], _mm256_mul_pd(a, a));
-    } else {
-      lanes.v[j] = _mm256_fmadd_pd(u, x, lanes.v[j]);
-    }
-  }
-}
-
-inline double reduce_lanes(const Lanes& lanes) {
-  const __m256d w =
-      _mm256_add_pd(_mm256_add_pd(lanes.v[0], lanes.v[1]), _mm256_add_pd(lanes.v[2], lanes.v[3]));
-  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(w), _mm256_extractf128_pd(w, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
-}
-
-template <bool kDistance>
-void score_rows(const double* query, const float* rows, size_t dim, const int64_t* indices,
-                size_t n_rows, double* out) {
-  const size_t whole = dim - dim % kLanes;
-  for (size_t i = 0; i < n_rows; ++i) {
-    const float* row = rows + (indices == nullptr ? i : static_cast<size_t>(indices[i])) * dim;
-    Lanes lanes = {
-        {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}};
-    for (size_t d = 0; d < whole; d += kLanes) add_lanes<kDistance>(lanes, query + d, row + d);
-    if (whole < dim) {  // the tail goes through a zero-padded copy: never read past the row
-      alignas(32) float tail[kLanes] = {};
-      for (size_t d = whole; d < dim; ++d) tail[d - whole] = row[d];
-      add_lanes<kDistance>(lanes, query + whole, tail);
-    }
-    out[i] = reduce_lanes(lanes);
-  }
-}
-
-// ---- the 8-bit scan ----
 
 constexpr size_t kTile = 4;
 
@@ -155,6 +109,33 @@ inline SixtyFour dots_of_block(const uint8_t* codes, size_t n_groups, const int8
   return {a, b, c, d, e, f, g, h};
 }
 
+// The low and the high halves of the bytes: codes of two neighbouring groups.
+inline SixtyFour nibble_dots_of_block(const uint8_t* nibbles, size_t n_groups,
+                                      const int8_t* query) {
+  const __m256i zero = _mm256_setzero_si256(), low = _mm256_set1_epi8(15);
+  __m256i a = zero, b = zero, c = zero, d = zero, e = zero, f = zero, g = zero, h = zero;
+  const auto add = [&](__m256i& dots, const uint8_t* bytes, __m256i p, __m256i r) {
+    const __m256i both = load(bytes);
+    const __m256i x = _mm256_and_si256(both, low);
+    const __m256i y = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+    dots = add_two(dots, x, y, p, r);
+  };
+  size_t group = 0;
+  do {
+    const __m256i p = broadcast(query), r = broadcast(query + kGroupDims);
+    add(a, nibbles, p, r);
+    add(b, nibbles + 32, p, r);
+    add(c, nibbles + 64, p, r);
+    add(d, nibbles + 96, p, r);
+    add(e, nibbles + 128, p, r);
+    add(f, nibbles + 160, p, r);
+    add(g, nibbles + 192, p, r);
+    add(h, nibbles + 224, p, r);
+    group += 2, nibbles += kGroupBytes, query += 2 * kGroupDims;
+  } while (group < n_groups);
+  return {a, b, c, d, e, f, g, h};
+}
+
 inline __m256i either(__m256i a, __m256i b) {
   return _mm256_or_si256(a, b);
 }
@@ -209,13 +190,15 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   return n_hits;
 }
 
-size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
-                const int32_t* thresholds, Hit* hits) {
+// One query; dots_of is dots_of_block or nibble_dots_of_block, with blocks of block_bytes.
+template <class DotsOf>
+inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_blocks,
+                         size_t block_bytes, const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
-  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+  for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     const int32_t t = thresholds[b];
     if (t == kHopeless) continue;
-    const SixtyFour dots = dots_of_block(codes, n_groups, query);
+    const SixtyFour dots = dots_of(codes);
     const __m256i low = either(either(above(dots.a, t), above(dots.b, t)),
                                either(above(dots.c, t), above(dots.d, t)));
     const __m256i high = either(either(above(dots.e, t), above(dots.f, t)),
@@ -229,6 +212,19 @@ size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const in
     }
   }
   return n_hits;
+}
+
+size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
+                const int32_t* thresholds, Hit* hits) {
+  return scan_alone([=](const uint8_t* block) { return dots_of_block(block, n_groups, query); },
+                    codes, n_blocks, n_groups * kGroupBytes, thresholds, hits);
+}
+
+size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
+                    const int32_t* thresholds, Hit* hits) {
+  return scan_alone(
+      [=](const uint8_t* block) { return nibble_dots_of_block(block, n_groups, query); }, nibbles,
+      n_blocks, n_groups / 2 * kGroupBytes, thresholds, hits);
 }
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
@@ -284,8 +280,8 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
-const Table kTable = {kLevel,     kQueryMax, kTile, score_rows<false>, score_rows<true>,
-                      thresholds, scan,      dots,  best_scores};
+const Table kTable = {kLevel, kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
+                      scan,   scan_nibbles, dots,  best_scores};
 
 }  // namespace
 }  // namespace shortlist::kernels
