@@ -1,4 +1,4 @@
-"""Item and user tables: unique ids, an optional title, and feature columns of three kinds."""
+"""Item and user tables: unique ids, an optional title, and feature columns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def read_items(
     -------
     polars.DataFrame
         In source order. Text columns whose every value is a number become numeric ("02138" is not
-        a number); tags become List[String]; ``title`` stays String.
+        a number); lists hold String, Int64 or floats; Boolean, Date and Datetime stay as they are;
+        ``title`` is String.
 
     Raises
     ------
@@ -83,21 +84,18 @@ def entities_from_table(table: Table, id_column: str, *, lists: Mapping[str, str
 def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
     column = table.frame[name]
     dtype = column.dtype
-    if dtype in (pl.Categorical, pl.Enum, pl.Boolean, pl.Null):
+    if dtype in (pl.Categorical, pl.Enum, pl.Null):
         column = column.cast(pl.String)
     if separator is not None and column.dtype == pl.String:
         return split_tags(column, separator)
     if isinstance(dtype, pl.List | pl.Array):
-        return column.cast(pl.List(pl.String))
+        return _list_column(table, column)
     if dtype == pl.Decimal:
         return column.cast(pl.Float64)
     if column.dtype == pl.String:
         return numbers_if_all(column) if table.is_text and name != "title" else column
-    if not dtype.is_numeric():
-        raise DataError(
-            f"{table.source}: column {name!r} has type {dtype}, expected text, numbers or lists of "
-            "text. Fix: cast or drop it"
-        )
+    if not dtype.is_numeric() and dtype not in (pl.Boolean, pl.Date, pl.Datetime):
+        raise _no_feature(table, name, dtype)
     if name == "title":
         return column.cast(pl.String)
     if dtype.is_float():
@@ -106,6 +104,32 @@ def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
             raise table.error(name, row, "a finite number", "correct it, or leave it empty (null)")
         return column.fill_nan(None)
     return column
+
+
+def _list_column(table: Table, column: pl.Series) -> pl.Series:
+    """Keep lists of whole numbers and of floats (vectors) as such; all others become text."""
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
+    inner = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    if inner.is_float():
+        return column
+    if inner.is_nested() or inner.is_temporal() or inner in (pl.Binary, pl.Decimal):
+        raise _no_feature(table, column.name, column.dtype)
+    target = pl.Int64 if inner.is_integer() else pl.String
+    try:
+        return column.cast(pl.List(target))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{table.source}: column {column.name!r} has integers beyond 64 bits. Fix: cast them "
+            "to text"
+        ) from error
+
+
+def _no_feature(table: Table, name: str, dtype: pl.DataType) -> DataError:
+    return DataError(
+        f"{table.source}: column {name!r} has type {dtype}, expected text, numbers, true or false, "
+        "dates, or lists of text or numbers. Fix: cast or drop it"
+    )
 
 
 def split_tags(column: pl.Series, separator: str) -> pl.Series:

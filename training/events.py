@@ -34,7 +34,8 @@ class Dataset:
         Columns ``EVENT_COLUMNS``; sorted on construction by user, time and given order.
     items, users : polars.DataFrame, optional
         ``item_id`` / ``user_id`` (same type as in events, unique), optional ``title`` (String), and
-        feature columns: String, List[String] (tags) or numeric.
+        feature columns: String, numeric, Boolean, Date, Datetime, or lists of String, Int64
+        (tags) or floats (vectors).
     test_events : polars.DataFrame, optional
         Test events that came with the data (LightGCN's test.txt): the ``given`` split uses them.
     has_times : bool

@@ -343,7 +343,7 @@ def polars_dtype(id_dtype: str) -> Any:
 def cast_column(values: pl.Series, dtype: Any, feature: Feature | None) -> pl.Series:
     """Cast a column within its kind; DataError for text as numbers and the like."""
     same_kind = (
-        values.dtype.is_numeric() or values.dtype == pl.Boolean
+        values.dtype.is_numeric()
         if dtype == pl.Float32
         else id_dtype_of(values.dtype) == ("int64" if dtype == pl.Int64 else "string")
     )

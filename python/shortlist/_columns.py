@@ -319,11 +319,29 @@ def _to_arrow(values: Any) -> Any | None:
             arrow = values.to_arrow()
         else:
             arrow = pa.Array.from_pandas(values)
-        if pa.types.is_dictionary(arrow.type):
-            arrow = arrow.cast(arrow.type.value_type)
+        arrow = decoded(arrow)
     except pa.ArrowException as error:
         raise DataError(f"requests: a {module} column has mixed types ({error})") from error
     return arrow
+
+
+def decoded(arrow: Any) -> Any:
+    """Return a dictionary-encoded pyarrow column as plain values, any other as it is.
+
+    Polars gives its categories as string views, which pyarrow does not decode.
+    """
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(arrow.type):
+        return arrow
+    kind = arrow.type.value_type
+    kind = pa.large_string() if pa.types.is_string_view(kind) else kind
+    chunks = arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]
+    plain = [
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(kind))
+        for chunk in chunks
+    ]
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in plain], kind)
 
 
 def to_array(column: Any) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shortlist._catalogue import Catalogue
-from shortlist._columns import MISSING_INT, Array, id_column
+from shortlist._columns import MISSING_INT, Array, decoded, id_column
 from shortlist.errors import DataError
 
 
@@ -116,9 +116,9 @@ def _column(field: Any, values: Any, n_rows: int) -> Any:
 
     try:
         if isinstance(values, (pa.ChunkedArray, pa.Array)):
-            column = values.cast(field.type)
+            column = decoded(values).cast(field.type)
         elif hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
-            column = pa.chunked_array(values).cast(field.type)
+            column = decoded(pa.chunked_array(values)).cast(field.type)
         else:
             column = pa.array(values, type=field.type, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:

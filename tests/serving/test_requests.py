@@ -217,3 +217,20 @@ def test_wrong_requests_are_told_the_column_the_row_and_the_fix(requests, schema
     assert str(caught.value).startswith("requests: ")
     assert message in str(caught.value)
     assert issubclass(error, TypeError) or isinstance(caught.value, ValueError)
+
+
+def test_categories_of_every_kind_of_frame_read_the_same():
+    cities = ["Rome", None, "Köln", "Rome"]
+    polars = pl.DataFrame({"city": pl.Series(cities, dtype=pl.Categorical)})
+    shapes = [
+        {"city": cities},
+        polars,
+        pl.concat([polars[:2], polars[2:]], rechunk=False),
+        pa.table(polars),
+        polars.select(pl.col("city").cast(pl.Enum(["Köln", "Rome"]))),
+        {"city": polars["city"]},
+        pd.DataFrame({"city": pd.Categorical(cities)}),
+        pa.table({"city": pa.array(cities).dictionary_encode()}),
+    ]
+    for shape in shapes:
+        assert normalise(shape, INT).features["city"].tolist() == ["Rome", "", "Köln", "Rome"]

@@ -1,5 +1,6 @@
 """Item and user tables: ids once, numbers as numbers, tags as lists where declared."""
 
+import datetime
 import re
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 
 from shortlist._columns import category_column, id_column
 from shortlist.errors import DataError
+from shortlist.requests import MISSING_INT
 from shortlist.training.entities import read_items, read_users
+from shortlist.training.feature import infer_kind
+from shortlist.training.feature_spec import FeatureSpec
+from shortlist.training.fitting import fit_feature
 
 
 def write(tmp_path, text):
@@ -51,7 +56,73 @@ def test_typed_lists_booleans_and_categories_are_features():
         }
     )
     users = read_users(table)
-    assert users.row(0) == ("u", ["a", "b"], "true", "Rome", None)
+    assert users.row(0) == ("u", ["a", "b"], True, "Rome", None)
+
+
+def test_dates_vectors_and_whole_numbers_in_lists_keep_their_types():
+    noon = datetime.datetime(2024, 5, 1, 12)
+    columns = {
+        "added": pl.Series([noon]),
+        "zoned": pl.Series([noon]).dt.replace_time_zone("Asia/Tokyo"),
+        "day": pl.Series([noon.date()]),
+        "image": pl.Series([[0.5, 1.5]]),
+        "fixed": pl.Series([[0.5, 1.5]], dtype=pl.Array(pl.Float32, 2)),
+        "sizes": pl.Series([[38, 40]], dtype=pl.List(pl.Int32)),
+        "flags": pl.Series([[True]]),
+        "in_stock": pl.Series([False]),
+    }
+    items = read_items(pl.DataFrame({"item_id": [1], **columns}))
+    assert dict(items.schema) == {
+        "item_id": pl.Int64,
+        "added": pl.Datetime("us"),
+        "zoned": pl.Datetime("us", "Asia/Tokyo"),
+        "day": pl.Date,
+        "image": pl.List(pl.Float64),
+        "fixed": pl.List(pl.Float32),
+        "sizes": pl.List(pl.Int64),
+        "flags": pl.List(pl.String),
+        "in_stock": pl.Boolean,
+    }
+    assert items["sizes"].to_list() == [[38, 40]]
+    assert items["flags"].to_list() == [["true"]]
+
+
+def test_times_and_vectors_of_a_parquet_table_are_features(tmp_path):
+    path = tmp_path / "items.parquet"
+    day = datetime.date(2024, 5, 1)
+    pl.DataFrame(
+        {"item_id": [1, 2], "day": [day, None], "image": [[3.0, 4.0], None]}
+    ).write_parquet(path)
+    items = read_items(path)
+    dated = fit_feature(items["day"], "item", FeatureSpec("timestamp", parts=("weekday",)))
+    angle = 2 * np.pi * 2 / 7  # a Wednesday
+    np.testing.assert_allclose(
+        dated.encode(items["day"]), [[np.sin(angle), np.cos(angle)], [0, 0]], atol=1e-6
+    )
+    image = fit_feature(items["image"], "item", FeatureSpec("vector"))
+    np.testing.assert_allclose(image.encode(items["image"]), [[0.6, 0.8], [0, 0]], atol=1e-6)
+
+
+def test_true_and_false_are_categories_and_no_numbers():
+    items = read_items(pl.DataFrame({"item_id": [1, 2, 3], "new": [True, False, None]}))
+    feature = fit_feature(items["new"], "item", FeatureSpec(infer_kind(items["new"])))
+    assert feature.encode(items["new"]).tolist() == [2, 1, 0]
+    assert feature.column.read([True, False, None]).tolist() == [1, 0, MISSING_INT]
+    with pytest.raises(DataError, match="column 'new': got Boolean, expected Float32"):
+        fit_feature(items["new"], "item", FeatureSpec("numeric"))
+
+
+@pytest.mark.parametrize("inner", [pl.Duration, pl.List(pl.Int64), pl.Date])
+def test_lists_that_are_no_feature_are_refused(inner):
+    table = pl.DataFrame({"item_id": [1], "x": pl.Series([None], dtype=pl.List(inner))})
+    with pytest.raises(DataError, match=r"column 'x' has type List.*lists of text or numbers"):
+        read_items(table)
+
+
+def test_integers_beyond_64_bits_in_lists_are_refused():
+    table = pl.DataFrame({"item_id": [1], "x": pl.Series([[2**63]], dtype=pl.List(pl.UInt64))})
+    with pytest.raises(DataError, match="column 'x' has integers beyond 64 bits. Fix: cast them"):
+        read_items(table)
 
 
 @pytest.mark.parametrize(
