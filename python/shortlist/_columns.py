@@ -30,12 +30,12 @@ def history_column(name: str, values: Any, dtype: str) -> list[Array]:
 
 def id_column(name: str, values: Any, dtype: str) -> Array:
     """Read a column of ids (n,), int64 or object (str); None becomes INT64_MIN or ""."""
-    return _scalar_column(name, values, dtype, "ids")
+    return scalar_column(name, values, dtype, "ids")
 
 
 def category_column(name: str, values: Any, dtype: str) -> Array:
     """Read a categorical column (n,), int64 or object (str); None becomes INT64_MIN or ""."""
-    return _scalar_column(name, values, dtype, "values")
+    return scalar_column(name, values, dtype, "values")
 
 
 def tag_column(name: str, values: Any, dtype: str, separator: str = "") -> Array:
@@ -45,16 +45,34 @@ def tag_column(name: str, values: Any, dtype: str, separator: str = "") -> Array
     """
     missing = "" if dtype == "string" else MISSING_INT
     if (read := _flat(values, dtype)) is not None:
-        return _fast_columns.lay_out(*read, missing)
+        return _tags(name, *read, missing)
     given = _plain_rows(values)
     if separator:
         given = [_split(row, separator) if isinstance(row, str) else row for row in given]
+    given = [_without_missing(row) for row in given]
     rows = [_id_list(name, i, row, dtype) for i, row in enumerate(given)]
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     flat = np.concatenate(rows) if rows else _NO_NAME
-    return _fast_columns.lay_out(
-        flat.astype(object if dtype == "string" else np.int64), lengths, missing
-    )
+    return _tags(name, flat.astype(object if dtype == "string" else np.int64), lengths, missing)
+
+
+def _tags(name: str, flat: Array, lengths: Array, missing: object) -> Array:
+    if isinstance(missing, str):
+        check_unicode(name, flat.tolist(), lengths)
+    return _fast_columns.lay_out(flat, lengths, missing)
+
+
+def _without_missing(row: Any) -> Any:
+    if isinstance(row, (list, tuple)) and any(map(is_missing, row)):
+        return [tag for tag in row if not is_missing(tag)]
+    return row
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether a value is None, NaN, or what pandas writes for them: NaT and NA."""
+    if value is None or isinstance(value, (float, np.floating)):
+        return bool(value is None or value != value)
+    return type(value).__name__ in ("NAType", "NaTType")
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -78,7 +96,7 @@ def number_column(name: str, values: Any) -> Array:
 
 
 def _number(name: str, i: int, value: Any) -> float:
-    if value is None:
+    if is_missing(value):
         return float("nan")
     if isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool:
         try:
@@ -99,7 +117,37 @@ def _not_finite(name: str, i: int, number: float) -> DataError:
     )
 
 
-def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
+def scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
+    """Read a column of ids or `said` values (n,), int64 or object (str)."""
+    column = _read_scalars(name, values, dtype, said)
+    if dtype == "string":
+        check_unicode(name, column.tolist())
+    return column
+
+
+def check_unicode(name: str, texts: list[str], lengths: Array | None = None) -> None:
+    """Refuse text with half a surrogate pair, of rows of one text or of `lengths` texts each."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        row = next(i for i, text in enumerate(texts) if not _is_unicode(text))
+        if lengths is not None:
+            row = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
+        raise DataError(
+            f"requests: {name!r} row {row} holds half a surrogate pair, expected Unicode text; "
+            "clean it with text.encode('utf-8', 'replace').decode()"
+        ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_scalars(name: str, values: Any, dtype: str, said: str) -> Array:
     rows = _plain_values(values)
     if isinstance(rows, np.ndarray) and rows.dtype.kind != "O":
         return _typed_column(name, rows, dtype, said)
@@ -109,7 +157,7 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
     if dtype == "string":
         texts = np.empty(len(rows), dtype=object)
         for i, value in enumerate(rows):
-            if value is None:
+            if is_missing(value):
                 texts[i] = ""
             elif isinstance(value, str):
                 texts[i] = value
@@ -120,7 +168,7 @@ def _scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
         return texts
     ids = np.empty(len(rows), dtype=np.int64)
     for i, value in enumerate(rows):
-        if value is None:
+        if is_missing(value):
             ids[i] = MISSING_INT
         elif isinstance(value, (int, np.integer)) and (said != "ids" or type(value) is not bool):
             ids[i] = _int64(name, i, int(value))  # a category may be True or False, an id may not
@@ -152,7 +200,7 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
 
 def _id_list(name: str, i: int, row: Any, dtype: str) -> Array:
     """Read one row's list of ids, or of values of a tag column."""
-    if row is None:
+    if is_missing(row):
         return _NO_NAME if dtype == "string" else _NO_ID
     if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
         raise TypeError(
@@ -237,7 +285,7 @@ def _plain_values(values: Any) -> Array | Sequence[Any]:
     """Return a list or array of scalars; Arrow, pandas and polars columns become lists."""
     if isinstance(values, (list, tuple, np.ndarray)):
         return values
-    arrow = _to_arrow(values)
+    arrow = to_arrow(values)
     return list(values) if arrow is None else to_array(arrow)
 
 
@@ -247,7 +295,7 @@ def _plain_rows(values: Any) -> Sequence[Any]:
         return values
     if isinstance(values, np.ndarray):
         return list(values)
-    arrow = _to_arrow(values)
+    arrow = to_arrow(values)
     if arrow is None:
         return list(values)
     return _arrow_lists(arrow)
@@ -257,7 +305,7 @@ def _flat(values: Any, dtype: str) -> tuple[Array, Array] | None:
     """Read a column of lists at once, if it is plainly right: its values, and each row's number."""
     if isinstance(values, (list, tuple)):
         return _fast_columns.flat_lists(values, dtype)
-    arrow = None if isinstance(values, np.ndarray) else _to_arrow(values)
+    arrow = None if isinstance(values, np.ndarray) else to_arrow(values)
     return None if arrow is None else _arrow_flat(arrow, dtype)
 
 
@@ -305,7 +353,7 @@ def _arrow_lists(arrow: Any) -> Sequence[Any]:
     return rows
 
 
-def _to_arrow(values: Any) -> Any | None:
+def to_arrow(values: Any) -> Any | None:
     """Convert an Arrow, pandas or polars column to a pyarrow array; None for other sequences."""
     module = type(values).__module__.partition(".")[0]
     if module not in ("pyarrow", "pandas", "polars"):
@@ -337,11 +385,8 @@ def decoded(arrow: Any) -> Any:
     kind = arrow.type.value_type
     kind = pa.large_string() if pa.types.is_string_view(kind) else kind
     chunks = arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]
-    plain = [
-        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(kind))
-        for chunk in chunks
-    ]
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in plain], kind)
+    castable = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(kind)) for c in chunks]
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in castable], kind)
 
 
 def to_array(column: Any) -> Array:

@@ -1,12 +1,20 @@
 """Columns about the events of histories: their kinds and ages, entry by entry beside the ids."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from shortlist import _fast_columns
-from shortlist._columns import FLOAT_MAX, Array, _plain_rows, history_column
+from shortlist._columns import (
+    FLOAT_MAX,
+    Array,
+    _plain_rows,
+    check_unicode,
+    history_column,
+    is_missing,
+)
 from shortlist.errors import DataError
 
 
@@ -27,15 +35,19 @@ def event_column(name: str, values: Any, histories: Sequence[Array] | None) -> l
     if histories is None:
         histories = [np.empty(0, np.int64)] * len(rows)
     is_kinds = name == "history_kinds"
-    given = [[] if row is None else row for row in rows]
+    given = [[] if is_missing(row) else row for row in rows]
     if is_kinds:
-        without = [["" if v is None else v for v in r] if _holds_none(r) else r for r in given]
+        without = [
+            ["" if is_missing(v) else v for v in r] if _holds_missing(r) else r for r in given
+        ]
         lists = history_column(name, without, "string")
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        check_unicode(name, list(chain.from_iterable(lists)), lengths)
     else:
         lists = [_ages(name, i, row) for i, row in enumerate(given)]
     read = []
     for i, (row, entries, history) in enumerate(zip(rows, lists, histories, strict=True)):
-        if row is None:
+        if is_missing(row):
             entries = np.full(
                 len(history), "" if is_kinds else np.nan, object if is_kinds else "f4"
             )
@@ -48,8 +60,8 @@ def event_column(name: str, values: Any, histories: Sequence[Array] | None) -> l
     return read
 
 
-def _holds_none(row: Any) -> bool:
-    return isinstance(row, (list, tuple)) and None in row
+def _holds_missing(row: Any) -> bool:
+    return isinstance(row, (list, tuple)) and any(map(is_missing, row))
 
 
 def _ages(name: str, i: int, row: Any) -> Array:

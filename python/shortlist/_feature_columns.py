@@ -15,8 +15,9 @@ from shortlist._columns import (
     Array,
     _plain_rows,
     _plain_values,
-    _scalar_column,
-    _to_arrow,
+    is_missing,
+    scalar_column,
+    to_arrow,
 )
 from shortlist.errors import DataError
 
@@ -27,24 +28,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 def text_column(name: str, values: Any) -> Array:
     """Read a column of text (n,) object (str); None becomes ""."""
-    texts = _scalar_column(name, values, "string", "values")
-    try:
-        "".join(texts.tolist()).encode()
-    except UnicodeEncodeError as error:
-        row = next(i for i, text in enumerate(texts) if not _is_unicode(text))
-        raise DataError(
-            f"requests: {name!r} row {row} holds half a surrogate pair, expected Unicode text; "
-            "clean it with text.encode('utf-8', 'replace').decode()"
-        ) from error
-    return texts
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return scalar_column(name, values, "string", "values")
 
 
 def time_column(name: str, values: Any, unit: str = "s") -> Array:
@@ -53,9 +37,9 @@ def time_column(name: str, values: Any, unit: str = "s") -> Array:
     Accepts numbers in `unit`, datetimes and dates (without a zone: UTC), ISO 8601 text, and the
     time types of NumPy, pandas, polars and Arrow; None, NaN, NaT and "" are missing.
     """
-    arrow = _to_arrow(values)
+    arrow = to_arrow(values)
     rows: Any
-    if arrow is not None and _is_time_type(arrow.type):
+    if arrow is not None and is_time_type(arrow.type):
         rows = _arrow_seconds(arrow)
     else:
         rows = _plain_values(values)
@@ -73,7 +57,8 @@ def time_column(name: str, values: Any, unit: str = "s") -> Array:
     return np.array([_seconds(name, i, value, unit) for i, value in enumerate(rows)], np.int64)
 
 
-def _is_time_type(kind: Any) -> bool:
+def is_time_type(kind: Any) -> bool:
+    """Say whether an Arrow type is one of dates or times."""
     import pyarrow.types as kinds
 
     return bool(kinds.is_timestamp(kind) or kinds.is_date(kind))
@@ -89,7 +74,7 @@ def _arrow_seconds(arrow: Any) -> Array:
 
 
 def _seconds(name: str, i: int, value: Any, unit: str) -> int:
-    if value is None or value is np.ma.masked:
+    if is_missing(value) or value is np.ma.masked:
         return MISSING_INT
     if isinstance(value, np.datetime64):
         return int(time_column(name, np.array([value]))[0])
@@ -98,16 +83,12 @@ def _seconds(name: str, i: int, value: Any, unit: str) -> int:
         if value is None:
             return MISSING_INT
     if isinstance(value, datetime.datetime):
-        if value != value:  # pandas.NaT
-            return MISSING_INT
         zoned = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
         return (zoned - _EPOCH) // datetime.timedelta(seconds=1)
     if isinstance(value, datetime.date):
         return (value - _EPOCH.date()).days * 86_400
     if isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool:
         number: Any = value.item() if isinstance(value, np.generic) else value
-        if math.isnan(number):
-            return MISSING_INT
         if not abs(number) <= LAST_SECOND * TICKS[unit]:
             raise _far_time(name, i, number, unit)
         return math.floor(number / TICKS[unit]) if number % 1 else int(number) // TICKS[unit]
@@ -150,7 +131,7 @@ def vector_column(name: str, values: Any, width: int) -> Array:
     rows = _plain_rows(values)
     read = np.full((len(rows), width), np.nan, dtype=np.float32)
     for i, vector in enumerate(rows):
-        if vector is not None:
+        if not is_missing(vector):
             read[i] = _vector(name, i, vector, width)
     return read
 

@@ -1,17 +1,22 @@
 """Items for `Engine.upsert_items`: rows of any shape → checked ids, and a table to append."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from shortlist._catalogue import Catalogue
-from shortlist._columns import MISSING_INT, Array, decoded, id_column
+from shortlist._columns import MISSING_INT, Array, id_column, to_arrow
+from shortlist._feature_columns import is_time_type
 from shortlist.errors import DataError
+from shortlist.requests import RequestSchema, common_length
 
 
-def read_items(rows: Any, state: Catalogue, id_dtype: str) -> tuple[Array, Any, frozenset[str]]:
+def read_items(
+    rows: Any, state: Catalogue, schema: RequestSchema
+) -> tuple[Array, Any, frozenset[str]]:
     """Read items and fill up what the call does not say.
 
     Parameters
@@ -19,8 +24,8 @@ def read_items(rows: Any, state: Catalogue, id_dtype: str) -> tuple[Array, Any, 
     rows : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
     state : Catalogue
         Known items keep their values in columns that are not given.
-    id_dtype : str
-        "int64" or "string".
+    schema : RequestSchema
+        Type of the ids, and the features: their columns are checked as those of requests are.
 
     Returns
     -------
@@ -38,24 +43,36 @@ def read_items(rows: Any, state: Catalogue, id_dtype: str) -> tuple[Array, Any, 
     import pyarrow as pa
 
     given = _columns(rows)
-    schema = state.items.stored.schema
-    _check_names(given, schema.names)
-    item_ids = id_column("item_id", given["item_id"], id_dtype)
+    fields = state.items.stored.schema
+    _check_names(given, fields.names)
+    with said_of("items"):
+        common_length(given)
+        item_ids = id_column("item_id", given["item_id"], schema.id_dtype)
+        read = {n: f.read(given[n]) for n, f in schema.features.items() if n in given}
     _check_ids(item_ids)
     # Rows of unknown items are −1, and so null in what the table has of them.
     known = state.items.take(state.rows_of(item_ids))
     columns = []
-    for field in schema:
+    for field in fields:
         if field.name == "item_id":
             columns.append(pa.array(item_ids.tolist(), field.type))
         elif field.name in given:
-            columns.append(_column(field, given[field.name], len(item_ids)))
+            columns.append(_column(field, given[field.name], read.get(field.name)))
         else:
             columns.append(known.column(field.name))
-    table = pa.table(columns, schema=pa.schema([(f.name, f.type) for f in schema]))
+    table = pa.table(columns, schema=pa.schema([(f.name, f.type) for f in fields]))
     n_events = table.column("n_events").fill_null(0)
-    table = table.set_column(schema.names.index("n_events"), "n_events", n_events)
-    return item_ids, table.cast(schema), frozenset(given)
+    table = table.set_column(fields.names.index("n_events"), "n_events", n_events)
+    return item_ids, table.cast(fields), frozenset(given)
+
+
+@contextmanager
+def said_of(argument: str) -> Iterator[None]:
+    """Name this argument, not `requests`, in the messages of the functions that read requests."""
+    try:
+        yield
+    except (TypeError, DataError) as error:
+        raise type(error)(str(error).replace("requests: ", f"{argument}: ", 1)) from error
 
 
 def _columns(rows: Any) -> dict[str, Any]:
@@ -110,23 +127,51 @@ def _check_ids(item_ids: Array) -> None:
             )
 
 
-def _column(field: Any, values: Any, n_rows: int) -> Any:
-    """Convert one column to the type that the item table has."""
+def _column(field: Any, values: Any, read: Array | None) -> Any:
+    """Convert one column to the type that the item table has; `read` is a feature's column."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    is_time = is_time_type(field.type)
     try:
-        if isinstance(values, (pa.ChunkedArray, pa.Array)):
-            column = decoded(values).cast(field.type)
-        elif hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
-            column = decoded(pa.chunked_array(values)).cast(field.type)
-        else:
+        arrow = to_arrow(values)
+        if is_time and not (arrow is not None and is_time_type(arrow.type)):
+            return _times(field, values if arrow is None else arrow.to_pylist(), read)
+        if arrow is None:
+            _check_lossless(field, values)
             column = pa.array(values, type=field.type, from_pandas=True)
+        else:
+            column = arrow.cast(field.type)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(
             f"items: column {field.name!r}: {error}; expected values of type {field.type}"
         ) from error
-    if len(column) != n_rows:
-        raise DataError(
-            f"items: column {field.name!r} has {len(column)} entries but 'item_id' has {n_rows}"
-        )
+    if pa.types.is_floating(field.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, field.type), column)
     return column
+
+
+def _times(field: Any, values: Any, read: Array | None) -> Any:
+    """Take times that are no column of times: as the feature reads them, numbers in its unit."""
+    import pyarrow as pa
+
+    if read is None:
+        for i, value in enumerate(values):
+            if isinstance(value, (int, float, np.number)) and value == value:
+                raise TypeError(f"row {i} is the number {value!r:.60}, whose unit is not known")
+        return pa.array(values, type=field.type, from_pandas=True)
+    seconds = pa.array(read.astype("int64"), mask=read == MISSING_INT)
+    zone = getattr(field.type, "tz", None)
+    return seconds.cast(pa.timestamp("s", zone)).cast(field.type, safe=False)
+
+
+def _check_lossless(field: Any, values: Any) -> None:
+    """Refuse what Arrow would convert without a word: text to its letters, 1.5 to 1."""
+    import pyarrow.types as kinds
+
+    is_list, is_whole = kinds.is_list(field.type), kinds.is_integer(field.type)
+    for i, value in enumerate(values if is_list or is_whole else ()):
+        if is_list and isinstance(value, (str, bytes)):
+            raise TypeError(f"row {i} is {value!r:.60}, expected a list")
+        if is_whole and isinstance(value, (float, np.floating)) and value % 1 > 0:
+            raise TypeError(f"row {i} is {value!r:.60}, expected a whole number")

@@ -220,7 +220,7 @@ class Engine:
         self._open()
         with self._writing:
             state = self._state
-            item_ids, table, given = read_items(items, state, self.item_id_dtype)
+            item_ids, table, given = read_items(items, state, self._item_schema)
             if len(item_ids) == 0:
                 return Upserted(0, 0, 0)
             is_new = state.rows_of(item_ids) < 0

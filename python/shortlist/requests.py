@@ -203,7 +203,7 @@ def normalise(requests: Any, schema: RequestSchema) -> Columns:
     """
     if isinstance(requests, Mapping):
         columns = dict(requests)
-        n_requests = _common_length(columns)
+        n_requests = common_length(columns)
     elif isinstance(requests, (list, tuple)):
         columns, n_requests = _columns_of_rows(requests, schema), len(requests)
     else:
@@ -239,7 +239,8 @@ def _unknown_column(name: object, known: Sequence[str], row: int | None = None) 
     )
 
 
-def _common_length(columns: Mapping[str, Any]) -> int:
+def common_length(columns: Mapping[str, Any]) -> int:
+    """Return the number of entries of every column; an error names one that differs."""
     first, n_first = "", -1
     for name, values in columns.items():
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):

@@ -1,5 +1,6 @@
 """Items that come, change and go while the engine answers."""
 
+import datetime
 import threading
 
 import numpy as np
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 import shortlist.index
+from shortlist._item_rows import _column
 from shortlist.engine import load
 from shortlist.errors import DataError, ShortlistError
+from shortlist.requests import FeatureColumn
 
 NEW = {"item_id": [900, 901], "title": ["New film", None], "year": [1991, 2000],
        "genres": [["war"], ["drama", "unheard of"]]}  # fmt: skip
@@ -174,9 +177,25 @@ def test_answers_under_way_see_all_of_an_update_or_nothing(fresh):
         ({"item_id": ["a"]}, TypeError, r"'item_id' row 0 is str 'a', expected an integer"),
         (
             {"item_id": [1], "year": ["x"]},
-            DataError,
-            r"column 'year': .*expected values of type in",
+            TypeError,
+            r"items: 'year' row 0 is str 'x', expected a number",
         ),
+        (
+            {"item_id": [1, 2], "year": [None, 1999.5]},
+            DataError,
+            r"items: column 'year': row 1 is 1999.5, expected a whole number",
+        ),
+        (
+            {"item_id": [1], "genres": ["war"]},
+            TypeError,
+            r"items: 'genres' row 0 is 'war', expected",
+        ),
+        (
+            {"item_id": [1], "genres": [["\ud800"]]},
+            DataError,
+            r"items: 'genres' row 0 holds half a",
+        ),
+        ({"item_id": 12}, TypeError, r"items: column 'item_id' is the single value 12, expected a"),
         ({"item_id": [1], "year": [1, 2]}, DataError, r"'year' has 2 entries but 'item_id' has 1"),
         ([3], TypeError, r"items: row 0 is int, expected a dict"),
         (3, TypeError, r"items: got int, expected a dict of columns"),
@@ -188,6 +207,35 @@ def test_items_that_are_not_as_described_change_nothing(fresh, items, error, mes
         engine.upsert_items(items)
     assert len(engine.index) == 40
     assert engine.upsert_items([]) == engine.upsert_items({"item_id": []}) == (0, 0, 0)
+
+
+def test_columns_that_are_no_features_are_not_bent_into_shape():
+    lists = pa.field("sizes", pa.list_(pa.string()))
+    with pytest.raises(DataError, match="items: column 'sizes': row 1 is 'abc', expected a list"):
+        _column(lists, [None, "abc"], None)
+    times = pa.field("when", pa.timestamp("us"))
+    with pytest.raises(DataError, match="'when': row 0 is the number 17, whose unit is not known"):
+        _column(times, [17], None)
+    noon = datetime.datetime(2024, 5, 1, 12, 0, 0, 5)
+    assert _column(times, [noon, None], None).to_pylist() == [noon, None]
+    numbers = pa.field("price", pa.float64())
+    column = _column(numbers, pl.Series([1.0, float("nan")]), None)
+    assert column.to_pylist() == [1.0, None]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("us"), pa.timestamp("ms", "Asia/Tokyo"), pa.date32()]
+)
+def test_times_of_new_items_mean_what_the_feature_takes_them_for(kind):
+    field = pa.field("added", kind)
+    midnight = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
+    values = [midnight.timestamp(), "2024-05-01", midnight, midnight.date(), None]
+    column = _column(field, values, FeatureColumn("added", "timestamp", "int64").read(values))
+    assert column.type == kind
+    expected = pa.array([midnight] * 4 + [None], pa.timestamp("s", "UTC")).cast(kind)
+    assert column.to_pylist() == expected.to_pylist()
+    days = pl.Series([midnight.replace(tzinfo=None), None])
+    assert _column(field, days, None).to_pylist() == expected[3:].to_pylist()
 
 
 def test_an_index_that_was_changed_directly_is_refused(fresh):

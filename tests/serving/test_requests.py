@@ -193,6 +193,8 @@ WRONG = [
     ({"tags": [["a"], [4]]}, INT, TypeError, "'tags' row 1, entry 0 is int 4, expected a string"),
     ({"tags": [["a", True]]}, INT, TypeError, "'tags' row 0, entry 1 is bool True, expected a string; "
      "write it as the tables do: 'true' or 'false'"),
+    ({"city": ["Rome", "\ud800"]}, INT, DataError, "'city' row 1 holds half a surrogate pair, expected"),
+    ({"tags": [["a", "b"], [], ["c", "\ud800"]]}, INT, DataError, "'tags' row 2 holds half a surrogate"),
     ({"age": ["old"]}, INT, TypeError, "'age' row 0 is str 'old', expected a number"),
     ({"age": [True]}, INT, TypeError, "'age' row 0 is bool True, expected a number"),
     ({"age": [1, float("inf")]}, INT, DataError, "'age' row 1 is inf, expected a finite number"),
@@ -234,3 +236,17 @@ def test_categories_of_every_kind_of_frame_read_the_same():
     ]
     for shape in shapes:
         assert normalise(shape, INT).features["city"].tolist() == ["Rome", "", "Köln", "Rome"]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_what_pandas_writes_for_nothing_is_missing_in_rows_too(missing):
+    rows = [{"user_id": 3, "city": "Rome", "level": 2, "tags": ["a"], "age": 5.0, "history": [1]}]
+    rows.append(dict.fromkeys(rows[0], missing))
+    rows[0]["tags"] = ["a", missing]
+    found = normalise(rows, INT)
+    assert found.ids.tolist() == [3, MISSING_INT]
+    assert found.features["city"].tolist() == ["Rome", ""]
+    assert found.features["level"].tolist() == [2, MISSING_INT]
+    assert found.features["tags"].tolist() == [["a"], [""]]
+    np.testing.assert_array_equal(found.features["age"], np.array([5, np.nan], np.float32))
+    assert [history.tolist() for history in found.histories] == [[1], []]

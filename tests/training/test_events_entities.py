@@ -121,7 +121,7 @@ def test_lists_that_are_no_feature_are_refused(inner):
 
 def test_integers_beyond_64_bits_in_lists_are_refused():
     table = pl.DataFrame({"item_id": [1], "x": pl.Series([[2**63]], dtype=pl.List(pl.UInt64))})
-    with pytest.raises(DataError, match="column 'x' has integers beyond 64 bits. Fix: cast them"):
+    with pytest.raises(DataError, match=r"column 'x' has integers beyond 64 bits\."):
         read_items(table)
 
 
