@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm lint demo bench oracle soak clean
+.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm fuzz lint demo bench oracle soak clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -46,6 +46,14 @@ asan tsan: setup
 # NEON under qemu-user (g++-aarch64-linux-gnu, qemu-user-static).
 test-native test-native-tsan test-emulated test-arm: test-%: setup
 	$(BIN)/cmake --preset $* && $(BIN)/cmake --build build/$* && $(BIN)/ctest --test-dir build/$* --output-on-failure
+
+# Index files under AddressSanitizer: libFuzzer where there is Clang, else a driver of our own.
+SECONDS ?= 60
+fuzz: setup
+	$(BIN)/cmake --preset fuzz $$(command -v clang++ >/dev/null && echo -DCMAKE_CXX_COMPILER=clang++)
+	$(BIN)/cmake --build build/fuzz --target fuzz_index fuzz_seeds
+	cd build/fuzz && mkdir -p corpus && tests/cpp/fuzz_seeds seeds
+	cd build/fuzz && tests/cpp/fuzz_index -max_total_time=$(SECONDS) corpus seeds
 
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.
 lint: setup

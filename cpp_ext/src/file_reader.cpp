@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -118,7 +117,7 @@ void FileReader::check_padding() const {
   for (std::uint32_t i = 0; i < header_.n_sections; ++i) {
     const file::Section& entry = header_.sections[i];
     const std::size_t start = align_up(position);
-    if (entry.offset != start || entry.size > size_ - std::min(start, size_)) {
+    if (start > size_ || entry.offset != start || entry.size > size_ - start) {
       throw_bad("section " + std::to_string(entry.tag),
                 "offset " + std::to_string(start) + " and a place inside the file",
                 "offset " + std::to_string(entry.offset));

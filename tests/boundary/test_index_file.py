@@ -260,6 +260,12 @@ def test_hostile_file_is_refused(tmp_path, saved, changes, message):
         load_bytes(tmp_path / "bad", forge(saved, **changes))
 
 
+def test_empty_section_behind_the_end_is_refused(tmp_path, saved):
+    short = forge(saved[:493], header=[(12, "<I", 1), (40, "<Q", 493)], section=1, entry=(512, 0))
+    with pytest.raises(BundleError, match="section 1: expected offset 512 and a place inside"):
+        load_bytes(tmp_path / "bad", short)
+
+
 @pytest.mark.parametrize(
     ("section", "content"),
     [
