@@ -29,11 +29,63 @@ class Found:
     counts: str
 
 
-class Head(Protocol):
-    """Appends the search to a graph."""
+@dataclass(frozen=True)
+class Packed:
+    """Names of packed histories.
 
-    def __call__(self, nodes: Nodes, queries: str, k: str, codes: str, excluded: str) -> Found:
-        """Append the nodes.
+    Attributes
+    ----------
+    codes : str
+        The last known codes (batch, width), 0 on the left; the longest list fills the width.
+    places : str
+        The columns they come from (batch, width).
+    n_known : str
+        Known items of each history (batch,), those that were left out included.
+    """
+
+    codes: str
+    places: str
+    n_known: str
+
+
+@dataclass(frozen=True)
+class Popular:
+    """Constants: item rows and scores, most popular first."""
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+class Head(Protocol):
+    """Appends what differs between the two graphs."""
+
+    def pack(self, nodes: Nodes, codes: str, limit: int) -> Packed:
+        """Drop unknown items of histories and keep the last ones.
+
+        Parameters
+        ----------
+        nodes : Nodes
+        codes : str
+            Codes of the items of each request's history (batch, length): row + 1, 0 = none.
+        limit : int
+            Items to keep of each.
+
+        Returns
+        -------
+        Packed
+        """
+
+    def search(
+        self,
+        nodes: Nodes,
+        queries: str,
+        k: str,
+        codes: str,
+        exclude_seen: str,
+        is_unknown: str,
+        popular: Popular,
+    ) -> Found:
+        """Append the search.
 
         Parameters
         ----------
@@ -43,9 +95,12 @@ class Head(Protocol):
         k : str
             How many items, int64 (1,).
         codes : str
-            Codes of the items of each request's history (batch, length): row + 1, 0 = none.
-        excluded : str
-            Which of them must not come back, bool (batch, length).
+            As for `pack`.
+        exclude_seen : str
+            Whether these items must not come back, bool (1,).
+        is_unknown : str
+            Requests that get popular items, bool (batch,). They have no known items.
+        popular : Popular
         """
 
     def initializers(self) -> list[TensorProto]:
@@ -59,11 +114,29 @@ class PluginHead:
         self._directory = directory
         self._metric = index.metric
 
-    def __call__(self, nodes: Nodes, queries: str, k: str, codes: str, excluded: str) -> Found:
+    def pack(self, nodes: Nodes, codes: str, limit: int) -> Packed:
+        """Append one node."""
+        return Packed(*nodes.add_many("PackHistory", 3, codes, domain=PLUGIN_DOMAIN, limit=limit))
+
+    def search(
+        self,
+        nodes: Nodes,
+        queries: str,
+        k: str,
+        codes: str,
+        exclude_seen: str,
+        is_unknown: str,
+        popular: Popular,
+    ) -> Found:
         """Append the nodes."""
-        rows = nodes.add("Sub", codes, nodes.constant(1, np.int64))
-        seen = nodes.add("Where", excluded, rows, nodes.constant(-1, np.int64))
-        inputs = (queries, k, "index", seen)
+        # Rows below 0 are ignored: subtracting enough ignores all of them.
+        one, all_of_them = (nodes.constant([n], np.int64) for n in (1, 2**40))
+        rows = nodes.add("Sub", codes, nodes.add("Where", exclude_seen, one, all_of_them))
+        fallback = (
+            nodes.constant(popular.rows, np.int64),
+            nodes.constant(popular.scores, np.float32),
+        )
+        inputs = (queries, k, "index", rows, "", *fallback, is_unknown)
         return Found(*nodes.add_many("TopN", 3, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
 
     def initializers(self) -> list[TensorProto]:
@@ -78,7 +151,33 @@ class PortableHead:
         self._directory = directory
         self._index = index
 
-    def __call__(self, nodes: Nodes, queries: str, k: str, codes: str, excluded: str) -> Found:
+    def pack(self, nodes: Nodes, codes: str, limit: int) -> Packed:
+        """Append the nodes."""
+        zero, one = nodes.constant(0, np.int64), nodes.constant(1, np.int64)
+        known = nodes.add("Cast", nodes.add("Greater", codes, zero), to=TensorProto.INT64)
+        number = nodes.add("CumSum", known, one)  # 1, 2, … of known items
+        longest = nodes.add(
+            "Reshape", nodes.add("ReduceMax", number), nodes.constant([1], np.int64)
+        )
+        width = nodes.add("Clip", longest, one, nodes.constant(limit, np.int64))
+        # Numbers of known items are all different and others are 0, so no tie matters.
+        _, last = nodes.add_many("TopK", 2, nodes.add("Mul", number, known), width, axis=1)
+        back, axis = nodes.constant([-1], np.int64), nodes.constant([1], np.int64)
+        end = nodes.constant([np.iinfo(np.int64).min + 1], np.int64)
+        places = nodes.add("Slice", last, back, end, axis, back)
+        packed = nodes.add("GatherElements", codes, places, axis=1)
+        return Packed(packed, places, nodes.add("ReduceSum", known, axis, keepdims=0))
+
+    def search(
+        self,
+        nodes: Nodes,
+        queries: str,
+        k: str,
+        codes: str,
+        exclude_seen: str,
+        is_unknown: str,
+        popular: Popular,
+    ) -> Found:
         """Append the nodes."""
         scores = self._scores(nodes, queries, self._items(nodes))
         # At least one more column: what is no item is scattered there, and places beyond the
@@ -93,7 +192,7 @@ class PortableHead:
         padded = nodes.add("Concat", scores, filler, axis=1)
         rows = nodes.add("Sub", codes, nodes.constant(1, np.int64))
         is_row = nodes.add("Greater", codes, nodes.constant(0, np.int64))
-        is_row = nodes.add("And", is_row, excluded)
+        is_row = nodes.add("And", is_row, exclude_seen)
         places = nodes.add("Where", is_row, rows, nodes.constant(n_items, np.int64))
         updates = nodes.add("Expand", missing, nodes.add("Shape", places))
         allowed = nodes.add("ScatterElements", padded, places, updates, axis=1)
@@ -102,7 +201,9 @@ class PortableHead:
         result = nodes.add("Where", is_none, nodes.constant(-1, np.int64), found)
         is_there = nodes.add("Cast", nodes.add("Not", is_none), to=TensorProto.INT64)
         axis = nodes.constant([1], np.int64)
-        return Found(result, best, nodes.add("ReduceSum", is_there, axis, keepdims=0))
+        counts = nodes.add("ReduceSum", is_there, axis, keepdims=0)
+        personal = Found(result, best, counts)
+        return choose(nodes, is_unknown, _first(nodes, popular, k), personal)
 
     def initializers(self) -> list[TensorProto]:
         """Return the rows: those of the index file, or for int8, which keeps none, codes."""
@@ -135,6 +236,31 @@ class PortableHead:
         distance = nodes.add("Add", cross, squares)
         distance = nodes.add("Max", distance, nodes.constant(0, np.float32))
         return nodes.add("Neg", nodes.add("Sqrt", distance))
+
+
+def _first(nodes: Nodes, popular: Popular, k: str) -> Found:
+    """Take the first k: rows and scores (k,), counts (1,)."""
+    rows = nodes.constant(np.append(popular.rows, -1), np.int64)
+    scores = nodes.constant(np.append(popular.scores, -np.inf), np.float32)
+    number = nodes.add("Squeeze", k, nodes.constant([0], np.int64))
+    zero, one = nodes.constant(0, np.int64), nodes.constant(1, np.int64)
+    n_items = nodes.constant([len(popular.rows)], np.int64)
+    places = nodes.add("Min", nodes.add("Range", zero, number, one), n_items)
+    return Found(
+        nodes.add("Gather", rows, places),
+        nodes.add("Gather", scores, places),
+        nodes.add("Min", k, n_items),
+    )
+
+
+def choose(nodes: Nodes, condition: str, yes: Found, no: Found) -> Found:
+    """Take each request's answer from `yes` or from `no`, condition bool (batch,)."""
+    column = nodes.add("Unsqueeze", condition, nodes.constant([1], np.int64))
+    return Found(
+        nodes.add("Where", column, yes.rows, no.rows),
+        nodes.add("Where", column, yes.scores, no.scores),
+        nodes.add("Where", condition, yes.counts, no.counts),
+    )
 
 
 def byte_rows(vectors: npt.NDArray[np.float32]) -> tuple[Any, Any]:

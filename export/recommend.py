@@ -16,7 +16,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from shortlist._signals import FEATURES, HISTORY, POPULAR
-from shortlist.export.heads import PLUGIN_DOMAIN, Found, Head, PluginHead
+from shortlist.export.heads import (
+    PLUGIN_DOMAIN,
+    Found,
+    Head,
+    Packed,
+    PluginHead,
+    Popular,
+    choose,
+)
 from shortlist.export.lookup import ROWS, RawFeature
 from shortlist.export.nodes import Nodes
 from shortlist.requests import MISSING_INT
@@ -29,7 +37,6 @@ OUTPUTS = {
     "source": ["batch"],
 }
 _CODES = "coded/history"
-_END = np.iinfo(np.int64).max
 _SCORER = "scorer/"
 
 
@@ -91,17 +98,17 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     graph = proto.graph
     _drop_rows_input(graph)
     packing = Nodes("packed")
-    history, for_scorer = _pack(packing, parts)
-    renamed = {_CODES: history}
+    packed = head.pack(packing, _CODES, parts.max_history)
+    renamed = {_CODES: packed.codes}
     if parts.has_kinds:
-        renamed["history_kinds"] = _pack_kinds(packing, history)
+        renamed["history_kinds"] = _pack_kinds(packing, packed)
     if parts.gap is not None:
-        renamed["history_ages"] = _pack_ages(packing, history, parts.gap)
+        renamed["history_ages"] = _pack_ages(packing, packed, parts.gap)
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
     tail = Nodes("answer")
-    _answer(tail, parts, head, graph.output[0].name, for_scorer, proto)
+    _answer(tail, parts, head, packed.n_known, proto)
     looked_up = next(i for i, node in enumerate(graph.node) if _CODES in node.output) + 1
     nodes = [*graph.node[:looked_up], *packing.nodes, *graph.node[looked_up:], *tail.nodes]
     del graph.node[:]
@@ -126,57 +133,22 @@ def _drop_rows_input(graph: Any) -> None:
         values.remove(next(value for value in values if value.name == ROWS))
 
 
-def _pack(nodes: Nodes, parts: Parts) -> tuple[str, str]:
-    """Drop unknown items and keep the last ones: codes for the encoder, and for the scorer."""
-    known = nodes.add("Cast", _known(nodes), to=TensorProto.INT64)
-    place = nodes.add("CumSum", known, nodes.constant(1, np.int64))  # 1, 2, … of known items
-    longest = nodes.add("Reshape", nodes.add("ReduceMax", place), nodes.constant([1], np.int64))
-    limits = [parts.max_history] + [parts.history_length] * (parts.scorer is not None)
-    widths = [
-        nodes.add("Clip", longest, nodes.constant(1, np.int64), nodes.constant(limit, np.int64))
-        for limit in limits
-    ]
-    widest = widths[int(np.argmax(limits))]
-    # Known places are all different and unknown ones 0, so no tie matters.
-    _, last = nodes.add_many("TopK", 2, nodes.add("Mul", place, known), widest, axis=1)
-    backward = nodes.constant([-1], np.int64)
-    kept = nodes.add(
-        "Slice", last, backward, nodes.constant([-_END], np.int64), *_axis(nodes), backward
-    )
-    packed = nodes.add("GatherElements", _CODES, kept, axis=1)
-
-    def cut(values: str, limit: int, width: str) -> str:
-        if limit == max(limits):
-            return values
-        end = nodes.constant([_END], np.int64)
-        return nodes.add("Slice", values, nodes.add("Neg", width), end, *_axis(nodes))
-
-    parts_of = [cut(packed, *which) for which in zip(limits, widths, strict=True)]
-    nodes.add("Identity", cut(kept, limits[0], widths[0]))
-    nodes.rename_last("packed/places")
-    return parts_of[0], parts_of[-1]
-
-
-def _known(nodes: Nodes) -> str:
-    return nodes.add("Greater", _CODES, nodes.constant(0, np.int64))
-
-
 def _axis(nodes: Nodes) -> list[str]:
     return [nodes.constant([1], np.int64)]
 
 
-def _pack_kinds(nodes: Nodes, history: str) -> str:
-    is_item = nodes.add("Greater", history, nodes.constant(0, np.int64))
-    taken = nodes.add("GatherElements", "history_kinds", "packed/places", axis=1)
+def _pack_kinds(nodes: Nodes, packed: Packed) -> str:
+    is_item = nodes.add("Greater", packed.codes, nodes.constant(0, np.int64))
+    taken = nodes.add("GatherElements", "history_kinds", packed.places, axis=1)
     # ONNX text constants are tensors of bytes; NumPy objects carry them.
     return nodes.add("Where", is_item, taken, nodes.constant("", np.object_))
 
 
-def _pack_ages(nodes: Nodes, history: str, gap: float) -> str:
+def _pack_ages(nodes: Nodes, packed: Packed, gap: float) -> str:
     """Ages of the kept events; where one is missing, the usual gap for each later event."""
-    is_item = nodes.add("Greater", history, nodes.constant(0, np.int64))
-    taken = nodes.add("GatherElements", "history_ages", "packed/places", axis=1)
-    shape = nodes.add("Shape", history)
+    is_item = nodes.add("Greater", packed.codes, nodes.constant(0, np.int64))
+    taken = nodes.add("GatherElements", "history_ages", packed.places, axis=1)
+    shape = nodes.add("Shape", packed.codes)
     width = nodes.add("Gather", shape, nodes.constant(1, np.int64))
     one = nodes.constant(1, np.int64)
     down = nodes.constant(-1, np.int64)
@@ -188,38 +160,39 @@ def _pack_ages(nodes: Nodes, history: str, gap: float) -> str:
     return nodes.add("Where", is_item, filled, nodes.constant(np.nan, np.float32))
 
 
-def _answer(
-    nodes: Nodes, parts: Parts, head: Head, embedding: str, history: str, proto: onnx.ModelProto
-) -> None:
+def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.ModelProto) -> None:
     """Append everything behind the encoder; the last nodes have the names of the outputs."""
-    known = _known(nodes)
-    excluded = nodes.add("And", known, "exclude_seen")
-    n_known = nodes.add(
-        "ReduceSum", nodes.add("Cast", known, to=TensorProto.INT64), *_axis(nodes), keepdims=0
-    )
+    embedding = proto.graph.output[0].name
     has_history = nodes.add("Greater", n_known, nodes.constant(0, np.int64))
+    features = _has_feature(nodes, parts.features)
+    lesser = nodes.constant(POPULAR, np.int64)
+    if features:
+        lesser = nodes.add("Where", features, nodes.constant(FEATURES, np.int64), lesser)
+    nodes.add("Where", has_history, nodes.constant(HISTORY, np.int64), lesser)
+    nodes.rename_last("source")
+    is_known = nodes.add("Or", has_history, features) if features else has_history
+    order = np.argsort(-parts.n_events, kind="stable")
+    popular = Popular(order, parts.n_events[order].astype(np.float32))
     k = "top_n"
     if parts.scorer is not None:
         k = nodes.add("Max", k, nodes.constant([parts.n_candidates], np.int64))
-    found = head(nodes, embedding, k, _CODES, excluded)
+    is_unknown = nodes.add("Not", is_known)
+    found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
+        history = head.pack(nodes, _CODES, parts.history_length).codes
         again = _rerank(nodes, parts.scorer, found, history, k, proto)
-        found = _choose(nodes, has_history, again, _first(nodes, found))
-    source = nodes.constant(HISTORY, np.int64)
-    features = _has_feature(nodes, parts.features)
-    lesser = nodes.constant(POPULAR, np.int64)
-    is_personal = has_history
-    if features:
-        lesser = nodes.add("Where", features, nodes.constant(FEATURES, np.int64), lesser)
-        is_personal = nodes.add("Or", has_history, features)
-    nodes.add("Where", has_history, source, lesser)
-    nodes.rename_last("source")
-    found = _choose(nodes, is_personal, found, _popular(nodes, parts.n_events))
-    for name, value in (("rows", found.rows), ("scores", found.scores), ("counts", found.counts)):
-        nodes.add("Identity", value)
-        nodes.rename_last(name)
-    nodes.add("Gather", "item_ids_by_row", found.rows)  # row −1 is the last entry: no id
+        found = choose(nodes, has_history, again, _first(nodes, found))
+    _name_outputs(nodes, {found.rows: "rows", found.scores: "scores", found.counts: "counts"})
+    nodes.add("Gather", "item_ids_by_row", "rows")  # row −1 is the last entry: no id
     nodes.rename_last("item_ids")
+
+
+def _name_outputs(nodes: Nodes, names: dict[str, str]) -> None:
+    """Give values the names of the graph's outputs."""
+    for node in nodes.nodes:
+        for values in (node.input, node.output):
+            for i, name in enumerate(values):
+                values[i] = names.get(name, name)
 
 
 def _first(nodes: Nodes, found: Found) -> Found:
@@ -230,15 +203,6 @@ def _first(nodes: Nodes, found: Found) -> Found:
         return nodes.add("Slice", values, zero, "top_n", *_axis(nodes))
 
     return Found(cut(found.rows), cut(found.scores), nodes.add("Min", found.counts, "top_n"))
-
-
-def _choose(nodes: Nodes, condition: str, yes: Found, no: Found) -> Found:
-    column = nodes.add("Unsqueeze", condition, *_axis(nodes))
-    return Found(
-        nodes.add("Where", column, yes.rows, no.rows),
-        nodes.add("Where", column, yes.scores, no.scores),
-        nodes.add("Where", condition, yes.counts, no.counts),
-    )
 
 
 def _rerank(
@@ -316,22 +280,6 @@ def _is_known(nodes: Nodes, feature: RawFeature) -> str:
     number = nodes.add("Cast", known, to=TensorProto.INT64)
     number = nodes.add("ReduceSum", number, *_axis(nodes), keepdims=0)
     return nodes.add("Greater", number, nodes.constant(0, np.int64))
-
-
-def _popular(nodes: Nodes, n_events: npt.NDArray[np.int64]) -> Found:
-    """Answer with the items of most events: rows and scores (top_n,), counts (1,)."""
-    order = np.argsort(-n_events, kind="stable")
-    rows = nodes.constant(np.append(order, -1), np.int64)
-    scores = nodes.constant(np.append(n_events[order], -np.inf), np.float32)
-    number = nodes.add("Squeeze", "top_n", nodes.constant([0], np.int64))
-    zero, one = nodes.constant(0, np.int64), nodes.constant(1, np.int64)
-    n_items = nodes.constant([len(order)], np.int64)
-    places = nodes.add("Min", nodes.add("Range", zero, number, one), n_items)
-    return Found(
-        nodes.add("Gather", rows, places),
-        nodes.add("Gather", scores, places),
-        nodes.add("Min", "top_n", n_items),
-    )
 
 
 def _ids(parts: Parts) -> list[TensorProto]:

@@ -1,68 +1,88 @@
-// What ONNX Runtime looks for in the library: RegisterCustomOps, and the table of callbacks of
-// ai.shortlist.TopN.
+// What ONNX Runtime looks for in the library: RegisterCustomOps, and the tables of callbacks of the
+// operators.
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "pack_history_kernel.hpp"
 #include "top_n_kernel.hpp"
 
 namespace shortlist::ort_op {
 namespace {
 
-ONNXTensorElementDataType input_type(const OrtCustomOp* /*op*/, std::size_t number) {
+ONNXTensorElementDataType top_n_input(std::size_t number) {
   switch (number) {
     case TopNKernel::kQueries:
+    case TopNKernel::kFallbackScores:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     case TopNKernel::kIndex:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    case TopNKernel::kUseFallback:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
     default:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   }
 }
 
-OrtStatus* create_kernel(const OrtCustomOp* /*op*/, const OrtApi* api, const OrtKernelInfo* info,
+// What all our operators have in common: a kernel class with Input, Output, a constructor and run.
+template <class Kernel>
+OrtCustomOp make_op() {
+  OrtCustomOp op = {};
+  op.version = kApiVersion;
+  op.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
+  op.GetInputType = [](const OrtCustomOp*, std::size_t) {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  };
+  op.GetInputTypeCount = [](const OrtCustomOp*) -> std::size_t { return Kernel::kNInputs; };
+  op.GetOutputType = op.GetInputType;
+  op.GetOutputTypeCount = [](const OrtCustomOp*) -> std::size_t { return Kernel::kNOutputs; };
+  op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
+  op.GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t number) {
+    return number == 0 ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
+  };
+  op.GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
+  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };
+  op.GetVariadicInputHomogeneity = op.GetVariadicInputMinArity;
+  op.GetVariadicOutputMinArity = op.GetVariadicInputMinArity;
+  op.GetVariadicOutputHomogeneity = op.GetVariadicInputMinArity;
+  op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
+  op.GetEndVersion = op.GetStartVersion;
+  op.CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* info,
                          void** kernel) {
-  return guarded(*api, [&] { *kernel = new TopNKernel(*api, info); });
+    return guarded(*api, [&] { *kernel = new Kernel(*api, info); });
+  };
+  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+    return static_cast<const Kernel*>(kernel)->run(context);
+  };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  return op;
 }
 
 OrtCustomOp make_top_n() {
-  OrtCustomOp op = {};
-  op.version = kApiVersion;
+  OrtCustomOp op = make_op<TopNKernel>();
   op.GetName = [](const OrtCustomOp*) { return "TopN"; };
-  op.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
-  op.GetInputType = input_type;
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> std::size_t { return TopNKernel::kNInputs; };
+  op.GetInputType = [](const OrtCustomOp*, std::size_t number) { return top_n_input(number); };
   op.GetOutputType = [](const OrtCustomOp*, std::size_t number) {
     return number == TopNKernel::kScores ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
                                          : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) -> std::size_t { return TopNKernel::kNOutputs; };
   op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t number) {
     return number < TopNKernel::kExclude ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
   };
-  op.GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t number) {
-    return number == TopNKernel::kRows ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
-  };
-  op.GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
-  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };
-  op.GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 0; };
-  op.GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 0; };
-  op.GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 0; };
-  op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
-  op.GetEndVersion = [](const OrtCustomOp*) { return 1; };
-  op.CreateKernelV2 = create_kernel;
-  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-    return static_cast<const TopNKernel*>(kernel)->run(context);
-  };
-  op.KernelDestroy = [](void* kernel) { delete static_cast<TopNKernel*>(kernel); };
+  return op;
+}
+
+OrtCustomOp make_pack_history() {
+  OrtCustomOp op = make_op<PackHistoryKernel>();
+  op.GetName = [](const OrtCustomOp*) { return "PackHistory"; };
   return op;
 }
 
 // One domain for each ONNX Runtime in the process (there may be two). Sessions use it as long as
 // they live, so it is never released.
 OrtCustomOpDomain* domain_for(const OrtApi& api) {
-  static const OrtCustomOp top_n = make_top_n();
+  static const OrtCustomOp ops[] = {make_top_n(), make_pack_history()};
   static std::mutex mutex;
   static auto* const domains = new std::vector<std::pair<const OrtApi*, OrtCustomOpDomain*>>();
   const std::lock_guard<std::mutex> lock(mutex);
@@ -72,7 +92,7 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
   OrtCustomOpDomain* domain = nullptr;
   check(api.CreateCustomOpDomain("ai.shortlist", &domain));
   domains->emplace_back(&api, domain);
-  check(api.CustomOpDomain_Add(domain, &top_n));
+  for (const OrtCustomOp& op : ops) check(api.CustomOpDomain_Add(domain, &op));
   return domain;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -177,6 +178,41 @@ void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, st
     check(api_.KernelContext_ParallelFor(context, run, n_tasks, 0, &shares));
   }
   if (shares.error) std::rethrow_exception(shares.error);
+  fall_back(context, queries.n_rows, top_n, exclude, all);
+}
+
+void TopNKernel::fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
+                           const RaggedRows& exclude, const SearchOutput& output) const {
+  Tensor rows, scores, use;
+  if (!read_input(api_, context, kUseFallback, &use)) return;
+  read_input(api_, context, kFallbackRows, &rows);
+  read_input(api_, context, kFallbackScores, &scores);
+  if (use.size != n_queries || rows.data == nullptr || scores.size != rows.size) {
+    throw_bad(
+        "use_fallback", "shape " + to_text(use.shape),
+        "(" + std::to_string(n_queries) + ",), with fallback_rows and fallback_scores of one size");
+  }
+  for (std::size_t query = 0; query < n_queries; ++query) {
+    if (!use.as<bool>()[query]) continue;
+    std::vector<std::int64_t> excluded;
+    if (exclude.splits != nullptr) {
+      excluded.assign(exclude.values + exclude.splits[query],
+                      exclude.values + exclude.splits[query + 1]);
+      std::sort(excluded.begin(), excluded.end());
+    }
+    std::size_t n_found = 0;
+    for (std::size_t i = 0; i < rows.size && n_found < top_n; ++i) {
+      const std::int64_t row = rows.as<std::int64_t>()[i];
+      if (std::binary_search(excluded.begin(), excluded.end(), row)) continue;
+      output.rows[query * top_n + n_found] = row;
+      output.scores[query * top_n + n_found++] = scores.as<float>()[i];
+    }
+    output.counts[query] = static_cast<std::int64_t>(n_found);
+    for (std::size_t place = query * top_n + n_found; place < (query + 1) * top_n; ++place) {
+      output.rows[place] = -1;
+      output.scores[place] = -std::numeric_limits<float>::infinity();
+    }
+  }
 }
 
 }  // namespace shortlist::ort_op

@@ -9,6 +9,10 @@
 //   exclude         int64, optional: item rows that must not come back; negative ones are ignored.
 //                   (n, width), or flat with
 //   exclude_splits  int64 (n + 1,), optional: query i owns exclude[splits[i], splits[i + 1]).
+//   fallback_rows, fallback_scores, use_fallback
+//                   int64 (m,), float (m,), bool (n,), optional, all or none: queries that say so
+//                   are answered with the first of these rows that are not excluded, such as
+//                   popular items where nothing is known.
 // Outputs
 //   rows            int64 (n, top_n), best first; -1 at missing places
 //   scores          float (n, top_n); -infinity at missing places
@@ -28,7 +32,17 @@ namespace shortlist::ort_op {
 
 class TopNKernel {
  public:
-  enum Input : std::size_t { kQueries, kTopN, kIndex, kExclude, kExcludeSplits, kNInputs };
+  enum Input : std::size_t {
+    kQueries,
+    kTopN,
+    kIndex,
+    kExclude,
+    kExcludeSplits,
+    kFallbackRows,
+    kFallbackScores,
+    kUseFallback,
+    kNInputs
+  };
   enum Output : std::size_t { kRows, kScores, kCounts, kNOutputs };
 
   // Throws std::invalid_argument or FileError if the node or its index is not as described.
@@ -44,6 +58,8 @@ class TopNKernel {
                           std::vector<std::int64_t>* splits) const;
   void search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
               const RaggedRows& exclude, const SearchOutput& output) const;
+  void fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
+                 const RaggedRows& exclude, const SearchOutput& output) const;
 
   const OrtApi& api_;
   IndexView index_;

@@ -26,6 +26,7 @@ from shortlist.requests import Columns, RequestSchema
 # Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
 MAX_BATCH = 1024
 _Found = tuple[Array, Array, Array]  # scores, item rows, counts
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -167,41 +168,43 @@ class Recommender:
     def _answer(self, columns: Columns, state: Catalogue, allowed: Filter, asked: Asked) -> Answer:
         signals = self.gather(columns, state)
         n = len(signals.source)
+        if signals.source.all():  # the usual case, POPULAR is 0: nothing to put together
+            return self._rank(signals, state, allowed, asked)
         answer = Answer.empty(n, asked.top_n)
         answer.source = signals.source
-        personal = np.flatnonzero(signals.source != POPULAR)
+        personal = np.flatnonzero(signals.source)
         if len(personal):
-            part = signals if len(personal) == n else signals.take(personal)
-            self._rank(part, personal, state, allowed.take(personal), asked, answer)
+            part = self._rank(signals.take(personal), state, allowed.take(personal), asked)
+            answer.put(personal, (part.scores, part.rows, part.counts))
+            answer.stages[personal] = part.stages
         rest = np.flatnonzero(signals.source == POPULAR)
         for chosen, mask in allowed.take(rest).parts(len(rest)):
             seen = take(signals.seen, rest[chosen]) if asked.exclude_seen else None
             _put_popular(rest[chosen], seen, state, mask, asked.top_n, answer)
         return answer
 
-    def _rank(
-        self,
-        signals: Signals,
-        chosen: Array,
-        state: Catalogue,
-        allowed: Filter,
-        asked: Asked,
-        answer: Answer,
-    ) -> None:
-        # The scorer learned from histories; an answer made from features alone stays as it is.
-        again = np.flatnonzero((signals.source > FEATURES) & (asked.stages == 2))
-        top_n = n_found = asked.top_n
-        if self.second is not None and len(again):
-            n_found = max(top_n, self.second.n_candidates)
+    def _rank(self, signals: Signals, state: Catalogue, allowed: Filter, asked: Asked) -> Answer:
+        """Answer requests of which something is known."""
+        second, top_n, again = self.second, asked.top_n, _NONE
+        n_found = top_n
+        if second is not None and asked.stages == 2:
+            # The scorer learned from histories; an answer made from features alone stays as it is.
+            again = np.flatnonzero(signals.source > FEATURES)
+            n_found = max(top_n, second.n_candidates) if len(again) else top_n
         seen = signals.seen if asked.exclude_seen else None
         scores, rows, counts = self._search(self.encode(signals), seen, state, allowed, n_found)
-        answer.put(chosen, (scores[:, :top_n], rows[:, :top_n], np.minimum(counts, top_n)))
-        answer.stages[chosen] = 1
-        if self.second is not None and len(again):
-            parts = (scores[again], rows[again], counts[again])
-            histories = take(signals.histories, again)
-            answer.put(chosen[again], self.second.rerank(histories, parts, state.codes, top_n))
-            answer.stages[chosen[again]] = 2
+        stages = np.ones(len(counts), dtype=np.int8)
+        if second is None or not len(again):
+            return Answer(scores, rows, counts, signals.source, stages)
+        cut_counts = np.minimum(counts, top_n)
+        answer = Answer(
+            scores[:, :top_n].copy(), rows[:, :top_n].copy(), cut_counts, signals.source, stages
+        )
+        parts = (scores[again], rows[again], counts[again])
+        histories = take(signals.histories, again)
+        answer.put(again, second.rerank(histories, parts, state.codes, top_n))
+        stages[again] = 2
+        return answer
 
     def _search(
         self, queries: Array, seen: Ragged | None, state: Catalogue, allowed: Filter, top_n: int

@@ -31,6 +31,9 @@ def session(folder, inputs=("queries", "top_n", "index"), outputs=3, n_threads=1
         "queries": info("queries", FLOAT, ["n", "dim"]),
         "top_n": info("top_n", INT64, None),
         "exclude": info("exclude", INT64, None),
+        "rows_": info("rows_", INT64, ["m"]),
+        "scores_": info("scores_", FLOAT, ["m"]),
+        "use": info("use", TensorProto.BOOL, None),
         "splits": info("splits", INT64, ["m"]),
     }
     names = ["rows", "scores", "counts"][:outputs]
@@ -85,6 +88,61 @@ def test_lists_of_other_lengths_come_as_values_and_row_splits(tmp_path, rng):
     assert rows[0, 0] == best[0, 1]
     assert rows[1].tolist() == best[1].tolist()
     assert not set(rows[2]) & set(best[2])
+
+
+FALLBACK = ("queries", "top_n", "index", "exclude", "", "rows_", "scores_", "use")
+
+
+def test_queries_that_ask_for_it_get_the_fallback_without_what_is_excluded(tmp_path, rng):
+    index = make_index(tmp_path)
+    run = session(tmp_path, FALLBACK)
+    queries = rng.normal(size=(4, DIM)).astype(np.float32)
+    feeds = {
+        "queries": queries,
+        "top_n": np.array(3),
+        "exclude": np.array([[5, -1], [-1, -1], [9, 5], [-1, 2]]),
+        "rows_": np.array([5, 9, 2, 70]),
+        "scores_": np.array([8, 6, 6, 1], np.float32),
+        "use": np.array([True, False, True, False]),
+    }
+    rows, scores, counts = run.run(None, feeds)
+    assert rows[0].tolist() == [9, 2, 70]
+    assert scores[0].tolist() == [6, 6, 1]
+    assert (rows[2].tolist(), scores[2].tolist()) == ([2, 70, -1], [6, 1, -np.inf])
+    assert counts.tolist() == [3, 3, 2, 3]
+    expected = index.search(queries[[1, 3]], top_n=3, exclude=[[], [2]])
+    assert np.array_equal(rows[[1, 3]], expected.indices)
+    assert scores[[1, 3]].tobytes() == expected.scores.tobytes()
+    for bad in ({"use": feeds["use"][:3]}, {"scores_": feeds["scores_"][:3]}):
+        with pytest.raises(Exception, match=r"use_fallback: got shape .*expected \(4,\), with"):
+            run.run(None, feeds | bad)
+
+
+def pack(limit, codes):
+    info = helper.make_tensor_value_info
+    names = ["packed", "places", "n_known"]
+    node = helper.make_node("PackHistory", ["codes"], names, domain="ai.shortlist", limit=limit)
+    graph = helper.make_graph(
+        [node], "pack", [info("codes", INT64, None)], [info(name, INT64, None) for name in names]
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.shortlist", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    return onnxruntime.InferenceSession(model, options()).run(None, {"codes": codes})
+
+
+def test_histories_are_packed_to_the_right_as_wide_as_the_longest():
+    codes = np.array([[4, 0, 7, 0, 9], [0, 0, 0, 0, 0], [0, -3, 2, 0, 0]])
+    packed, places, n_known = pack(10, codes)
+    assert packed.tolist() == [[4, 7, 9], [0, 0, 0], [0, 0, 2]]
+    assert places.tolist() == [[0, 2, 4], [0, 0, 0], [0, 0, 2]]
+    assert n_known.tolist() == [3, 0, 1]
+    packed, places, n_known = pack(2, codes)
+    assert (packed.tolist(), n_known.tolist()) == ([[7, 9], [0, 0], [0, 2]], [3, 0, 1])
+    assert pack(5, np.zeros((2, 0), np.int64))[0].tolist() == [[0], [0]]
+    with pytest.raises(Exception, match="PackHistory: limit: got 0, expected at least 1"):
+        pack(0, codes)
+    with pytest.raises(Exception, match=r"codes: got shape \(5\), expected \(n, length\)"):
+        pack(1, codes[0])
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
