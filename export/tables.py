@@ -20,10 +20,12 @@ RESERVED = ("item_id", "n_events")
 def item_table(split: Split) -> pa.Table:
     """Build items.arrow: `item_id`, `n_events` in train, and the item table's own columns.
 
+    Events that are no targets, such as dislikes, do not make an item popular: they do not count.
+
     Row r is item row r. Columns that are no features stay, for `where=`.
     """
     catalogue = split.catalogue
-    rows = split.item_rows(split.train["item_id"])
+    rows = split.item_rows(split.target_events("train")["item_id"])
     n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
     frame = align_items(split.dataset, catalogue)
     others = [name for name in frame.columns if name not in RESERVED]

@@ -204,7 +204,9 @@ def _split_rows(
     rows = table.frame.with_row_index("row").select("row", code=code, part=group, **columns)
     is_broken = pl.col("code") > 0
     split = rows.with_columns(pl.when(is_broken).then(_BROKEN).otherwise("part").alias("part"))
-    target = pl.PartitionBy(folder / "parts", key="part", include_key=False)
+    target = pl.PartitionBy(
+        folder / "parts", key="part", include_key=False, approximate_bytes_per_file=None
+    )  # one file a group, whatever its size: the rules on users look at one file
     try:
         split.sink_ipc(target, compression="uncompressed", mkdir=True)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from shortlist._columns import FLOAT_MAX
 from shortlist.errors import DataError
 from shortlist.training.columns import first_true, parse_ids
 from shortlist.training.tables import Table, TableSource, read_table, require_columns
@@ -91,19 +92,25 @@ def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
     if isinstance(dtype, pl.List | pl.Array):
         return _list_column(table, column)
     if dtype == pl.Decimal:
-        return column.cast(pl.Float64)
+        return _finite(table, column.cast(pl.Float64))
     if column.dtype == pl.String:
-        return numbers_if_all(column) if table.is_text and name != "title" else column
-    if not dtype.is_numeric() and dtype not in (pl.Boolean, pl.Date, pl.Datetime):
+        if not table.is_text or name == "title":
+            return column
+        column = numbers_if_all(column)
+    elif not dtype.is_numeric() and dtype not in (pl.Boolean, pl.Date, pl.Datetime):
         raise _no_feature(table, name, dtype)
     if name == "title":
         return column.cast(pl.String)
-    if dtype.is_float():
-        endless = column.is_infinite().fill_null(False)
-        if (row := first_true(endless)) is not None:
-            raise table.error(name, row, "a finite number", "correct it, or leave it empty (null)")
-        return column.fill_nan(None)
-    return column
+    return _finite(table, column) if column.dtype.is_float() else column
+
+
+def _finite(table: Table, column: pl.Series) -> pl.Series:
+    """Refuse infinity, and numbers that float32 would make infinite; NaN becomes null."""
+    beyond = (column.abs() > FLOAT_MAX).fill_null(False) & ~column.is_nan().fill_null(True)
+    if (row := first_true(beyond)) is not None:
+        expected, fix = "a finite number below 3.4e38", "correct it, or leave it empty (null)"
+        raise table.error(column.name, row, expected, fix)
+    return column.fill_nan(None)
 
 
 def _list_column(table: Table, column: pl.Series) -> pl.Series:

@@ -350,7 +350,13 @@ def cast_column(values: pl.Series, dtype: Any, feature: Feature | None) -> pl.Se
     if not same_kind and values.dtype != pl.Null:
         name = feature.name if feature is not None else values.name
         raise DataError(f"column {name!r}: got {values.dtype}, expected {dtype} as in training")
-    return values.cast(dtype)
+    try:
+        return values.cast(dtype)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"column {values.name!r}: got integers beyond 64 bits, expected {dtype}; cast them to "
+            "text"
+        ) from error
 
 
 def _as_lists(values: pl.Series, feature: Feature) -> pl.Series:

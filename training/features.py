@@ -82,6 +82,11 @@ class FeatureSet:
         if dataset.has_times and split.train.height:
             newest = int(split.train["timestamp"].max())  # type: ignore[arg-type]
         history = declared.pop("history", None)
+        if history is not None and history.kind != "history":
+            raise DataError(
+                f"data.features.history: got kind {history.kind!r}, expected 'history'; a column "
+                "of a table may not be called history: rename it"
+            )
         _check_declared(declared, tables)
         for side, table in tables.items():
             if table is None or (config is not None and not _wanted(config, side)):
@@ -210,7 +215,14 @@ def _check_declared(
     }
     allowed = {name for names in known.values() for name in names}
     allowed |= {f"{side}.{name}" for side, names in known.items() for name in names}
-    for name in declared:
+    if "n_events" in known["item"]:
+        raise DataError("item table: column 'n_events' is what a bundle counts itself; rename it")
+    for name, spec in declared.items():
+        if spec.kind == "history":
+            raise DataError(
+                f"data.features.{name}: got kind 'history', expected it for the key history alone; "
+                "choose another kind"
+            )
         if name not in allowed:
             columns = ", ".join(f"{s}.{n}" for s, names in known.items() for n in names)
             raise DataError(

@@ -10,6 +10,7 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.requests import MISSING_INT
+from shortlist.training.columns import first_true
 from shortlist.training.feature import (
     DAY,
     Feature,
@@ -120,7 +121,25 @@ def _vocabulary(values: pl.Series, spec: FeatureSpec) -> list[Any]:
     return counts["value"].to_list()
 
 
+def _check_numbers(feature: Feature, values: pl.Series) -> None:
+    """Name the cell that keeps a column from being one of numbers."""
+    if values.dtype.is_numeric() or values.dtype == pl.Null:
+        return
+    found = f"got {values.dtype}"
+    if values.dtype == pl.String:
+        numbers = values.cast(pl.Float64, strict=False)
+        wrong = ~numbers.is_finite().fill_null(values.is_null() | (values == ""))
+        found = (
+            "got text" if (row := first_true(wrong)) is None else f"row {row} is {values[row]!r}"
+        )
+    raise DataError(
+        f"{feature.side} table: column {feature.name!r} is declared numeric: {found}, expected "
+        "numbers; correct or cast them, leave cells without a number empty, or change the kind"
+    )
+
+
 def _fit_numbers(feature: Feature, values: pl.Series) -> Feature:
+    _check_numbers(feature, values)
     numbers = cast_column(values, pl.Float32, feature).drop_nulls().to_numpy()
     numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):
@@ -157,7 +176,7 @@ def _fit_vectors(feature: Feature, values: pl.Series) -> Feature:
             f"{feature.side} table: column {feature.name!r} is declared vector: got "
             f"{values.dtype}, expected a list of numbers; change the kind or set it to 'ignore'"
         )
-    widths = values.drop_nulls().list.len().unique()
+    widths = values.drop_nulls().list.len()
     width = int(widths[0]) if len(widths) else 1
     if not 1 <= width <= MAX_WIDTH:
         raise DataError(

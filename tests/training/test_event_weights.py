@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from shortlist.errors import DataError
+from shortlist.export.tables import item_table
 from shortlist.training.config import EventsConfig, apply_overrides, from_toml, to_toml
 from shortlist.training.event_weights import check_kinds, event_weights, is_target
 from shortlist.training.events import Dataset
@@ -256,3 +257,13 @@ def test_without_a_single_target_training_says_so(small_config, tmp_path):
     dataset = Dataset("views", make(["view"] * 6, [None] * 6))
     with pytest.raises(DataError, match="views: got no train events that are targets"):
         train(dataset, config, tmp_path / "run", progress=False)
+
+
+def test_dislikes_make_no_item_popular():
+    everything = make(["view", "skip", "rating", "rating", "browse"], (None, None, 1.0, 5.0, None))
+    split = dataclasses.replace(
+        leave_one_out(Dataset("toy", everything), SETTINGS), train=everything
+    )
+    table = item_table(split)
+    counts = dict(zip(*table.select(["item_id", "n_events"]).to_pydict().values(), strict=True))
+    assert counts == {"i0": 1, "i1": 0, "i2": 0, "i3": 1, "i4": 0}

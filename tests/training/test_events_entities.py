@@ -108,7 +108,7 @@ def test_true_and_false_are_categories_and_no_numbers():
     feature = fit_feature(items["new"], "item", FeatureSpec(infer_kind(items["new"])))
     assert feature.encode(items["new"]).tolist() == [2, 1, 0]
     assert feature.column.read([True, False, None]).tolist() == [1, 0, MISSING_INT]
-    with pytest.raises(DataError, match="column 'new': got Boolean, expected Float32"):
+    with pytest.raises(DataError, match="column 'new' is declared numeric: got Boolean, expected"):
         fit_feature(items["new"], "item", FeatureSpec("numeric"))
 
 
@@ -160,3 +160,13 @@ def test_requests_spell_true_and_false_as_tables_do():
     for ids in (members, np.array([True, False])):
         with pytest.raises(TypeError):
             id_column("user_id", ids, "string")
+
+
+@pytest.mark.parametrize("big", [float("inf"), 1e300])
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, big):
+    message = f"column 'x', row 2: got {big!r}, expected a finite number below 3.4e38"
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_items(pl.DataFrame({"item_id": [1, 2, 3], "x": [float("nan"), big, None]}))
+    if big == 1e300:
+        with pytest.raises(DataError, match=re.escape("column 'x', line 3: got '1e300', expected")):
+            read_items(write(tmp_path, "item_id,x\n1,2.5\n2,1e300\n"))

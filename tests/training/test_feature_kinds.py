@@ -206,7 +206,7 @@ def test_empty_and_missing_text_have_no_codes():
         ([[1.0], [1.0, 2.0]], "vector", r"item table: column 'x' row \d has \d numbers, expected"),
         ([[1.0, NAN]], "vector", r"item table: column 'x' row 0, entry 1 is nan, expected a fin"),
         ([[]], "vector", r"'x' row 0 has 0 numbers, expected from 1"),
-        (["a"], "numeric", r"column 'x': got String, expected Float32"),
+        (["a"], "numeric", r"column 'x' is declared numeric: row 0 is 'a', expected"),
         (["a,b"], "multi_categorical", r"'x' is declared multi_categorical: got String, expected"),
     ],
 )

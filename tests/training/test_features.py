@@ -171,7 +171,13 @@ def test_a_side_can_be_switched_off(shop):
     ("name", "kind", "message"),
     [
         ("prise", "numeric", r"data\.features\.prise: no such column, allowed: .*item\.price"),
-        ("city", "numeric", r"column 'city': got String, expected Float32"),
+        (
+            "city",
+            "numeric",
+            r"user table: column 'city' is declared numeric: row 0 is '.*', expected",
+        ),
+        ("city", "history", r"data\.features\.city: got kind 'history', expected it for the key"),
+        ("history", "numeric", r"data\.features\.history: got kind 'numeric', expected 'history'"),
         ("price", "categorical", r"column 'price' is declared categorical: got Float64, expected"),
         ("city", "multi_categorical", r"'city' is declared multi_categorical: got String, exp"),
         ("tags", "categorical", r"'tags' is declared categorical: got List\(String\), expected"),
@@ -197,6 +203,12 @@ def test_reserved_column_names_are_refused(shop):
     dataset = dataclasses.replace(shop, users=users)
     with pytest.raises(DataError, match="column 'history' is reserved"):
         FeatureSet.fit(dataset, leave_one_out(dataset))
+
+
+def test_a_column_that_bundles_write_themselves_is_refused(shop):
+    items = shop.items.with_columns(n_events=pl.lit(3))
+    with pytest.raises(DataError, match=r"item table: column 'n_events' .* rename it"):
+        FeatureSet.fit(dataclasses.replace(shop, items=items), leave_one_out(shop))
 
 
 def test_aligned_tables_follow_the_ids_and_fill_with_nulls(shop):
