@@ -57,7 +57,8 @@ def read_items(
         if field.name == "item_id":
             columns.append(pa.array(item_ids.tolist(), field.type))
         elif field.name in given:
-            columns.append(_column(field, given[field.name], read.get(field.name)))
+            column = _column(field, given[field.name], read.get(field.name))
+            columns.append(_where_given(rows, field.name, column, known))
         else:
             columns.append(known.column(field.name))
     table = pa.table(columns, schema=pa.schema([(f.name, f.type) for f in fields]))
@@ -99,6 +100,21 @@ def _columns(rows: Any) -> dict[str, Any]:
             "pandas or polars DataFrame, or a pyarrow Table"
         )
     return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _where_given(rows: Any, name: str, column: Any, known: Any) -> Any:
+    """Keep what is known of an item where its dict does not have the column."""
+    import pyarrow as pa
+
+    if not isinstance(rows, (list, tuple)) or all(name in row for row in rows):
+        return column
+    both = pa.chunked_array([*known.column(name).chunks, *_chunks(column)], column.type)
+    n = len(rows)
+    return both.take(pa.array([n + i if name in row else i for i, row in enumerate(rows)]))
+
+
+def _chunks(column: Any) -> list[Any]:
+    return list(getattr(column, "chunks", [column]))
 
 
 def _check_names(given: dict[str, Any], known: list[str]) -> None:

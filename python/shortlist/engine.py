@@ -198,7 +198,8 @@ class Engine:
         ----------
         items : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
             `item_id` and any columns of the item table: features, title, attributes for `where`.
-            A column that is not given is null for a new item and stays as it is for a known one.
+            A column that is not given (in a list of dicts: by an item's dict) is null for a new
+            item and stays as it is for a known one; None makes it null.
 
         Returns
         -------

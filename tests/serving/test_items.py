@@ -72,6 +72,24 @@ def test_a_known_item_keeps_what_the_call_does_not_say(fresh):
     assert len(engine.index) == 40
 
 
+def test_each_dict_of_a_list_changes_only_the_columns_it_has(fresh):
+    engine, world = fresh
+    first, second = (int(item_id) for item_id in world.item_ids[[3, 4]])
+    before = engine.items.slice(3, 2).to_pylist()
+    engine.upsert_items(
+        [
+            {"item_id": first, "title": "Renamed"},
+            {"item_id": second, "genres": ["war"], "year": None},
+            {"item_id": 900, "year": 1991},
+        ]
+    )
+    after = engine.items.slice(3, 2).to_pylist()
+    assert after[0] == before[0] | {"title": "Renamed"}
+    assert after[1] == before[1] | {"genres": ["war"], "year": None}
+    assert engine.items.slice(40, 1).to_pylist()[0]["year"] == 1991
+    assert engine.items.slice(40, 1).to_pylist()[0]["title"] is None
+
+
 def test_items_of_unknown_content_are_counted(fresh):
     engine, _ = fresh
     told = engine.upsert_items([{"item_id": 1, "genres": ["unheard of"]}, {"item_id": 2}])
