@@ -33,9 +33,9 @@ def read_items(
     Returns
     -------
     polars.DataFrame
-        In source order. Text columns whose every value is a number become numeric ("02138" is not
-        a number); lists hold String, Int64 or floats; Boolean, Date and Datetime stay as they are;
-        ``title`` is String.
+        In source order. Columns of a CSV whose every value is a number become numeric ("02138" is
+        not a number), those of true and false Boolean; lists hold String, Int64 or floats; Boolean,
+        Date and Datetime stay as they are; ``title`` is String.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
     if column.dtype == pl.String:
         if not table.is_text or name == "title":
             return column
-        column = numbers_if_all(column)
+        column = typed_if_all(column)
     elif not dtype.is_numeric() and dtype not in (pl.Boolean, pl.Date, pl.Datetime):
         raise _no_feature(table, name, dtype)
     if name == "title":
@@ -146,6 +146,14 @@ def split_tags(column: pl.Series, separator: str) -> pl.Series:
         pl.element().filter(pl.element() != "")
     )
     return column.to_frame().select(tags).to_series()
+
+
+def typed_if_all(column: pl.Series) -> pl.Series:
+    """Turn text into Boolean if all of it is true or false (in any case), else `numbers_if_all`."""
+    text = column.replace("", None).str.to_lowercase()
+    if text.null_count() < len(text) and text.drop_nulls().is_in(["true", "false"]).all():
+        return text == "true"
+    return numbers_if_all(column)
 
 
 def numbers_if_all(column: pl.Series) -> pl.Series:

@@ -266,6 +266,8 @@ def _fix(dtype: str, value: Any) -> str:
             "; a column with missing ids turns to float in pandas: use dtype 'Int64', and leave "
             "missing ids out of lists"
         )
+    if dtype == "int64" and isinstance(value, str) and value.lower() in ("true", "false"):
+        return f"; if this is a truth value, give {value.title()}, not text"
     return "; convert with str(…)" if dtype == "string" else "; convert with int(…)"
 
 

@@ -188,6 +188,8 @@ WRONG = [
     ({"user_id": np.array([[1]])}, INT, TypeError, "'user_id' has 2 dimensions"),
     ({"city": [3]}, INT, TypeError, "'city' row 0 is int 3, expected a string"),
     ({"level": ["3"]}, INT, TypeError, "'level' row 0 is str '3', expected an integer"),
+    ({"level": ["true"]}, INT, TypeError, "'level' row 0 is str 'true', expected an integer; if this is a "
+     "truth value, give True, not text"),
     ({"level": [2.0]}, INT, TypeError, "'level' row 0 is float 2.0, expected an integer"),
     ({"tags": ["a"]}, INT, TypeError, "'tags' row 0 is 'a', expected a list"),
     ({"tags": [["a"], [4]]}, INT, TypeError, "'tags' row 1, entry 0 is int 4, expected a string"),

@@ -170,3 +170,11 @@ def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, big):
     if big == 1e300:
         with pytest.raises(DataError, match=re.escape("column 'x', line 3: got '1e300', expected")):
             read_items(write(tmp_path, "item_id,x\n1,2.5\n2,1e300\n"))
+
+
+def test_true_and_false_of_a_csv_are_what_they_are_in_a_typed_table(tmp_path):
+    text = "item_id,a,b,c\n1,True,true,true\n2,,FALSE,maybe\n3,False,true,\n"
+    items = read_items(write(tmp_path, text))
+    assert items["a"].to_list() == [True, None, False]
+    assert items["b"].to_list() == [True, False, True]
+    assert items["c"].dtype == pl.String
