@@ -8,21 +8,19 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from shortlist import _arguments, _checks
-from shortlist._catalogue import Upserted, first_catalogue, removed, upserted
+from shortlist._catalogue import Upserted, removed, upserted
 from shortlist._columns import Array, id_column
-from shortlist._graphs import Graphs
 from shortlist._item_rows import read_items
-from shortlist._items import ItemTable
-from shortlist._opening import features_of, load_index, open_recommender
-from shortlist._recommend import Asked, Recommender, cut
+from shortlist._recommend import Asked
 from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
+from shortlist._version import Version, check_same_ids, open_version
 from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
-from shortlist.index import simd_level
+from shortlist.index import Index, simd_level
 from shortlist.recommendations import Recommendations
-from shortlist.requests import RequestSchema, normalise
+from shortlist.requests import normalise
 
 __all__ = ["Engine", "Recommendations", "Upserted", "load"]
 
@@ -63,63 +61,55 @@ def load(
     check_device(device)
     n_threads = _checks.thread_count(n_threads)
     import_runtime()
-    bundle = Bundle.open(path, verify=verify)
-    try:
-        return Engine(bundle, device=device, n_threads=n_threads)
-    except BaseException:
-        bundle.close()
-        raise
+    version = open_version(path, device=device, n_threads=n_threads, verify=verify)
+    return Engine(version, device=device, n_threads=n_threads)
 
 
 class Engine:
     """Answers requests from a loaded bundle; `shortlist.load` makes one.
 
     All methods may be called from several threads at once. Items are changed by `upsert_items`
-    and `remove_items` alone, in memory: the bundle on disk stays as it is.
-
-    Attributes
-    ----------
-    bundle : Bundle
-        What was loaded.
-    index : Index
-        The item embeddings; not to be changed directly.
+    and `remove_items` alone, in memory: the bundle on disk stays as it is. `swap` puts another
+    bundle in the place of this one.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str, n_threads: int) -> None:
-        self.bundle = bundle
-        self.index = load_index(bundle)
+    def __init__(self, version: Version, *, device: str, n_threads: int) -> None:
+        self._version = version
+        self._is_closed = False
         self._device = device
         self._n_threads = n_threads
-        self._writing = threading.Lock()
-        items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
-        self._state = first_catalogue(self.index, items)
-        self._item_schema = RequestSchema(
-            "item_id", self.item_id_dtype, features_of(bundle, "item")
-        )
-        self._graphs = Graphs(bundle, device, n_threads)
-        self._recommender: Recommender | None = open_recommender(
-            bundle, self._graphs, self._state, n_threads
-        )
+        self._writing = threading.Lock()  # of items, and of the version
+        self._swapping = threading.Lock()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that answers now."""
+        return self._version.bundle
+
+    @property
+    def index(self) -> Index:
+        """The item embeddings; not to be changed directly."""
+        return self._version.index
 
     @property
     def item_id_dtype(self) -> str:
         """Type of item ids: "int64" or "string"."""
-        return str(self.bundle.manifest["item_id_dtype"])
+        return self._version.item_id_dtype
 
     @property
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
-        return str(self.bundle.manifest["user_id_dtype"])
+        return self._version.user_id_dtype
 
     @property
     def items(self) -> Any:
         """The item table as a pyarrow Table; row r is the index's row r."""
-        return self._state.items.table
+        return self._version.state.items.table
 
     @property
     def default_stages(self) -> int:
         """Stages that `recommend` runs by default: 2 if the second one helped on validation."""
-        return 1 if self._open().second is None else 2
+        return 1 if self._open().recommender.second is None else 2
 
     def recommend(
         self,
@@ -170,15 +160,15 @@ class Engine:
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
-        recommender = self._open()
+        version = self._open()  # one version and one state for the whole call
+        recommender, state = version.recommender, version.state
         top_n = _checks.positive_int(top_n, "top_n")
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
-        told = self.bundle.manifest.get("second_stage", {})
+        told = version.bundle.manifest.get("second_stage", {})
         asked = Asked(top_n, bool(exclude_seen), check_stages(stages, recommender.second, told))
         columns = normalise(requests, recommender.schema)
         check_length(where, columns.n_requests)
-        state = self._state  # one state for the whole call, whatever is upserted meanwhile
         _checks.check_places(columns.n_requests, top_n, state.view.n_rows)
         whole = recommender.answer(columns, state, where, asked)
         return Recommendations(
@@ -218,19 +208,20 @@ class Engine:
         next training. Calls under way finish on the items they began with. An update copies a few
         bytes for each item of the catalogue.
         """
-        self._open()
         with self._writing:
-            state = self._state
-            item_ids, table, given = read_items(items, state, self._item_schema)
+            version = self._open()
+            state = version.state
+            item_ids, table, given = read_items(items, state, version.item_schema)
             if len(item_ids) == 0:
                 return Upserted(0, 0, 0)
             is_new = state.rows_of(item_ids) < 0
-            features = [name for name in self._item_schema.features if name in table.column_names]
+            features = [n for n in version.item_schema.features if n in table.column_names]
             changed = is_new | bool(given.intersection(features))
-            vectors = self._no_embeddings()
+            vectors = version.no_embeddings()
             if changed.any():
-                vectors = self.encode_items(table.select(["item_id", *features]).filter(changed))
-            self._state = upserted(state, self.index, item_ids, table, changed, vectors)
+                raw = table.select(["item_id", *features]).filter(changed)
+                vectors = version.encode_items(raw)
+            version.state = upserted(state, version.index, item_ids, table, changed, vectors)
         n_unknown = int((~vectors.any(axis=1) & is_new[changed]).sum())
         return Upserted(int(is_new.sum()), int((~is_new).sum()), n_unknown)
 
@@ -255,13 +246,12 @@ class Engine:
         -----
         A removed item still counts in histories: the encoder knows it.
         """
-        self._open()
-        ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
         with self._writing:
-            state = self._state
-            known = ids[state.rows_of(ids) >= 0]
+            version = self._open()
+            ids = np.unique(id_column("item_id", item_ids, version.item_id_dtype))
+            known = ids[version.state.rows_of(ids) >= 0]
             if len(known):
-                self._state = removed(state, self.index, known)
+                version.state = removed(version.state, version.index, known)
         return len(known)
 
     def encode_users(self, requests: Any) -> Array:
@@ -276,8 +266,9 @@ class Engine:
         ndarray of shape (n_requests, dim), float32
             A request with nothing known gets the encoder's answer to an empty history.
         """
-        recommender, state = self._open(), self._state
-        return recommender.encode_all(normalise(requests, recommender.schema), state)
+        version = self._open()
+        columns = normalise(requests, version.recommender.schema)
+        return version.recommender.encode_all(columns, version.state)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings of items from their raw columns; new items get theirs from content.
@@ -292,23 +283,7 @@ class Engine:
         -------
         ndarray of shape (n_rows, dim), float32
         """
-        self._open()
-        schema = self._item_schema
-        columns = normalise(table, schema)
-        session = self._graphs.encoder("item", "item_id", schema)
-        parts = []
-        for part in cut(columns):
-            n = part.n_requests
-            ids = (
-                part.ids
-                if part.ids is not None
-                else id_column("item_id", [None] * n, self.item_id_dtype)
-            )
-            feeds = {"item_id": ids}
-            for name, feature in schema.features.items():
-                feeds[name] = part.features[name] if name in part.features else feature.missing(n)
-            parts.append(session.run(["item_embedding"], feeds)[0])
-        return np.concatenate(parts) if parts else self._no_embeddings()
+        return self._open().encode_items(table)
 
     def score(self, requests: Any, item_ids: Any) -> Array:
         """Score given items for every request with the bundle's DNN scorer.
@@ -331,8 +306,9 @@ class Engine:
         ValueError
             Shapes differ, or an item id is unknown.
         """
-        recommender, state = self._open(), self._state
-        check_stages(2, recommender.second, self.bundle.manifest.get("second_stage", {}))
+        version = self._open()
+        recommender, state = version.recommender, version.state
+        check_stages(2, recommender.second, version.bundle.manifest.get("second_stage", {}))
         assert recommender.second is not None
         columns = normalise(requests, recommender.schema)
         candidates = np.asarray(item_ids)
@@ -343,33 +319,74 @@ class Engine:
             )
         rows = _arguments.rows_of(state.view, candidates.ravel(), "item_ids")
         rows = rows.reshape(candidates.shape)
-        self._check_candidates(candidates, rows)
+        _check_candidates(candidates, rows, state.ids[-1])
         return recommender.score(columns, state, rows)
+
+    def swap(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
+        """Put another bundle in the place of this one, under load.
+
+        The new bundle is loaded, verified and warmed while the present one goes on answering.
+        Then calls that begin get the new one, those under way finish on the old one, and every
+        call is answered by one of them as a whole. The old one's memory goes when its last call
+        is done. To go back, swap to the old path.
+
+        Parameters
+        ----------
+        path : str or path
+            Bundle: a folder or a zip. Its ids must be of the types of the present one's.
+        verify : bool
+            Compare every file's sha256 with the manifest first.
+
+        Raises
+        ------
+        BundleError
+            The new bundle cannot be loaded, or its ids are of another type. The present one goes
+            on as if nothing had been asked.
+        ShortlistError
+            The engine is closed, or was closed meanwhile.
+
+        Notes
+        -----
+        Items that `upsert_items` and `remove_items` changed are those of the old bundle: change
+        them again where the new one does not have them yet.
+        """
+        with self._swapping:
+            old = self._open()
+            new = open_version(path, device=self._device, n_threads=self._n_threads, verify=verify)
+            try:
+                check_same_ids(new, old)
+                new.warm(old.graphs.providers())
+                with self._writing:
+                    self._open()
+                    self._version = new
+            except BaseException:
+                new.close()
+                raise
 
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
-        self._open()
-        manifest = self.bundle.manifest
+        version = self._open()
+        manifest, index = version.bundle.manifest, version.index
         return {
-            "bundle": str(self.bundle.path),
+            "bundle": str(version.bundle.path),
             "device_asked": self._device,
-            "providers": self._graphs.providers(),
+            "providers": version.graphs.providers(),
             "search": f"cpu, {simd_level()}",
             "n_threads": self._n_threads,
-            "n_items": len(self.index),
+            "n_items": len(index),
             "n_users": manifest["n_users"],
-            "dim": self.index.dim,
-            "metric": self.index.metric,
-            "storage": self.index.storage,
-            "recall": self.index.recall,
+            "dim": index.dim,
+            "metric": index.metric,
+            "storage": index.storage,
+            "recall": index.recall,
             "onnxruntime": import_runtime().__version__,
         }
 
     def close(self) -> None:
         """Let go of graphs and tables; a closed engine answers nothing any more."""
-        self._graphs.close()
-        self._recommender = None
-        self.bundle.close()
+        with self._writing:
+            self._is_closed = True
+            self._version.close()
 
     def __enter__(self) -> Self:
         """Return the engine itself."""
@@ -387,23 +404,20 @@ class Engine:
     def __repr__(self) -> str:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
-        state = "closed" if self._recommender is None else f"{self._n_threads} thread(s)"
+        state = "closed" if self._is_closed else f"{self._n_threads} thread(s)"
         return f"Engine({self.bundle.path.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
 
-    def _open(self) -> Recommender:
-        if self._recommender is None:
+    def _open(self) -> Version:
+        if self._is_closed:
             raise ShortlistError("engine: it is closed; load the bundle again")
-        return self._recommender
+        return self._version
 
-    def _no_embeddings(self) -> Array:
-        return np.empty((0, self.index.dim), dtype=np.float32)
 
-    def _check_candidates(self, candidates: Array, rows: Array) -> None:
-        missing = "" if self.item_id_dtype == "string" else -1
-        wrong = (rows < 0) & (candidates != missing)
-        if wrong.any():
-            row, place = divmod(int(wrong.argmax()), candidates.shape[1])
-            raise ValueError(
-                f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
-                "is no item of this bundle"
-            )
+def _check_candidates(candidates: Array, rows: Array, missing: object) -> None:
+    wrong = (rows < 0) & (candidates != missing)
+    if wrong.any():
+        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
+        raise ValueError(
+            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
+            "is no item of this bundle"
+        )

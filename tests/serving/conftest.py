@@ -98,7 +98,7 @@ class World:
     users: dict
 
 
-def make_world(path, dtype="int64", with_users=True, user_features=True):
+def make_world(path, dtype="int64", with_users=True, user_features=True, sign=1):
     is_text = dtype == "string"
     id_dtype = pa.string() if is_text else pa.int64()
 
@@ -120,7 +120,7 @@ def make_world(path, dtype="int64", with_users=True, user_features=True):
     ]
     history = make_feature("history", "history", dtype, vocabulary)
     item_id = make_feature("item_id", "id", dtype, vocabulary)
-    vectors = table("item_id", N_ITEMS + 1)[1:]
+    vectors = sign * table("item_id", N_ITEMS + 1)[1:]
     n_events = np.random.default_rng(3).integers(0, 30, N_ITEMS)
     users = {5: [0, 1, 2], 9: [3, 4, 5, 6], 12: []}
     user_ids = ids(users)

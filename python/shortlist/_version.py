@@ -1,0 +1,113 @@
+"""One loaded bundle: all that a call of the engine reads. A swap puts another in its place."""
+
+import os
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from shortlist._catalogue import first_catalogue
+from shortlist._columns import Array, id_column
+from shortlist._graphs import Graphs
+from shortlist._items import ItemTable
+from shortlist._opening import features_of, load_index, open_recommender
+from shortlist._recommend import Asked, cut
+from shortlist.bundle import Bundle
+from shortlist.errors import BundleError
+from shortlist.requests import RequestSchema, normalise
+
+
+class Version:
+    """A bundle with its index, item table and graphs.
+
+    Whoever has begun with a version finishes with it; its memory and the temporary files of a
+    zipped bundle go when the last of them is done.
+
+    Attributes
+    ----------
+    state : Catalogue
+        The items now; whoever changes them puts the next state in its place.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str, n_threads: int) -> None:
+        self.bundle = bundle
+        self.index = load_index(bundle)
+        items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
+        self.state = first_catalogue(self.index, items)
+        self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
+        self.graphs = Graphs(bundle, device, n_threads)
+        self.recommender = open_recommender(bundle, self.graphs, self.state, n_threads)
+        weakref.finalize(self, bundle.close)
+
+    @property
+    def item_id_dtype(self) -> str:
+        """Type of item ids: "int64" or "string"."""
+        return str(self.bundle.manifest["item_id_dtype"])
+
+    @property
+    def user_id_dtype(self) -> str:
+        """Type of user ids: "int64" or "string"."""
+        return str(self.bundle.manifest["user_id_dtype"])
+
+    def encode_items(self, table: Any) -> Array:
+        """Return embeddings (n_rows, dim) of items from their raw columns."""
+        schema = self.item_schema
+        columns = normalise(table, schema)
+        session = self.graphs.encoder("item", "item_id", schema)
+        parts = []
+        for part in cut(columns):
+            n = part.n_requests
+            ids = (
+                part.ids
+                if part.ids is not None
+                else id_column("item_id", [None] * n, self.item_id_dtype)
+            )
+            feeds = {"item_id": ids}
+            for name, feature in schema.features.items():
+                feeds[name] = part.features[name] if name in part.features else feature.missing(n)
+            parts.append(session.run(["item_embedding"], feeds)[0])
+        return np.concatenate(parts) if parts else self.no_embeddings()
+
+    def no_embeddings(self) -> Array:
+        """Return embeddings of nothing, (0, dim)."""
+        return np.empty((0, self.index.dim), dtype=np.float32)
+
+    def warm(self, graphs: Iterable[str]) -> None:
+        """Open these graphs as far as the bundle has them, and answer once in every way."""
+        for name in graphs:
+            if self.bundle.has(f"{name}.onnx"):
+                self.graphs.session(name)
+        requests = {"history": [[], [], self.state.ids[:-1][:1].tolist()]}
+        columns = normalise(requests, self.recommender.schema)
+        for stages in (1, 2):
+            self.recommender.answer(columns, self.state, None, Asked(1, True, stages))
+
+    def close(self) -> None:
+        """Let go of the graphs and of a zipped bundle's files."""
+        self.graphs.close()
+        self.bundle.close()
+
+
+def open_version(
+    path: str | os.PathLike[str], *, device: str, n_threads: int, verify: bool
+) -> Version:
+    """Open, verify and load a bundle."""
+    bundle = Bundle.open(path, verify=verify)
+    try:
+        return Version(bundle, device=device, n_threads=n_threads)
+    except BaseException:
+        bundle.close()
+        raise
+
+
+def check_same_ids(new: Version, old: Version) -> None:
+    """Refuse a bundle whose ids are of another type than those that callers send."""
+    for side in ("item", "user"):
+        got, expected = (getattr(version, f"{side}_id_dtype") for version in (new, old))
+        if got != expected:
+            raise BundleError(
+                f"{new.bundle.path.name}: its {side} ids are {got}, those of the running bundle "
+                f"{expected}: requests that fit one do not fit the other; load it as an engine of "
+                "its own"
+            )
