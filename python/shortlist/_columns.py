@@ -4,6 +4,7 @@ Plain lists and NumPy arrays never touch pyarrow; Arrow, pandas and polars colum
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from shortlist.errors import DataError
 Array = npt.NDArray[Any]
 
 FLOAT_MAX = 3.4028234663852886e38  # largest float32
+_NUMBERS = (int, float, np.integer, np.floating, Decimal)
 _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
 
@@ -98,7 +100,7 @@ def number_column(name: str, values: Any) -> Array:
 def _number(name: str, i: int, value: Any) -> float:
     if is_missing(value):
         return float("nan")
-    if isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool:
+    if isinstance(value, _NUMBERS) and type(value) is not bool:
         try:
             number = float(value)
         except OverflowError as error:
@@ -285,6 +287,8 @@ def _check_unsigned(name: str, i: int | None, ids: Array) -> None:
 
 def _plain_values(values: Any) -> Array | Sequence[Any]:
     """Return a list or array of scalars; Arrow, pandas and polars columns become lists."""
+    if isinstance(values, np.ma.MaskedArray):
+        return list(values.tolist())  # None where masked
     if isinstance(values, (list, tuple, np.ndarray)):
         return values
     arrow = to_arrow(values)

@@ -11,7 +11,7 @@ from shortlist._catalogue import Catalogue
 from shortlist._columns import MISSING_INT, Array, id_column, to_arrow
 from shortlist._feature_columns import is_time_type
 from shortlist.errors import DataError
-from shortlist.requests import RequestSchema, common_length
+from shortlist.requests import RequestSchema, check_frame, common_length
 
 
 def read_items(
@@ -42,8 +42,9 @@ def read_items(
     """
     import pyarrow as pa
 
-    given = _columns(rows)
     fields = state.items.stored.schema
+    with said_of("items"):
+        given = _columns(rows, fields.names)
     _check_names(given, fields.names)
     with said_of("items"):
         common_length(given)
@@ -76,7 +77,7 @@ def said_of(argument: str) -> Iterator[None]:
         raise type(error)(str(error).replace("requests: ", f"{argument}: ", 1)) from error
 
 
-def _columns(rows: Any) -> dict[str, Any]:
+def _columns(rows: Any, known: list[str]) -> dict[str, Any]:
     """Take the columns apart, whatever the shape."""
     import pyarrow as pa
 
@@ -91,6 +92,7 @@ def _columns(rows: Any) -> dict[str, Any]:
             return {"item_id": []}
         return {name: [row.get(name) for row in rows] for name in names}
     if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "columns"):
+        check_frame(list(rows.columns), list(rows.index.names), known)
         table = pa.Table.from_pandas(rows, preserve_index=False)
     elif isinstance(rows, pa.Table) or hasattr(rows, "__arrow_c_stream__"):
         table = pa.table(rows)
@@ -99,6 +101,7 @@ def _columns(rows: Any) -> dict[str, Any]:
             f"items: got {type(rows).__name__}, expected a dict of columns, a list of dicts, a "
             "pandas or polars DataFrame, or a pyarrow Table"
         )
+    check_frame(table.column_names, (), known)
     return dict(zip(table.column_names, table.columns, strict=True))
 
 

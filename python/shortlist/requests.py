@@ -207,7 +207,7 @@ def normalise(requests: Any, schema: RequestSchema) -> Columns:
     elif isinstance(requests, (list, tuple)):
         columns, n_requests = _columns_of_rows(requests, schema), len(requests)
     else:
-        columns, n_requests = _columns_of_frame(requests)
+        columns, n_requests = _columns_of_frame(requests, schema.column_names)
     return _read_columns(columns, n_requests, schema)
 
 
@@ -248,6 +248,11 @@ def common_length(columns: Mapping[str, Any]) -> int:
                 f"requests: column {name!r} is the single value {values!r:.60}, expected a column "
                 f"with one entry a request; for one request write [{values!r:.60}]"
             )
+        if isinstance(values, (set, frozenset)):
+            raise TypeError(
+                f"requests: column {name!r} is a set, which has no order; give a list, one entry a "
+                "request"
+            )
         if getattr(values, "ndim", 1) == 0:
             raise TypeError(f"requests: column {name!r} is a 0-d array, expected one dimension")
         if n_first < 0:
@@ -278,11 +283,26 @@ def _columns_of_rows(rows: Sequence[Any], schema: RequestSchema) -> dict[str, An
     return columns
 
 
-def _columns_of_frame(frame: Any) -> tuple[dict[str, Any], int]:
+def check_frame(names: Sequence[Any], index: Sequence[Any], known: Sequence[str]) -> None:
+    """Refuse a frame with two columns of one name, or with a column that is its index."""
+    again = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if again is not None:
+        raise DataError(f"requests: the frame has two columns {again!r}; drop or rename one")
+    for name in index:
+        if name in known and name not in names:
+            raise DataError(
+                f"requests: {name!r} is the frame's index, expected a column; call "
+                "frame.reset_index() first"
+            )
+
+
+def _columns_of_frame(frame: Any, known: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Read a pandas or polars frame or an Arrow table; all of them go through Arrow."""
     import pyarrow as pa
 
     module = type(frame).__module__.partition(".")[0]
+    if module == "pandas" and hasattr(frame, "columns"):
+        check_frame(list(frame.columns), list(frame.index.names), known)
     try:
         if isinstance(frame, (pa.Table, pa.RecordBatch)):
             table = frame
@@ -300,4 +320,5 @@ def _columns_of_frame(frame: Any) -> tuple[dict[str, Any], int]:
             f"requests: the {module} frame has a column of mixed types ({error}); give every "
             "column one type"
         ) from error
-    return dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
+    check_frame(table.column_names, (), known)
+    return dict(zip(table.column_names, table.columns, strict=True)), len(frame)

@@ -213,6 +213,11 @@ def test_answers_under_way_see_all_of_an_update_or_nothing(fresh):
             DataError,
             r"items: 'genres' row 0 holds half a",
         ),
+        (
+            pd.DataFrame({"item_id": [12], "year": [3]}).set_index("item_id"),
+            DataError,
+            r"items: 'item_id' is the frame's index, expected a column; call frame.reset_index",
+        ),
         ({"item_id": 12}, TypeError, r"items: column 'item_id' is the single value 12, expected a"),
         ({"item_id": [1], "year": [1, 2]}, DataError, r"'year' has 2 entries but 'item_id' has 1"),
         ([3], TypeError, r"items: row 0 is int, expected a dict"),

@@ -1,6 +1,8 @@
 # ruff: noqa: E501  (a table of cases, one a line, is easier to read than its wrapped form)
 """Requests of every shape become the same columns; what is wrong is named by column and row."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -197,6 +199,11 @@ WRONG = [
      "write it as the tables do: 'true' or 'false'"),
     ({"city": ["Rome", "\ud800"]}, INT, DataError, "'city' row 1 holds half a surrogate pair, expected"),
     ({"tags": [["a", "b"], [], ["c", "\ud800"]]}, INT, DataError, "'tags' row 2 holds half a surrogate"),
+    ({"age": {20}}, INT, TypeError, "column 'age' is a set, which has no order; give a list"),
+    (pa.table([[1], [2]], ["user_id", "user_id"]), INT, DataError, "the frame has two columns 'user_id'; drop"),
+    (pd.DataFrame([[1, 2]], columns=["age", "age"]), INT, DataError, "the frame has two columns 'age'"),
+    (pd.DataFrame({"user_id": [1], "age": [2]}).set_index("user_id"), INT, DataError, "'user_id' is the frame's "
+     "index, expected a column; call frame.reset_index() first"),
     ({"age": ["old"]}, INT, TypeError, "'age' row 0 is str 'old', expected a number"),
     ({"age": [True]}, INT, TypeError, "'age' row 0 is bool True, expected a number"),
     ({"age": [1, float("inf")]}, INT, DataError, "'age' row 1 is inf, expected a finite number"),
@@ -252,3 +259,16 @@ def test_what_pandas_writes_for_nothing_is_missing_in_rows_too(missing):
     assert found.features["tags"].tolist() == [["a"], [""]]
     np.testing.assert_array_equal(found.features["age"], np.array([5, np.nan], np.float32))
     assert [history.tolist() for history in found.histories] == [[1], []]
+
+
+def test_masked_numbers_are_missing_and_decimals_are_numbers():
+    masked = np.ma.array([20.0, 30.0], mask=[False, True])
+    np.testing.assert_array_equal(normalise({"age": masked}, INT).features["age"], [20, np.nan])
+    prices = [Decimal("20.5"), None]
+    for column in (prices, pa.array(prices), pl.Series(prices)):
+        found = normalise({"age": column}, INT).features["age"]
+        np.testing.assert_array_equal(found, np.array([20.5, np.nan], np.float32))
+
+
+def test_a_frame_without_columns_has_as_many_requests_as_rows():
+    assert normalise(pd.DataFrame(index=range(3)), INT).n_requests == 3

@@ -42,7 +42,9 @@ def add_parser(subparsers: SubParsers) -> None:
         "--out", type=Path, required=True, metavar="FILE", help="NAME.parquet, .csv or .arrow"
     )
     parser.add_argument(
-        "--report", type=Path, help="report as JSON, and as text beside it (default: OUT.report)"
+        "--report",
+        type=Path,
+        help="report as JSON, and as text beside it (default: OUT.report.json)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
