@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def _column(field: Any, values: Any, read: Array | None) -> Any:
             return _times(field, values if arrow is None else arrow.to_pylist(), read)
         if arrow is None:
             _check_lossless(field, values)
-            column = pa.array(values, type=field.type, from_pandas=True)
+            column = _from_python(field, values)
         else:
             column = arrow.cast(field.type)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -168,6 +169,14 @@ def _column(field: Any, values: Any, read: Array | None) -> Any:
     if pa.types.is_floating(field.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, field.type), column)
     return column
+
+
+def _from_python(field: Any, values: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_floating(field.type):
+        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+    return pa.array(values, type=field.type, from_pandas=True)
 
 
 def _times(field: Any, values: Any, read: Array | None) -> Any:

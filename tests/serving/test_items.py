@@ -2,6 +2,7 @@
 
 import datetime
 import threading
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -244,6 +245,8 @@ def test_columns_that_are_no_features_are_not_bent_into_shape():
     numbers = pa.field("price", pa.float64())
     column = _column(numbers, pl.Series([1.0, float("nan")]), None)
     assert column.to_pylist() == [1.0, None]
+    prices = [Decimal("2.5"), None, float("nan")]
+    assert _column(numbers, prices, None).to_pylist() == [2.5, None, None]
 
 
 @pytest.mark.parametrize(
