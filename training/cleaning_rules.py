@@ -111,6 +111,11 @@ def broken_rows(
 
     Cells that cannot be used break any reader; out of bounds are those the settings exclude.
     """
+    if config.min_value > config.max_value:
+        raise DataError(
+            f"cleaning.min_value: got {config.min_value:g}, expected at most cleaning.max_value "
+            f"({config.max_value:g}). Fix: correct one of them"
+        )
     when, value = columns["timestamp"], columns["value"]
     unusable = {
         "missing_ids": columns["user_id"].is_null() | columns["item_id"].is_null(),

@@ -10,6 +10,7 @@ import numpy as np
 from shortlist._catalogue import first_catalogue
 from shortlist._columns import Array, id_column
 from shortlist._graphs import Graphs
+from shortlist._item_rows import said_of
 from shortlist._items import ItemTable
 from shortlist._opening import features_of, load_index, open_recommender
 from shortlist._recommend import Asked, cut
@@ -53,7 +54,8 @@ class Version:
     def encode_items(self, table: Any) -> Array:
         """Return embeddings (n_rows, dim) of items from their raw columns."""
         schema = self.item_schema
-        columns = normalise(table, schema)
+        with said_of("table"):
+            columns = normalise(table, schema)
         session = self.graphs.encoder("item", "item_id", schema)
         parts = []
         for part in cut(columns):

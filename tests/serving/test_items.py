@@ -276,3 +276,9 @@ def test_the_report_counts_the_items_of_now(fresh):
     engine.upsert_items(NEW)
     assert engine.report()["n_items"] == 42
     assert isinstance(engine.index, shortlist.index.Index)
+
+
+def test_errors_of_encode_items_name_its_argument(fresh):
+    engine, _ = fresh
+    with pytest.raises(TypeError, match=r"^table: 'year' row 0 is str 'x', expected a number"):
+        engine.encode_items({"item_id": [1], "year": ["x"]})

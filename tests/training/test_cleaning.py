@@ -356,3 +356,9 @@ def test_what_the_command_cannot_clean_gives_status_1(argv, message, tmp_path, c
     assert main(["clean", *argv, "--out", "out.parquet"]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_of_values_that_exclude_every_value_are_refused():
+    table = pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [1_700_000_000]})
+    with pytest.raises(DataError, match=r"cleaning\.min_value: got 5, expected at most .* \(1\)"):
+        clean_events(table, CleaningConfig(min_value=5, max_value=1))
