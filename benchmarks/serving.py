@@ -3,6 +3,7 @@
 On one thread, requests taking turns, for batches of 1, 32 and 1024:
   encoder    user_encoder.onnx in ONNX Runtime on the history's last items, as many as it looks at:
              the floor, without search, exclusion and ids
+  whole      the same on whole histories, as a host has them: unknown items and old ones too
   graph      recommend.onnx with libshortlist.so: ids from one run
   portable   recommend_portable.onnx: the same with standard operators
   engine     `Engine.recommend`
@@ -119,7 +120,10 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
     last = -bundle.manifest["max_history"]
     columns = ("history", *schema.event_columns)
     short = [f | {name: f[name][:, last:] for name in columns} for f in feeds]
-    calls: Calls = {"encoder": lambda i: encoder.run(None, short[i])}
+    calls: Calls = {
+        "encoder": lambda i: encoder.run(None, short[i]),
+        "whole": lambda i: encoder.run(None, feeds[i]),
+    }
     if has_onnx_operator():
         calls["graph"] = graph(PLUGIN_GRAPH, Path(plugin_path()))
     if bundle.has(PORTABLE_GRAPH):

@@ -160,8 +160,8 @@ class Check:
         return bool(same_ids and np.all(np.abs(scores[:n] - wanted[:n]) <= limit))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts, ready for JSON."""
-        return asdict(self)
+        """Return tolerance and counts, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "graph"}
 
 
 def check_host_graphs(

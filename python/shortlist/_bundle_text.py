@@ -41,7 +41,7 @@ def summarise(path: Path, manifest: Mapping[str, Any]) -> str:
     lines += ["", "files"]
     for name, record in told["files"].items():
         lines.append(
-            f"  {name:<20} {file_size(record['size']):>10}  sha256 {record['sha256'][:16]}…"
+            f"  {name:<24} {file_size(record['size']):>10}  sha256 {record['sha256'][:16]}…"
         )
     if told["training"]:
         lines += ["", "training", *_values(told["training"])]

@@ -68,7 +68,8 @@ def flat_lists(rows: Sequence[Any], dtype: str) -> tuple[Array, Array] | None:
         return None
     filled = [row or () for row in rows] if None in rows else rows
     lengths = np.fromiter(map(len, filled), np.int64, len(filled))
-    values = list(chain.from_iterable(filled))
+    is_one = len(filled) == 1 and type(filled[0]) is list
+    values = filled[0] if is_one else list(chain.from_iterable(filled))
     if set(map(type, values)) - {str if dtype == "string" else int}:
         return None
     if dtype == "string":
@@ -83,6 +84,8 @@ def flat_lists(rows: Sequence[Any], dtype: str) -> tuple[Array, Array] | None:
 
 def cut(flat: Array, lengths: Array) -> list[Array]:
     """Cut flat values into one array for each row."""
+    if len(lengths) == 1:
+        return [flat]
     stops = np.cumsum(lengths).tolist()
     starts = [0, *stops[:-1]]
     return [flat[start:stop] for start, stop in zip(starts, stops, strict=True)]

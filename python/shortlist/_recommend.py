@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ _Found = tuple[Array, Array, Array]  # scores, item rows, counts
 _NONE = np.empty(0, dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What a call wants of every request: items, whether seen ones may come back, stages."""
 
     top_n: int
@@ -168,7 +167,7 @@ class Recommender:
     def _answer(self, columns: Columns, state: Catalogue, allowed: Filter, asked: Asked) -> Answer:
         signals = self.gather(columns, state)
         n = len(signals.source)
-        if signals.source.all():  # the usual case, POPULAR is 0: nothing to put together
+        if POPULAR not in signals.source.tobytes():  # the usual case: nothing to put together
             return self._rank(signals, state, allowed, asked)
         answer = Answer.empty(n, asked.top_n)
         answer.source = signals.source

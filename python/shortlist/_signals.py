@@ -179,8 +179,10 @@ def _known_rows(histories: list[Array] | None, n: int, view: _core.IndexView) ->
     if histories is None:
         return Ragged(_NO_ROWS, np.zeros(n + 1, dtype=np.int64))
     if n == 1:
-        rows = _arguments.rows_of(view, histories[0], "history")
-        if rows.min(initial=0) < 0:
+        ids = histories[0]
+        is_int = ids.dtype.kind == "i" and not view.has_string_ids
+        rows = view.rows_of_int64(ids) if is_int else _arguments.rows_of(view, ids, "history")
+        if np.minimum.reduce(rows, initial=0) < 0:
             rows = rows[rows >= 0]
         return Ragged(rows, np.array([0, len(rows)]))
     splits = np.zeros(n + 1, dtype=np.int64)
