@@ -22,6 +22,7 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 STORAGES = ("float32", "float16", "bfloat16", "int8")
+LOSSES = ("auto", "full", "sampled", "gbce", "bpr")
 ENCODERS = ("pool", "transformer")
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
@@ -169,11 +170,16 @@ class TrainConfig:
     warmup_steps: int = _number(100, 0, 1_000_000, text="steps of linear warm-up")
     optimizer: str = _choice("adam", "adam", "rmsprop", "sgd", text="optimiser of the encoders")
     weight_decay: float = _number(0.0, 0.0, 1.0, text="decoupled weight decay")
-    loss: str = _choice("auto", "auto", "full", "sampled", text="softmax over all or some items")
+    loss: str = _choice(
+        "auto", *LOSSES, text="softmax over all or sampled items, or another loss over sampled ones"
+    )
     full_softmax_limit: int = _number(
         20_000, 1, text="auto: largest catalogue for the full softmax"
     )
-    n_negatives: int = _number(1024, 1, 1_000_000, text="sampled: shared negatives per step")
+    n_negatives: int = _number(1024, 1, 1_000_000, text="shared negatives per step, unless full")
+    gbce_calibration: float = _number(
+        0.75, 0.0, 1.0, text="gbce: 0 = plain binary cross-entropy, 1 = no bias by sampling"
+    )
     temperature: float = _number(0.07, 1e-3, 10.0, text="logit = cosine / temperature")
     item_init: str = _choice(
         "random", "random", "cooccurrence", text="first id embeddings of the items"
@@ -184,7 +190,7 @@ class TrainConfig:
     teacher_decay: float = _number(
         0.7, 0.01, 0.99, text="teacher: weight of an item of the history, lost with each later one"
     )
-    label_smoothing: float = _number(0.0, 0.0, 0.99, text="part of the target spread evenly")
+    label_smoothing: float = _number(0.0, 0.0, 0.99, text="softmax: part of the target spread")
     history_dropout: float = _number(0.1, 0.0, 0.95, text="chance that a history item is hidden")
     id_dropout: float = _number(0.05, 0.0, 0.95, text="chance that an item's id is hidden")
     ema: float = _number(0.0, 0.0, 0.99999, text="momentum of the weight average; 0 = off")

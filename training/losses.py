@@ -1,4 +1,4 @@
-"""Losses: softmax cross-entropy with temperature (full or sampled), and the scorer's losses."""
+"""Losses of the encoders (softmax, full or sampled; gBCE; BPR) and of the scorer."""
 
 from __future__ import annotations
 
@@ -192,6 +192,82 @@ def sampled_softmax(
         smooth = (1.0 - label_smoothing) * losses + label_smoothing * even
         return signed_mean(losses, smooth, weights)
     return signed_mean(losses, losses, weights)
+
+
+def generalised_bce(
+    users: Any,
+    targets: Any,
+    negatives: Any,
+    *,
+    target_rows: Any,
+    negative_rows: Any,
+    weights: Any,
+    temperature: float,
+    n_items: int,
+    calibration: float = 0.75,
+) -> Any:
+    """Binary cross-entropy that does not grow overconfident on sampled negatives (gBCE).
+
+    ``−β · log σ(target) − Σ log(1 − σ(negative))`` with ``β = α (t (1 − 1/α) + 1/α)`` and α the
+    part of the catalogue that is drawn (Petrov and Macdonald, RecSys 2023). A disliked target
+    counts as one more negative.
+
+    Parameters
+    ----------
+    users, targets, negatives, target_rows, negative_rows, weights, temperature
+        As for `sampled_softmax`; the negatives should be drawn evenly.
+    n_items : int
+        Items of the catalogue.
+    calibration : float
+        t: 0 is plain binary cross-entropy, 1 removes the bias of sampling.
+    """
+    positive, logits, shown = _sampled_logits(
+        users, targets, negatives, target_rows, negative_rows, temperature
+    )
+    drawn = tf.minimum(tf.cast(tf.shape(negative_rows)[0], tf.float32) / max(1, n_items - 1), 1.0)
+    beta = drawn * (calibration * (1.0 - 1.0 / drawn) + 1.0 / drawn)
+    # −log σ(x) is softplus(−x), and −log(1 − σ(x)) is softplus(x).
+    pushed = tf.reduce_sum(tf.nn.softplus(logits) * shown, axis=1)
+    liked = beta * tf.nn.softplus(-positive) + pushed
+    losses = tf.where(weights < 0.0, tf.nn.softplus(positive), liked)
+    return weighted_mean(losses, tf.abs(weights))
+
+
+def pairwise_ranking(
+    users: Any,
+    targets: Any,
+    negatives: Any,
+    *,
+    target_rows: Any,
+    negative_rows: Any,
+    weights: Any,
+    temperature: float,
+) -> Any:
+    """Bayesian personalised ranking: mean of −log σ(target − negative) (Rendle et al., UAI 2009).
+
+    A disliked target should come after the negatives instead. Arguments as for `sampled_softmax`.
+    """
+    positive, logits, shown = _sampled_logits(
+        users, targets, negatives, target_rows, negative_rows, temperature
+    )
+    lead = (positive[:, None] - logits) * tf.sign(weights)[:, None]
+    total = tf.reduce_sum(tf.nn.softplus(-lead) * shown, axis=1)
+    return weighted_mean(total / tf.maximum(tf.reduce_sum(shown, axis=1), 1.0), tf.abs(weights))
+
+
+def _sampled_logits(
+    users: Any,
+    targets: Any,
+    negatives: Any,
+    target_rows: Any,
+    negative_rows: Any,
+    temperature: float,
+) -> tuple[Any, Any, Any]:
+    """Logits of targets (batch,) and negatives (batch, n), and 0 where a negative is the target."""
+    positive = tf.reduce_sum(users * targets, axis=1) / temperature
+    logits = tf.matmul(users, negatives, transpose_b=True) / temperature
+    is_other = tf.not_equal(target_rows[:, None], negative_rows[None, :])
+    return positive, logits, tf.cast(is_other, tf.float32)
 
 
 def signed_mean(losses: Any, smooth: Any, weights: Any) -> Any:

@@ -9,7 +9,8 @@ train event take no part: as eternal negatives they would teach that new items a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -21,6 +22,8 @@ from shortlist.training.losses import (
     NegativeSampler,
     chunked_softmax,
     full_softmax,
+    generalised_bce,
+    pairwise_ranking,
     sampled_softmax,
 )
 from shortlist.training.models.layers import fold, keep_mask
@@ -82,7 +85,8 @@ class TrainStep:
                 )
             known = follows[self.rows][:, self.rows]
             self.teacher = Teacher(known, decay=config.train.teacher_decay)
-        self.sampler = NegativeSampler(target_counts[self.rows])
+        by_popularity = config.train.loss in ("auto", "full", "sampled")
+        self.sampler = NegativeSampler(target_counts[self.rows], 0.75 if by_popularity else 0.0)
         self.weights = model.weights
         self.optimizer = build_optimizer(config.train, total_steps)
         self.optimizer.build(self.weights)
@@ -95,6 +99,7 @@ class TrainStep:
         log_q = np.zeros(model.n_items, np.float32)
         log_q[self.rows] = self.sampler.log_q
         self._log_q = tf.constant(log_q)
+        self._sampled_loss = sampled_loss(config.train, len(self.rows), self._log_q)
         self._full = tf.function(self._full_step, reduce_retracing=True)
         self._sampled = tf.function(self._sampled_step, reduce_retracing=True)
 
@@ -183,17 +188,14 @@ class TrainStep:
             embedding = self._encode_users(history, items, users, seed)
             if self.is_causal:
                 embedding, target, weight = only_weighted(weight, embedding, target, weight)
-            loss = sampled_softmax(
-                embedding,
-                tf.gather(items, target - 1),
-                tf.gather(items, negatives - 1),
-                target_rows=tf.gather(codes, target - 1) - 1,
-                negative_rows=tf.gather(codes, negatives - 1) - 1,
-                log_q=self._log_q,
-                weights=weight,
-                temperature=self.train.temperature,
-                label_smoothing=self.train.label_smoothing,
-            )
+            sampled = {
+                "targets": tf.gather(items, target - 1),
+                "negatives": tf.gather(items, negatives - 1),
+                "target_rows": tf.gather(codes, target - 1) - 1,
+                "negative_rows": tf.gather(codes, negatives - 1) - 1,
+                "weights": weight,
+            }
+            loss = self._sampled_loss(embedding, **sampled)
             loss *= self._part(weight)
         return self._apply(tape, loss)
 
@@ -239,6 +241,22 @@ def uses_full_softmax(train: TrainConfig, n_items: int) -> bool:
     if train.loss == "auto":
         return n_items <= train.full_softmax_limit
     return train.loss == "full"
+
+
+def sampled_loss(train: TrainConfig, n_items: int, log_q: Any) -> Callable[..., Any]:
+    """Choose the loss over sampled negatives that ``train.loss`` names."""
+    temperature = train.temperature
+    if train.loss == "gbce":
+        return partial(
+            generalised_bce,
+            temperature=temperature,
+            n_items=n_items,
+            calibration=train.gbce_calibration,
+        )
+    if train.loss == "bpr":
+        return partial(pairwise_ranking, temperature=temperature)
+    smoothing = train.label_smoothing
+    return partial(sampled_softmax, log_q=log_q, temperature=temperature, label_smoothing=smoothing)
 
 
 def build_optimizer(train: TrainConfig, total_steps: int) -> Any:

@@ -150,8 +150,11 @@ def test_early_stopping_keeps_the_best_epoch(shop, config, tmp_path, monkeypatch
     assert same_weights(run.two_tower.get_weights(), kept[1])
 
 
-def test_sampled_softmax_trains(shop, config, tmp_path):
-    wanted = {"train.loss": "sampled", "train.n_negatives": 20, "train.label_smoothing": 0.05}
+@pytest.mark.parametrize("loss", ["sampled", "gbce", "bpr"])
+def test_losses_over_sampled_items_train(shop, config, tmp_path, loss):
+    wanted = {"train.loss": loss, "train.n_negatives": 20, "train.label_smoothing": 0.05}
+    if loss == "gbce":  # first it pushes everything away from everything
+        wanted |= {"train.epochs": 20, "train.n_negatives": 5}
     run = train(shop, apply_overrides(config, wanted), tmp_path / "run", progress=False)
     assert run.history[-1]["loss"] < run.history[0]["loss"] * 0.8
     assert run.metrics["HR@10"] > 0.8

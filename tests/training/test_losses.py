@@ -7,7 +7,9 @@ from shortlist.training.losses import (
     binary_cross_entropy,
     chunked_softmax,
     full_softmax,
+    generalised_bce,
     mean_squared_error,
+    pairwise_ranking,
     sampled_softmax,
 )
 from shortlist.training.step import UNIQUE_MULTIPLE, compact
@@ -182,3 +184,46 @@ def test_a_taught_share_is_cross_entropy_with_the_mixed_target(vectors):
         taught_share=0.3,
     )
     assert float(got) == pytest.approx(wanted, rel=1e-5)
+
+
+def sampled_parts(vectors):
+    users, items, rows = vectors
+    negative_rows = np.array([*rows[:2], 7, 8, 9])  # some are targets
+    weights = np.array([1, -2, 0, 2, 1, 1], np.float32)
+    parts = {
+        "target_rows": rows,
+        "negative_rows": negative_rows,
+        "weights": weights,
+        "temperature": 0.5,
+    }
+    logits = users @ items.T / 0.5
+    return (users, items[rows], items[negative_rows]), parts, logits
+
+
+def log_sigmoid(x):
+    return -np.log1p(np.exp(-x))
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_gbce_equals_the_formula_of_its_paper(vectors, calibration):
+    arrays, parts, logits = sampled_parts(vectors)
+    alpha = 5 / (N_ITEMS - 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    total = 0.0
+    for u, (target, weight) in enumerate(zip(parts["target_rows"], parts["weights"], strict=True)):
+        others = [r for r in parts["negative_rows"] if r != target]
+        loss = -beta * log_sigmoid(logits[u, target]) - log_sigmoid(-logits[u, others]).sum()
+        total += abs(weight) * (loss if weight >= 0 else -log_sigmoid(-logits[u, target]))
+    got = generalised_bce(*arrays, **parts, n_items=N_ITEMS, calibration=calibration)
+    assert float(got) == pytest.approx(total / np.abs(parts["weights"]).sum(), rel=1e-5)
+
+
+def test_pairwise_ranking_equals_the_formula_of_its_paper(vectors):
+    arrays, parts, logits = sampled_parts(vectors)
+    total = 0.0
+    for u, (target, weight) in enumerate(zip(parts["target_rows"], parts["weights"], strict=True)):
+        others = [r for r in parts["negative_rows"] if r != target]
+        lead = (logits[u, target] - logits[u, others]) * np.sign(weight)
+        total += abs(weight) * -log_sigmoid(lead).mean()
+    got = pairwise_ranking(*arrays, **parts)
+    assert float(got) == pytest.approx(total / np.abs(parts["weights"]).sum(), rel=1e-5)
