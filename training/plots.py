@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot_history"]
+__all__ = ["plot_history", "plot_metrics"]
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
@@ -42,4 +42,32 @@ def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
         best = max(measured, key=lambda row: float(row["NDCG@10"]))
         right.axvline(best["epoch"], color="C1", alpha=0.3)
         left.set_title(f"best NDCG@10 {best['NDCG@10']:.4f} at epoch {best['epoch']}", fontsize=10)
+    figure.savefig(path, dpi=144)
+
+
+def plot_metrics(result: Mapping[str, Any], path: str | Path) -> None:
+    """Plot NDCG at the first cut-off of each ranker to a PNG, best first.
+
+    Parameters
+    ----------
+    result : mapping
+        From `workflow.evaluate_bundle`; its intervals are those of the first ranker.
+    path : str or Path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    metrics = result["metrics"]
+    bundle = next(iter(metrics))
+    metric = next(name for name in metrics[bundle] if name.startswith("NDCG@"))
+    names = sorted(metrics, key=lambda name: float(metrics[name][metric]))
+    figure = Figure(figsize=(7, 1 + 0.4 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colors = ["C1" if name == bundle else "C0" for name in names]
+    axes.barh(names, [metrics[name][metric] for name in names], color=colors)
+    low, high = result["intervals"][metric]
+    axes.plot([low, high], [bundle, bundle], color="black")
+    axes.set(xlabel=f"{metric}, {result['dataset']}, {result['protocol']}")
     figure.savefig(path, dpi=144)

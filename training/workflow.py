@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,20 +25,24 @@ from shortlist.training.held_out import check_held_out
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
+    ImplicitALS,
     ItemKNN,
     Popularity,
     RecencyItemKNN,
 )
 from shortlist.training.plots import plot_history
+from shortlist.training.report import evaluation_markdown, write_report
 from shortlist.training.splits import Split
 
 __all__ = [
     "bundle_rankers",
     "evaluate_bundle",
+    "evaluate_detailed",
     "evaluate_split",
     "evaluation_markdown",
     "export_run",
     "train_and_export",
+    "write_report",
 ]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
@@ -164,6 +170,27 @@ def evaluate_split(
     }
 
 
+def evaluate_detailed(
+    ranker: evaluate.Ranker, split: Split, *, on: str = "test", ks: Sequence[int] = (10, 20)
+) -> dict[str, Any]:
+    """Measure one ranker with 95 % bootstrap intervals and by segments of users.
+
+    Returns
+    -------
+    dict
+        ``metrics`` (name → value), ``intervals`` (name → [low, high]) and ``segments``: a list of
+        ``name``, ``n_users`` and ``metrics``, by length of the history, then by popularity of the
+        target.
+    """
+    found = evaluate.evaluate_users(ranker, split, on=on, ks=tuple(ks))
+    segments = [*found.by_history_length(), *found.by_target_popularity()]
+    return {
+        "metrics": found.metrics(),
+        "intervals": {name: list(pair) for name, pair in found.intervals().items()},
+        "segments": [dataclasses.asdict(segment) for segment in segments],
+    }
+
+
 def bundle_rankers(name: str, engine: shortlist.Engine, split: Split) -> dict[str, EngineRanker]:
     """Give the rankers of a bundle: as it answers by default, and with one stage if that is 2."""
     rankers = {name: EngineRanker(engine, split)}
@@ -179,6 +206,8 @@ def _affordable_baselines(known: pl.DataFrame, split: Split) -> dict[str, Baseli
         "ItemKNN with recency": RecencyItemKNN(),
         "EASE": EASE(),
     }
+    if importlib.util.find_spec("implicit") is not None:  # an optional library
+        named["iALS"] = ImplicitALS()
     n_pairs = int((known.group_by("user_id").len()["len"].cast(pl.Int64) ** 2).sum())
     if n_pairs > MAX_PAIRS:
         python_warnings.warn(
@@ -231,8 +260,9 @@ def evaluate_bundle(
     -------
     dict
         ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, ``metrics`` (one dict of
-        metrics for the bundle, with and without its second stage, and each baseline) and
-        ``warnings``: reasons to doubt the bundle's metrics, as sentences.
+        metrics for the bundle, with and without its second stage, and each baseline),
+        ``intervals`` and ``segments`` of the bundle (see `evaluate_detailed`) and ``warnings``:
+        reasons to doubt the bundle's metrics, as sentences.
 
     Raises
     ------
@@ -261,7 +291,9 @@ def evaluate_bundle(
             _second_stage_has_seen(engine, on),
         ]
         rankers = bundle_rankers(bundle.name, engine, split)
-        metrics = evaluate_split(rankers, split, on=on, ks=ks, baselines=baselines)
+        detailed = evaluate_detailed(rankers.pop(bundle.name), split, on=on, ks=ks)
+        metrics = {bundle.name: detailed.pop("metrics")}
+        metrics |= evaluate_split(rankers, split, on=on, ks=ks, baselines=baselines)
     return {
         "dataset": dataset.name,
         "protocol": split.protocol,
@@ -269,6 +301,7 @@ def evaluate_bundle(
         "n_users": len(split.targets(on)),
         "n_items": len(split.catalogue),
         "metrics": metrics,
+        **detailed,
         "warnings": [warning for warning in warnings if warning],
     }
 
@@ -302,13 +335,3 @@ def _trained_config(training: Mapping[str, Any]) -> Config:
     # The manifest is JSON, which has no infinity: a limit of null is none.
     known = {f"{s}.{k}": v for s, entry in sections.items() for k, v in entry.items()}
     return apply_overrides(Config(), {k: v for k, v in known.items() if v is not None})
-
-
-def evaluation_markdown(result: Mapping[str, Any]) -> str:
-    """Write the result of `evaluate_bundle` as a Markdown page."""
-    warnings = "".join(f"\nWarning: {warning}.\n" for warning in result["warnings"])
-    return (
-        f"# {result['dataset']}, {result['protocol']}\n\n"
-        f"{result['n_users']:,} {result['on']} users, all {result['n_items']:,} items ranked, "
-        f"seen items excluded.\n\n{evaluate.format_table(result['metrics'])}\n{warnings}"
-    )

@@ -8,7 +8,13 @@ from shortlist.errors import DataError
 from shortlist.training.datasets import load_dataset
 from shortlist.training.evaluate import evaluate
 from shortlist.training.events import make_events
-from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
+from shortlist.training.models.baselines import (
+    EASE,
+    ImplicitALS,
+    ItemKNN,
+    Popularity,
+    RecencyItemKNN,
+)
 from shortlist.training.splits import leave_one_out
 
 # Four users over five items; item 4 never occurs.
@@ -143,3 +149,22 @@ def test_movielens_100k_figures_are_reached():
     assert got["ease"]["NDCG@10"] > 0.070
     assert got["recency"]["HR@10"] > 0.199
     assert got["recency"]["NDCG@10"] > 0.109
+
+
+def test_implicit_als_finds_groups_and_solves_a_history_exactly():
+    pytest.importorskip("implicit", reason="the library implicit is not installed")
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(40), 4)
+    items = np.concatenate([rng.permutation(6)[:4] + 6 * (u % 2) for u in range(40)])
+    train = make_events(pl.Series(users), pl.Series(items))
+    model = ImplicitALS(dim=4, alpha=5.0).fit(train, np.arange(12))
+    ranked = model.rank([np.array([0, 1, 2]), np.array([9])], np.arange(2), 3)
+    assert set(ranked[0]) == {3, 4, 5}
+    assert (ranked[1] >= 6).all()
+    vectors = model._vectors
+    # The normal equations, written out over all items: confidence 6 in those of the history.
+    confidence = np.where(np.arange(12) == 9, 6.0, 1.0)
+    left = (vectors.T * confidence) @ vectors + model.l2 * np.eye(4)
+    user = np.linalg.solve(left, vectors.T @ (confidence * (np.arange(12) == 9)))
+    scores = np.where(np.arange(12) == 9, -np.inf, vectors @ user)
+    assert ranked[1].tolist() == np.argsort(-scores)[:3].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import polars as pl
@@ -11,6 +12,7 @@ import shortlist
 from shortlist.cli import main
 from shortlist.training import workflow
 from shortlist.training.fit import load_run
+from shortlist.training.published import published_table
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
          "--set", "train.batch_size=64", "--quiet"]  # fmt: skip
@@ -51,9 +53,18 @@ def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, 
     result = json.loads(capsys.readouterr().out)
     assert result["protocol"] == "leave-one-out"
     assert result["warnings"] == []
-    assert set(result["metrics"]) == {
+    library = {"iALS"} if importlib.util.find_spec("implicit") else set()
+    assert set(result["metrics"]) - library == {
         trained.name, "popularity", "ItemKNN", "ItemKNN with recency", "EASE"
     }  # fmt: skip
+    for name, (low, high) in result["intervals"].items():
+        assert low <= result["metrics"][trained.name][name] <= high
+    for kind in ("history", "target events"):
+        segments = [s for s in result["segments"] if s["name"].startswith(kind)]
+        n_users = sum(segment["n_users"] for segment in segments)
+        assert n_users == result["n_users"]
+        mean = sum(s["n_users"] * s["metrics"]["NDCG@10"] for s in segments) / n_users
+        assert mean == pytest.approx(result["metrics"][trained.name]["NDCG@10"])
     for name, value in own.items():
         assert result["metrics"][trained.name][name] == pytest.approx(value, abs=1e-4)
 
@@ -66,6 +77,18 @@ def test_evaluate_writes_a_report_that_names_its_protocol(trained, files, tmp_pa
     text = report.read_text(encoding="utf-8")
     assert "leave-one-out" in text
     assert trained.name in text
+    assert "| 95 % from |" in text
+    assert "| history " in text
+    assert "![NDCG of each ranker](report.png)" in text
+    assert report.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "Published" not in text  # nothing is known of this shop
+
+
+def test_published_numbers_stand_beside_those_of_the_same_set_and_protocol():
+    result = {"protocol": "leave-one-out", "on": "test", "n_users": 22_363, "n_items": 12_101}
+    assert "| eSASRec | 0.093 | 0.052 | eSASRec, RecSys 2025 |" in published_table(result)
+    for other in ({"protocol": "temporal"}, {"on": "valid"}, {"n_users": 22_362}):
+        assert published_table(result | other) == ""
 
 
 def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, capsys):

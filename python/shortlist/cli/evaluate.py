@@ -50,7 +50,9 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
     )
-    parser.add_argument("--report", type=Path, help="write the table to this Markdown file")
+    parser.add_argument(
+        "--report", type=Path, help="write tables to this Markdown file and a plot beside it (.png)"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.set_defaults(run=run)
 
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
     page = workflow.evaluation_markdown(results)
     if args.report:
-        args.report.write_text(page, encoding="utf-8")
+        workflow.write_report(results, args.report)
     if args.json:
         print_json(results)
     else:
