@@ -157,14 +157,14 @@ def test_implicit_als_finds_groups_and_solves_a_history_exactly():
     users = np.repeat(np.arange(40), 4)
     items = np.concatenate([rng.permutation(6)[:4] + 6 * (u % 2) for u in range(40)])
     train = make_events(pl.Series(users), pl.Series(items))
-    model = ImplicitALS(dim=4, alpha=5.0).fit(train, np.arange(12))
+    model = ImplicitALS(dim=2, alpha=5.0).fit(train, np.arange(12))
     ranked = model.rank([np.array([0, 1, 2]), np.array([9])], np.arange(2), 3)
     assert set(ranked[0]) == {3, 4, 5}
     assert (ranked[1] >= 6).all()
     vectors = model._vectors
     # The normal equations, written out over all items: confidence 6 in those of the history.
     confidence = np.where(np.arange(12) == 9, 6.0, 1.0)
-    left = (vectors.T * confidence) @ vectors + model.l2 * np.eye(4)
+    left = (vectors.T * confidence) @ vectors + model.l2 * np.eye(2)
     user = np.linalg.solve(left, vectors.T @ (confidence * (np.arange(12) == 9)))
     scores = np.where(np.arange(12) == 9, -np.inf, vectors @ user)
     assert ranked[1].tolist() == np.argsort(-scores)[:3].tolist()

@@ -94,7 +94,10 @@ def test_an_integer_is_taken_where_a_float_is_expected():
         ("[train]\nn_negatives = 0", r"train\.n_negatives: got 0, expected an integer from 1"),
         ("[train]\ntemperature = nan", r"train\.temperature: got nan, expected a number from"),
         ("[model]\ndropout = 1.0", r"model\.dropout: got 1\.0, expected a number from 0\.0 to"),
-        ('[model]\nencoder = "pol"', r"model\.encoder: got 'pol', allowed: pool, transformer; did"),
+        (
+            '[model]\nencoder = "pol"',
+            r"model\.encoder: got 'pol', allowed: pool, transformer, hstu; did",
+        ),
         ("[model]\nencoder = 3", r"model\.encoder: got 3 \(int\), expected text"),
         ("[scorer]\nenabled = 1", r"scorer\.enabled: got 1, expected true or false"),
         ("[scorer]\nhidden = 3", r"scorer\.hidden: got 3, expected a list of integers"),

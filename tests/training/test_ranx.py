@@ -15,6 +15,7 @@ NAMES = {
 N_USERS, N_ITEMS, N_RANKED = 30, 50, 20
 
 
+@pytest.mark.slow  # numba compiles for half a minute
 @pytest.mark.filterwarnings("ignore")  # of numba and others, on import
 def test_metrics_of_random_lists_equal_those_of_ranx():
     ranx = pytest.importorskip("ranx", reason="the library ranx is not installed")

@@ -273,18 +273,20 @@ class ImplicitALS(Baseline):
 
     def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         from implicit.cpu.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
 
         seen = _user_item_matrix(users, items, weights, self.n_items)
-        model = AlternatingLeastSquares(
-            factors=self.dim,
-            regularization=self.l2,
-            iterations=self.iterations,
-            num_threads=1,  # with more, sums depend on their order
-            random_state=self.seed,
-            dtype=np.float64,
-        )
         seen.data = 1.0 + self.alpha * seen.data  # the library takes confidences
-        model.fit(seen, show_progress=False)
+        with threadpool_limits(1, "blas"):  # as the library asks for
+            model = AlternatingLeastSquares(
+                factors=self.dim,
+                regularization=self.l2,
+                iterations=self.iterations,
+                num_threads=1,  # with more, sums depend on their order
+                random_state=self.seed,
+                dtype=np.float64,
+            )
+            model.fit(seen, show_progress=False)
         self._vectors = model.item_factors
         self._gram = self._vectors.T @ self._vectors + self.l2 * np.eye(self.dim)
         self._index = shortlist.Index(self._vectors.astype(np.float32), metric="dot")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shortlist.errors import DataError
+from shortlist.training.models.hstu import HstuEncoder
 from shortlist.training.models.layers import PoolEncoder
 from shortlist.training.models.transformer import TransformerEncoder
 
 if TYPE_CHECKING:
     from shortlist.training.config import ModelConfig
     from shortlist.training.features import FeatureSet
+
+ATTENTION = {"transformer": TransformerEncoder, "hstu": HstuEncoder}
 
 
 class UserEncoder(Protocol):
@@ -49,12 +52,12 @@ def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> A
         "name": "user_encoder",
     }
     side = features.side("user")
-    if model.encoder == "transformer":
+    if model.encoder in ATTENTION:
         if model.dim % model.n_heads:
             raise DataError(
                 f"model.n_heads: got {model.n_heads}, expected a divisor of model.dim = {model.dim}"
             )
-        return TransformerEncoder(
+        return ATTENTION[model.encoder](
             side, model.dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
         )
     return PoolEncoder(side, model.dim, decay=model.decay, **shared)

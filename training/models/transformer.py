@@ -110,16 +110,23 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         return values + dropout(inner, self.rate, fold(seed, 2))
 
     def _attend(self, query: Any, key: Any, value: Any, preference: Any) -> Any:
-        dim = query.shape[-1]
-        query = self._heads(query * (dim // self.n_heads) ** -0.5)
-        scores = tf.matmul(query, self._heads(key), transpose_b=True) + preference
-        mixed = ops.matmul(tf.nn.softmax(scores), self._heads(value))
-        mixed = ops.transpose(mixed, (0, 2, 1, 3))
-        return ops.reshape(mixed, (-1, ops.shape(mixed)[1], dim))
+        n_heads = self.n_heads
+        query = split_heads(query * (query.shape[-1] // n_heads) ** -0.5, n_heads)
+        scores = tf.matmul(query, split_heads(key, n_heads), transpose_b=True) + preference
+        return join_heads(ops.matmul(tf.nn.softmax(scores), split_heads(value, n_heads)))
 
-    def _heads(self, values: Any) -> Any:
-        shape = (-1, ops.shape(values)[1], self.n_heads, values.shape[-1] // self.n_heads)
-        return ops.transpose(ops.reshape(values, shape), (0, 2, 1, 3))
+
+def split_heads(values: Any, n_heads: int) -> Any:
+    """Turn (batch, length, dim) into (batch, n_heads, length, dim / n_heads)."""
+    shape = (-1, ops.shape(values)[1], n_heads, values.shape[-1] // n_heads)
+    return ops.transpose(ops.reshape(values, shape), (0, 2, 1, 3))
+
+
+def join_heads(values: Any) -> Any:
+    """Undo `split_heads`."""
+    dim = values.shape[1] * values.shape[-1]
+    values = ops.transpose(values, (0, 2, 1, 3))
+    return ops.reshape(values, (-1, ops.shape(values)[1], dim))
 
 
 class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
@@ -132,6 +139,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
     """
 
     is_causal = True
+    needs_a_key = True  # a softmax over nothing would spread over everything
 
     def __init__(
         self,
@@ -158,26 +166,32 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.positions = self.add_weight(
             name="positions", shape=(history_length, dim), initializer=normal(0.1, seed + 1)
         )
-        slopes = [inverse_softplus(slope) for slope in np.geomspace(*SLOPES, n_heads).tolist()]
-        self.slopes = self.add_weight(name="slopes", shape=(n_heads,), initializer=constant(slopes))
+        self.has_ages = "history_ages" in declared
+        self._add_preference(n_heads)
         self.has_kinds = "history_kinds" in declared
         if self.has_kinds:
             shape = (declared["history_kinds"].n_codes, dim)
             self.kind_table = self.add_weight(
                 name="kind_table", shape=shape, initializer=normal(0.1, seed + 2)
             )
-        self.has_ages = "history_ages" in declared
+        self.blocks = [
+            self._block(dim, n_heads, hidden, seed + 10 * (i + 1), f"block_{i}")
+            for i in range(n_blocks)
+        ]
+        self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
+        self.final_norm = LayerNorm(dim, name="final_norm")
+
+    def _block(self, dim: int, n_heads: int, hidden: int, seed: int, name: str) -> Any:
+        return Block(dim, n_heads, hidden, self.rate, seed, name=name)
+
+    def _add_preference(self, n_heads: int) -> None:
+        slopes = [inverse_softplus(slope) for slope in np.geomspace(*SLOPES, n_heads).tolist()]
+        self.slopes = self.add_weight(name="slopes", shape=(n_heads,), initializer=constant(slopes))
         if self.has_ages:
             rate = inverse_softplus(math.log(2) / HALF_LIFE_DAYS)
             self.age_rates = self.add_weight(
                 name="age_rates", shape=(n_heads,), initializer=constant([rate] * n_heads)
             )
-        self.blocks = [
-            Block(dim, n_heads, hidden, dropout, seed + 10 * (i + 1), name=f"block_{i}")
-            for i in range(n_blocks)
-        ]
-        self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
-        self.final_norm = LayerNorm(dim, name="final_norm")
 
     def call(
         self,
@@ -201,8 +215,13 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         values = dropout(
             self._tokens(vectors, rank - n_older, used, inputs), self.rate, fold(seed, 0)
         )
-        preference = self._preference(rank - n_known, inputs)
-        causal = _hide_later(preference, used)
+        places = rank - n_known
+        ages = inputs["history_ages"] if self.has_ages else None
+        seen = _up_to_itself(used)
+        if not self.needs_a_key:
+            seen = tf.logical_and(seen, used[:, None, :] > 0)
+        preference = self._preference(places, places, ages, ages)
+        causal = tf.where(seen[:, None], preference, HIDDEN_SCORE)
         seeds = [fold(seed, n) for n in range(1, len(self.blocks) + 1)]
         if n_targets != 1:
             for block, own in zip(self.blocks, seeds, strict=True):
@@ -216,8 +235,11 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             newest = ops.cast(rank >= n_known, "float32")
             newest = newest * ops.where(n_known > 0, known, 1.0)
             newest = newest / ops.sum(newest, axis=1, keepdims=True)
-            seen = ops.where(used[:, None, None, :] > 0, preference, HIDDEN_SCORE)
-            values = self.blocks[-1](values, seen, last=newest[:, None, :], seed=seeds[-1])
+            age = None if ages is None else ops.sum(ages * newest, axis=1, keepdims=True)
+            preference = self._preference(ops.zeros_like(n_known), places, age, ages)
+            preference = ops.where(used[:, None, None, :] > 0, preference, HIDDEN_SCORE)
+            last = newest[:, None, :]
+            values = self.blocks[-1](values, preference, last=last, seed=seeds[-1])
         for part in self.profile(inputs, training=seed is not None):
             values = values + ops.expand_dims(part, 1)
         values = self.final_norm(values, training=seed is not None)
@@ -233,13 +255,16 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         tokens = vectors * self.scale + ops.take(self.positions, place, axis=0)
         return ops.where(ops.expand_dims(used, -1) > 0, tokens, self.start)
 
-    def _preference(self, place: Any, inputs: dict[str, Any]) -> Any:
-        """Give what is added to the scores of a key, unmasked: (batch, n_heads, 1, length)."""
+    def _preference(self, places: Any, key_places: Any, ages: Any, key_ages: Any) -> Any:
+        """Give what is added to the scores, unmasked: (batch, n_heads, queries or 1, keys).
+
+        ``places`` (batch, queries) count from the newest item, which is 0, down; ``ages`` are days.
+        """
         slopes = ops.softplus(self.slopes)[None, :, None, None]
-        preference = place[:, None, None, :] * slopes
+        preference = key_places[:, None, None, :] * slopes
         if self.has_ages:
             rates = ops.softplus(self.age_rates)[None, :, None, None]
-            preference = preference - inputs["history_ages"][:, None, None, :] * rates
+            preference = preference - key_ages[:, None, None, :] * rates
         return preference
 
 
@@ -253,10 +278,9 @@ def apply(values: Any, matrix: Any, bias: Any, training: bool) -> Any:
     return ops.matmul(values, matrix) + bias
 
 
-def _hide_later(preference: Any, used: Any) -> Any:
-    """Let each place look at the used places up to itself, and at itself: (…, length, length)."""
+def _up_to_itself(used: Any) -> Any:
+    """Let each place look at the used places before it, and at itself: (batch, length, length)."""
     places = tf.range(tf.shape(used)[1])
     is_before = places[:, None] > places[None, :]
     is_same = tf.equal(places[:, None], places[None, :])
-    seen = tf.logical_or(tf.logical_and(is_before[None], used[:, None, :] > 0), is_same[None])
-    return tf.where(seen[:, None], preference, HIDDEN_SCORE)
+    return tf.logical_or(tf.logical_and(is_before[None], used[:, None, :] > 0), is_same[None])
