@@ -34,6 +34,10 @@ METRIC = "NDCG@10"
 OnEpoch = Callable[[int, dict[str, Any]], None]
 
 
+class DivergedError(DataError):
+    """The loss is no number any more: the settings do not fit together."""
+
+
 def build_windows(
     split: Split,
     config: Config,
@@ -150,7 +154,7 @@ class Loop:
             "is_best": False,
         }
         if not np.isfinite(row["loss"]):
-            raise DataError(
+            raise DivergedError(
                 f"training diverged in epoch {epoch + 1}: loss is {row['loss']}; "
                 f"lower train.learning_rate ({train.learning_rate})"
             )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot_history", "plot_metrics"]
+__all__ = ["plot_history", "plot_metrics", "plot_trials"]
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
@@ -70,4 +70,20 @@ def plot_metrics(result: Mapping[str, Any], path: str | Path) -> None:
     low, high = result["intervals"][metric]
     axes.plot([low, high], [bundle, bundle], color="black")
     axes.set(xlabel=f"{metric}, {result['dataset']}, {result['protocol']}")
+    figure.savefig(path, dpi=144)
+
+
+def plot_trials(values: Sequence[float | None], path: str | Path) -> None:
+    """Plot NDCG@10 of each trial of a study and the best so far to a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    measured = [(i, value) for i, value in enumerate(values, 1) if value is not None]
+    axes.plot([i for i, _ in measured], [value for _, value in measured], "o", color="C0")
+    best = [max(value for _, value in measured[: n + 1]) for n in range(len(measured))]
+    axes.step([i for i, _ in measured], best, where="post", color="C1")
+    axes.set(xlabel="trial", ylabel="validation NDCG@10")
     figure.savefig(path, dpi=144)

@@ -1,0 +1,81 @@
+"""`shortlist tune`: events and a search space in, the best settings out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shortlist.cli._common import (
+    add_data_arguments,
+    data_overrides,
+    new_parser,
+    parse_overrides,
+    print_json,
+    require_extra,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "tune",
+        "Search settings with Optuna on validation NDCG@10; a killed search goes on.",
+        "shortlist tune --data events.parquet --preset pool --space space.toml --study tuned\n"
+        "  (space.toml: [train] learning_rate = {low = 1e-4, high = 1e-2, log = true}\n"
+        "               [model] dropout = [0.1, 0.2, 0.4])",
+    )
+    add_data_arguments(parser, required=False)
+    parser.add_argument("--config", type=Path, help="TOML file with the settings to start from")
+    parser.add_argument("--preset", help="settings that come with shortlist, to start from")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting, e.g. --set train.epochs=5 (repeatable)",
+    )
+    parser.add_argument("--space", type=Path, required=True, help="TOML file of what to search")
+    parser.add_argument(
+        "--study",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where trials, trials.md, trials.png and best.toml go",
+    )
+    parser.add_argument(
+        "--trials", type=whole_number(1), default=20, help="trials in all (default: 20)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of the search")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, and print the best settings."""
+    require_extra("optuna", "tune")
+    tuning = require_extra("shortlist.training.tune", "train")
+    result = tuning.tune_files(
+        preset=args.preset,
+        config_path=args.config,
+        overrides=parse_overrides(args.set) | data_overrides(args),
+        space_path=args.space,
+        folder=args.study,
+        n_trials=args.trials,
+        seed=args.seed,
+        progress=not args.quiet,
+    )
+    if args.json:
+        print_json(result)
+    else:
+        for key, value in result["best"].items():
+            print(f"{key} = {value}")
+        print(f"NDCG@10 {result['NDCG@10']:.4f} of {result['n_trials']} trials")
+        print(f"settings: {result['folder']}/best.toml")
+    return 0
