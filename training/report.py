@@ -23,7 +23,7 @@ def evaluation_markdown(result: Mapping[str, Any], *, plot: str = "") -> str:
         Path of the picture beside the page, if there is one.
     """
     warnings = "".join(f"\nWarning: {warning}.\n" for warning in result["warnings"])
-    intervals = {"95 % from": {}, "to": {}}
+    intervals: dict[str, dict[str, float]] = {"95 % from": {}, "to": {}}
     for name, (low, high) in result["intervals"].items():
         intervals["95 % from"][name], intervals["to"][name] = low, high
     bundle = next(iter(result["metrics"]))
