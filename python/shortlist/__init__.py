@@ -4,6 +4,7 @@ from shortlist._core import __version__
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
+from shortlist.feedback import FeedbackLog
 from shortlist.index import Hits, Index, build_info, simd_level
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import Recommendations
@@ -14,6 +15,7 @@ __all__ = [
     "BundleError",
     "DataError",
     "Engine",
+    "FeedbackLog",
     "Hits",
     "Index",
     "Recommendations",

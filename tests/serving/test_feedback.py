@@ -1,0 +1,292 @@
+"""Acknowledged events are there, once, whoever writes and whatever is killed."""
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import shortlist
+from shortlist import DataError, FeedbackLog, ShortlistError
+
+NOON = 1_714_564_800  # 2024-05-01T12:00:00Z
+
+
+@pytest.fixture
+def log(tmp_path):
+    with FeedbackLog(tmp_path / "feedback.log") as opened:
+        yield opened
+
+
+def event(**changes):
+    return {"user_id": 1, "item_id": 2, "kind": "click", "timestamp": NOON, **changes}
+
+
+def test_an_event_comes_back_as_it_was_written(log):
+    assert log.append(**event(value=4.5, key="a"))
+    assert log.append(**event(user_id=3, timestamp="2024-05-01T12:00:01Z"))
+    assert len(log) == 2
+    empty = {"value": None, "key": None, "rank": None, "bundle": None}
+    assert log.read().to_pylist() == [
+        {"sequence": 1, **event(), **empty, "value": 4.5, "key": "a"},
+        {"sequence": 2, **event(user_id=3, timestamp=NOON + 1), **empty},
+    ]
+
+
+@pytest.mark.parametrize("form", [dict, pa.table, pl.DataFrame, pd.DataFrame, "rows"])
+def test_every_shape_of_table_is_read_alike(log, form):
+    columns = {
+        "user_id": ["ü1", "ü2"],
+        "item_id": [7, 8],
+        "kind": ["rating", "skip"],
+        "timestamp": [NOON, NOON + 5],
+        "value": [4.0, None],
+        "key": ["x", None],
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert log.append_many(rows if form == "rows" else form(columns)) == 2
+    found = log.read().select(list(columns))
+    assert found.to_pydict() == columns
+    assert found.schema.field("user_id").type == pa.string()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        NOON,
+        float(NOON) + 0.75,
+        np.int64(NOON),
+        np.datetime64("2024-05-01T12:00:00"),
+        datetime.datetime(2024, 5, 1, 12),
+        datetime.datetime(2024, 5, 1, 14, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+        pd.Timestamp("2024-05-01 12:00"),
+        "2024-05-01T12:00:00Z",
+    ],
+)
+def test_times_of_every_kind_are_seconds(log, when):
+    log.append(**event(timestamp=when))
+    assert log.read().column("timestamp").to_pylist() == [NOON]
+
+
+def test_a_key_is_written_once(log, tmp_path):
+    assert log.append(**event(key="a"))
+    assert not log.append(**event(key="a", item_id=9))
+    keys = ["a", "b", "b", None, None]
+    columns = {name: [value] * 5 for name, value in event().items()}
+    assert log.append_many({**columns, "key": keys}) == 3
+    with FeedbackLog(tmp_path / "feedback.log") as again:
+        assert not again.append(**event(key="b"))
+        assert len(again) == 4
+
+
+def test_since_and_after_cut(log):
+    log.append_many([event(timestamp=NOON + s) for s in (5, 0, 9)])
+    assert log.read(since=NOON + 5).column("sequence").to_pylist() == [1, 3]
+    assert log.read(since="2024-05-01T12:00:09").column("sequence").to_pylist() == [3]
+    assert log.read(after=1).column("sequence").to_pylist() == [2, 3]
+    assert log.read(after=3).num_rows == 0
+
+
+def test_what_was_shown_is_kept_with_rank_and_bundle(log, world):
+    with shortlist.load(world.path) as engine:
+        shown = engine.recommend([{"history": [100]}, {"user_id": 9}], top_n=3)
+        assert log.append_impressions([5, 9], shown, timestamp=NOON, bundle="tiny-1") == 6
+    found = log.read().to_pydict()
+    assert found["user_id"] == [5, 5, 5, 9, 9, 9]
+    assert found["item_id"] == shown.item_ids.ravel().tolist()
+    assert found["rank"] == [1, 2, 3] * 2
+    assert set(found["bundle"]) == {"tiny-1"}
+    assert set(found["kind"]) == {"impression"}
+
+
+def test_missing_places_were_not_shown(log, world):
+    with shortlist.load(world.path) as engine:
+        shown = engine.recommend([{"history": [100]}], top_n=100)
+        assert log.append_impressions([5], shown, timestamp=NOON, bundle="b") == shown.counts[0]
+        with pytest.raises(ValueError, match="user_ids: got 2, expected one for each of the 1"):
+            log.append_impressions([5, 6], shown, timestamp=NOON, bundle="b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"user_id": None}, DataError, "events: 'user_id' row 0 is missing, expected an id"),
+        ({"user_id": 1.5}, TypeError, "events: 'user_id' row 0 is float 1.5, expected an integer"),
+        ({"item_id": ""}, DataError, "events: 'item_id' row 0 is missing"),
+        ({"kind": None}, TypeError, "events: 'kind' row 0 is NoneType None, expected a string"),
+        ({"kind": ""}, DataError, "events: 'kind' row 0 is '', expected text, not empty"),
+        ({"kind": 3}, TypeError, "events: 'kind' row 0 is int 3, expected a string"),
+        ({"timestamp": None}, DataError, "events: 'timestamp' row 0 is missing, expected a time"),
+        ({"timestamp": "noon"}, DataError, "events: 'timestamp' row 0 is 'noon', expected ISO"),
+        ({"timestamp": 1e300}, DataError, "events: 'timestamp' row 0 is 1e"),
+        ({"value": "4"}, TypeError, "events: 'value' row 0 is str '4', expected a number"),
+        ({"value": float("inf")}, DataError, "events: 'value' row 0 is inf, expected a finite"),
+        ({"key": 7}, TypeError, "events: 'key' row 0 is int 7, expected a string"),
+        ({"key": "\ud800"}, DataError, "events: 'key' row 0 is"),
+    ],
+)
+def test_a_wrong_event_is_refused_and_nothing_is_written(log, changes, error, message):
+    with pytest.raises(error, match=message):
+        log.append(**event(**changes))
+    with pytest.raises((TypeError, DataError)):
+        log.append_many([event(), event(**changes)])
+    assert len(log) == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        (
+            {"user_id": [1]},
+            DataError,
+            "events: no column 'item_id'; expected user_id, item_id, kin",
+        ),
+        ({**{n: [v] for n, v in event().items()}, "rating": [1]}, DataError, "unknown column 'rat"),
+        ({**{n: [v] for n, v in event().items()}, "kind": ["a", "b"]}, DataError, "'kind' has 2"),
+        ([event(), 7], TypeError, "events: row 1 is int, expected a dict"),
+        (7, TypeError, "events: got int, expected a dict of columns"),
+        ([event(rank=0)], DataError, "events: 'rank' row 0 is 0, expected a place from 1 on"),
+    ],
+)
+def test_a_wrong_table_is_refused(log, table, error, message):
+    with pytest.raises(error, match=message):
+        log.append_many(table)
+    assert len(log) == 0
+
+
+def test_ids_keep_the_type_of_the_first(log, tmp_path):
+    log.append(**event(user_id="a"))
+    message = "events: 'user_id' row 0 is int 1, expected a string"
+    with FeedbackLog(tmp_path / "feedback.log") as again, pytest.raises(TypeError, match=message):
+        again.append(**event(user_id=1))
+
+
+def test_nothing_is_nothing(log):
+    assert log.append_many([]) == 0
+    assert log.read().num_rows == 0
+    assert log.append(**event(user_id="text"))  # nothing fixed a type
+
+
+def test_an_erased_user_is_not_in_the_bytes(log, tmp_path):
+    log.append_many([event(user_id=name) for name in ("Kafka-Franz-1883", "other") * 50])
+    assert log.erase_user("Kafka-Franz-1883") == 50
+    assert log.erase_user("Kafka-Franz-1883") == 0
+    assert set(log.read().column("user_id").to_pylist()) == {"other"}
+    for file in tmp_path.iterdir():
+        assert b"Kafka" not in file.read_bytes(), file
+
+
+def test_old_events_go(log):
+    log.append_many([event(timestamp=NOON + s) for s in range(10)])
+    assert log.remove_before(NOON + 4) == 4
+    assert log.read().column("timestamp").to_pylist() == list(range(NOON + 4, NOON + 10))
+    log.append(**event())
+    assert log.read().column("sequence").to_pylist()[-1] == 11  # numbers are never used again
+
+
+def test_a_closed_log_and_a_strange_file_are_refused(tmp_path):
+    log = FeedbackLog(tmp_path / "a")
+    log.close()
+    log.close()
+    with pytest.raises(ShortlistError, match="feedback log: it is closed"):
+        log.append(**event())
+    (tmp_path / "b").write_text("user_id,item_id\n" * 100)
+    with pytest.raises(ShortlistError, match=r"b: expected a feedback log .*not a database"):
+        FeedbackLog(tmp_path / "b")
+    with pytest.raises(ShortlistError, match=r"unable to open"):
+        FeedbackLog(tmp_path / "none" / "c")
+
+
+WRITER = """
+import sys, shortlist
+log = shortlist.FeedbackLog(sys.argv[1])
+name, n = sys.argv[2], int(sys.argv[3])
+for i in range(n):
+    event = dict(user_id=i % 7, item_id=i, kind="click", timestamp=1700000000 + i)
+    if i % 3 == 0:
+        log.append_many([{**event, "key": f"{name}-{i}-{k}"} for k in range(5)])
+    else:
+        log.append(**event, key=f"{name}-{i}")
+    print(i, flush=True)
+"""
+
+
+def writer(path, name, n):
+    command = [sys.executable, "-c", WRITER, str(path), name, str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def keys_of(name, n):
+    return {f"{name}-{i}-{k}" for i in range(0, n, 3) for k in range(5)} | {
+        f"{name}-{i}" for i in range(n) if i % 3
+    }
+
+
+def test_threads_and_processes_write_at_once(tmp_path):
+    path = tmp_path / "feedback.log"
+    others = [writer(path, f"process{i}", 30) for i in range(3)]
+    with FeedbackLog(path) as log:
+
+        def write(name):
+            for i in range(30):
+                log.append(**event(key=f"{name}-{i}"))
+
+        threads = [threading.Thread(target=write, args=[f"thread{i}"]) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for other in others:
+            other.communicate(timeout=120)
+            assert other.returncode == 0
+        expected = {f"thread{t}-{i}" for t in range(4) for i in range(30)}
+        expected = expected.union(*(keys_of(f"process{i}", 30) for i in range(3)))
+        found = log.read().column("key").to_pylist()
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+
+
+def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path):
+    path, random = tmp_path / "feedback.log", np.random.default_rng(0)
+    for attempt in range(4):
+        process, acknowledged = writer(path, f"run{attempt}", 10_000), -1
+        wanted = int(random.integers(1, 200))
+        for line in process.stdout:
+            acknowledged = int(line)
+            if acknowledged >= wanted:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        rest, _ = process.communicate()
+        acknowledged = max([acknowledged, *map(int, rest.split())])
+        with FeedbackLog(path) as log:
+            keys = [
+                k for k in log.read().column("key").to_pylist() if k.startswith(f"run{attempt}")
+            ]
+        assert len(keys) == len(set(keys))
+        # At most the next write is there as well, whole.
+        assert set(keys) in (
+            keys_of(f"run{attempt}", acknowledged + 1),
+            keys_of(f"run{attempt}", acknowledged + 2),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_writes_on(log):
+    log.append(**event(key="parent"))
+    child = os.fork()
+    if child == 0:
+        try:
+            log.append(**event(key="child"))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    log.append(**event(key="parent again"))
+    assert log.read().column("key").to_pylist() == ["parent", "child", "parent again"]
