@@ -143,7 +143,9 @@ class SplitConfig:
 class ModelConfig:
     """Section ``[model]``: the two encoders."""
 
-    encoder: str = _choice("pool", *ENCODERS, text="user encoder")
+    encoder: str = _other(
+        "pool", choices=ENCODERS, or_class=True, text='user encoder, or your own "module:Class"'
+    )
     dim: int = _number(64, 1, 4096, text="length of the embeddings")
     history_length: int = _number(50, 1, 10_000, text="a user's last items that are looked at")
     hidden: int = _number(128, 1, 8192, text="units of the user encoder's residual MLP")

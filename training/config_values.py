@@ -14,7 +14,8 @@ from shortlist.errors import DataError
 def check_value(key: str, value: object, default: object, rules: Mapping[str, Any]) -> object:
     """Check one setting against the type of its default and its rules; give it back typed.
 
-    Rules: ``low`` and ``high`` of numbers (also those in a list or a table), ``choices`` of text,
+    Rules: ``low`` and ``high`` of numbers (also those in a list or a table), ``choices`` of text
+    (with ``or_class`` also "module:Class"),
     ``parse`` of a table's entries that are no numbers, which are text as they are where
     ``is_text``. A list without ``low`` is one of text.
     """
@@ -32,7 +33,8 @@ def check_value(key: str, value: object, default: object, rules: Mapping[str, An
         return _check_table(key, value, rules)
     if not isinstance(value, str):
         raise DataError(f"{key}: got {value!r} ({type(value).__name__}), expected text")
-    if "choices" in rules and value not in rules["choices"]:
+    is_class = bool(rules.get("or_class")) and ":" in value
+    if "choices" in rules and value not in rules["choices"] and not is_class:
         raise DataError(unknown(key, value, rules["choices"]))
     return value
 

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -155,3 +156,31 @@ def test_a_teacher_needs_the_full_softmax(shop, small_config, tmp_path):
     settings = {"train.teacher": 0.1, "train.loss": "sampled", "model.encoder": "transformer"}
     with pytest.raises(DataError, match=r"train\.teacher: got 0\.1 with the sampled softmax"):
         train(shop, apply_overrides(small_config, settings), tmp_path / "run", progress=False)
+
+
+def test_the_encoder_of_the_documentation_plugs_in(shop, small_config, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/encoders.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_encoders.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = apply_overrides(
+        small_config, {"model.encoder": "my_encoders:LastItem", "train.epochs": 3}
+    )
+    run = train(shop, config, tmp_path / "run", progress=False)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    report = export_bundle(run, tmp_path / "own.shortlist")
+    assert report.parity["n_users"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:X", r"model\.encoder: got 'no_such_module:X': No module named"),
+        ("numpy:no_such", r"model\.encoder: got 'numpy:no_such': .*no_such"),
+        ("keras.layers:Dense", r"expected a subclass of keras\.layers\.Layer with an attribute"),
+        ("numpy:mean", r"expected a subclass of keras\.layers\.Layer"),
+    ],
+)
+def test_what_is_no_encoder_is_refused(shop, small_config, name, message):
+    with pytest.raises(DataError, match=message):
+        build(shop, small_config, encoder=name)

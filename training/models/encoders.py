@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
 
 from shortlist.errors import DataError
 from shortlist.training.models.hstu import HstuEncoder
@@ -18,6 +21,9 @@ ATTENTION = {"transformer": TransformerEncoder, "hstu": HstuEncoder}
 
 class UserEncoder(Protocol):
     """What the two-tower model asks of a user encoder: a Keras layer with this call.
+
+    A class of your own, named as ``module:Class``, is made with ``(features, dim, hidden=…,
+    history_length=…, dropout=…, seed=…, event_features=…, name=…)``; see docs/encoders.md.
 
     Attributes
     ----------
@@ -60,4 +66,24 @@ def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> A
         return ATTENTION[model.encoder](
             side, model.dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
         )
+    if ":" in model.encoder:
+        return _own_class(model.encoder)(side, model.dim, **shared)
     return PoolEncoder(side, model.dim, decay=model.decay, **shared)
+
+
+def _own_class(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"model.encoder: got {path!r}: {error}; expected module:Class of a module that Python "
+            "can import (PYTHONPATH)"
+        ) from error
+    is_layer = isinstance(found, type) and issubclass(found, keras.layers.Layer)
+    if not is_layer or not isinstance(getattr(found, "is_causal", None), bool):
+        raise DataError(
+            f"model.encoder: got {path!r}, expected a subclass of keras.layers.Layer with an "
+            "attribute is_causal of True or False; see docs/encoders.md"
+        )
+    return found
