@@ -7,6 +7,7 @@ items.index already, are referred to and not repeated. ONNX Runtime maps such fi
 import hashlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, numpy_helper
@@ -38,6 +39,7 @@ class SharedTensors:
 
     def save(self, proto: onnx.ModelProto, name: str) -> None:
         """Write a graph to `name`; `proto` is changed: its large tensors become references."""
+        _lift_constants(proto.graph)
         for tensor in proto.graph.initializer:
             # Text has no such form; the rest is little-endian in every ONNX file.
             if tensor.data_location == TensorProto.EXTERNAL:
@@ -59,6 +61,16 @@ class SharedTensors:
             self._places[digest] = (self._size + padding, len(content))
             self._size += padding + len(content)
         return self._places[digest]
+
+
+def _lift_constants(graph: Any) -> None:
+    """Make initializers of large Constant nodes: only those may be references everywhere."""
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is not None and value.ByteSize() >= SMALLEST:
+            graph.initializer.add().CopyFrom(value)
+            graph.initializer[-1].name = node.output[0]
+            graph.node.remove(node)
 
 
 def refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -4,11 +4,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 import shortlist
 from shortlist._opening import request_schema
 from shortlist.export.host_graphs import Check, check_host_graphs, graph_inputs
+from shortlist.export.nodes import Nodes
 from shortlist.export.recommend import OUTPUTS
+from shortlist.export.tensors import SharedTensors
 from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.recommendations import SOURCES
 from shortlist.requests import normalise
@@ -148,6 +151,23 @@ def test_large_tensors_lie_in_the_bundle_once(host_bundle):
     assert any(file == "items.index" and at != "0" for file, at in places[GRAPHS[1]])
     rest = {name: {p for p in found if p[0] == "graphs.data"} for name, found in places.items()}
     assert rest["user_encoder.onnx"] <= rest["recommend.onnx"] & rest["recommend_portable.onnx"]
+
+
+def test_large_constants_of_two_graphs_are_one_tensor_of_one_file(tmp_path):
+    shared, values = SharedTensors(tmp_path), np.arange(1000, dtype=np.float32)
+    for name in ("a.onnx", "b.onnx"):
+        nodes = Nodes("n")
+        nodes.add("Add", nodes.constant(values, np.float32), "x")
+        nodes.rename_last("y")
+        info = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1000]) for n in "xy"]
+        graph = helper.make_graph(nodes.nodes, "g", info[:1], info[1:])
+        opsets = [helper.make_opsetid("", 18)]
+        shared.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), name)
+    assert (tmp_path / "graphs.data").stat().st_size == 4000
+    for name in ("a.onnx", "b.onnx"):
+        assert (tmp_path / name).stat().st_size < 400
+        session = onnxruntime.InferenceSession(tmp_path / name)
+        assert session.run(None, {"x": values})[0].tolist() == (2 * values).tolist()
 
 
 def test_the_check_tells_ties_from_mistakes():
