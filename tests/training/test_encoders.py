@@ -14,6 +14,7 @@ from shortlist.training.features import FeatureSet, align_items
 from shortlist.training.fit import train
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits import leave_one_out
+from shortlist.training.windows import Windows
 
 CAUSAL = [name for name in ENCODERS if name != "pool"]
 
@@ -145,6 +146,33 @@ def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, tmp_path)
     wanted = run.two_tower.get_weights()
     for name, weight in again.two_tower.get_weights().items():
         np.testing.assert_array_equal(weight, wanted[name])
+
+
+def test_a_causal_encoder_trains_on_sampled_items(shop, small_config, tmp_path):
+    settings = {"train.loss": "sampled", "train.n_negatives": 20, "model.encoder": "transformer"}
+    run = train(shop, apply_overrides(small_config, settings), tmp_path / "run", progress=False)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert evaluate(run.ranker(), run.split, on="test")["NDCG@10"] > 0.5
+
+
+def test_batches_of_like_lengths_hold_every_event_once():
+    lengths = np.random.default_rng(0).integers(1, 30, 50)
+    codes = np.arange(1, lengths.sum() + 1)
+    windows = Windows(codes, lengths, history_length=24, is_causal=True)
+    batches = list(windows.batches(40, seed=1, epoch=0))
+    assert len(batches) == windows.n_steps(40)
+    ends = np.cumsum(lengths)
+    seen = []
+    for batch in (b.trimmed() for b in batches):
+        assert batch.history.shape == batch.target.shape == batch.weight.shape
+        for history, target, weight in zip(batch.history, batch.target, batch.weight, strict=True):
+            seen += target[weight > 0].tolist()
+            for before, code in zip(history[weight > 0], target[weight > 0], strict=True):
+                is_first = code - 1 in (0, *ends)
+                assert before == (0 if is_first else code - 1)
+    assert sorted(seen) == codes.tolist()
+    n_places = sum(batch.trimmed().target.size for batch in batches)
+    assert n_places < 0.8 * sum(batch.target.size for batch in batches)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(shop, small_config):
