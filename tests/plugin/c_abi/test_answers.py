@@ -266,6 +266,9 @@ def test_an_executor_that_skips_tasks_is_an_error_and_not_a_wrong_answer():
     assert caught.value.status == INTERNAL_ERROR
 
 
+@pytest.mark.skipif(
+    "libtsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer ends forked children"
+)
 def test_a_forked_child_goes_on_searching():
     items = RANDOM.normal(size=(40_000, 64)).astype(np.float32)
     view = CIndex(items).view()
