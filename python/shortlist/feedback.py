@@ -165,7 +165,7 @@ class FeedbackLog:
         is_real = np.arange(shown.item_ids.shape[1]) < shown.counts[:, None]
         n = len(owners)
         events = {
-            "user_id": [user_ids[owner] for owner in owners],
+            "user_id": [user_ids[owner] for owner in owners.tolist()],
             "item_id": shown.item_ids[is_real],
             "kind": [IMPRESSION] * n,
             "timestamp": [timestamp] * n,
