@@ -131,9 +131,13 @@ class FeedbackLog:
             How many were written: those whose key the log has already are left out.
         """
         columns = columns_of(events)
-        with self._writing() as connection:
+        with self._open() as connection:
             types = self._id_types(connection, columns)
-            rows = rows_of(columns, types)
+        rows = rows_of(columns, types)  # before the transaction: other writers need not wait
+        with self._writing() as connection:
+            if self._id_types(connection, columns) != types:  # another writer was first
+                types = self._id_types(connection, columns)
+                rows = rows_of(columns, types)
             if rows:
                 connection.executemany(
                     "INSERT OR IGNORE INTO about VALUES (?, ?)", list(types.items())
@@ -203,7 +207,14 @@ class FeedbackLog:
         return _table(rows, types)
 
     def erase_user(self, user_id: Any) -> int:
-        """Delete everything about a user, also from the bytes of the file; return how many rows."""
+        """Delete everything about a user, also from the bytes of the file; return how many rows.
+
+        Raises
+        ------
+        ShortlistError
+            A reader of another process kept its bytes in the file for a minute: the rows are
+            deleted, the bytes are not yet. Call it again.
+        """
         with self._writing() as connection:
             types = self._id_types(connection, {"user_id": [user_id]})
             with said_of("user_id"):
@@ -291,7 +302,12 @@ class FeedbackLog:
 
     def _checkpoint(self) -> None:
         with self._open() as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise ShortlistError(
+                f"{self.path}: the rows are deleted, but a reader of another process keeps their "
+                "bytes in the file's log; end it and call this again"
+            )
 
     @staticmethod
     def _known_types(connection: sqlite3.Connection) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import datetime
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -181,6 +182,21 @@ def test_an_erased_user_is_not_in_the_bytes(log, tmp_path):
     assert set(log.read().column("user_id").to_pylist()) == {"other"}
     for file in tmp_path.iterdir():
         assert b"Kafka" not in file.read_bytes(), file
+
+
+def test_bytes_that_a_reader_keeps_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr("shortlist.feedback._BUSY_SECONDS", 0.1)
+    with FeedbackLog(tmp_path / "a") as log:
+        log.append(**event(user_id="Kafka"))
+        reader = sqlite3.connect(tmp_path / "a", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        with pytest.raises(ShortlistError, match=r"rows are deleted, but a reader .* call this ag"):
+            log.erase_user("Kafka")
+        assert len(log) == 0
+        reader.close()
+        assert log.erase_user("Kafka") == 0
+    assert not any(b"Kafka" in file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_old_events_go(log):
