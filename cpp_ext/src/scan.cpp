@@ -19,6 +19,9 @@ constexpr std::size_t kSliceBytes = 128 * 1024;
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
+// The slice of a query that is alone with nibbles: no other query will want it from the cache, and
+// rows of its hits come from memory while the rest of it is scanned.
+constexpr std::size_t kNibbleBlocks = 4 * kMaxScanBlocks;
 // A scan of nibbles saves about as much time as scoring every so manieth item costs.
 constexpr std::size_t kNibbleAdvantage = 16;
 
@@ -158,8 +161,9 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
     const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
                                                 : std::min(kSeedBlocks, kSeedBytes / block_bytes);
     slice_end = std::min(end, b + std::max(kMaxScanBlocks, n_blocks));
-    if (runs.size() == 1 && seeded.empty() && view.segment->packed.nibbles != nullptr)
-      slice_end = std::min(end, b + 4 * kMaxScanBlocks);
+    if (runs.size() == 1 && seeded.empty() && view.segment->packed.nibbles != nullptr) {
+      slice_end = std::min(end, b + kNibbleBlocks);
+    }
     scanned.clear();
     for (QueryRun* run : runs) {
       if (run->n_slices_to_score > 0) {
