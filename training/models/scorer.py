@@ -18,6 +18,7 @@ from shortlist.training.losses import (
     mean_squared_error,
 )
 from shortlist.training.models.layers import dropout, fold
+from shortlist.training.models.weights import assign_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -110,14 +111,7 @@ class DNNScorer:
 
     def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
         """Copy weights in; names and shapes must match."""
-        for name, variable in self._named_weights():
-            got = weights.get(name)
-            if got is None or got.shape != tuple(variable.shape):
-                raise DataError(
-                    f"scorer: {name!r}: got {'nothing' if got is None else got.shape}, "
-                    f"expected {tuple(variable.shape)}; it was trained with other settings"
-                )
-            variable.assign(got)
+        assign_weights(self._named_weights(), weights, "scorer")
 
     def _named_weights(self) -> list[tuple[str, Any]]:
         return [(f"{i:02d}.{w.name}", w) for i, w in enumerate(self.model.trainable_weights)]

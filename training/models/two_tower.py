@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from shortlist.errors import DataError
 from shortlist.training.models.encoders import build_user_encoder
 from shortlist.training.models.layers import HistoryLookup, ItemEncoder
+from shortlist.training.models.weights import assign_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,14 +77,7 @@ class TwoTower:
 
     def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
         """Copy weights in and refresh the history table; names and shapes must match."""
-        for name, variable in self._named_weights():
-            got = weights.get(name)
-            if got is None or got.shape != tuple(variable.shape):
-                raise DataError(
-                    f"weights: {name!r}: got {'nothing' if got is None else got.shape}, "
-                    f"expected {tuple(variable.shape)}; the run was trained with other settings"
-                )
-            variable.assign(got)
+        assign_weights(self._named_weights(), weights, "weights")
         self.refresh()
 
     def forget_ids(self, untrained: NDArray[np.bool_]) -> None:
