@@ -4,6 +4,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "errors.hpp"
+
 namespace shortlist::c_api {
 namespace {
 
@@ -41,6 +43,8 @@ shortlist_status report_exception(shortlist_error* error) noexcept {
     throw;
   } catch (const FileError& failure) {
     return report(error, SHORTLIST_FILE_ERROR, failure.what());
+  } catch (const engine::RuntimeMissing& failure) {
+    return report(error, SHORTLIST_NO_RUNTIME, failure.what());
   } catch (const std::invalid_argument& failure) {
     return report(error, SHORTLIST_INVALID_ARGUMENT, failure.what());
   } catch (const std::bad_alloc&) {

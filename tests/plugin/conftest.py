@@ -52,9 +52,11 @@ def make_host_bundle():
     """Build a tiny bundle with recommend.onnx and recommend_portable.onnx; returns its world."""
     worlds = _serving()
 
-    def make(path, dtype="int64", *, with_scorer=True, user_features=True, storage="float32"):
+    def make(
+        path, dtype="int64", *, with_scorer=True, user_features=True, storage="float32", sign=1
+    ):
         plain = path.with_name("plain.shortlist")
-        world = worlds.make_world(plain, dtype, user_features=user_features)
+        world = worlds.make_world(plain, dtype, user_features=user_features, sign=sign)
         manifest = dict(Bundle.open(plain).manifest) | {"storage": storage}
         files = manifest.pop("files")
         with BundleWriter(path) as writer:

@@ -84,6 +84,20 @@ def test_cpp_host(bundle, tmp_path):
     check_answers(bundle, lambda *call: run(*host, *call, env=environment))
 
 
+@pytest.mark.usefixtures("operator")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_c_host_of_whole_bundles(bundle, tmp_path):
+    source = EXAMPLES / "engine.c"
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= 60
+    folder = Path(LIBRARY).parent
+    run(
+        *("gcc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", source),
+        *("-o", tmp_path / "host", f"-I{folder / 'include'}", LIBRARY, f"-Wl,-rpath,{folder}"),
+    )
+    (runtime,) = RUNTIME.glob("libonnxruntime.so.1.*")
+    check_answers(bundle, lambda *call: run(tmp_path / "host", bundle.path, runtime, *call))
+
+
 NODE = BUILD / "node"
 
 

@@ -1,5 +1,6 @@
-/* The C ABI of libshortlist: exact top-N search over item embeddings. C99; no C++ types, and no
-   exception leaves the library. docs/c_abi.md tells how to build and link a host.
+/* The C ABI of libshortlist: exact top-N search over item embeddings, and whole bundles. C99; no
+   C++ types, and no exception leaves the library. docs/c_abi.md tells how to build and link a host.
+   One header, however long: a host copies one file.
 
    Errors. Every function that can fail returns a status, and writes why to the caller's
    shortlist_error, which may be NULL. The message names the argument, what came, what was expected,
@@ -29,7 +30,7 @@ extern "C" {
 
 /* Grows with every addition to this header. A library serves every host that was compiled with a
    header of the same or a smaller version, as long as its soname is the same. */
-#define SHORTLIST_ABI_VERSION 1
+#define SHORTLIST_ABI_VERSION 2
 
 #define SHORTLIST_API __attribute__((visibility("default")))
 
@@ -44,7 +45,8 @@ enum {
   SHORTLIST_INVALID_ARGUMENT = 1, /* the caller's: the message names the argument and the fix */
   SHORTLIST_FILE_ERROR = 2,       /* a file is missing, damaged, or cannot be written */
   SHORTLIST_OUT_OF_MEMORY = 3,
-  SHORTLIST_INTERNAL_ERROR = 4 /* the library's: please report it */
+  SHORTLIST_INTERNAL_ERROR = 4, /* the library's: please report it */
+  SHORTLIST_NO_RUNTIME = 5      /* ONNX Runtime is missing or too old (engines only) */
 };
 
 typedef struct shortlist_error {
@@ -197,6 +199,109 @@ SHORTLIST_API shortlist_status shortlist_view_vectors(const shortlist_view* view
 /* Writes a new file, syncs it and renames it to path; rows of removed items are left out. */
 SHORTLIST_API shortlist_status shortlist_view_save(const shortlist_view* view, const char* path,
                                                    shortlist_error* error);
+
+/* --- Engine ---------------------------------------------------------------------------------- */
+
+/* A bundle that answers raw requests, by its recommend.onnx: what Engine.recommend of Python
+   answers, bit for bit, but for stored users (user_id), where and upserted items. It needs ONNX
+   Runtime 1.17 or newer, which is not linked but found when the first engine is opened. Any number
+   of threads may call one engine; several engines may live in one process. */
+typedef struct shortlist_engine shortlist_engine;
+
+typedef struct shortlist_engine_options {
+  size_t struct_size;
+  /* Path of libonnxruntime.so. NULL: the one this process has loaded, else libonnxruntime.so.1 or
+     libonnxruntime.so as the loader finds them. It stays loaded. */
+  const char* onnxruntime;
+  size_t n_threads; /* of one call; 0 = shortlist_get_num_threads, at most 256 */
+  /* 1: compare sizes only, not every file's sha256 with the manifest. */
+  int32_t skip_hashes;
+} shortlist_engine_options;
+
+/* Opens a bundle folder (not a zip): every file is checked first, links and other files are refused
+   (SHORTLIST_FILE_ERROR). options: NULL = one thread, all checks. Free *engine with
+   shortlist_engine_close. */
+SHORTLIST_API shortlist_status shortlist_engine_open(const char* bundle,
+                                                     const shortlist_engine_options* options,
+                                                     shortlist_engine** engine,
+                                                     shortlist_error* error);
+
+/* One input of the bundle, for all requests: history, history_kinds, history_ages (seconds before
+   now), or a user feature (times in seconds since 1970). Of numbers, floats and texts one is given,
+   the others are NULL. Missing values are INT64_MIN, NaN and empty texts. */
+typedef struct shortlist_column {
+  const char* name;
+  const int64_t* numbers;
+  const float* floats;
+  const shortlist_text* texts;
+  /* Values of each request, 0 = 1. Histories: oldest first, missing ones on the left. */
+  size_t width;
+  /* Lists of any length instead, for histories and tags: request i owns the values splits[i] ..
+     splits[i + 1] - 1; n_requests + 1 splits ascend from 0. NULL = width. */
+  const int64_t* splits;
+} shortlist_column;
+
+typedef struct shortlist_requests {
+  size_t struct_size;
+  size_t n_requests; /* any number; longer calls are cut into batches */
+  size_t top_n;
+  const shortlist_column* columns; /* columns that are not given are missing everywhere */
+  size_t n_columns;
+  int32_t include_seen; /* 1: items of the history may come back */
+} shortlist_requests;
+
+enum { SHORTLIST_POPULAR = 0, SHORTLIST_FEATURES = 1, SHORTLIST_HISTORY = 3 };
+
+/* Made by the library, which may add fields at the end. Best first: score descending, then the
+   lower row. From counts[i] on places are missing: score -infinity, row -1, number -1, empty text.
+ */
+typedef struct shortlist_answer {
+  size_t n_requests;
+  size_t top_n;
+  uint64_t version;            /* of the engine that answered: 1, and one more with every swap */
+  const float* scores;         /* n_requests * top_n, as the three below */
+  const int64_t* rows;         /* of items */
+  const int64_t* numbers;      /* the shop's ids, of a bundle that has numbers, else NULL */
+  const shortlist_text* texts; /* the shop's ids, of a bundle that has text, else NULL */
+  const int64_t* counts;       /* n_requests, as the one below */
+  const int64_t* sources;      /* SHORTLIST_HISTORY, ...: what each answer was made from */
+} shortlist_answer;
+
+/* Answers raw requests. *answer belongs to the caller, outlives swaps and the engine, and is freed
+   with shortlist_answer_free. */
+SHORTLIST_API shortlist_status shortlist_engine_recommend(const shortlist_engine* engine,
+                                                          const shortlist_requests* requests,
+                                                          shortlist_answer** answer,
+                                                          shortlist_error* error);
+SHORTLIST_API void shortlist_answer_free(shortlist_answer* answer); /* NULL is ignored */
+
+/* Opens, checks and warms another bundle while the present one goes on answering, then puts it in
+   its place: calls that begin get the new one, those under way finish on the old one, whose memory
+   goes with the last of them. Its ids must be of the same kind. After an error nothing has changed.
+ */
+SHORTLIST_API shortlist_status shortlist_engine_swap(shortlist_engine* engine, const char* bundle,
+                                                     shortlist_error* error);
+
+typedef struct shortlist_engine_info {
+  size_t struct_size;
+  uint64_t version; /* 1, and one more with every swap */
+  size_t n_items;
+  size_t dim;
+  size_t n_threads;
+  int32_t metric;
+  int32_t has_texts;    /* 1: item ids are texts, 0: numbers */
+  char onnxruntime[32]; /* its release, for example "1.22.0" */
+  char provider[32];    /* what runs the graph: "CPUExecutionProvider" */
+  char bundle[1024];    /* absolute path; long = cut */
+} shortlist_engine_info;
+
+/* What really runs. */
+SHORTLIST_API shortlist_status shortlist_engine_report(const shortlist_engine* engine,
+                                                       shortlist_engine_info* info,
+                                                       shortlist_error* error);
+
+/* After the last call has returned; NULL is ignored. */
+SHORTLIST_API void shortlist_engine_close(shortlist_engine* engine);
 
 /* --- Process --------------------------------------------------------------------------------- */
 

@@ -1,0 +1,143 @@
+#include "bundle.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "sha256.hpp"
+#include "shortlist/index.hpp"
+
+namespace shortlist::engine {
+namespace {
+
+constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
+
+[[noreturn]] void throw_bad(const std::string& where, const std::string& expected,
+                            const std::string& found) {
+  throw FileError(where + ": expected " + expected + ", found " + found);
+}
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(other.number_) { other.number_ = -1; }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+// Opens a regular file without following a link and without waiting on a pipe; sets its size.
+Descriptor open_plain(int folder, const std::string& name, const std::string& where,
+                      std::uint64_t* size) {
+  Descriptor file(::openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (file.number() < 0) {
+    const int code = errno;
+    if (code == ENOENT) throw_bad(where, "a file", "no such file");
+    throw_bad(where, "a plain file", code == ELOOP ? "a symbolic link" : std::strerror(code));
+  }
+  struct stat status;
+  if (::fstat(file.number(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    throw_bad(where, "a plain file", "a folder or special file");
+  }
+  *size = static_cast<std::uint64_t>(status.st_size);
+  return file;
+}
+
+// Fills as much of the buffer as the file has; returns how much that was.
+std::size_t read_some(int file, char* buffer, std::size_t size, const std::string& where) {
+  std::size_t n = 0;
+  while (n < size) {
+    const ssize_t got = ::read(file, buffer + n, size - n);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_bad(where, "a file that can be read", std::strerror(errno));
+    if (got == 0) break;
+    n += static_cast<std::size_t>(got);
+  }
+  return n;
+}
+
+Manifest read_manifest(int folder, const std::string& where) {
+  std::uint64_t size = 0;
+  const Descriptor file = open_plain(folder, kManifest, where, &size);
+  if (size > kMaxManifestBytes) {
+    throw_bad(where, "at most " + std::to_string(kMaxManifestBytes) + " bytes",
+              std::to_string(size) + " bytes");
+  }
+  std::string text(static_cast<std::size_t>(size), '\0');
+  text.resize(read_some(file.number(), text.data(), text.size(), where));
+  return parse_manifest(text, where);
+}
+
+void check_file(int folder, const std::string& name, const std::string& where,
+                const FileRecord& record, bool check_hash) {
+  std::uint64_t size = 0;
+  const Descriptor file = open_plain(folder, name, where, &size);
+  if (size != record.size) {
+    throw_bad(where, std::to_string(record.size) + " bytes", std::to_string(size) + " bytes");
+  }
+  if (!check_hash) return;
+  Sha256 hash;
+  std::vector<char> block(kBlockBytes);
+  while (const std::size_t n = read_some(file.number(), block.data(), block.size(), where)) {
+    hash.add(block.data(), n);
+  }
+  const std::string found = hash.hex_digest();
+  if (found != record.sha256) throw_bad(where, "sha256 " + record.sha256, "sha256 " + found);
+}
+
+void check_nothing_else(int folder, const BundleFolder& bundle) {
+  const int copy = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy < 0 ? nullptr : ::fdopendir(copy),
+                                                    ::closedir);
+  if (entries == nullptr) {
+    if (copy >= 0) ::close(copy);
+    throw_bad(bundle.path, "a folder that can be read", std::strerror(errno));
+  }
+  while (const dirent* entry = ::readdir(entries.get())) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == ".." || name == kManifest) continue;
+    if (bundle.manifest.files.count(name) == 0) {
+      throw_bad(bundle.name + "/" + name, "only files the manifest lists", "an extra file");
+    }
+  }
+}
+
+}  // namespace
+
+BundleFolder open_bundle(const std::string& path, bool check_hashes) {
+  const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
+  if (real == nullptr) {
+    throw_bad(path, "a bundle folder", errno == ENOENT ? "nothing there" : std::strerror(errno));
+  }
+  BundleFolder bundle;
+  bundle.path = real.get();
+  bundle.name = bundle.path.substr(bundle.path.rfind('/') + 1);
+  const Descriptor folder(::open(bundle.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.number() < 0) {
+    throw_bad(path, "a bundle folder",
+              errno == ENOTDIR ? "a file; unpack a zipped bundle first" : std::strerror(errno));
+  }
+  bundle.manifest = read_manifest(folder.number(), bundle.name + "/" + kManifest);
+  check_nothing_else(folder.number(), bundle);
+  for (const auto& [name, record] : bundle.manifest.files) {
+    check_file(folder.number(), name, bundle.name + "/" + name, record, check_hashes);
+  }
+  return bundle;
+}
+
+}  // namespace shortlist::engine

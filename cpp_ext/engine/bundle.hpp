@@ -1,0 +1,21 @@
+// A bundle folder, checked file by file before anything in it is believed (internal).
+#pragma once
+
+#include <string>
+
+#include "manifest.hpp"
+
+namespace shortlist::engine {
+
+struct BundleFolder {
+  std::string path;  // absolute, without links
+  std::string name;  // the last part of it, for messages
+  Manifest manifest;
+};
+
+// Opens a folder: plain files only, those of the manifest and no others, of the sizes it says, and
+// with check_hashes of its sha256. A link to the folder is followed, links inside are refused. A
+// zip is refused: unpack it. Throws FileError that names file, expected and found.
+BundleFolder open_bundle(const std::string& path, bool check_hashes);
+
+}  // namespace shortlist::engine

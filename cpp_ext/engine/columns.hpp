@@ -1,0 +1,40 @@
+// Requests as the caller has them → the inputs of recommend.onnx (internal).
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "runtime.hpp"
+#include "shortlist/shortlist.h"
+
+namespace shortlist::engine {
+
+// An input of the graph.
+struct Input {
+  std::string name;
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  std::vector<std::int64_t> shape;  // -1 where any size will do
+};
+
+// A column of the caller's for one input, or none: then every value is missing.
+struct BoundColumn {
+  const Input* input = nullptr;
+  const shortlist_column* given = nullptr;
+};
+
+// Puts the columns in the order of the inputs. Throws std::invalid_argument that names a column
+// that is unknown, of another type or shape, or there twice.
+std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
+                                      const shortlist_column* columns, std::size_t n_columns,
+                                      std::size_t n_requests);
+
+// The tensor of requests first .. first + n. Histories lie to the right, tags to the left.
+Handle<OrtValue> make_input(const OrtApi& api, const std::vector<BoundColumn>& bound,
+                            const BoundColumn& column, std::size_t first, std::size_t n);
+
+// A tensor of ONNX Runtime's own memory.
+Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>& shape,
+                             ONNXTensorElementDataType type);
+
+}  // namespace shortlist::engine

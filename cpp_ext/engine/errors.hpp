@@ -1,0 +1,14 @@
+// What the engine throws beside FileError and std::invalid_argument (internal).
+#pragma once
+
+#include <stdexcept>
+
+namespace shortlist::engine {
+
+// There is no ONNX Runtime, or none that will do. what() says where it was sought and the fix.
+class RuntimeMissing : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace shortlist::engine

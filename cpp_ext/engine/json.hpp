@@ -1,0 +1,49 @@
+// A reader of JSON text that builds nothing (internal): the caller walks through the text and says
+// what it wants of it, so a hostile file costs no memory beyond its own bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace shortlist::engine {
+
+class JsonReader {
+ public:
+  // `name` is what errors call the text, which the caller keeps. All functions throw FileError.
+  JsonReader(std::string name, std::string_view text);
+
+  // Reads the object that comes next: `member` gets each key, and reads or skips the value.
+  void object(const std::function<void(const std::string& key)>& member);
+  std::string string();
+  std::int64_t integer();
+  // Passes over any value, nested at most kMaxDepth deep.
+  void skip();
+  // Nothing may come any more.
+  void finish();
+
+  [[noreturn]] void throw_bad(const std::string& expected, const std::string& found) const;
+
+  static constexpr std::size_t kMaxDepth = 100;
+
+ private:
+  char peek();  // the next character that is no space; '\0' at the end
+  bool take(char character);
+  void expect(char character);
+  void skip_list();
+  void skip_number();
+  void skip_digits();
+  void skip_word();
+  void enter();
+  void escape(std::string* text);
+  std::uint32_t hex();
+
+  std::string name_;
+  std::string_view text_;
+  std::size_t at_ = 0;
+  std::size_t depth_ = 0;
+};
+
+}  // namespace shortlist::engine

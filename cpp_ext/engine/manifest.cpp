@@ -1,0 +1,130 @@
+#include "manifest.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "json.hpp"
+#include "shortlist/index.hpp"
+
+namespace shortlist::engine {
+namespace {
+
+constexpr std::int64_t kFormatVersion = 1;
+constexpr std::string_view kDigits = "0123456789";
+constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
+
+// A bare file name: no folder, no leading dot, ASCII, short.
+bool is_plain_name(const std::string& name) {
+  const auto is_in = [](std::string_view set, char c) { return set.find(c) != set.npos; };
+  const auto is_inside = [&](char c) {
+    return is_in(kDigits, c) || is_in(kLetters, c) || c == '.' || c == '-';
+  };
+  return !name.empty() && name.size() <= 128 && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), is_inside) && name != kManifest;
+}
+
+bool is_sha256(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
+}
+
+class Parser {
+ public:
+  Parser(std::string_view text, const std::string& where) : json_(where, text), where_(where) {}
+
+  Manifest parse() {
+    json_.object([this](const std::string& key) { read(key); });
+    json_.finish();
+    for (const char* key :
+         {"format", "format_version", "files", "n_items", "dim", "metric", "item_id_dtype"}) {
+      if (seen_.count(key) == 0) json_.throw_bad(std::string("a field '") + key + "'", "none");
+    }
+    return manifest_;
+  }
+
+ private:
+  void read(const std::string& key) {
+    // Which of two would count is another matter for every reader.
+    if (!seen_.insert(key).second) json_.throw_bad("each field once", "'" + key + "' again");
+    if (key == "format") {
+      one_of(key, {"shortlist-bundle"});
+    } else if (key == "format_version") {
+      read_version();
+    } else if (key == "files") {
+      json_.object([this](const std::string& name) { read_file(name); });
+    } else if (key == "n_items" || key == "dim") {
+      (key == "dim" ? manifest_.dim : manifest_.n_items) = size(key, 1);
+    } else if (key == "metric") {
+      manifest_.metric = one_of(key, {"cosine", "dot", "euclidean"});
+    } else if (key == "item_id_dtype") {
+      manifest_.item_id_dtype = one_of(key, {"int64", "string"});
+    } else {
+      json_.skip();
+    }
+  }
+
+  std::string one_of(const std::string& key, std::initializer_list<const char*> allowed) {
+    const std::string value = json_.string();
+    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
+    std::string names;
+    for (const char* name : allowed) names += (names.empty() ? "" : ", ") + std::string(name);
+    json_.throw_bad(key + " to be one of " + names, "'" + value.substr(0, 80) + "'");
+  }
+
+  void read_version() {
+    const std::int64_t version = json_.integer();
+    if (version == kFormatVersion) return;
+    throw FileError(where_ + ": expected format_version " + std::to_string(kFormatVersion) +
+                    ", found " + std::to_string(version) +
+                    "; read it with the release that wrote it, or export the run again");
+  }
+
+  std::size_t size(const std::string& key, std::int64_t least) {
+    const std::int64_t value = json_.integer();
+    if (value >= least) return static_cast<std::size_t>(value);
+    json_.throw_bad(key + " >= " + std::to_string(least), std::to_string(value));
+  }
+
+  void read_file(const std::string& name) {
+    if (!is_plain_name(name)) {
+      json_.throw_bad("plain file names in 'files', without folders",
+                      "'" + name.substr(0, 200) + "'");
+    }
+    FileRecord record;
+    std::set<std::string> seen;
+    json_.object([&](const std::string& key) {
+      if (!seen.insert(key).second) json_.throw_bad("each field once", "'" + key + "' again");
+      if (key == "size") {
+        record.size = size("size of " + name, 0);
+      } else if (key == "sha256") {
+        record.sha256 = json_.string();
+      } else {
+        json_.skip();
+      }
+    });
+    if (seen.count("size") == 0) json_.throw_bad("a size of " + name, "none");
+    if (!is_sha256(record.sha256)) {
+      json_.throw_bad("sha256 of " + name + " to be 64 hex digits",
+                      "'" + record.sha256.substr(0, 80) + "'");
+    }
+    if (!manifest_.files.emplace(name, record).second) {
+      json_.throw_bad("each file once", name + " again");
+    }
+  }
+
+  JsonReader json_;
+  const std::string& where_;
+  std::set<std::string> seen_;
+  Manifest manifest_;
+};
+
+}  // namespace
+
+Manifest parse_manifest(std::string_view text, const std::string& where) {
+  if (text.size() > kMaxManifestBytes) {
+    throw FileError(where + ": expected at most " + std::to_string(kMaxManifestBytes) +
+                    " bytes, found more");
+  }
+  return Parser(text, where).parse();
+}
+
+}  // namespace shortlist::engine

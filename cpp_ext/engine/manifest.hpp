@@ -1,0 +1,32 @@
+// What the engine needs of a bundle's manifest.json (internal). The format is described, and
+// written, by python/shortlist/bundle.py; this reader refuses what that one refuses.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace shortlist::engine {
+
+constexpr const char* kManifest = "manifest.json";
+constexpr std::size_t kMaxManifestBytes = std::size_t{64} << 20;
+
+struct FileRecord {
+  std::uint64_t size = 0;
+  std::string sha256;  // 64 hex digits
+};
+
+struct Manifest {
+  std::map<std::string, FileRecord> files;
+  std::size_t n_items = 0;
+  std::size_t dim = 0;
+  std::string metric;
+  std::string item_id_dtype;  // "int64" or "string"
+};
+
+// Throws FileError, naming `where`, unless the text is such a manifest.
+Manifest parse_manifest(std::string_view text, const std::string& where);
+
+}  // namespace shortlist::engine

@@ -1,0 +1,147 @@
+"""The C engine answers as `Engine.recommend` does, bit for bit, through swaps and from threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime
+import pytest
+from c_engine import CEngine, column, lists
+
+import shortlist
+from shortlist.recommendations import SOURCES
+
+
+def random_requests(world, n, seed=7):
+    """Histories of every length with unknown items, features of every kind, and nothing at all."""
+    rng = np.random.default_rng(seed)
+    unknown = "?" if world.item_ids.dtype.kind == "U" else 5
+    histories = [rng.choice(world.item_ids, rng.integers(0, 14)).tolist() for _ in range(n)]
+    return {
+        "history": [
+            [] if i % 5 == 0 else [unknown, *history[:2], unknown, *history[2:]]
+            for i, history in enumerate(histories)
+        ],
+        "city": [["Köln", "Paris", None][i % 3] for i in range(n)],
+        "level": [[None, 2, 17, None][i % 4] for i in range(n)],
+        "tags": [[["a", "b"], None, ["?"], [], ["?", "b"]][i // 5 % 5] for i in range(n)],
+        "age": [None if i % 10 else 33.0 for i in range(n)],
+    }
+
+
+def columns_of(world, requests):
+    """The same requests as C columns: lists with splits, the rest in arrays."""
+    is_text = world.item_ids.dtype.kind == "U"
+    return [
+        lists("history", requests["history"], object if is_text else np.int64),
+        column("city", np.array([city or "" for city in requests["city"]], object)),
+        column("level", [np.iinfo(np.int64).min if v is None else v for v in requests["level"]]),
+        lists("tags", [tags or [] for tags in requests["tags"]], object),
+        column("age", np.array([np.nan if v is None else v for v in requests["age"]], np.float32)),
+    ]
+
+
+def check_same(found, expected):
+    assert found.item_ids.tolist() == expected.item_ids.tolist()
+    assert found.scores.tobytes() == expected.scores.tobytes()
+    assert np.array_equal(found.rows, expected.indices)
+    assert np.array_equal(found.counts, expected.counts)
+    assert [SOURCES[code] for code in found.sources] == expected.source.tolist()
+
+
+@pytest.mark.parametrize("which", ["bundle", "text_bundle"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_answers_are_the_python_engines(which, n_threads, request):
+    world = request.getfixturevalue(which)
+    with (
+        shortlist.load(world.path) as engine,
+        CEngine(world.path, n_threads=n_threads) as c_engine,
+    ):
+        for n in (1, 40, 1500):  # the last is cut into batches
+            requests = random_requests(world, n, seed=n)
+            columns = columns_of(world, requests)
+            for top_n in (1, 12, 55) if n < 100 else (10,):
+                for exclude_seen in (True, False):
+                    expected = engine.recommend(requests, top_n, exclude_seen)
+                    check_same(c_engine.recommend(columns, n, top_n, not exclude_seen), expected)
+        assert set(expected.source) == {"history", "features", "popular"}
+
+
+def test_arrays_with_missing_values_answer_like_lists(bundle):
+    history = bundle.item_ids[:6].reshape(2, 3)
+    padded = np.hstack([np.full((2, 2), np.iinfo(np.int64).min), history])
+    tags = np.array([["a", "b"], ["b", ""]], object)
+    with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
+        expected = engine.recommend({"history": history.tolist(), "tags": [["a", "b"], ["b"]]}, 7)
+        check_same(c_engine.recommend([column("history", padded), column("tags", tags)], 2, 7),
+                   expected)  # fmt: skip
+
+
+def test_no_requests_and_no_columns_are_fine(bundle):
+    with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
+        assert c_engine.recommend([], 0, 3).item_ids.shape == (0, 3)
+        check_same(c_engine.recommend([], 2, 3), engine.recommend([{}, {}], 3))
+
+
+def test_the_report_says_what_runs(bundle, text_bundle):
+    with CEngine(bundle.path, n_threads=2) as engine, CEngine(text_bundle.path) as other:
+        info = engine.info()
+        assert (info.version, info.n_items, info.dim, info.n_threads) == (1, 40, 8, 2)
+        assert (info.metric, info.has_texts, other.info().has_texts) == (0, 0, 1)
+        assert info.onnxruntime.decode() == onnxruntime.__version__
+        assert info.provider == b"CPUExecutionProvider"
+        assert info.bundle.decode() == str(bundle.path.resolve())
+
+
+def test_a_swap_changes_the_answers_and_swaps_back(bundle, other):
+    requests = random_requests(bundle, 20)
+    columns = columns_of(bundle, requests)
+    with CEngine(bundle.path) as c_engine:
+        for number, world in enumerate((bundle, other, bundle), 1):
+            if number > 1:
+                c_engine.swap(world.path)
+            with shortlist.load(world.path) as engine:
+                found = c_engine.recommend(columns, 20)
+                check_same(found, engine.recommend(requests))
+                assert found.version == c_engine.info().version == number
+
+
+def test_sixteen_threads_and_swaps_give_whole_answers(bundle, other):
+    requests = random_requests(bundle, 3)
+    columns = columns_of(bundle, requests)
+    expected = {}
+    for parity, world in ((1, bundle), (0, other)):
+        with shortlist.load(world.path) as engine:
+            expected[parity] = engine.recommend(requests)
+    is_over = threading.Event()
+    with CEngine(bundle.path) as c_engine:
+
+        def ask(_):
+            versions = set()
+            while not is_over.is_set():
+                found = c_engine.recommend(columns, 3)
+                check_same(found, expected[found.version % 2])
+                versions.add(found.version)
+            return len(versions)
+
+        with ThreadPoolExecutor(16) as pool:
+            counts = pool.map(ask, range(16))
+            for number in range(40):
+                c_engine.swap((other if number % 2 == 0 else bundle).path)
+            is_over.set()
+        assert max(counts) > 1  # some thread saw more than one version
+
+
+def test_swapped_bundles_leave_no_memory_behind(bundle, other):
+    def resident_bytes():
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096
+
+    columns = columns_of(bundle, random_requests(bundle, 3))
+    with CEngine(bundle.path) as engine:
+        seen = []
+        for number in range(120):
+            engine.swap((other if number % 2 == 0 else bundle).path)
+            engine.recommend(columns, 3)
+            seen.append(resident_bytes())
+    assert np.median(seen[-20:]) <= 1.03 * np.median(seen[20:40])
