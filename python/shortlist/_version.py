@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from shortlist._catalogue import first_catalogue
+from shortlist import _checks
+from shortlist._catalogue import Upserted, first_catalogue, removed, upserted
 from shortlist._columns import Array, id_column
 from shortlist._graphs import Graphs
-from shortlist._item_rows import said_of
+from shortlist._item_rows import read_items, said_of
 from shortlist._items import ItemTable
 from shortlist._opening import features_of, load_index, open_recommender
 from shortlist._recommend import Asked, cut
+from shortlist._second_stage import check_stages
+from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
-from shortlist.requests import RequestSchema, normalise
+from shortlist.recommendations import Recommendations
+from shortlist.requests import Columns, RequestSchema, normalise
 
 
 class Version:
@@ -27,12 +31,15 @@ class Version:
 
     Attributes
     ----------
+    number : int
+        1, and one more for every version that an engine opened after its first.
     state : Catalogue
         The items now; whoever changes them puts the next state in its place.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str, n_threads: int) -> None:
+    def __init__(self, bundle: Bundle, number: int, *, device: str, n_threads: int) -> None:
         self.bundle = bundle
+        self.number = number
         self.index = load_index(bundle)
         items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
         self.state = first_catalogue(self.index, items)
@@ -50,6 +57,53 @@ class Version:
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
         return str(self.bundle.manifest["user_id_dtype"])
+
+    def asked(self, top_n: int, exclude_seen: bool, stages: Any) -> Asked:
+        """Return what a call wants; `stages` must fit this bundle."""
+        told = self.bundle.manifest.get("second_stage", {})
+        return Asked(top_n, exclude_seen, check_stages(stages, self.recommender.second, told))
+
+    def recommend(self, columns: Columns, where: Any, asked: Asked) -> Recommendations:
+        """Answer checked requests from one state of the items."""
+        state = self.state
+        check_length(where, columns.n_requests)
+        _checks.check_places(columns.n_requests, asked.top_n, state.view.n_rows)
+        whole = self.recommender.answer(columns, state, where, asked)
+        return Recommendations(
+            state.ids[whole.rows],
+            whole.scores,
+            whole.counts,
+            whole.rows,
+            whole.source,
+            whole.stages,
+            state.items,
+            self.number,
+        )
+
+    def upsert_items(self, items: Any) -> Upserted:
+        """Add or change items; see `Engine.upsert_items`. One writer at a time."""
+        state = self.state
+        item_ids, table, given = read_items(items, state, self.item_schema)
+        if len(item_ids) == 0:
+            return Upserted(0, 0, 0)
+        is_new = state.rows_of(item_ids) < 0
+        features = [n for n in self.item_schema.features if n in table.column_names]
+        changed = is_new | bool(given.intersection(features))
+        vectors = self.no_embeddings()
+        if changed.any():
+            raw = table.select(["item_id", *features]).filter(changed)
+            vectors = self.encode_items(raw)
+        self.state = upserted(state, self.index, item_ids, table, changed, vectors)
+        n_unknown = int((~vectors.any(axis=1) & is_new[changed]).sum())
+        return Upserted(int(is_new.sum()), int((~is_new).sum()), n_unknown)
+
+    def remove_items(self, item_ids: Any) -> int:
+        """Remove items and say how many were known. One writer at a time."""
+        ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
+        known = ids[self.state.rows_of(ids) >= 0]
+        if len(known):
+            self.state = removed(self.state, self.index, known)
+        return len(known)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings (n_rows, dim) of items from their raw columns."""
@@ -92,12 +146,12 @@ class Version:
 
 
 def open_version(
-    path: str | os.PathLike[str], *, device: str, n_threads: int, verify: bool
+    path: str | os.PathLike[str], number: int, *, device: str, n_threads: int, verify: bool
 ) -> Version:
     """Open, verify and load a bundle."""
     bundle = Bundle.open(path, verify=verify)
     try:
-        return Version(bundle, device=device, n_threads=n_threads)
+        return Version(bundle, number, device=device, n_threads=n_threads)
     except BaseException:
         bundle.close()
         raise

@@ -2,20 +2,20 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from shortlist import _arguments, _checks
-from shortlist._catalogue import Upserted, removed, upserted
-from shortlist._columns import Array, id_column
-from shortlist._item_rows import read_items
-from shortlist._recommend import Asked
+from shortlist._catalogue import Upserted
+from shortlist._columns import Array
 from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
+from shortlist._trial import Trial, check_keys, check_trial
 from shortlist._version import Version, check_same_ids, open_version
-from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
 from shortlist.index import Index, simd_level
@@ -61,7 +61,7 @@ def load(
     check_device(device)
     n_threads = _checks.thread_count(n_threads)
     import_runtime()
-    version = open_version(path, device=device, n_threads=n_threads, verify=verify)
+    version = open_version(path, 1, device=device, n_threads=n_threads, verify=verify)
     return Engine(version, device=device, n_threads=n_threads)
 
 
@@ -78,6 +78,8 @@ class Engine:
         self._is_closed = False
         self._device = device
         self._n_threads = n_threads
+        self._trial: Trial | None = None
+        self._n_versions = version.number
         self._writing = threading.Lock()  # of items, and of the version
         self._swapping = threading.Lock()
 
@@ -118,6 +120,7 @@ class Engine:
         exclude_seen: bool = True,
         where: Any = None,
         stages: Literal[1, 2] | None = None,
+        keys: Any = None,
     ) -> Recommendations:
         """Recommend the top-N items for every request.
 
@@ -142,6 +145,9 @@ class Engine:
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
             items, put into a new order by the DNN scorer. Default: `default_stages`. Requests
             without a history have one stage.
+        keys : array-like of shape (n_requests,), str or int, optional
+            What chooses a request's version while a trial runs (`start_trial`); None, also for
+            single requests, stands for its `user_id`. Without a trial they do nothing.
 
         Returns
         -------
@@ -160,26 +166,16 @@ class Engine:
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
-        version = self._open()  # one version and one state for the whole call
-        recommender, state = version.recommender, version.state
+        version, trial = self._open(), self._trial  # the same ones for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
-        told = version.bundle.manifest.get("second_stage", {})
-        asked = Asked(top_n, bool(exclude_seen), check_stages(stages, recommender.second, told))
-        columns = normalise(requests, recommender.schema)
-        check_length(where, columns.n_requests)
-        _checks.check_places(columns.n_requests, top_n, state.view.n_rows)
-        whole = recommender.answer(columns, state, where, asked)
-        return Recommendations(
-            state.ids[whole.rows],
-            whole.scores,
-            whole.counts,
-            whole.rows,
-            whole.source,
-            whole.stages,
-            state.items,
-        )
+        asked = version.asked(top_n, bool(exclude_seen), stages)
+        if trial is not None:
+            return trial.recommend(version, requests, keys, where, asked, stages)
+        columns = normalise(requests, version.recommender.schema)
+        check_keys(keys, columns.n_requests)
+        return version.recommend(columns, where, asked)
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add items, or change known ones, without retraining; later calls see all of it.
@@ -209,21 +205,10 @@ class Engine:
         bytes for each item of the catalogue.
         """
         with self._writing:
-            version = self._open()
-            state = version.state
-            item_ids, table, given = read_items(items, state, version.item_schema)
-            if len(item_ids) == 0:
-                return Upserted(0, 0, 0)
-            is_new = state.rows_of(item_ids) < 0
-            features = [n for n in version.item_schema.features if n in table.column_names]
-            changed = is_new | bool(given.intersection(features))
-            vectors = version.no_embeddings()
-            if changed.any():
-                raw = table.select(["item_id", *features]).filter(changed)
-                vectors = version.encode_items(raw)
-            version.state = upserted(state, version.index, item_ids, table, changed, vectors)
-        n_unknown = int((~vectors.any(axis=1) & is_new[changed]).sum())
-        return Upserted(int(is_new.sum()), int((~is_new).sum()), n_unknown)
+            done = self._open().upsert_items(items)
+            if (trial := self._trial) is not None:
+                trial.follow(lambda candidate: candidate.upsert_items(items))
+        return done
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items; unknown ids are ignored, and later calls see all of it.
@@ -247,12 +232,10 @@ class Engine:
         A removed item still counts in histories: the encoder knows it.
         """
         with self._writing:
-            version = self._open()
-            ids = np.unique(id_column("item_id", item_ids, version.item_id_dtype))
-            known = ids[version.state.rows_of(ids) >= 0]
-            if len(known):
-                version.state = removed(version.state, version.index, known)
-        return len(known)
+            n_removed = self._open().remove_items(item_ids)
+            if (trial := self._trial) is not None:
+                trial.follow(lambda candidate: candidate.remove_items(item_ids))
+        return n_removed
 
     def encode_users(self, requests: Any) -> Array:
         """Return the user embedding of every request.
@@ -343,7 +326,7 @@ class Engine:
             The new bundle cannot be loaded, or its ids are of another type. The present one goes
             on as if nothing had been asked.
         ShortlistError
-            The engine is closed, or was closed meanwhile.
+            The engine is closed, or was closed meanwhile; or a trial is running.
 
         Notes
         -----
@@ -351,24 +334,125 @@ class Engine:
         them again where the new one does not have them yet.
         """
         with self._swapping:
-            old = self._open()
-            new = open_version(path, device=self._device, n_threads=self._n_threads, verify=verify)
-            try:
-                check_same_ids(new, old)
-                new.warm(old.graphs.providers())
+            new = self._next_version(path, verify)
+            with self._closed_on_error(new), self._writing:
+                self._open()
+                self._version = new
+
+    def start_trial(
+        self,
+        path: str | os.PathLike[str],
+        share: float = 0.1,
+        *,
+        shadow: bool = False,
+        salt: str = "",
+        verify: bool = True,
+    ) -> None:
+        """Run another bundle beside this one: on a share of the traffic, or in its shadow.
+
+        The candidate is loaded, verified and warmed outside the request path. Then `recommend`
+        gives it the requests that fall to it, by a hash of the user id or of `keys`: the same ones
+        in every process, and with a larger share those of a smaller one and more. The answer's
+        `version` says who answered. Requests without either stay with the present bundle unless
+        `share` is 1. `report` has the counts; `end_trial` ends it.
+
+        Parameters
+        ----------
+        path : str or path
+            Bundle; its ids must be of the types of the present one's. Its columns may be others:
+            requests may hold those of both.
+        share : float
+            Part of the keys that falls to the candidate, above 0, at most 1.
+        shadow : bool
+            The present bundle answers everything. The candidate answers its share once more, on a
+            thread of its own behind the caller's back; only the counts tell of it. Requests that
+            come faster than it can follow are dropped and counted.
+        salt : str
+            Another salt draws other keys.
+        verify : bool
+            Compare every file's sha256 with the manifest first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is no such thing.
+        BundleError
+            The candidate cannot be loaded, or takes ids or columns of another type.
+        ShortlistError
+            A trial is running already, or the engine is closed.
+
+        Notes
+        -----
+        What goes wrong in the candidate never reaches a caller: the present bundle answers, and the
+        error is counted. `upsert_items` and `remove_items` change both; `encode_users`, `score` and
+        the engine's properties are the present bundle's.
+        """
+        share, shadow, salt = check_trial(share, shadow, salt)
+        with self._swapping:
+            new = self._next_version(path, verify)
+            with self._closed_on_error(new):
+                trial = Trial(self._version, new, share, shadow=shadow, salt=salt)
                 with self._writing:
                     self._open()
-                    self._version = new
-            except BaseException:
-                new.close()
-                raise
+                    self._trial = trial
+
+    def end_trial(self, *, promote: bool = False) -> dict[str, Any]:
+        """End the trial; with `promote` its candidate takes the place of the present bundle.
+
+        Returns
+        -------
+        dict
+            The trial's last counts, as `report` has them.
+
+        Raises
+        ------
+        ShortlistError
+            No trial is running.
+        """
+        with self._swapping:
+            with self._writing:
+                trial = self._trial
+                if trial is None:
+                    raise ShortlistError("trial: none is running; start one with start_trial")
+                if promote:
+                    self._open()
+                    self._version = trial.candidate
+                self._trial = None
+            trial.end()
+            return trial.report()
+
+    def _next_version(self, path: str | os.PathLike[str], verify: bool) -> Version:
+        """Load and warm a bundle that fits the present one."""
+        old = self._open()
+        if self._trial is not None:
+            raise ShortlistError("trial: one is running; end it first with end_trial")
+        number = self._n_versions + 1
+        new = open_version(
+            path, number, device=self._device, n_threads=self._n_threads, verify=verify
+        )
+        with self._closed_on_error(new):
+            check_same_ids(new, old)
+            new.warm(old.graphs.providers())
+        self._n_versions = number
+        return new
+
+    @staticmethod
+    @contextmanager
+    def _closed_on_error(version: Version) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            version.close()
+            raise
 
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
-        version = self._open()
+        version, trial = self._open(), self._trial
         manifest, index = version.bundle.manifest, version.index
         return {
             "bundle": str(version.bundle.path),
+            "version": version.number,
+            "trial": None if trial is None else trial.report(),
             "device_asked": self._device,
             "providers": version.graphs.providers(),
             "search": f"cpu, {simd_level()}",
@@ -386,7 +470,11 @@ class Engine:
         """Let go of graphs and tables; a closed engine answers nothing any more."""
         with self._writing:
             self._is_closed = True
-            self._version.close()
+            trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.end()
+            trial.candidate.close()
+        self._version.close()
 
     def __enter__(self) -> Self:
         """Return the engine itself."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from shortlist._items import ItemTable
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
 SOURCES = ("popular", "features", "stored history", "history")
 _SOURCE_NAMES = np.array(SOURCES)
 _SHOWN_REQUESTS = 5
 _SHOWN_ITEMS = 10
+
+
+class Titles(Protocol):
+    """Where titles come from: an item table, or several."""
+
+    def titles(self, rows: Any) -> NDArray[np.object_]:
+        """Return titles of item rows (n_requests, top_n)."""
 
 
 class Recommendations:
@@ -36,9 +41,21 @@ class Recommendations:
         order of the scorer).
     indices : ndarray of shape (n_requests, top_n), int64
         Item rows; missing places hold -1.
+    version : ndarray of shape (n_requests,), int64
+        Which version of the engine answered: 1, and one more with every `Engine.swap` and
+        `Engine.start_trial`.
     """
 
-    __slots__ = ("_items", "_source_codes", "counts", "indices", "item_ids", "scores", "stages")
+    __slots__ = (
+        "_items",
+        "_source_codes",
+        "_version",
+        "counts",
+        "indices",
+        "item_ids",
+        "scores",
+        "stages",
+    )
 
     def __init__(
         self,
@@ -48,7 +65,8 @@ class Recommendations:
         indices: NDArray[np.int64],
         source_codes: NDArray[np.int8],
         stages: NDArray[np.int8],
-        items: ItemTable,
+        items: Titles,
+        version: int | NDArray[np.int64] = 1,
     ) -> None:
         self.item_ids = item_ids
         self.scores = scores
@@ -57,6 +75,12 @@ class Recommendations:
         self.stages = stages
         self._source_codes = source_codes
         self._items = items
+        self._version = version
+
+    @property
+    def version(self) -> NDArray[np.int64]:
+        """Which version of the engine answered each request, shape (n_requests,)."""
+        return np.full(len(self.counts), self._version, dtype=np.int64)
 
     @property
     def source(self) -> NDArray[np.str_]:

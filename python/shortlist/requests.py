@@ -174,6 +174,16 @@ class Columns:
             {name: values[start:stop] for name, values in self.features.items()},
         )
 
+    def take(self, chosen: Array) -> "Columns":
+        """Return some requests, (m,) int64."""
+        return Columns(
+            len(chosen),
+            None if self.ids is None else self.ids[chosen],
+            None if self.histories is None else [self.histories[i] for i in chosen],
+            {name: [lists[i] for i in chosen] for name, lists in self.events.items()},
+            {name: values[chosen] for name, values in self.features.items()},
+        )
+
 
 def normalise(requests: Any, schema: RequestSchema) -> Columns:
     """Turn requests of any accepted shape into checked columns.
