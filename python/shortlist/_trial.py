@@ -275,8 +275,16 @@ def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
         whole: Array = np.concatenate([getattr(part, name) for _, part in parts])[order]
         return whole
 
-    columns = ("item_ids", "scores", "counts", "indices", "_source_codes", "stages")
-    return Recommendations(*map(join, columns), _Titles(parts), join("version"))
+    return Recommendations(
+        join("item_ids"),
+        join("scores"),
+        join("counts"),
+        join("indices"),
+        join("_source_codes"),
+        join("stages"),
+        _Titles(parts),
+        join("version"),
+    )
 
 
 def _take_where(where: Any, chosen: Array) -> Any:
