@@ -54,6 +54,14 @@ def thread_count(value: Any, name: str = "n_threads") -> int:
     return min(_whole(value, name, 0), 2**31)
 
 
+def wait_us(value: Any, name: str) -> int:
+    """Return `value` as microseconds, an int from 0 to a second."""
+    wait = _whole(value, name, 0)
+    if wait > 1_000_000:
+        raise ValueError(f"{name}: got {wait}; expected microseconds, at most 1000000")
+    return wait
+
+
 def check_places(n_queries: int, top_n: int, n_rows: int) -> None:
     """Refuse more places per query than there are rows, where so many empty ones cost memory."""
     if top_n > n_rows and n_queries * top_n > MAX_EMPTY_PLACES:

@@ -3,24 +3,34 @@
 import os
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shortlist import _checks
-from shortlist._catalogue import Upserted, first_catalogue, removed, upserted
+from shortlist._batching import Batcher, Batching
+from shortlist._catalogue import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._columns import Array, id_column
 from shortlist._graphs import Graphs
 from shortlist._item_rows import read_items, said_of
 from shortlist._items import ItemTable
 from shortlist._opening import features_of, load_index, open_recommender
-from shortlist._recommend import Asked, cut
+from shortlist._recommend import Answer, Asked, cut
 from shortlist._second_stage import check_stages
 from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
 from shortlist.recommendations import Recommendations
 from shortlist.requests import Columns, RequestSchema, normalise
+from shortlist.threads import get_num_threads
+
+
+class Settings(NamedTuple):
+    """How an engine runs every bundle that is put into it."""
+
+    device: str
+    n_threads: int
+    batching: Batching
 
 
 class Version:
@@ -37,15 +47,16 @@ class Version:
         The items now; whoever changes them puts the next state in its place.
     """
 
-    def __init__(self, bundle: Bundle, number: int, *, device: str, n_threads: int) -> None:
+    def __init__(self, bundle: Bundle, number: int, settings: Settings) -> None:
         self.bundle = bundle
         self.number = number
         self.index = load_index(bundle)
         items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
         self.state = first_catalogue(self.index, items)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
-        self.graphs = Graphs(bundle, device, n_threads)
-        self.recommender = open_recommender(bundle, self.graphs, self.state, n_threads)
+        self.graphs = Graphs(bundle, settings.device, settings.n_threads)
+        self.recommender = open_recommender(bundle, self.graphs, self.state, settings.n_threads)
+        self.batcher = self._make_batcher(settings) if settings.batching.max_batch > 1 else None
         weakref.finalize(self, bundle.close)
 
     @property
@@ -68,7 +79,10 @@ class Version:
         state = self.state
         check_length(where, columns.n_requests)
         _checks.check_places(columns.n_requests, asked.top_n, state.view.n_rows)
-        whole = self.recommender.answer(columns, state, where, asked)
+        if self.batcher is not None and columns.n_requests == 1 and where is None:
+            whole = self.batcher.answer(columns, state, asked)
+        else:
+            whole = self.recommender.answer(columns, state, where, asked)
         return Recommendations(
             state.ids[whole.rows],
             whole.scores,
@@ -79,6 +93,15 @@ class Version:
             state.items,
             self.number,
         )
+
+    def _make_batcher(self, settings: Settings) -> Batcher:
+        recommender = self.recommender  # not self: a version goes with its last call
+
+        def answer(columns: Columns, state: Catalogue, asked: Asked) -> Answer:
+            return recommender.answer(columns, state, None, asked)
+
+        n_at_once = max(1, get_num_threads() // (settings.n_threads or get_num_threads()))
+        return Batcher(answer, recommender.schema, settings.batching, n_at_once)
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""
@@ -140,18 +163,20 @@ class Version:
             self.recommender.answer(columns, self.state, None, Asked(1, True, stages))
 
     def close(self) -> None:
-        """Let go of the graphs and of a zipped bundle's files."""
+        """Let go of the graphs and of a zipped bundle's files, once batches under way are done."""
+        if self.batcher is not None:
+            self.batcher.drain()
         self.graphs.close()
         self.bundle.close()
 
 
 def open_version(
-    path: str | os.PathLike[str], number: int, *, device: str, n_threads: int, verify: bool
+    path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
 ) -> Version:
     """Open, verify and load a bundle."""
     bundle = Bundle.open(path, verify=verify)
     try:
-        return Version(bundle, number, device=device, n_threads=n_threads)
+        return Version(bundle, number, settings)
     except BaseException:
         bundle.close()
         raise

@@ -10,12 +10,13 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from shortlist import _arguments, _checks
+from shortlist._batching import Batching
 from shortlist._catalogue import Upserted
 from shortlist._columns import Array
 from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
 from shortlist._trial import Trial, check_keys, check_trial
-from shortlist._version import Version, check_same_ids, open_version
+from shortlist._version import Settings, Version, check_same_ids, open_version
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
 from shortlist.index import Index, simd_level
@@ -31,6 +32,8 @@ def load(
     n_threads: int = 1,
     *,
     verify: bool = True,
+    max_batch: int = 1,
+    max_wait_us: int = 200,
 ) -> "Engine":
     """Load a bundle for serving.
 
@@ -46,6 +49,12 @@ def load(
         several threads at once.
     verify : bool
         Compare every file's sha256 with the manifest first (reads every byte once).
+    max_batch : int
+        Above 1, calls with a single request that come at the same time (from several threads)
+        share one run, up to so many. Answers are the same up to the rounding of the graphs, which
+        may depend on the batch size.
+    max_wait_us : int
+        Microseconds a request waits for others at most, and only while all cores are at work.
 
     Returns
     -------
@@ -60,9 +69,11 @@ def load(
     """
     check_device(device)
     n_threads = _checks.thread_count(n_threads)
+    max_batch = _checks.positive_int(max_batch, "max_batch")
+    max_wait_us = _checks.wait_us(max_wait_us, "max_wait_us")
     import_runtime()
-    version = open_version(path, 1, device=device, n_threads=n_threads, verify=verify)
-    return Engine(version, device=device, n_threads=n_threads)
+    settings = Settings(device, n_threads, Batching(max_batch, max_wait_us))
+    return Engine(open_version(path, 1, settings, verify=verify), settings)
 
 
 class Engine:
@@ -73,11 +84,10 @@ class Engine:
     bundle in the place of this one.
     """
 
-    def __init__(self, version: Version, *, device: str, n_threads: int) -> None:
+    def __init__(self, version: Version, settings: Settings) -> None:
         self._version = version
         self._is_closed = False
-        self._device = device
-        self._n_threads = n_threads
+        self._settings = settings
         self._trial: Trial | None = None
         self._n_versions = version.number
         self._writing = threading.Lock()  # of items, and of the version
@@ -427,9 +437,7 @@ class Engine:
         if self._trial is not None:
             raise ShortlistError("trial: one is running; end it first with end_trial")
         number = self._n_versions + 1
-        new = open_version(
-            path, number, device=self._device, n_threads=self._n_threads, verify=verify
-        )
+        new = open_version(path, number, self._settings, verify=verify)
         with self._closed_on_error(new):
             check_same_ids(new, old)
             new.warm(old.graphs.providers())
@@ -453,10 +461,11 @@ class Engine:
             "bundle": str(version.bundle.path),
             "version": version.number,
             "trial": None if trial is None else trial.report(),
-            "device_asked": self._device,
+            "device_asked": self._settings.device,
             "providers": version.graphs.providers(),
             "search": f"cpu, {simd_level()}",
-            "n_threads": self._n_threads,
+            "n_threads": self._settings.n_threads,
+            "batching": None if version.batcher is None else version.batcher.report(),
             "n_items": len(index),
             "n_users": manifest["n_users"],
             "dim": index.dim,
@@ -492,7 +501,7 @@ class Engine:
     def __repr__(self) -> str:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
-        state = "closed" if self._is_closed else f"{self._n_threads} thread(s)"
+        state = "closed" if self._is_closed else f"{self._settings.n_threads} thread(s)"
         return f"Engine({self.bundle.path.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
 
     def _open(self) -> Version:
