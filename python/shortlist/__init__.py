@@ -4,6 +4,7 @@ from shortlist._core import __version__
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
+from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Hits, Index, build_info, simd_level
 from shortlist.plugin import plugin_path
@@ -15,11 +16,13 @@ __all__ = [
     "BundleError",
     "DataError",
     "Engine",
+    "Epsilon",
     "FeedbackLog",
     "Hits",
     "Index",
     "Recommendations",
     "ShortlistError",
+    "Softmax",
     "__version__",
     "build_info",
     "get_num_threads",

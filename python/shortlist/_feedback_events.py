@@ -13,7 +13,7 @@ from shortlist.errors import DataError
 from shortlist.requests import common_length
 
 NEEDED = ("user_id", "item_id", "kind", "timestamp")
-OPTIONAL = ("value", "key", "rank", "bundle")
+OPTIONAL = ("value", "key", "rank", "bundle", "score", "propensity")
 
 
 def columns_of(events: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
         read.append(times.tolist())
     for name in OPTIONAL:
         given = _plain(columns[name]) if name in columns else [None] * n
-        check = {"value": _number, "rank": _rank}.get(name, _text)
+        check = _CHECKS.get(name, _text)
         read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(given)])
     return list(zip(*read, strict=True))
 
@@ -142,3 +142,13 @@ def _rank(name: str, i: int, value: Any) -> int:
     if number < 1 or number % 1:
         raise DataError(f"events: {name!r} row {i} is {value!r:.60}, expected a place from 1 on")
     return int(number)
+
+
+def _propensity(name: str, i: int, value: Any) -> float:
+    number = _number(name, i, value)
+    if not 0 < number <= 1:
+        raise DataError(f"events: {name!r} row {i} is {number}, expected above 0 and at most 1")
+    return number
+
+
+_CHECKS = {"value": _number, "rank": _rank, "score": _number, "propensity": _propensity}

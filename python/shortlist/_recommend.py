@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from shortlist._catalogue import Catalogue
 from shortlist._columns import Array
+from shortlist._feedback_acts import pushed_down
 from shortlist._second_stage import SecondStage
 from shortlist._signals import (
     FEATURES,
@@ -23,6 +24,9 @@ from shortlist._tables import UserTable
 from shortlist._where import Filter, read_where
 from shortlist.requests import Columns, RequestSchema
 
+if TYPE_CHECKING:
+    from shortlist._feedback_serving import Extras
+
 # Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
 MAX_BATCH = 1024
 _Found = tuple[Array, Array, Array]  # scores, item rows, counts
@@ -30,11 +34,15 @@ _NONE = np.empty(0, dtype=np.int64)
 
 
 class Asked(NamedTuple):
-    """What a call wants of every request: items, whether seen ones may come back, stages."""
+    """What a call wants of every request: items, whether seen ones may come back, stages.
+
+    `extras` is what goes beyond answering: the feedback log and exploration.
+    """
 
     top_n: int
     exclude_seen: bool
     stages: int
+    extras: "Extras | None" = None
 
 
 @dataclass
@@ -108,7 +116,7 @@ class Recommender:
         self.second = second
         self._encoder = encoder
         self._first = first
-        self._users = users
+        self.users = users
         self._event_features = event_features
         self._max_history = max_history
         self._n_threads = n_threads
@@ -119,7 +127,7 @@ class Recommender:
         """Look up what is known about each request."""
         views = self._first.view, state.view
         features, events = self.schema.features, self._event_features
-        return gather(columns, *views, self._users, features, events)
+        return gather(columns, *views, self.users, features, events)
 
     def encode(self, signals: Signals) -> Array:
         """Return user embeddings (n, dim)."""
@@ -191,7 +199,10 @@ class Recommender:
             again = np.flatnonzero(signals.source > FEATURES)
             n_found = max(top_n, second.n_candidates) if len(again) else top_n
         seen = signals.seen if asked.exclude_seen else None
-        scores, rows, counts = self._search(self.encode(signals), seen, state, allowed, n_found)
+        queries = self.encode(signals)
+        if signals.skipped is not None:
+            queries = pushed_down(queries, signals.skipped, state.view)
+        scores, rows, counts = self._search(queries, seen, state, allowed, n_found)
         stages = np.ones(len(counts), dtype=np.int8)
         if second is None or not len(again):
             return Answer(scores, rows, counts, signals.source, stages)

@@ -49,6 +49,8 @@ class Signals:
         Raw user features, the request's own first, else stored, else missing.
     events : dict of str to ndarray
         Kinds and ages, if declared: flat, entry by entry like `histories.values`.
+    skipped : Ragged or None
+        Present rows of items that the user skipped; they are among `seen` too.
     """
 
     source: Array
@@ -56,6 +58,7 @@ class Signals:
     seen: Ragged
     features: dict[str, Array]
     events: dict[str, Array] = field(default_factory=dict)
+    skipped: Ragged | None = None
 
     def take(self, chosen: Array) -> "Signals":
         """Return the signals of some requests (m,) int64."""
@@ -66,6 +69,7 @@ class Signals:
             take(self.seen, chosen),
             {name: values[chosen] for name, values in self.features.items()},
             {name: take(Ragged(v, splits), chosen).values for name, v in self.events.items()},
+            None if self.skipped is None else take(self.skipped, chosen),
         )
 
 
@@ -106,12 +110,17 @@ def gather(
             user_rows = None
     source = (given.lengths > 0) * np.int8(HISTORY)
     histories, seen = given, given_now
+    joined = np.False_ if columns.is_joined is None else columns.is_joined
     if user_rows is not None and users is not None:
         lists = [users.history(row) if row >= 0 else _NO_ROWS for row in user_rows.tolist()]
         stored = _known_rows(lists, n, first)
-        source[(source == POPULAR) & (stored.lengths > 0)] = STORED_HISTORY
+        source[(source == POPULAR) & (stored.lengths > 0) & ~joined] = STORED_HISTORY
         seen = _join(given_now, _known_rows(lists, n, present) if is_changed else stored)
-        histories = _choose(source == HISTORY, given, stored)
+        histories = _choose((source == HISTORY) | joined, given, stored)
+    skipped = None
+    if columns.skipped is not None:
+        skipped = _known_rows(columns.skipped, n, present)
+        seen = _join(seen, skipped)
     values = _fill_features(columns, user_rows, users, features)
     if features and not source.all():
         known = np.zeros(n, dtype=np.bool_)
@@ -123,12 +132,12 @@ def gather(
         events = gather_events(
             event_features,
             columns,
-            source == HISTORY,
+            (source == HISTORY) | joined,
             histories.lengths,
             None if users is None or user_rows is None else (users, user_rows),
             lambda ids: _arguments.rows_of(first, ids, "history") >= 0,
         )
-    return Signals(source, histories, seen, values, events)
+    return Signals(source, histories, seen, values, events, skipped)
 
 
 def pad_last(histories: Ragged, width: int) -> Array:

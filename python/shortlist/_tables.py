@@ -140,6 +140,11 @@ class UserTable:
         ages: Array = (values[-1:] - values).astype(np.float32)
         return ages
 
+    def times(self, row: int) -> Array:
+        """Return the times of one user's stored events (n_events,), seconds since 1970."""
+        start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
+        return to_array(self._told["history_ages"].slice(start, stop - start))
+
     def feature(self, feature: FeatureColumn, rows: Array) -> Array:
         """Return a feature's stored values for user rows, as the graph takes them; −1: missing."""
         self._load()

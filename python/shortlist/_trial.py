@@ -183,7 +183,7 @@ class Trial:
         """Let the candidate answer; None if it fails."""
         try:
             own = self.candidate.asked(asked.top_n, asked.exclude_seen, stages)
-            answer = self.candidate.recommend(columns, where, own)
+            answer = self.candidate.recommend(columns, where, own._replace(extras=asked.extras))
         except Exception as error:
             self._failed(error)
             return None
@@ -192,6 +192,8 @@ class Trial:
 
     def _compare(self, task: tuple[Any, ...]) -> None:
         columns, where, asked, stages, answer, chosen = task
+        if asked.extras is not None:  # nobody sees the answer
+            asked = asked._replace(extras=asked.extras._replace(explore=None, record=False))
         found = self._try(columns, where, asked, stages)
         if found is None:
             return
@@ -284,6 +286,7 @@ def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
         join("stages"),
         _Titles(parts),
         join("version"),
+        None if parts[0][1].propensities is None else join("propensities"),
     )
 
 

@@ -75,6 +75,12 @@ class Version:
         return Asked(top_n, exclude_seen, check_stages(stages, self.recommender.second, told))
 
     def recommend(self, columns: Columns, where: Any, asked: Asked) -> Recommendations:
+        """Answer checked requests, with all that the call wants."""
+        if asked.extras is not None:
+            return asked.extras.recommend(self, columns, where, asked)
+        return self.answer(columns, where, asked)
+
+    def answer(self, columns: Columns, where: Any, asked: Asked) -> Recommendations:
         """Answer checked requests from one state of the items."""
         state = self.state
         check_length(where, columns.n_requests)

@@ -89,6 +89,11 @@ class Bundle:
         bundle._temporary = temporary
         return bundle
 
+    @property
+    def version(self) -> str:
+        """Name and time of making: what impressions of the feedback log call this bundle."""
+        return f"{self.path.stem} {self.manifest['created']}"
+
     def verify(self) -> None:
         """Compare every file's size and sha256 with the manifest.
 

@@ -13,12 +13,15 @@ from shortlist import _arguments, _checks
 from shortlist._batching import Batching
 from shortlist._catalogue import Upserted
 from shortlist._columns import Array
+from shortlist._feedback_serving import extras_of, given_requests
 from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
 from shortlist._trial import Trial, check_keys, check_trial
 from shortlist._version import Settings, Version, check_same_ids, open_version
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
+from shortlist.exploration import Exploration
+from shortlist.feedback import FeedbackLog
 from shortlist.index import Index, simd_level
 from shortlist.recommendations import Recommendations
 from shortlist.requests import normalise
@@ -125,12 +128,18 @@ class Engine:
 
     def recommend(
         self,
-        requests: Any,
+        requests: Any = None,
         top_n: int = 10,
         exclude_seen: bool = True,
         where: Any = None,
         stages: Literal[1, 2] | None = None,
         keys: Any = None,
+        *,
+        user_ids: Any = None,
+        feedback: FeedbackLog | None = None,
+        explore: Exploration | None = None,
+        record: bool = False,
+        now: Any = None,
     ) -> Recommendations:
         """Recommend the top-N items for every request.
 
@@ -158,6 +167,20 @@ class Engine:
         keys : array-like of shape (n_requests,), str or int, optional
             What chooses a request's version while a trial runs (`start_trial`); None, also for
             single requests, stands for its `user_id`. Without a trial they do nothing.
+        user_ids : array-like of shape (n_requests,), ids, optional
+            In place of `requests`: these users, of whom nothing else is told.
+        feedback : FeedbackLog, optional
+            What users did since counts at once: their events of the log follow the history of the
+            request, else the stored one, and are excluded as seen; what they skipped is excluded
+            too, and things like it go down (`docs/feedback.md` has the rule).
+        explore : Epsilon or Softmax, optional
+            Draw the answers from the best candidates; `Recommendations.propensities` then has the
+            probabilities.
+        record : bool
+            Write what is returned to the log as impressions, before returning it.
+        now : number, datetime or str, optional
+            Time of the requests: of the impressions, and of what ages of events count from.
+            Default: the clock.
 
         Returns
         -------
@@ -170,7 +193,8 @@ class Engine:
         ------
         TypeError, DataError
             A request is not as described, the message names column and row; or `where` does not
-            fit the item table.
+            fit the item table; or the log's ids are of another type; or no user is told of an
+            answer to record.
         ValueError
             `top_n` is below 1, or far beyond the number of items; or `stages` is no stage.
         ShortlistError
@@ -178,9 +202,11 @@ class Engine:
         """
         version, trial = self._open(), self._trial  # the same ones for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
+        extras = extras_of(feedback, explore, record, now)
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
-        asked = version.asked(top_n, bool(exclude_seen), stages)
+        requests = given_requests(requests, user_ids)
+        asked = version.asked(top_n, bool(exclude_seen), stages)._replace(extras=extras)
         if trial is not None:
             return trial.recommend(version, requests, keys, where, asked, stages)
         columns = normalise(requests, version.recommender.schema)

@@ -1,10 +1,7 @@
 """The feedback log: what was shown, and what came of it; a file beside the bundle."""
 
 import os
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,31 +10,16 @@ import numpy as np
 
 from shortlist._columns import id_column
 from shortlist._feature_columns import time_column
+from shortlist._feedback_acts import Acts, acts_of
 from shortlist._feedback_events import columns_of, id_type_of, rows_of
+from shortlist._feedback_sqlite import Row, SqliteStore
 from shortlist._item_rows import said_of
-from shortlist.errors import DataError, ShortlistError
+from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from shortlist.recommendations import Recommendations
 
 IMPRESSION = "impression"
-_FORMAT = 1
-_BUSY_SECONDS = 60.0  # how long a writer waits for those of other processes
-_TABLES = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  user_id NOT NULL, item_id NOT NULL, kind TEXT NOT NULL, timestamp INTEGER NOT NULL,
-  value REAL, key TEXT UNIQUE, rank INTEGER, bundle TEXT);
-CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id, timestamp);
-"""
-_INSERT = (
-    "INSERT INTO events (user_id, item_id, kind, timestamp, value, key, rank, bundle) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-)
-_COLUMNS = "sequence, user_id, item_id, kind, timestamp, value, key, rank, bundle"
-# A forked child must not close what its parent opened: such connections are kept here for ever.
-_OF_PARENTS: list[sqlite3.Connection] = []
 
 
 class FeedbackLog:
@@ -60,20 +42,7 @@ class FeedbackLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._owner = 0
-        self._is_closed = False
-        with self._open() as connection:
-            connection.executescript(_TABLES)
-            found = connection.execute("SELECT value FROM about WHERE name = 'format'").fetchone()
-            if found is None:
-                connection.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", [_FORMAT])
-            elif found[0] != str(_FORMAT):
-                raise ShortlistError(
-                    f"{self.path}: expected a feedback log of format {_FORMAT}, found format "
-                    f"{found[0]}; it was written by another release of shortlist"
-                )
+        self._store = SqliteStore(self.path)
 
     def append(
         self,
@@ -122,8 +91,8 @@ class FeedbackLog:
         Parameters
         ----------
         events : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
-            `user_id`, `item_id`, `kind`, `timestamp`; optional `value`, `key`, and `rank` (from 1)
-            and `bundle` of an impression.
+            `user_id`, `item_id`, `kind`, `timestamp`; optional `value`, `key`, and of an
+            impression `rank` (from 1), `bundle`, `score` and `propensity` (above 0, at most 1).
 
         Returns
         -------
@@ -131,20 +100,11 @@ class FeedbackLog:
             How many were written: those whose key the log has already are left out.
         """
         columns = columns_of(events)
-        with self._open() as connection:
-            types = self._id_types(connection, columns)
-        rows = rows_of(columns, types)  # before the transaction: other writers need not wait
-        with self._writing() as connection:
-            if self._id_types(connection, columns) != types:  # another writer was first
-                types = self._id_types(connection, columns)
-                rows = rows_of(columns, types)
-            if rows:
-                connection.executemany(
-                    "INSERT OR IGNORE INTO about VALUES (?, ?)", list(types.items())
-                )
-            before = connection.total_changes
-            connection.executemany(_INSERT, rows)
-            return connection.total_changes - before
+        while True:  # again only where another writer was first to fix the ids' types
+            types = self._id_types(columns)
+            n = self._store.append(rows_of(columns, types), types)
+            if n is not None:
+                return n
 
     def append_impressions(
         self, user_ids: Sequence[Any], shown: "Recommendations", *, timestamp: Any, bundle: str
@@ -175,7 +135,10 @@ class FeedbackLog:
             "timestamp": [timestamp] * n,
             "rank": np.nonzero(is_real)[1] + 1,
             "bundle": [bundle] * n,
+            "score": shown.scores[is_real],
         }
+        if shown.propensities is not None:
+            events["propensity"] = shown.propensities[is_real]
         return self.append_many(events)
 
     def read(self, since: Any = None, *, after: int = 0) -> Any:
@@ -193,18 +156,36 @@ class FeedbackLog:
         pyarrow.Table
             `sequence` int64, `user_id` and `item_id` (int64 or string), `kind` string, `timestamp`
             int64 (seconds since 1970 UTC), `value` float64, `key` string, `rank` int64, `bundle`
-            string; null where there is none. `shortlist train --data` reads it from a file.
+            string, `score` and `propensity` float64; null where there is none.
         """
-        first = None if since is None else _seconds_of(since)
-        query = f"SELECT {_COLUMNS} FROM events WHERE sequence > ?"
-        values = [int(after)]
-        if first is not None:
-            query += " AND timestamp >= ?"
-            values.append(first)
-        with self._open() as connection:
-            types = self._known_types(connection)
-            rows = connection.execute(query + " ORDER BY sequence", values).fetchall()
-        return _table(rows, types)
+        first = None if since is None else seconds_of(since, "since")
+        types = self._store.types()
+        return _table(self._store.read(int(after), first), types)
+
+    @property
+    def id_types(self) -> dict[str, str]:
+        """Types of `user_id` and `item_id`, "int64" or "string"; empty before the first event."""
+        return self._store.types()
+
+    def acts(self, user_ids: Any) -> list[Acts | None]:
+        """Return what each user did, oldest first: every event that is no impression.
+
+        Parameters
+        ----------
+        user_ids : array-like of shape (n,), ids
+            Unknown and missing ones are no error.
+
+        Returns
+        -------
+        list of Acts or None
+            One a user; None where the log has nothing.
+        """
+        types = self._store.types()
+        if "user_id" not in types:
+            return [None] * len(user_ids)
+        with said_of("user_ids"):
+            ids = id_column("user_id", user_ids, types["user_id"])
+        return acts_of(ids, self._store.acts(ids.tolist()))
 
     def erase_user(self, user_id: Any) -> int:
         """Delete everything about a user, also from the bytes of the file; return how many rows.
@@ -215,34 +196,22 @@ class FeedbackLog:
             A reader of another process kept its bytes in the file for a minute: the rows are
             deleted, the bytes are not yet. Call it again.
         """
-        with self._writing() as connection:
-            types = self._id_types(connection, {"user_id": [user_id]})
-            with said_of("user_id"):
-                told = id_column("user_id", [user_id], types["user_id"]).tolist()
-            n = connection.execute("DELETE FROM events WHERE user_id = ?", told).rowcount
-        self._checkpoint()
-        return int(n)
+        types = self._id_types({"user_id": [user_id]})
+        with said_of("user_id"):
+            (told,) = id_column("user_id", [user_id], types["user_id"]).tolist()
+        return self._store.erase(told)
 
     def remove_before(self, timestamp: Any) -> int:
         """Delete events older than this time (retention); return how many."""
-        with self._writing() as connection:
-            first = _seconds_of(timestamp)
-            n = connection.execute("DELETE FROM events WHERE timestamp < ?", [first]).rowcount
-        self._checkpoint()
-        return int(n)
+        return self._store.remove_before(seconds_of(timestamp))
 
     def close(self) -> None:
         """Close the file; everything is on disk already."""
-        with self._lock:
-            self._is_closed = True
-            if self._connection is not None and self._owner == os.getpid():
-                self._connection.close()
-            self._connection = None
+        self._store.close()
 
     def __len__(self) -> int:
         """Return the number of events and impressions."""
-        with self._open() as connection:
-            return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+        return self._store.count()
 
     def __enter__(self) -> Self:
         """Return the log itself."""
@@ -261,77 +230,25 @@ class FeedbackLog:
         """Name the file."""
         return f"FeedbackLog({str(self.path)!r})"
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to one thread at a time; SQLite's errors name the file."""
-        with self._lock:
-            if self._is_closed:
-                raise ShortlistError("feedback log: it is closed; open it again")
-            try:
-                yield self._connected()
-            except sqlite3.Error as error:
-                raise ShortlistError(
-                    f"{self.path}: expected a feedback log that can be read and written, found: "
-                    f"{error}"
-                ) from error
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None or self._owner != os.getpid():
-            if self._connection is not None:
-                _OF_PARENTS.append(self._connection)
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("PRAGMA cache_size = -65536")  # KiB: a large batch does not spill
-            self._connection, self._owner = connection, os.getpid()
-        return self._connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-
-    def _checkpoint(self) -> None:
-        with self._open() as connection:
-            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if is_busy:
-            raise ShortlistError(
-                f"{self.path}: the rows are deleted, but a reader of another process keeps their "
-                "bytes in the file's log; end it and call this again"
-            )
-
-    @staticmethod
-    def _known_types(connection: sqlite3.Connection) -> dict[str, str]:
-        found = connection.execute("SELECT name, value FROM about WHERE name <> 'format'")
-        return dict(found.fetchall())
-
-    def _id_types(self, connection: sqlite3.Connection, columns: Any) -> dict[str, str]:
+    def _id_types(self, columns: Any) -> dict[str, str]:
         """Types of the ids: those of the log, else those of the first ids that come."""
-        types = self._known_types(connection)
+        types = self._store.types()
         for name in ("user_id", "item_id"):
             if name not in types and name in columns:
                 types[name] = id_type_of(columns[name])
         return types
 
 
-def _seconds_of(timestamp: Any) -> int:
-    with said_of("timestamp"):
-        seconds = int(time_column("timestamp", [timestamp])[0])
+def seconds_of(timestamp: Any, name: str = "timestamp") -> int:
+    """Read one time as seconds since 1970; messages name the argument."""
+    with said_of(name):
+        seconds = int(time_column(name, [timestamp])[0])
     if seconds == np.iinfo(np.int64).min:
-        raise DataError(f"timestamp: got {timestamp!r:.60}, expected a time")
+        raise DataError(f"{name}: got {timestamp!r:.60}, expected a time")
     return seconds
 
 
-def _table(rows: list[tuple[Any, ...]], types: dict[str, str]) -> Any:
+def _table(rows: list[Row], types: dict[str, str]) -> Any:
     import pyarrow as pa
 
     ids = {name: pa.string() if types.get(name) == "string" else pa.int64() for name in types}
@@ -345,6 +262,8 @@ def _table(rows: list[tuple[Any, ...]], types: dict[str, str]) -> Any:
         ("key", pa.string()),
         ("rank", pa.int64()),
         ("bundle", pa.string()),
+        ("score", pa.float64()),
+        ("propensity", pa.float64()),
     ]
     columns = list(zip(*rows, strict=True)) or [()] * len(fields)
     arrays = [pa.array(c, kind) for c, (_, kind) in zip(columns, fields, strict=True)]

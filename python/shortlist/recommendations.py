@@ -44,6 +44,9 @@ class Recommendations:
     version : ndarray of shape (n_requests,), int64
         Which version of the engine answered: 1, and one more with every `Engine.swap` and
         `Engine.start_trial`.
+    propensities : ndarray of shape (n_requests, top_n), float64, or None
+        With exploration: the probability of each item at its place, given the items above it; the
+        order is as drawn then, and scores need not fall. Missing places hold 0.
     """
 
     __slots__ = (
@@ -53,6 +56,7 @@ class Recommendations:
         "counts",
         "indices",
         "item_ids",
+        "propensities",
         "scores",
         "stages",
     )
@@ -67,12 +71,14 @@ class Recommendations:
         stages: NDArray[np.int8],
         items: Titles,
         version: int | NDArray[np.int64] = 1,
+        propensities: NDArray[np.float64] | None = None,
     ) -> None:
         self.item_ids = item_ids
         self.scores = scores
         self.counts = counts
         self.indices = indices
         self.stages = stages
+        self.propensities = propensities
         self._source_codes = source_codes
         self._items = items
         self._version = version

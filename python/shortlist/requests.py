@@ -156,6 +156,10 @@ class Columns:
         Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
         same; text (n_requests,) object; times (n_requests,) int64; numeric (n_requests,) and
         vectors (n_requests, width) float32. Missing: INT64_MIN, "" and NaN.
+    is_joined : ndarray of shape (n_requests,), bool, or None
+        Whether a feedback log has made the history: a stored one does not take its place.
+    skipped : list of ndarray (n,), int64 or str, or None
+        Items that the request's user skipped according to the feedback log.
     """
 
     n_requests: int
@@ -163,6 +167,8 @@ class Columns:
     histories: list[Array] | None = None
     events: dict[str, list[Array]] = field(default_factory=dict)
     features: dict[str, Array] = field(default_factory=dict)
+    is_joined: Array | None = None
+    skipped: list[Array] | None = None
 
     def part(self, start: int, stop: int) -> "Columns":
         """Return requests `start` to `stop` (views, no copies)."""
@@ -172,6 +178,8 @@ class Columns:
             None if self.histories is None else self.histories[start:stop],
             {name: lists[start:stop] for name, lists in self.events.items()},
             {name: values[start:stop] for name, values in self.features.items()},
+            None if self.is_joined is None else self.is_joined[start:stop],
+            None if self.skipped is None else self.skipped[start:stop],
         )
 
     def take(self, chosen: Array) -> "Columns":
@@ -182,6 +190,8 @@ class Columns:
             None if self.histories is None else [self.histories[i] for i in chosen],
             {name: [lists[i] for i in chosen] for name, lists in self.events.items()},
             {name: values[chosen] for name, values in self.features.items()},
+            None if self.is_joined is None else self.is_joined[chosen],
+            None if self.skipped is None else [self.skipped[i] for i in chosen],
         )
 
 

@@ -34,7 +34,8 @@ def test_an_event_comes_back_as_it_was_written(log):
     assert log.append(**event(value=4.5, key="a"))
     assert log.append(**event(user_id=3, timestamp="2024-05-01T12:00:01Z"))
     assert len(log) == 2
-    empty = {"value": None, "key": None, "rank": None, "bundle": None}
+    names = ("value", "key", "rank", "bundle", "score", "propensity")
+    empty = dict.fromkeys(names)
     assert log.read().to_pylist() == [
         {"sequence": 1, **event(), **empty, "value": 4.5, "key": "a"},
         {"sequence": 2, **event(user_id=3, timestamp=NOON + 1), **empty},
@@ -185,7 +186,7 @@ def test_an_erased_user_is_not_in_the_bytes(log, tmp_path):
 
 
 def test_bytes_that_a_reader_keeps_are_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr("shortlist.feedback._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("shortlist._feedback_sqlite._BUSY_SECONDS", 0.1)
     with FeedbackLog(tmp_path / "a") as log:
         log.append(**event(user_id="Kafka"))
         reader = sqlite3.connect(tmp_path / "a", isolation_level=None)

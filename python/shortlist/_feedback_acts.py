@@ -1,0 +1,219 @@
+"""What users did according to the feedback log, and how it changes their requests at once.
+
+The rule, in one place:
+
+- Every event that is no impression counts. An item's newest event decides: a dislike (kind "skip",
+  or what the bundle's training took for a dislike) makes the item a skipped one, anything else a
+  part of the history.
+- The log's events follow the history that the request gives, else the stored one. An item that both
+  have is kept where the log has it: so a log that is complete since it began gives time order.
+- Skipped items leave the history, are excluded as seen ones are, and push the user embedding away
+  from them (`pushed_down`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shortlist import _core
+from shortlist._columns import Array
+from shortlist._signals import Ragged
+from shortlist._tables import UserTable
+from shortlist.errors import DataError
+from shortlist.requests import Columns
+
+SKIP = "skip"
+# How far a skip pushes, in lengths of the user embedding.
+_PUSH = 0.3
+
+
+class Acts(NamedTuple):
+    """What one user did, oldest first.
+
+    Attributes
+    ----------
+    item_ids : list of int or str
+    kinds : list of str
+    times : list of int
+        Seconds since 1970.
+    values : list of float or None
+    """
+
+    item_ids: list[Any]
+    kinds: list[str]
+    times: list[int]
+    values: list[float | None]
+
+    def before(self, time: int) -> "Acts":
+        """Return what was done before a time."""
+        n = int(np.searchsorted(np.array(self.times, dtype=np.int64), time))
+        return Acts(*(column[:n] for column in self))
+
+
+class Dislikes(NamedTuple):
+    """What means dislike: kinds, and values below a limit."""
+
+    kinds: frozenset[str]
+    below: float
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any]) -> "Dislikes":
+        """Read what the training took for dislikes; "skip" is one in any case."""
+        settings: Any = manifest
+        for name in ("training", "config", "events"):
+            settings = settings.get(name) if isinstance(settings, Mapping) else None
+        told = settings if isinstance(settings, Mapping) else {}
+        below = told.get("negative_below")
+        is_number = isinstance(below, (int, float))
+        return cls(
+            frozenset([SKIP, *map(str, told.get("negative_kinds") or ())]),
+            float(below) if is_number else -np.inf,
+        )
+
+
+def acts_of(user_ids: Array, rows: Sequence[tuple[Any, ...]]) -> list[Acts | None]:
+    """Sort rows (user_id, item_id, kind, timestamp, value), user by user, to their users."""
+    found: dict[Any, Acts] = {}
+    if rows:
+        users, *columns = (list(column) for column in zip(*rows, strict=True))
+        starts = [0, *(i for i in range(1, len(users)) if users[i] != users[i - 1])]
+        for start, stop in zip(starts, [*starts[1:], len(users)], strict=True):
+            found[users[start]] = Acts(*(column[start:stop] for column in columns))
+    return [found.get(user_id) for user_id in user_ids.tolist()]
+
+
+def check_types(types: Mapping[str, str], user_id_dtype: str, item_id_dtype: str) -> None:
+    """Refuse a log whose ids are of another type than the bundle's."""
+    for name, expected in (("user_id", user_id_dtype), ("item_id", item_id_dtype)):
+        if types.get(name, expected) != expected:
+            raise DataError(
+                f"feedback: its {name} is {types[name]}, but this bundle's is {expected}; give the "
+                "log of this bundle's users and items"
+            )
+
+
+def with_acts(
+    columns: Columns,
+    acts: Sequence[Acts | None],
+    users: UserTable | None,
+    dislikes: Dislikes,
+    item_id_dtype: str,
+    now: int,
+    event_columns: Sequence[str],
+) -> Columns:
+    """Join what users did to their requests, by the rule above.
+
+    Parameters
+    ----------
+    columns : Columns
+        Checked requests.
+    acts : sequence of Acts or None, one a request
+    users : UserTable or None
+        Stored histories.
+    dislikes : Dislikes
+    item_id_dtype : str
+    now : int
+        Seconds since 1970: ages of events count back from here.
+    event_columns : sequence of str
+        Of `history_kinds` and `history_ages` those that the encoder takes.
+
+    Returns
+    -------
+    Columns
+        With `histories` (and `events`) of the requests that have acts made anew, `is_joined` and
+        `skipped`.
+    """
+    n = columns.n_requests
+    empty = np.empty(0, dtype=object if item_id_dtype == "string" else np.int64)
+    histories = [empty] * n if columns.histories is None else list(columns.histories)
+    events = {name: _known_events(name, columns, histories) for name in event_columns}
+    skipped, is_joined = [empty] * n, np.zeros(n, dtype=np.bool_)
+    user_rows = np.full(n, -1)
+    if users is not None and columns.ids is not None:
+        user_rows = users.rows_of(columns.ids)
+    for i, done in enumerate(acts):
+        if done is None:
+            continue
+        is_joined[i] = True
+        known, told = histories[i], {name: lists[i] for name, lists in events.items()}
+        if not len(known) and users is not None and user_rows[i] >= 0:
+            known, told = _stored(users, int(user_rows[i]), event_columns, now)
+        newest = dict(zip(done.item_ids, _are_dislikes(done, dislikes), strict=True))
+        is_kept = np.fromiter((item not in newest for item in known.tolist()), np.bool_, len(known))
+        places = [place for place, item in enumerate(done.item_ids) if not newest[item]]
+        liked = _ids([done.item_ids[place] for place in places], empty)
+        histories[i] = np.concatenate([known[is_kept].astype(empty.dtype), liked])
+        skipped[i] = _ids([item for item, is_skip in newest.items() if is_skip], empty)
+        for name, lists in events.items():
+            lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, now)])
+    return replace(
+        columns, histories=histories, events=events, is_joined=is_joined, skipped=skipped
+    )
+
+
+def pushed_down(queries: Array, skipped: Ragged, view: _core.IndexView) -> Array:
+    """Move user embeddings (n, dim) away from the mean direction of their skipped items' vectors.
+
+    u becomes u − 0.3 ‖u‖ m, with m the mean of the skipped items' unit vectors. Of one skipped item
+    no other item's cosine falls by more, so that it never rises.
+    """
+    lengths = skipped.lengths
+    if not lengths.any():
+        return queries
+    vectors = view.vectors(skipped.values).astype(np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    sums = np.zeros(queries.shape)
+    np.add.at(sums, np.repeat(np.arange(len(lengths)), lengths), vectors)
+    means = sums / np.maximum(lengths, 1)[:, None]
+    sizes = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+    pushed: Array = (queries - _PUSH * sizes * means).astype(np.float32)
+    return pushed
+
+
+def _are_dislikes(acts: Acts, dislikes: Dislikes) -> list[bool]:
+    kinds, below = dislikes
+    return [
+        kind in kinds or (value is not None and value < below)
+        for kind, value in zip(acts.kinds, acts.values, strict=True)
+    ]
+
+
+def _ids(ids: list[Any], empty: Array) -> Array:
+    return np.array(ids, dtype=empty.dtype)
+
+
+def _known_events(name: str, columns: Columns, histories: Sequence[Array]) -> list[Array]:
+    if name in columns.events:
+        return list(columns.events[name])
+    return [_unknown(name, len(history)) for history in histories]
+
+
+def _unknown(name: str, length: int) -> Array:
+    if name == "history_kinds":
+        return np.full(length, "", dtype=object)
+    return np.full(length, np.nan, dtype=np.float32)
+
+
+def _stored(
+    users: UserTable, row: int, event_columns: Sequence[str], now: int
+) -> tuple[Array, dict[str, Array]]:
+    history = users.history(row)
+    told = {}
+    for name in event_columns:
+        if name == "history_ages" and len(history):
+            times = users.times(row)
+            told[name] = np.maximum(now - times, 0).astype(np.float32)
+        elif len(history):
+            told[name] = users.events(name, row).astype(object)
+        else:
+            told[name] = _unknown(name, 0)
+    return history, told
+
+
+def _told(name: str, acts: Acts, places: list[int], now: int) -> Array:
+    if name == "history_kinds":
+        return np.array([acts.kinds[place] for place in places], dtype=object)
+    ages = [max(now - acts.times[place], 0) for place in places]
+    return np.array(ages, dtype=np.float32)
