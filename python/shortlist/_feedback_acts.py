@@ -140,12 +140,17 @@ def with_acts(
         known, told = histories[i], {name: lists[i] for name, lists in events.items()}
         if not len(known) and users is not None and user_rows[i] >= 0:
             known, told = _stored(users, int(user_rows[i]), event_columns, now)
-        newest = dict(zip(done.item_ids, _are_dislikes(done, dislikes), strict=True))
+        is_skip = _are_dislikes(done, dislikes)
+        newest = dict(zip(done.item_ids, is_skip, strict=True))
         is_kept = np.fromiter((item not in newest for item in known.tolist()), np.bool_, len(known))
-        places = [place for place, item in enumerate(done.item_ids) if not newest[item]]
+        places = [
+            place
+            for place, item in enumerate(done.item_ids)
+            if not (is_skip[place] or newest[item])
+        ]
         liked = _ids([done.item_ids[place] for place in places], empty)
         histories[i] = np.concatenate([known[is_kept].astype(empty.dtype), liked])
-        skipped[i] = _ids([item for item, is_skip in newest.items() if is_skip], empty)
+        skipped[i] = _ids([item for item, is_last in newest.items() if is_last], empty)
         for name, lists in events.items():
             lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, now)])
     return replace(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from shortlist._columns import Array
 from shortlist._feedback_acts import Dislikes, check_types, with_acts
-from shortlist._recommend import Answer
 from shortlist.errors import DataError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog, seconds_of
+from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
+    from shortlist._recommend import Asked
     from shortlist._version import Version
-    from shortlist.recommendations import Recommendations
     from shortlist.requests import Columns
 
 
@@ -31,8 +31,42 @@ def given_requests(requests: Any, user_ids: Any) -> Any:
     return {"user_id": user_ids} if requests is None else requests
 
 
-def check_options(feedback: Any, explore: Any, record: Any, now: Any) -> int:
-    """Check them; return the time of the requests in seconds since 1970."""
+class Extras(NamedTuple):
+    """What a call wants beyond answers.
+
+    Attributes
+    ----------
+    feedback : FeedbackLog or None
+    explore : Exploration or None
+    record : bool
+    now : int
+        Seconds since 1970.
+    """
+
+    feedback: FeedbackLog | None
+    explore: Exploration | None
+    record: bool
+    now: int
+
+    def recommend(
+        self, version: Version, columns: Columns, where: Any, asked: Asked
+    ) -> Recommendations:
+        """Join the log, answer, draw, record; see `Engine.recommend`."""
+        if self.feedback is not None:
+            columns = with_feedback(columns, self.feedback, version, self.now)
+        if self.explore is None:
+            shown = version.answer(columns, where, asked)
+        else:
+            n_found = n_candidates(self.explore, asked, version)
+            found = version.answer(columns, where, asked._replace(top_n=n_found))
+            shown = drawn(found, self.explore, asked.top_n)
+        if self.feedback is not None and self.record:
+            recorded(self.feedback, columns, shown, self.now, version)
+        return shown
+
+
+def extras_of(feedback: Any, explore: Any, record: Any, now: Any) -> Extras | None:
+    """Check the options of a call; None where it wants answers alone."""
     if feedback is not None and not isinstance(feedback, FeedbackLog):
         raise TypeError(
             f"feedback: got {type(feedback).__name__}, expected a FeedbackLog; open the file with "
@@ -40,13 +74,16 @@ def check_options(feedback: Any, explore: Any, record: Any, now: Any) -> int:
         )
     if explore is not None and not isinstance(explore, Exploration):
         raise TypeError(
-            f"explore: got {type(explore).__name__}, expected shortlist.Epsilon or shortlist.Softmax"
+            f"explore: got {type(explore).__name__}, expected shortlist.Epsilon or Softmax"
         )
     if not isinstance(record, (bool, np.bool_)):
         raise TypeError(f"record: got {record!r}, expected True or False")
     if record and feedback is None:
         raise TypeError("record: got True without a log, expected feedback=FeedbackLog(path)")
-    return int(time.time()) if now is None else seconds_of(now, "now")
+    seconds = int(time.time()) if now is None else seconds_of(now, "now")
+    if feedback is None and explore is None:
+        return None
+    return Extras(feedback, explore, bool(record), seconds)
 
 
 def with_feedback(columns: Columns, feedback: FeedbackLog, version: Version, now: int) -> Columns:
@@ -69,21 +106,34 @@ def with_feedback(columns: Columns, feedback: FeedbackLog, version: Version, now
     )
 
 
-def explored(whole: Answer, explore: Exploration, top_n: int) -> tuple[Answer, Array]:
-    """Draw the answers from their candidates; also return the propensities (n, top_n)."""
-    places, propensities = explore.choose(whole.scores, top_n)
-    n, m = whole.rows.shape
-    rows = np.concatenate([whole.rows, np.full((n, 1), -1)], axis=1)  # place −1: missing
-    scores = np.concatenate([whole.scores, np.full((n, 1), -np.inf, np.float32)], axis=1)
-    places = np.where(places < 0, m, places)
-    drawn = Answer(
-        np.take_along_axis(scores, places, axis=1),
-        np.take_along_axis(rows, places, axis=1),
-        np.minimum(whole.counts, top_n),
-        whole.source,
-        whole.stages,
+def n_candidates(explore: Exploration, asked: Asked, version: Version) -> int:
+    """Say how many candidates to draw from: no more than the second stage puts into order."""
+    second, most = version.recommender.second, version.state.view.n_rows
+    if second is not None and asked.stages == 2:
+        most = second.n_candidates
+    return max(asked.top_n, min(explore.n_candidates, most))
+
+
+def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
+    """Draw each answer from its candidates."""
+    places, propensities = explore.choose(found.scores, top_n)
+
+    def take(values: Array, missing: object) -> Array:
+        taken: Array = np.take_along_axis(values, places, axis=1)  # place −1 is replaced below
+        taken[places < 0] = missing
+        return taken
+
+    return Recommendations(
+        take(found.item_ids, "" if found.item_ids.dtype.kind == "O" else -1),
+        take(found.scores, -np.inf),
+        np.minimum(found.counts, top_n),
+        take(found.indices, -1),
+        found._source_codes,
+        found.stages,
+        found._items,
+        found._version,
+        propensities,
     )
-    return drawn, propensities
 
 
 def recorded(

@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS events (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   user_id NOT NULL, item_id NOT NULL, kind TEXT NOT NULL, timestamp INTEGER NOT NULL,
   value REAL, key TEXT UNIQUE, rank INTEGER, bundle TEXT, score REAL, propensity REAL);
-CREATE INDEX IF NOT EXISTS acts_of_user ON events (user_id, timestamp) WHERE kind <> 'impression';
+CREATE INDEX IF NOT EXISTS acts_of_user
+  ON events (user_id, timestamp, sequence, item_id, kind, value) WHERE kind <> 'impression';
 """
 _INSERT = (
     "INSERT INTO events (user_id, item_id, kind, timestamp, value, key, rank, bundle, score, "
@@ -29,7 +30,7 @@ _INSERT = (
 _COLUMNS = (
     "sequence, user_id, item_id, kind, timestamp, value, key, rank, bundle, score, propensity"
 )
-# The index has no impressions; the list of users travels as one value.
+# The index has all of it and no impressions; the list of users travels as one value.
 _ACTS = (
     "SELECT user_id, item_id, kind, timestamp, value FROM events "
     "WHERE user_id IN (SELECT value FROM json_each(?)) AND kind <> 'impression' "
@@ -80,6 +81,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_closed = False
+        self._fixed: dict[str, str] = {}
         # KiB of cache below: a large batch does not spill.
         self._writer = _Connection(
             path,
@@ -107,8 +109,10 @@ class SqliteStore:
 
     def types(self) -> dict[str, str]:
         """Return the types of `user_id` and `item_id`, as far as an event has fixed them."""
-        with self._open(self._reader) as connection:
-            return _types(connection)
+        if len(self._fixed) < 2:  # once fixed they never change
+            with self._open(self._reader) as connection:
+                self._fixed = _types(connection)
+        return dict(self._fixed)
 
     def append(self, rows: Sequence[Row], types: dict[str, str]) -> int | None:
         """Write checked rows, all or none; None if another writer fixed other types meanwhile."""

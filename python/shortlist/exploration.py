@@ -25,7 +25,8 @@ class Exploration(ABC):
     Parameters
     ----------
     n_candidates : int
-        Answers are drawn from the exact best so many.
+        Answers are drawn from the exact best so many; with two stages from no more than those
+        that the second one puts into order.
     seed : int, optional
         Makes the draws of one thread repeatable; without it they differ from run to run.
     """
