@@ -254,3 +254,35 @@ def test_readers_do_not_wait_for_a_writer(log, engine):
         connection.execute("DELETE FROM events")
         assert len(log) == 1
         assert engine.recommend(user_ids=[5], feedback=log).source[0] == "history"
+
+
+def test_a_trial_joins_explores_and_records_by_version(log, make_tiny_bundle, tmp_path):
+    world = make_tiny_bundle(tmp_path / "a.shortlist")
+    other = make_tiny_bundle(tmp_path / "b.shortlist", sign=-1)
+    users = list(range(40))
+    for user in users:
+        do(log, user, world.item_ids[20].item())
+    asked = {"user_ids": users, "feedback": log, "record": True, "now": NOON + 1000}
+    with shortlist.load(world.path) as engine, shortlist.load(other.path) as second:
+        expected = [e.recommend(user_ids=users, feedback=log) for e in (engine, second)]
+        engine.start_trial(other.path, share=0.5)
+        mixed = engine.recommend(**asked, explore=shortlist.Epsilon(0.0))
+        engine.end_trial()
+        for row, version in enumerate((mixed.version - 1).tolist()):
+            wanted = expected[version].item_ids[row].tolist()
+            assert mixed.item_ids[row].tolist() == wanted
+            assert world.item_ids[20] not in wanted
+        told = log.read(since=NOON + 1000)
+        names = dict(zip(*(told.column(n).to_pylist() for n in ("user_id", "bundle")), strict=True))
+        assert [names[user][0] for user in users] == ["ab"[v - 1] for v in mixed.version.tolist()]
+        assert set(mixed.version) == {1, 2}
+        assert mixed.propensities.shape == (40, 10)
+        engine.start_trial(other.path, share=1.0, shadow=True)
+        engine.recommend(**asked)
+        for _ in range(200):
+            if engine.report()["trial"]["n_candidate"] == 40:
+                break
+            time.sleep(0.05)
+        assert engine.report()["trial"]["n_errors"] == 0
+        engine.end_trial()
+    assert len(log) == 40 + 400 + 400
