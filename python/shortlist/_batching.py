@@ -162,6 +162,10 @@ def join(parts: list[Columns], schema: RequestSchema) -> Columns:
             if any(name in part.events for part in parts):
                 pairs = zip(parts, whole.histories, strict=True)
                 whole.events[name] = [_events(name, part, len(items)) for part, items in pairs]
+        if any(part.is_joined is not None for part in parts):
+            own = [np.False_ if p.is_joined is None else p.is_joined[0] for p in parts]
+            whole.is_joined = np.array(own)
+            whole.skipped = [none if p.skipped is None else p.skipped[0] for p in parts]
     for name, feature in schema.features.items():
         if any(name in part.features for part in parts):
             values = [

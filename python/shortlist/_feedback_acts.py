@@ -49,7 +49,7 @@ class Acts(NamedTuple):
     def before(self, time: int) -> "Acts":
         """Return what was done before a time."""
         n = int(np.searchsorted(np.array(self.times, dtype=np.int64), time))
-        return Acts(*(column[:n] for column in self))
+        return Acts(self.item_ids[:n], self.kinds[:n], self.times[:n], self.values[:n])
 
 
 class Dislikes(NamedTuple):
@@ -66,10 +66,9 @@ class Dislikes(NamedTuple):
             settings = settings.get(name) if isinstance(settings, Mapping) else None
         told = settings if isinstance(settings, Mapping) else {}
         below = told.get("negative_below")
-        is_number = isinstance(below, (int, float))
         return cls(
             frozenset([SKIP, *map(str, told.get("negative_kinds") or ())]),
-            float(below) if is_number else -np.inf,
+            float(below) if isinstance(below, (int, float)) else -np.inf,
         )
 
 

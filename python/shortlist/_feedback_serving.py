@@ -54,6 +54,7 @@ class Extras(NamedTuple):
         """Join the log, answer, draw, record; see `Engine.recommend`."""
         if self.feedback is not None:
             columns = with_feedback(columns, self.feedback, version, self.now)
+        asked = asked._replace(extras=None)  # as for anyone who asks for the answers alone
         if self.explore is None:
             shown = version.answer(columns, where, asked)
         else:

@@ -147,7 +147,7 @@ class Epsilon(Exploration):
         return scores
 
     def _probabilities(self, strength: Array, is_left: Array) -> Array:
-        shares = is_left * (self.epsilon / np.maximum(is_left.sum(axis=1), 1))[:, None]
+        shares: Array = is_left * (self.epsilon / np.maximum(is_left.sum(axis=1), 1))[:, None]
         best = np.where(is_left, strength, -np.inf).argmax(axis=1)
         rows = np.flatnonzero(is_left.any(axis=1))
         shares[rows, best[rows]] += 1 - self.epsilon
@@ -195,7 +195,7 @@ class Softmax(Exploration):
         return logits
 
     def _draw(self, scores: Array, top_n: int) -> Array:
-        keys = self._logits(scores) + self._random.gumbel(size=scores.shape)
+        keys: Array = self._logits(scores) + self._random.gumbel(size=scores.shape)
         places = np.argsort(-keys, axis=1)[:, :top_n]
         drawn: Array = np.where(np.take_along_axis(scores, places, 1) > -np.inf, places, -1)
         return drawn

@@ -1,5 +1,6 @@
 """What users did counts in their next answers, and what they are shown can be recorded."""
 
+import threading
 import time
 
 import numpy as np
@@ -286,3 +287,25 @@ def test_a_trial_joins_explores_and_records_by_version(log, make_tiny_bundle, tm
         assert engine.report()["trial"]["n_errors"] == 0
         engine.end_trial()
     assert len(log) == 40 + 400 + 400
+
+
+def test_batched_single_requests_join_the_log_too(log, world):
+    for user in range(30):
+        do(log, user, world.item_ids[user].item(), (world.item_ids[39 - user].item(), "skip"))
+    with shortlist.load(world.path) as engine:
+        expected = [engine.recommend(user_ids=[u], feedback=log, stages=1) for u in range(60)]
+    found = {}
+    with shortlist.load(world.path, max_batch=16, max_wait_us=20_000) as engine:
+
+        def ask(user):
+            found[user] = engine.recommend(user_ids=[user], feedback=log, stages=1)
+
+        threads = [threading.Thread(target=ask, args=[user]) for user in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert engine.report()["batching"]["n_batches"] < 60
+    for user, answer in enumerate(expected):
+        assert found[user].item_ids.tolist() == answer.item_ids.tolist()
+        assert found[user].source.tolist() == answer.source.tolist()
