@@ -46,11 +46,6 @@ class Acts(NamedTuple):
     times: list[int]
     values: list[float | None]
 
-    def before(self, time: int) -> "Acts":
-        """Return what was done before a time."""
-        n = int(np.searchsorted(np.array(self.times, dtype=np.int64), time))
-        return Acts(self.item_ids[:n], self.kinds[:n], self.times[:n], self.values[:n])
-
 
 class Dislikes(NamedTuple):
     """What means dislike: kinds, and values below a limit."""
@@ -70,6 +65,10 @@ class Dislikes(NamedTuple):
             frozenset([SKIP, *map(str, told.get("negative_kinds") or ())]),
             float(below) if isinstance(below, (int, float)) else -np.inf,
         )
+
+    def has(self, kind: str, value: float | None) -> bool:
+        """Say whether an event is one."""
+        return kind in self.kinds or (value is not None and value < self.below)
 
 
 def acts_of(user_ids: Array, rows: Sequence[tuple[Any, ...]]) -> list[Acts | None]:
@@ -99,8 +98,9 @@ def with_acts(
     users: UserTable | None,
     dislikes: Dislikes,
     item_id_dtype: str,
-    now: int,
+    now: Array,
     event_columns: Sequence[str],
+    hidden: Sequence[set[Any]] | None = None,
 ) -> Columns:
     """Join what users did to their requests, by the rule above.
 
@@ -113,10 +113,12 @@ def with_acts(
         Stored histories.
     dislikes : Dislikes
     item_id_dtype : str
-    now : int
+    now : ndarray of shape (n_requests,), int64
         Seconds since 1970: ages of events count back from here.
     event_columns : sequence of str
         Of `history_kinds` and `history_ages` those that the encoder takes.
+    hidden : sequence of set, optional
+        Items of each request that the known history must not have: for requests of the past.
 
     Returns
     -------
@@ -138,10 +140,11 @@ def with_acts(
         is_joined[i] = True
         known, told = histories[i], {name: lists[i] for name, lists in events.items()}
         if not len(known) and users is not None and user_rows[i] >= 0:
-            known, told = _stored(users, int(user_rows[i]), event_columns, now)
-        is_skip = _are_dislikes(done, dislikes)
+            known, told = _stored(users, int(user_rows[i]), event_columns, int(now[i]))
+        is_skip = list(map(dislikes.has, done.kinds, done.values))
         newest = dict(zip(done.item_ids, is_skip, strict=True))
-        is_kept = np.fromiter((item not in newest for item in known.tolist()), np.bool_, len(known))
+        gone = newest.keys() if hidden is None else newest.keys() | hidden[i]
+        is_kept = np.fromiter((item not in gone for item in known.tolist()), np.bool_, len(known))
         places = [
             place
             for place, item in enumerate(done.item_ids)
@@ -151,7 +154,7 @@ def with_acts(
         histories[i] = np.concatenate([known[is_kept].astype(empty.dtype), liked])
         skipped[i] = _ids([item for item, is_last in newest.items() if is_last], empty)
         for name, lists in events.items():
-            lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, now)])
+            lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, int(now[i]))])
     return replace(
         columns, histories=histories, events=events, is_joined=is_joined, skipped=skipped
     )
@@ -174,14 +177,6 @@ def pushed_down(queries: Array, skipped: Ragged, view: _core.IndexView) -> Array
     sizes = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
     pushed: Array = (queries - _PUSH * sizes * means).astype(np.float32)
     return pushed
-
-
-def _are_dislikes(acts: Acts, dislikes: Dislikes) -> list[bool]:
-    kinds, below = dislikes
-    return [
-        kind in kinds or (value is not None and value < below)
-        for kind, value in zip(acts.kinds, acts.values, strict=True)
-    ]
 
 
 def _ids(ids: list[Any], empty: Array) -> Array:

@@ -102,7 +102,7 @@ def with_feedback(columns: Columns, feedback: FeedbackLog, version: Version, now
         recommender.users,
         Dislikes.of_manifest(version.bundle.manifest),
         version.item_id_dtype,
-        now,
+        np.full(columns.n_requests, now),
         recommender.schema.event_columns,
     )
 

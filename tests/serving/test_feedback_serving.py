@@ -183,7 +183,7 @@ def test_kinds_and_ages_come_with_the_items():
     )
     dislikes = Dislikes.of_manifest({"training": {"config": {"events": {"negative_below": 2.0}}}})
     names = ("history_kinds", "history_ages")
-    joined = with_acts(columns, [acts, None], None, dislikes, "int64", 100, names)
+    joined = with_acts(columns, [acts, None], None, dislikes, "int64", np.full(2, 100), names)
     assert [h.tolist() for h in joined.histories] == [[5, 7], [5]]
     assert [s.tolist() for s in joined.skipped] == [[8, 9], []]
     assert [k.tolist() for k in joined.events["history_kinds"]] == [["", "click"], [""]]

@@ -16,6 +16,8 @@ from shortlist.cli._common import (
     require_extra,
     whole_number,
 )
+from shortlist.cli._off_policy import add_off_policy_arguments, run_off_policy
+from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -27,10 +29,11 @@ def add_parser(subparsers: SubParsers) -> None:
         subparsers,
         "evaluate",
         "Rank the whole catalogue for the test users, seen items excluded, and report metrics.",
-        "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out",
+        "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out\n"
+        "  shortlist evaluate new.shortlist --off-policy feedback.log --top-n 2",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
-    add_data_arguments(parser, required=True)
+    add_data_arguments(parser, required=False)
     parser.add_argument(
         "--protocol",
         default="auto",
@@ -54,11 +57,19 @@ def add_parser(subparsers: SubParsers) -> None:
         "--report", type=Path, help="write tables to this Markdown file and a plot beside it (.png)"
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    add_off_policy_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate the bundle through `Engine.recommend`, the path its users take."""
+    if (args.data is None) == (args.off_policy is None):
+        raise DataError(
+            f"--data, --off-policy: got {'neither' if args.data is None else 'both'}, expected one "
+            "of them: events to rank, or a feedback log to estimate from"
+        )
+    if args.off_policy is not None:
+        return run_off_policy(args)
     check_output(args.report, "--report")
     workflow = require_extra("shortlist.training.workflow", "train")
     results = workflow.evaluate_bundle(

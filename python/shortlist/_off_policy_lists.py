@@ -1,0 +1,184 @@
+"""Logged lists with what came of them, and what another bundle has to choose from instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortlist._columns import Array, id_column
+from shortlist._feedback_acts import Acts, Dislikes, check_types, with_acts
+from shortlist._feedback_serving import n_candidates
+from shortlist.exploration import Exploration
+from shortlist.feedback import IMPRESSION, FeedbackLog
+from shortlist.requests import Columns
+
+if TYPE_CHECKING:
+    from shortlist._version import Version
+
+
+class _History:
+    """What one user did, in the order of writing."""
+
+    def __init__(self) -> None:
+        self.sequences: list[int] = []
+        self.acts: list[tuple[int, Any, str, float | None]] = []  # time, item, kind, value
+
+    def before(self, sequence: int) -> Acts | None:
+        """Return what the log had when it had written up to `sequence`, in time order."""
+        n = int(np.searchsorted(self.sequences, sequence))
+        if n == 0:
+            return None
+        done = sorted(self.acts[:n], key=lambda act: act[0])
+        times, items, kinds, values = (list(column) for column in zip(*done, strict=True))
+        return Acts(items, kinds, times, values)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists shown with known propensities, cut to their first places.
+
+    Attributes
+    ----------
+    users : ndarray of shape (n,), int64
+        A number for each user.
+    user_ids : list of int or str
+    times, sequences : ndarray of shape (n,), int64
+        Of the impression: seconds since 1970, and place in the log.
+    items : ndarray of shape (n, k), int64 or object
+    is_shown : ndarray of shape (n, k), bool
+        Lists may be shorter than k.
+    propensities, rewards : ndarray of shape (n, k), float64
+    histories : dict of user id to _History
+    id_types : dict
+    n_unknown : int
+        Lists without propensities.
+    """
+
+    users: Array
+    user_ids: list[Any]
+    times: Array
+    sequences: Array
+    items: Array
+    is_shown: Array
+    propensities: Array
+    rewards: Array
+    histories: dict[Any, _History]
+    id_types: dict[str, str]
+    n_unknown: int
+    dislikes: Dislikes
+
+    def take(self, chosen: Array) -> Lists:
+        """Return some of the lists."""
+        return Lists(
+            self.users[chosen],
+            [self.user_ids[i] for i in chosen.tolist()],
+            self.times[chosen],
+            self.sequences[chosen],
+            self.items[chosen],
+            self.is_shown[chosen],
+            self.propensities[chosen],
+            self.rewards[chosen],
+            self.histories,
+            self.id_types,
+            self.n_unknown,
+            self.dislikes,
+        )
+
+    def ask(self, version: Version, explore: Exploration) -> tuple[Array, Array]:
+        """Return scores and item ids (n, m) of the candidates that a bundle would draw from."""
+        check_types(self.id_types, version.user_id_dtype, version.item_id_dtype)
+        ids = id_column("user_id", self.user_ids, version.user_id_dtype)
+        pairs = list(zip(self.user_ids, self.sequences.tolist(), strict=True))
+        none = _History()
+        acts = [self.histories.get(user, none).before(sequence) for user, sequence in pairs]
+        # What the user did later must not come back through the bundle's stored history.
+        hidden = [{act[1] for act in self.histories.get(user, none).acts} for user, _ in pairs]
+        both = zip(acts, hidden, strict=True)
+        columns = with_acts(
+            Columns(len(ids), ids),
+            [act if act is not None or not later else Acts([], [], [], []) for act, later in both],
+            version.recommender.users,
+            self.dislikes,
+            version.item_id_dtype,
+            self.times,
+            version.recommender.schema.event_columns,
+            hidden,
+        )
+        asked = version.asked(self.items.shape[1], True, None)
+        found = version.answer(
+            columns, None, asked._replace(top_n=n_candidates(explore, asked, version))
+        )
+        return found.scores, found.item_ids
+
+
+def read_lists(
+    log: FeedbackLog, dislikes: Dislikes, top_n: int, kinds: set[str] | None, within: int
+) -> Lists:
+    """Read the log: lists with propensities, and the rewards of their items.
+
+    A list is a run of impressions of one user with ranks 1, 2, …, as `append_impressions` writes
+    them.
+    """
+    table = log.read()
+    names = ("sequence", "user_id", "item_id", "kind", "timestamp", "value", "rank", "propensity")
+    rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+    histories: dict[Any, _History] = {}
+    newest: dict[tuple[Any, Any], tuple[int, int, int]] = {}  # list, place, time of an item
+    lists: list[list[tuple[Any, ...]]] = []
+    rewarded: set[tuple[int, int]] = set()
+    for row in rows:
+        sequence, user, item, kind, time, value, rank, _ = row
+        if kind != IMPRESSION:
+            history = histories.setdefault(user, _History())
+            history.sequences.append(sequence)
+            history.acts.append((time, item, kind, value))
+            place = newest.get((user, item))
+            is_reward = kind in kinds if kinds is not None else not dislikes.has(kind, value)
+            if place is not None and is_reward and 0 <= time - place[2] <= within:
+                rewarded.add(place[:2])
+            continue
+        if rank == 1:
+            lists.append([])
+        if not lists or rank != len(lists[-1]) + 1 or (lists[-1] and lists[-1][0][1] != user):
+            continue  # written by hand, and no list
+        lists[-1].append(row)
+        newest[(user, item)] = (len(lists) - 1, rank - 1, time)
+    return _laid_out(lists, rewarded, histories, log.id_types, top_n, dislikes)
+
+
+def _laid_out(
+    lists: list[list[tuple[Any, ...]]],
+    rewarded: set[tuple[int, int]],
+    histories: dict[Any, _History],
+    id_types: dict[str, str],
+    top_n: int,
+    dislikes: Dislikes,
+) -> Lists:
+    known = [i for i, rows in enumerate(lists) if all(row[7] is not None for row in rows[:top_n])]
+    n, is_text = len(known), id_types.get("item_id") == "string"
+    items = np.full((n, top_n), "" if is_text else -1, dtype=object if is_text else np.int64)
+    shown, propensities = np.zeros((n, top_n), dtype=np.bool_), np.zeros((n, top_n))
+    rewards, codes = np.zeros((n, top_n)), {}
+    for place, i in enumerate(known):
+        for k, row in enumerate(lists[i][:top_n]):
+            items[place, k], propensities[place, k], shown[place, k] = row[2], row[7], True
+            rewards[place, k] = (i, k) in rewarded
+    first = [lists[i][0] for i in known]
+    user_ids = [row[1] for row in first]
+    users = [codes.setdefault(user, len(codes)) for user in user_ids]
+    return Lists(
+        np.array(users, dtype=np.int64),
+        user_ids,
+        np.array([row[4] for row in first], dtype=np.int64),
+        np.array([row[0] for row in first], dtype=np.int64),
+        items,
+        shown,
+        propensities,
+        rewards,
+        histories,
+        id_types,
+        len(lists) - n,
+        dislikes,
+    )
