@@ -137,9 +137,9 @@ def with_acts(
     for i, done in enumerate(acts):
         if done is None:
             continue
-        is_joined[i] = True
         known, told = histories[i], {name: lists[i] for name, lists in events.items()}
-        if not len(known) and users is not None and user_rows[i] >= 0:
+        is_joined[i] = not len(known)
+        if is_joined[i] and users is not None and user_rows[i] >= 0:
             known, told = _stored(users, int(user_rows[i]), event_columns, int(now[i]))
         is_skip = list(map(dislikes.has, done.kinds, done.values))
         newest = dict(zip(done.item_ids, is_skip, strict=True))

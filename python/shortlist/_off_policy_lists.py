@@ -160,7 +160,8 @@ def _laid_out(
     n, is_text = len(known), id_types.get("item_id") == "string"
     items = np.full((n, top_n), "" if is_text else -1, dtype=object if is_text else np.int64)
     shown, propensities = np.zeros((n, top_n), dtype=np.bool_), np.zeros((n, top_n))
-    rewards, codes = np.zeros((n, top_n)), {}
+    rewards = np.zeros((n, top_n))
+    codes: dict[Any, int] = {}
     for place, i in enumerate(known):
         for k, row in enumerate(lists[i][:top_n]):
             items[place, k], propensities[place, k], shown[place, k] = row[2], row[7], True

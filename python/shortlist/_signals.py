@@ -110,13 +110,14 @@ def gather(
             user_rows = None
     source = (given.lengths > 0) * np.int8(HISTORY)
     histories, seen = given, given_now
-    joined = np.False_ if columns.is_joined is None else columns.is_joined
     if user_rows is not None and users is not None:
-        lists = [users.history(row) if row >= 0 else _NO_ROWS for row in user_rows.tolist()]
+        joined = columns.is_joined  # these have the stored history in their own
+        rows = user_rows if joined is None else np.where(joined, -1, user_rows)
+        lists = [users.history(row) if row >= 0 else _NO_ROWS for row in rows.tolist()]
         stored = _known_rows(lists, n, first)
-        source[(source == POPULAR) & (stored.lengths > 0) & ~joined] = STORED_HISTORY
+        source[(source == POPULAR) & (stored.lengths > 0)] = STORED_HISTORY
         seen = _join(given_now, _known_rows(lists, n, present) if is_changed else stored)
-        histories = _choose((source == HISTORY) | joined, given, stored)
+        histories = _choose(source == HISTORY, given, stored)
     skipped = None
     if columns.skipped is not None:
         skipped = _known_rows(columns.skipped, n, present)
@@ -132,7 +133,7 @@ def gather(
         events = gather_events(
             event_features,
             columns,
-            (source == HISTORY) | joined,
+            source == HISTORY,
             histories.lengths,
             None if users is None or user_rows is None else (users, user_rows),
             lambda ids: _arguments.rows_of(first, ids, "history") >= 0,

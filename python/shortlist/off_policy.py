@@ -284,7 +284,8 @@ class _Model:
 
     def rates(self, users: Array) -> Array:
         """Return the rate of each place (n, k) for the list's user."""
-        return np.stack([self._halves[half][0] for half in (0, 1)])[users % 2]
+        rates: Array = np.stack([self._halves[half][0] for half in (0, 1)])[users % 2]
+        return rates
 
     def shown(self, lists: Lists) -> Array:
         """Return what is predicted for the items shown, (n, k)."""
@@ -316,7 +317,7 @@ def _mean(values: Array, users: Array | None) -> Estimate:
     """Mean, with a normal interval in which the lists of one user vary together."""
     n = len(values)
     value = float(values.mean())
-    sums = values - value
+    sums: Array = values - value
     if users is not None:
         sums = np.bincount(np.unique(users, return_inverse=True)[1], weights=sums)
     n_groups = len(sums)

@@ -157,7 +157,7 @@ class Columns:
         same; text (n_requests,) object; times (n_requests,) int64; numeric (n_requests,) and
         vectors (n_requests, width) float32. Missing: INT64_MIN, "" and NaN.
     is_joined : ndarray of shape (n_requests,), bool, or None
-        Whether a feedback log has made the history: a stored one does not take its place.
+        Whether the stored history is in the request's own, put there with a feedback log.
     skipped : list of ndarray (n,), int64 or str, or None
         Items that the request's user skipped according to the feedback log.
     """

@@ -188,7 +188,6 @@ def test_kinds_and_ages_come_with_the_items():
     assert [s.tolist() for s in joined.skipped] == [[8, 9], []]
     assert [k.tolist() for k in joined.events["history_kinds"]] == [["", "click"], [""]]
     assert joined.events["history_ages"][0].tolist() == [60, 10]
-    assert joined.is_joined.tolist() == [True, False]
     assert Dislikes.of_manifest({"training": None}) == ({"skip"}, -np.inf)
 
 
