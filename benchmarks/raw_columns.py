@@ -94,12 +94,12 @@ def graph_feeds(
             return getattr(session, name)
 
     engine._version.graphs._sessions[f"{side}_encoder"] = Recorder()
-    kept = engine._version.recommender._encoder
+    kept = engine._version.recommender.encoder
     if side == "user":
-        engine._version.recommender._encoder = Recorder()
+        engine._version.recommender.encoder = Recorder()
     (engine.encode_users if side == "user" else engine.encode_items)(columns)
     engine._version.graphs._sessions[f"{side}_encoder"] = session
-    engine._version.recommender._encoder = kept
+    engine._version.recommender.encoder = kept
     return fed[0]
 
 

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from shortlist._manifest import problem
-from shortlist._sessions import open_session
+from shortlist._sessions import nodes_by_provider, open_session, provider_of
 from shortlist.bundle import Bundle
 from shortlist.requests import RequestSchema
 
@@ -17,7 +17,7 @@ class Graphs:
     Parameters
     ----------
     bundle : Bundle
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda", "tensorrt"}
     n_threads : int
         Of each session; 0 = all cores.
     """
@@ -34,14 +34,24 @@ class Graphs:
         with self._lock:
             session = self._sessions.get(name)
             if session is None:
-                session = open_session(
-                    self._bundle.file(f"{name}.onnx"),
-                    name=f"{self._bundle.path.name}/{name}.onnx",
-                    device=self._device,
-                    n_threads=self._n_threads,
-                )
-                self._sessions[name] = session
+                session = self._sessions[name] = self._open_session(name)
             return session
+
+    def with_cuda_graphs(self, name: str) -> Any:
+        """Open NAME.onnx anew, its runs captured as CUDA graphs; BundleError if it cannot be."""
+        session = self._open_session(name, cuda_graph=True)
+        with self._lock:
+            self._sessions[name] = session
+        return session
+
+    def _open_session(self, name: str, *, cuda_graph: bool = False) -> Any:
+        return open_session(
+            self._bundle.file(f"{name}.onnx"),
+            name=f"{self._bundle.path.name}/{name}.onnx",
+            device=self._device,
+            n_threads=self._n_threads,
+            cuda_graph=cuda_graph,
+        )
 
     def encoder(self, side: str, ids: str, schema: RequestSchema) -> Any:
         """Return the session of the user or item encoder; its inputs and output must fit.
@@ -80,9 +90,14 @@ class Graphs:
         return session
 
     def providers(self) -> dict[str, str]:
-        """Say which ONNX Runtime provider runs each graph that is open."""
+        """Say which ONNX Runtime provider runs (most of) each graph that is open."""
         with self._lock:
-            return {name: s.get_providers()[0] for name, s in self._sessions.items()}
+            return {name: provider_of(session) for name, session in self._sessions.items()}
+
+    def nodes(self) -> dict[str, dict[str, int]]:
+        """Say how many nodes of each open graph each provider runs; {} where ORT cannot tell."""
+        with self._lock:
+            return {name: nodes_by_provider(session) for name, session in self._sessions.items()}
 
     def close(self) -> None:
         """Let go of all sessions."""

@@ -1,5 +1,7 @@
 """A batch of checked requests → top-N: signals, encoder, search in groups, second stage."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +28,7 @@ from shortlist.requests import Columns, RequestSchema
 
 if TYPE_CHECKING:
     from shortlist._feedback_serving import Extras
+    from shortlist._graph_search import GraphSearch
 
 # Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
 MAX_BATCH = 1024
@@ -42,7 +45,7 @@ class Asked(NamedTuple):
     top_n: int
     exclude_seen: bool
     stages: int
-    extras: "Extras | None" = None
+    extras: Extras | None = None
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Answer:
     stages: Array
 
     @classmethod
-    def empty(cls, n: int, top_n: int) -> "Answer":
+    def empty(cls, n: int, top_n: int) -> Answer:
         """Make an answer of missing places."""
         return cls(
             np.full((n, top_n), -np.inf, dtype=np.float32),
@@ -66,7 +69,7 @@ class Answer:
             np.zeros(n, dtype=np.int8),
         )
 
-    def fill(self, start: int, part: "Answer") -> None:
+    def fill(self, start: int, part: Answer) -> None:
         """Put the answer of a batch in the place that begins at `start`."""
         stop = start + len(part.counts)
         self.put(slice(start, stop), (part.scores, part.rows, part.counts))
@@ -97,6 +100,11 @@ class Recommender:
     missing_id : object
         What the encoder takes as no id.
     n_threads : int
+
+    Attributes
+    ----------
+    graph_search : GraphSearch or None
+        Answers in place of the encoder and the index where it can.
     """
 
     def __init__(
@@ -114,7 +122,8 @@ class Recommender:
     ) -> None:
         self.schema = schema
         self.second = second
-        self._encoder = encoder
+        self.graph_search: GraphSearch | None = None  # set by whoever opens the bundle
+        self.encoder = encoder
         self._first = first
         self.users = users
         self._event_features = event_features
@@ -138,7 +147,7 @@ class Recommender:
             **event_feeds(signals, self._max_history),
             **signals.features,
         }
-        embeddings: Array = self._encoder.run(["user_embedding"], feeds)[0]
+        embeddings: Array = self.encoder.run(["user_embedding"], feeds)[0]
         return embeddings
 
     def encode_all(self, columns: Columns, state: Catalogue) -> Array:
@@ -174,6 +183,10 @@ class Recommender:
 
     def _answer(self, columns: Columns, state: Catalogue, allowed: Filter, asked: Asked) -> Answer:
         signals = self.gather(columns, state)
+        if self.graph_search is not None:
+            found = self.graph_search.answer(signals, state, allowed, asked)
+            if found is not None:
+                return found
         n = len(signals.source)
         if POPULAR not in signals.source.tobytes():  # the usual case: nothing to put together
             return self._rank(signals, state, allowed, asked)

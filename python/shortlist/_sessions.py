@@ -8,7 +8,13 @@ from typing import Any
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.threads import get_num_threads
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+# The provider that a device asks for, and those that take what it cannot run, in this order.
+_PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+}
 _INSTALL = "install one of them: pip install 'shortlist[cpu]' or 'shortlist[gpu]'"
 
 
@@ -54,16 +60,35 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
     Raises
     ------
     ShortlistError
-        `device` is cuda and this onnxruntime has no CUDA provider.
+        This onnxruntime has no provider for the device.
     """
-    if device == "cpu" or (device == "auto" and "CUDAExecutionProvider" not in available):
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in available:
+    if device == "auto":
+        device = "cuda" if "CUDAExecutionProvider" in available else "cpu"
+    wanted = _PROVIDERS[device]
+    if wanted[0] not in available:
         raise ShortlistError(
-            f"device: got 'cuda', but this onnxruntime offers only {', '.join(available)}; "
+            f"device: got {device!r}, but this onnxruntime offers only {', '.join(available)}; "
             "pip uninstall onnxruntime and install 'shortlist[gpu]', or use device='cpu'"
         )
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return [name for name in wanted if name in available]
+
+
+def nodes_by_provider(session: Any) -> dict[str, int]:
+    """Say how many nodes of a session's graph each provider runs; {} where ORT cannot tell."""
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except (AttributeError, RuntimeError):  # before ONNX Runtime 1.24
+        return {}
+    counts: dict[str, int] = {}
+    for part in parts:
+        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+    return counts
+
+
+def provider_of(session: Any) -> str:
+    """Return the provider that runs most nodes of a session's graph."""
+    counts = nodes_by_provider(session)
+    return max(counts, key=counts.__getitem__) if counts else str(session.get_providers()[0])
 
 
 def open_session(
@@ -73,6 +98,7 @@ def open_session(
     device: str = "cpu",
     n_threads: int = 1,
     plugin: Path | None = None,
+    cuda_graph: bool = False,
 ) -> Any:
     """Open a graph for inference.
 
@@ -82,13 +108,16 @@ def open_session(
         An ONNX file, or its content.
     name : str
         How messages name it.
-    device : {"auto", "cpu", "cuda"}
-        `auto` takes CUDA where it works, else the CPU. `cuda` is an error where it does not.
+    device : {"auto", "cpu", "cuda", "tensorrt"}
+        `auto` takes CUDA where it works, else the CPU. `cuda` and `tensorrt` are errors where they
+        do not run, or run no node of the graph.
     n_threads : int
         Threads inside one call; 0 = `shortlist.get_num_threads()`. Threads never spin: on shared
         cores spinning costs more CPU than it saves time.
     plugin : Path, optional
         libshortlist.so, for a graph with `ai.shortlist.TopN`.
+    cuda_graph : bool
+        Capture runs as CUDA graphs; BundleError where the graph does not allow it.
 
     Returns
     -------
@@ -99,29 +128,52 @@ def open_session(
     BundleError
         The graph cannot be read.
     ShortlistError
-        `device` is cuda and CUDA does not start.
+        `device` is cuda or tensorrt and that does not start.
     """
     runtime = import_runtime()
-    providers = choose_providers(device, runtime.get_available_providers())
+    providers: list[Any] = choose_providers(device, runtime.get_available_providers())
     options = runtime.SessionOptions()
     options.intra_op_num_threads = n_threads or get_num_threads()
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 3  # errors only; a fallback is reported by our own check below
     if plugin is not None:
         options.register_custom_ops_library(os.fspath(plugin))
+    if cuda_graph:
+        providers[0] = (providers[0], {"enable_cuda_graph": "1"})
     content = graph if isinstance(graph, bytes) else os.fspath(graph)
+
+    def open_on(chosen: list[Any]) -> Any:
+        # ONNX Runtime's own fallback prints to stdout and is silent about what it fell back to.
+        return runtime.InferenceSession(content, options, providers=chosen, enable_fallback=0)
+
     try:
-        session = runtime.InferenceSession(content, options, providers=providers)
+        try:
+            session = open_on(providers)
+        except Exception:
+            if device != "auto" or len(providers) == 1:
+                raise
+            session = open_on(_PROVIDERS["cpu"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleError(
             f"{name}: expected a graph ONNX Runtime can open, found {error}"
         ) from error
-    running = session.get_providers()
-    if device == "cuda" and running[0] != "CUDAExecutionProvider":
-        raise ShortlistError(
-            f"device: got 'cuda', but {name} runs on {running[0]}: the CUDA libraries or a GPU are "
-            "missing; install 'shortlist[gpu]' on a machine with an NVIDIA driver, or use 'cpu'"
-        )
+    if device in ("cuda", "tensorrt"):
+        _check_runs(session, device, name)
     return session
+
+
+def _check_runs(session: Any, device: str, name: str) -> None:
+    """Refuse a session that does not run on the device that was asked for."""
+    wanted, running = _PROVIDERS[device][0], session.get_providers()
+    counts = nodes_by_provider(session)
+    gpu = set(_PROVIDERS[device]) - {"CPUExecutionProvider"}
+    if wanted in running and (not counts or gpu.intersection(counts)):
+        return
+    raise ShortlistError(
+        f"device: got {device!r}, but {name} runs on {provider_of(session)}: the libraries of "
+        f"{wanted} or a GPU are missing, or it has no kernels for this graph; install "
+        "'shortlist[gpu]' on a machine with an NVIDIA driver, or use 'cpu'"
+    )

@@ -3,34 +3,28 @@
 import os
 import weakref
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from shortlist import _checks
-from shortlist._batching import Batcher, Batching
+from shortlist._batching import Batcher
 from shortlist._catalogue import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._columns import Array, id_column
+from shortlist._fixed_batches import FixedEncoder
 from shortlist._graphs import Graphs
 from shortlist._item_rows import read_items, said_of
 from shortlist._items import ItemTable
-from shortlist._opening import features_of, load_index, open_recommender
+from shortlist._opening import Settings, features_of, load_index, open_recommender
 from shortlist._recommend import Answer, Asked, cut
 from shortlist._second_stage import check_stages
 from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
+from shortlist.index import simd_level
 from shortlist.recommendations import Recommendations
 from shortlist.requests import Columns, RequestSchema, normalise
 from shortlist.threads import get_num_threads
-
-
-class Settings(NamedTuple):
-    """How an engine runs every bundle that is put into it."""
-
-    device: str
-    n_threads: int
-    batching: Batching
 
 
 class Version:
@@ -55,7 +49,7 @@ class Version:
         self.state = first_catalogue(self.index, items)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
         self.graphs = Graphs(bundle, settings.device, settings.n_threads)
-        self.recommender = open_recommender(bundle, self.graphs, self.state, settings.n_threads)
+        self.recommender = open_recommender(bundle, self.graphs, self.state, settings)
         self.batcher = self._make_batcher(settings) if settings.batching.max_batch > 1 else None
         weakref.finalize(self, bundle.close)
 
@@ -108,6 +102,18 @@ class Version:
 
         n_at_once = max(1, get_num_threads() // (settings.n_threads or get_num_threads()))
         return Batcher(answer, recommender.schema, settings.batching, n_at_once)
+
+    def report(self) -> dict[str, Any]:
+        """Say where what runs: providers and nodes of each open graph, and how items are found."""
+        search, encoder = self.recommender.graph_search, self.recommender.encoder
+        return {
+            "providers": self.graphs.providers(),
+            "nodes": self.graphs.nodes(),
+            "search": f"cpu, {simd_level()}",
+            "graph_search": None if search is None else search.report(),
+            "fixed_batches": encoder.report() if isinstance(encoder, FixedEncoder) else None,
+            "batching": None if self.batcher is None else self.batcher.report(),
+        }
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,15 +14,17 @@ from shortlist._batching import Batching
 from shortlist._catalogue import Upserted
 from shortlist._columns import Array
 from shortlist._feedback_serving import extras_of, given_requests
+from shortlist._graph_search import SEARCHES
+from shortlist._opening import Settings
 from shortlist._second_stage import check_stages
 from shortlist._sessions import check_device, import_runtime
 from shortlist._trial import Trial, check_keys, check_trial
-from shortlist._version import Settings, Version, check_same_ids, open_version
+from shortlist._version import Version, check_same_ids, open_version
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog
-from shortlist.index import Index, simd_level
+from shortlist.index import Index
 from shortlist.recommendations import Recommendations
 from shortlist.requests import normalise
 
@@ -31,12 +33,14 @@ __all__ = ["Engine", "Recommendations", "Upserted", "load"]
 
 def load(
     path: str | os.PathLike[str],
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
     n_threads: int = 1,
     *,
     verify: bool = True,
     max_batch: int = 1,
     max_wait_us: int = 200,
+    search: Literal["auto", "index", "graph"] = "auto",
+    fixed_batches: Sequence[int] = (),
 ) -> "Engine":
     """Load a bundle for serving.
 
@@ -44,9 +48,9 @@ def load(
     ----------
     path : str or path
         Bundle: a `NAME.shortlist` folder or one zip of it.
-    device : {"auto", "cpu", "cuda"}
-        Where the encoder runs. "auto" takes CUDA if this onnxruntime has it; "cuda" is an error
-        where it does not run. `Engine.report` says what really runs. The search is on the CPU.
+    device : {"auto", "cpu", "cuda", "tensorrt"}
+        Where the graphs run. "auto" takes CUDA if this onnxruntime has it; "cuda" and "tensorrt"
+        are errors where they do not run. `Engine.report` says what really runs.
     n_threads : int
         Threads of one call, for encoder and search; 0 = all cores. Calls may also come from
         several threads at once.
@@ -58,6 +62,14 @@ def load(
         may depend on the batch size.
     max_wait_us : int
         Microseconds a request waits for others at most, and only while all cores are at work.
+    search : {"auto", "index", "graph"}
+        What finds the items: the index on the CPU, exact; or the bundle's portable graph on the
+        device, up to float32 rounding, for calls without `where` on items as they were exported.
+        "auto" is the index where the encoder runs on the CPU; on a GPU both are measured at load,
+        and each batch size gets the faster one (`Engine.report` says which).
+    fixed_batches : sequence of int
+        Batch sizes that the encoder runs at with buffers bound beforehand; smaller batches are
+        filled up. On CUDA they are CUDA graphs where the encoder allows it.
 
     Returns
     -------
@@ -74,8 +86,13 @@ def load(
     n_threads = _checks.thread_count(n_threads)
     max_batch = _checks.positive_int(max_batch, "max_batch")
     max_wait_us = _checks.wait_us(max_wait_us, "max_wait_us")
+    if search not in SEARCHES:
+        raise ValueError(f"search: got {search!r}, expected one of {', '.join(SEARCHES)}")
+    if isinstance(fixed_batches, str) or not isinstance(fixed_batches, Sequence):
+        raise TypeError(f"fixed_batches: got {fixed_batches!r}, expected sizes such as (1, 32)")
+    sizes = tuple(_checks.positive_int(size, "fixed_batches") for size in fixed_batches)
     import_runtime()
-    settings = Settings(device, n_threads, Batching(max_batch, max_wait_us))
+    settings = Settings(device, n_threads, Batching(max_batch, max_wait_us), search, sizes)
     return Engine(open_version(path, 1, settings, verify=verify), settings)
 
 
@@ -488,10 +505,8 @@ class Engine:
             "version": version.number,
             "trial": None if trial is None else trial.report(),
             "device_asked": self._settings.device,
-            "providers": version.graphs.providers(),
-            "search": f"cpu, {simd_level()}",
+            **version.report(),
             "n_threads": self._settings.n_threads,
-            "batching": None if version.batcher is None else version.batcher.report(),
             "n_items": len(index),
             "n_users": manifest["n_users"],
             "dim": index.dim,

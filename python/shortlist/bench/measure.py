@@ -43,7 +43,7 @@ def bench_bundle(
     top_n: int = 10,
     history_length: int = 50,
     n_threads: int = 1,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
     seconds: float = 1.0,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,

@@ -41,7 +41,7 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="time for each stage and batch (default: 1)"
     )

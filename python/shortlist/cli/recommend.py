@@ -41,7 +41,7 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--stages", type=int, choices=[1, 2], help="default: 2 if the bundle has a second stage"
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
     )
