@@ -88,7 +88,7 @@ def load(
     max_wait_us = _checks.wait_us(max_wait_us, "max_wait_us")
     if search not in SEARCHES:
         raise ValueError(f"search: got {search!r}, expected one of {', '.join(SEARCHES)}")
-    if isinstance(fixed_batches, str) or not isinstance(fixed_batches, Sequence):
+    if not isinstance(fixed_batches, (list, tuple)):
         raise TypeError(f"fixed_batches: got {fixed_batches!r}, expected sizes such as (1, 32)")
     sizes = tuple(_checks.positive_int(size, "fixed_batches") for size in fixed_batches)
     import_runtime()
