@@ -1,6 +1,7 @@
 """What the feedback log costs: writing events, and reading a user's recent ones in `recommend`.
 
     python benchmarks/feedback.py --bundle movies.shortlist --events 200000
+    python benchmarks/feedback.py --bundle movies.shortlist --url postgresql+psycopg://user@host/db
 
 Users do 20 events each (half of those asked about have none of their own before), impressions are
 ten a request. Answers with the log are compared with those to the joined histories first.
@@ -74,11 +75,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--url", help="an empty database, instead of a file")
     args = parser.parse_args()
     print(describe_machine())
     folder = tempfile.TemporaryDirectory(dir=Path.cwd())
     engine = shortlist.load(args.bundle)
-    with folder, shortlist.FeedbackLog(Path(folder.name) / "log") as log:
+    with folder, shortlist.FeedbackLog(args.url or Path(folder.name) / "log") as log:
         fill(log, engine.index.item_ids, args.events)
         for batch in (1, 512):
             compare(engine, log, batch)

@@ -12,6 +12,7 @@ from shortlist._columns import id_column
 from shortlist._feature_columns import time_column
 from shortlist._feedback_acts import Acts, acts_of
 from shortlist._feedback_events import columns_of, id_type_of, rows_of
+from shortlist._feedback_sql import SqlStore
 from shortlist._feedback_sqlite import Row, SqliteStore
 from shortlist._item_rows import said_of
 from shortlist.errors import DataError
@@ -23,7 +24,7 @@ IMPRESSION = "impression"
 
 
 class FeedbackLog:
-    """Durable, append-only log of impressions and events in one SQLite file.
+    """Durable, append-only log of impressions and events: one SQLite file, or a database.
 
     Once `append` or `append_many` has returned, the events are on disk: a killed process or a
     crash of the machine loses none and doubles none. Any number of threads and processes of one
@@ -32,7 +33,9 @@ class FeedbackLog:
     Parameters
     ----------
     path : str or path
-        The file; made if it is not there. Two files beside it (`-wal`, `-shm`) belong to it.
+        The file; made if it is not there. Two files beside it (`-wal`, `-shm`) belong to it. For
+        hosts with many machines a database URL of SQLAlchemy, such as
+        ``postgresql+psycopg://user:password@host/database`` (the extra `[postgres]`).
 
     Raises
     ------
@@ -41,8 +44,13 @@ class FeedbackLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._store = SqliteStore(self.path)
+        self._store: SqliteStore | SqlStore
+        if isinstance(path, str) and "://" in path:
+            self._store = SqlStore(path)
+            self.path: str | Path = self._store.name
+        else:
+            self.path = Path(path)
+            self._store = SqliteStore(self.path)
 
     def append(
         self,

@@ -1,12 +1,17 @@
 """Acknowledged events are there, once, whoever writes and whatever is killed."""
 
 import datetime
+import functools
 import os
+import pwd
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,11 +22,66 @@ import pytest
 import shortlist
 from shortlist import DataError, FeedbackLog, ShortlistError
 
+_MADE = []  # databases of the server
 NOON = 1_714_564_800  # 2024-05-01T12:00:00Z
 
 
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """URL of a PostgreSQL server of our own, on a socket in a temporary folder."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    tools = [Path(path).parent for path in [shutil.which("initdb")] if path] + found
+    if not tools:
+        pytest.skip("no initdb: install PostgreSQL to test the log in a server")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # sockets want short names
+    as_user = []
+    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        if not shutil.which("runuser") or not any(u.pw_name == "postgres" for u in pwd.getpwall()):
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+    data, bin_ = folder / "data", tools[0]
+    run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=folder)
+    run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "shortlist", "--no-sync"])
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c shared_buffers=16MB"
+    control = [*as_user, bin_ / "pg_ctl", "-D", data, "-w"]
+    with open(folder / "server.log", "w") as said:
+        subprocess.run(
+            [*control, "start", "-o", options], check=True, cwd=folder, stdout=said, stderr=said
+        )
+    try:
+        yield f"postgresql+psycopg://shortlist@/postgres?host={folder}"
+    finally:
+        run([*control, "stop", "-m", "immediate"])
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["file", "sqlalchemy", "postgres"])
+def place(request, tmp_path):
+    """Where a log may be: a file, a database through SQLAlchemy, a server."""
+    if request.param == "file":
+        return tmp_path / "feedback.log"
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    if request.param == "sqlalchemy":
+        return f"sqlite:///{tmp_path / 'feedback.db'}"
+    url = request.getfixturevalue("postgres")
+    name = f"log_{len(_MADE)}"
+    _MADE.append(name)
+    server = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    server.dispose()
+    return url.replace("/postgres?", f"/{name}?")
+
+
 @pytest.fixture
-def log(tmp_path):
+def log(place):
+    with FeedbackLog(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file_log(tmp_path):
     with FeedbackLog(tmp_path / "feedback.log") as opened:
         yield opened
 
@@ -77,13 +137,13 @@ def test_times_of_every_kind_are_seconds(log, when):
     assert log.read().column("timestamp").to_pylist() == [NOON]
 
 
-def test_a_key_is_written_once(log, tmp_path):
+def test_a_key_is_written_once(log, place):
     assert log.append(**event(key="a"))
     assert not log.append(**event(key="a", item_id=9))
     keys = ["a", "b", "b", None, None]
     columns = {name: [value] * 5 for name, value in event().items()}
     assert log.append_many({**columns, "key": keys}) == 3
-    with FeedbackLog(tmp_path / "feedback.log") as again:
+    with FeedbackLog(place) as again:
         assert not again.append(**event(key="b"))
         assert len(again) == 4
 
@@ -163,10 +223,10 @@ def test_a_wrong_table_is_refused(log, table, error, message):
     assert len(log) == 0
 
 
-def test_ids_keep_the_type_of_the_first(log, tmp_path):
+def test_ids_keep_the_type_of_the_first(log, place):
     log.append(**event(user_id="a"))
     message = "events: 'user_id' row 0 is int 1, expected a string"
-    with FeedbackLog(tmp_path / "feedback.log") as again, pytest.raises(TypeError, match=message):
+    with FeedbackLog(place) as again, pytest.raises(TypeError, match=message):
         again.append(**event(user_id=1))
 
 
@@ -176,7 +236,8 @@ def test_nothing_is_nothing(log):
     assert log.append(**event(user_id="text"))  # nothing fixed a type
 
 
-def test_an_erased_user_is_not_in_the_bytes(log, tmp_path):
+def test_an_erased_user_is_not_in_the_bytes(file_log, tmp_path):
+    log = file_log
     log.append_many([event(user_id=name) for name in ("Kafka-Franz-1883", "other") * 50])
     assert log.erase_user("Kafka-Franz-1883") == 50
     assert log.erase_user("Kafka-Franz-1883") == 0
@@ -246,8 +307,15 @@ def keys_of(name, n):
     }
 
 
-def test_threads_and_processes_write_at_once(tmp_path):
-    path = tmp_path / "feedback.log"
+def test_an_erased_user_is_gone(log):
+    log.append_many([event(user_id=name) for name in ("Kafka", "other") * 5])
+    assert log.erase_user("Kafka") == 5
+    assert log.erase_user("Kafka") == 0
+    assert set(log.read().column("user_id").to_pylist()) == {"other"}
+
+
+def test_threads_and_processes_write_at_once(place):
+    path = place
     others = [writer(path, f"process{i}", 30) for i in range(3)]
     with FeedbackLog(path) as log:
 
@@ -270,11 +338,20 @@ def test_threads_and_processes_write_at_once(tmp_path):
         assert set(found) == expected
 
 
-def test_a_killed_writer_loses_nothing_it_has_acknowledged(tmp_path):
-    path, random = tmp_path / "feedback.log", np.random.default_rng(0)
-    for attempt in range(4):
+def test_a_killed_writer_loses_nothing_it_has_acknowledged(place):
+    kill_writers(place, 4)
+
+
+@pytest.mark.slow
+def test_two_hundred_killed_writers_lose_nothing_they_have_acknowledged(tmp_path):
+    kill_writers(tmp_path / "feedback.log", 200)
+
+
+def kill_writers(path, n):
+    random = np.random.default_rng(0)
+    for attempt in range(n):
         process, acknowledged = writer(path, f"run{attempt}", 10_000), -1
-        wanted = int(random.integers(1, 200))
+        wanted = int(random.integers(0, 200))
         for line in process.stdout:
             acknowledged = int(line)
             if acknowledged >= wanted:
@@ -307,3 +384,35 @@ def test_a_forked_child_writes_on(log):
     assert os.waitpid(child, 0)[1] == 0
     log.append(**event(key="parent again"))
     assert log.read().column("key").to_pylist() == ["parent", "child", "parent again"]
+
+
+def test_what_users_did_is_read_by_user_in_time_order(log):
+    rows = [(7, 1, 5), (7, 2, 3), (9, 3, 4), (7, 4, 5), (8, 5, 1)]
+    log.append_many([event(user_id=u, item_id=i, timestamp=NOON + s) for u, i, s in rows])
+    log.append_many([event(user_id=7, kind="impression", item_id=99, rank=1)])
+    first, nobody, second, no_id = log.acts([7, 77, 9, None])
+    assert first.item_ids == [2, 1, 4]
+    assert first.times == [NOON + 3, NOON + 5, NOON + 5]
+    assert (first.kinds, first.values) == (["click"] * 3, [None] * 3)
+    assert second.item_ids == [3]
+    assert nobody is no_id is None
+
+
+def test_a_url_that_leads_nowhere_is_refused(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    with pytest.raises(ShortlistError, match="feedback log: expected a database URL such as"):
+        FeedbackLog("nothing://x")
+    url = f"sqlite:///{tmp_path}/none/x.db"
+    with pytest.raises(ShortlistError, match=r"x.db: expected a feedback log that can be read"):
+        FeedbackLog(url)
+    with FeedbackLog(f"sqlite:///{tmp_path}/x.db") as log:
+        pass
+    with pytest.raises(ShortlistError, match="feedback log: it is closed"):
+        log.append(**event())
+
+
+def test_a_password_is_not_shown():
+    pytest.importorskip("psycopg")
+    with pytest.raises(ShortlistError, match=r"shortlist:\*\*\*@localhost") as error:
+        FeedbackLog("postgresql+psycopg://shortlist:secret@localhost:1/none")
+    assert "secret" not in str(error.value)

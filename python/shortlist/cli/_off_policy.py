@@ -15,7 +15,9 @@ def add_off_policy_arguments(parser: argparse.ArgumentParser) -> None:
         "off-policy estimates", "from lists that were shown with exploration, instead of --data"
     )
     group.add_argument(
-        "--off-policy", metavar="LOG", help="feedback log with impressions and their propensities"
+        "--off-policy",
+        metavar="LOG",
+        help="feedback log (a file or a database URL) with propensities",
     )
     group.add_argument(
         "--top-n", type=whole_number(1), default=3, help="places that count (default: 3)"
@@ -52,7 +54,7 @@ def run_off_policy(args: argparse.Namespace) -> int:
         explore = shortlist.Softmax(args.temperature, n_candidates=args.candidates)
     else:
         explore = shortlist.Epsilon(args.epsilon or 0.0, n_candidates=args.candidates)
-    if not Path(args.off_policy).is_file():
+    if "://" not in args.off_policy and not Path(args.off_policy).is_file():
         raise DataError(f"--off-policy: got {args.off_policy}, which is no file")
     with (
         shortlist.load(args.bundle) as engine,
