@@ -1,7 +1,7 @@
 """The feedback log: what was shown, and what came of it; a file beside the bundle."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,8 +12,9 @@ from shortlist._columns import id_column
 from shortlist._feature_columns import time_column
 from shortlist._feedback_acts import Acts, acts_of
 from shortlist._feedback_events import columns_of, id_type_of, rows_of
+from shortlist._feedback_export import PAGE, check_suffix, to_table, write_tables
 from shortlist._feedback_sql import SqlStore
-from shortlist._feedback_sqlite import Row, SqliteStore
+from shortlist._feedback_sqlite import SqliteStore
 from shortlist._item_rows import said_of
 from shortlist.errors import DataError
 
@@ -168,7 +169,45 @@ class FeedbackLog:
         """
         first = None if since is None else seconds_of(since, "since")
         types = self._store.types()
-        return _table(self._store.read(int(after), first), types)
+        return to_table(self._store.read(int(after), first), types)
+
+    def export(
+        self, path: str | os.PathLike[str], since: Any = None, *, impressions: bool = True
+    ) -> int:
+        """Write events to a Parquet or Arrow file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+            Its end says the format: `.parquet` or `.arrow`. A file of this name is replaced.
+        since : number, datetime or str, optional
+            Only events of this time or later.
+        impressions : bool
+            Without them the file is what `shortlist train --data` wants.
+
+        Returns
+        -------
+        int
+            How many rows were written, in the columns and the order of `read`. Memory does not
+            grow with the log.
+
+        Raises
+        ------
+        DataError
+            The name ends otherwise, or the file cannot be written.
+        """
+        target = Path(path)
+        check_suffix(target)
+        first = None if since is None else seconds_of(since, "since")
+        types = self._store.types()
+        return write_tables(target, self._pages(first, types, impressions), types)
+
+    def _pages(self, since: int | None, types: dict[str, str], impressions: bool) -> Iterator[Any]:
+        after = 0
+        while rows := self._store.read(after, since, PAGE):
+            after = rows[-1][0]
+            kept = rows if impressions else [row for row in rows if row[3] != IMPRESSION]
+            yield to_table(kept, types)
 
     @property
     def id_types(self) -> dict[str, str]:
@@ -254,25 +293,3 @@ def seconds_of(timestamp: Any, name: str = "timestamp") -> int:
     if seconds == np.iinfo(np.int64).min:
         raise DataError(f"{name}: got {timestamp!r:.60}, expected a time")
     return seconds
-
-
-def _table(rows: list[Row], types: dict[str, str]) -> Any:
-    import pyarrow as pa
-
-    ids = {name: pa.string() if types.get(name) == "string" else pa.int64() for name in types}
-    fields = [
-        ("sequence", pa.int64()),
-        ("user_id", ids.get("user_id", pa.int64())),
-        ("item_id", ids.get("item_id", pa.int64())),
-        ("kind", pa.string()),
-        ("timestamp", pa.int64()),
-        ("value", pa.float64()),
-        ("key", pa.string()),
-        ("rank", pa.int64()),
-        ("bundle", pa.string()),
-        ("score", pa.float64()),
-        ("propensity", pa.float64()),
-    ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(fields)
-    arrays = [pa.array(c, kind) for c, (_, kind) in zip(columns, fields, strict=True)]
-    return pa.table(arrays, schema=pa.schema(fields))

@@ -10,7 +10,7 @@ import pytest
 
 from shortlist.cli import main
 
-COMMANDS = ("clean", "train", "export", "recommend", "evaluate", "bench", "inspect")
+COMMANDS = ("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -416,3 +416,45 @@ def test_a_password_is_not_shown():
     with pytest.raises(ShortlistError, match=r"shortlist:\*\*\*@localhost") as error:
         FeedbackLog("postgresql+psycopg://shortlist:secret@localhost:1/none")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_log_is_exported_as_it_is_read(log, tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("shortlist.feedback.PAGE", 7)
+    log.append_many([event(user_id=f"ü{i}", timestamp=NOON + i, value=i) for i in range(20)])
+    log.append_many([event(user_id="x", kind="impression", rank=1, propensity=0.5, score=2.0)])
+    path = tmp_path / f"events.{suffix}"
+    read = pl.read_parquet if suffix == "parquet" else pl.read_ipc
+    path.write_bytes(b"an old file")
+    assert log.export(path) == 21
+    assert read(path).to_arrow().to_pylist() == log.read().to_pylist()
+    assert log.export(path, since=NOON + 15, impressions=False) == 5
+    assert read(path)["timestamp"].to_list() == list(range(NOON + 15, NOON + 20))
+    assert log.export(str(path), since="2030-01-01") == 0
+    assert read(path).schema["user_id"] == pl.String
+    left = {file.name for file in tmp_path.iterdir() if not file.name.startswith("feedback")}
+    assert left == {path.name}
+
+
+def test_an_export_that_fails_leaves_the_old_file(file_log, tmp_path, monkeypatch):
+    file_log.append_many([event()] * 20)
+    path = tmp_path / "events.parquet"
+    assert file_log.export(path) == 20
+    before = path.read_bytes()
+    monkeypatch.setattr("shortlist.feedback.PAGE", 10)
+    real = file_log._store.read
+
+    def fail(after, since, limit):
+        if after >= 10:
+            raise ShortlistError("the disk is gone")
+        return real(after, since, limit)
+
+    monkeypatch.setattr(file_log._store, "read", fail)
+    with pytest.raises(ShortlistError, match="the disk is gone"):
+        file_log.export(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir() if "events" in file.name] == ["events.parquet"]
+    with pytest.raises(DataError, match=r"path: got .*events.csv', expected a name that ends in"):
+        file_log.export(tmp_path / "events.csv")
+    with pytest.raises(DataError, match=r"path: .*events.parquet cannot be written \(No such"):
+        file_log.export(tmp_path / "none" / "events.parquet")

@@ -1,0 +1,74 @@
+"""`shortlist erase`: forget a user, in feedback logs and in the training data of run folders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.errors import DataError
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "erase",
+        "Erase a user from feedback logs and from the training data that run folders keep.",
+        "shortlist erase 196 --feedback feedback.log --run movies.run\n"
+        "  shortlist export movies.run --out movies-2.shortlist",
+    )
+    parser.add_argument("user", metavar="USER_ID", help="the user's id")
+    parser.add_argument(
+        "--feedback", nargs="+", default=[], metavar="LOG", help="feedback logs: files or URLs"
+    )
+    parser.add_argument(
+        "--run",
+        nargs="+",
+        default=[],
+        type=Path,
+        dest="runs",
+        metavar="RUN",
+        help="run folders; export them again to get bundles without the user",
+    )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Erase, place after place; what cannot be erased stops it."""
+    if not (args.feedback or args.runs):
+        raise DataError("--feedback, --run: got neither, expected where to erase the user")
+    erased = {place: _from_log(place, args.user) for place in args.feedback}
+    if args.runs:
+        erase = require_extra("shortlist.training.erase", "train")
+        for folder in args.runs:
+            erased[str(folder)] = erase.erase_user(folder, erase.id_for(folder, args.user))
+    if args.json:
+        print_json({"erased": erased})
+        return 0
+    for place, n in erased.items():
+        print(f"{place}: {n} rows erased")
+    if args.runs:
+        print("bundles still hold the user's history: write them anew with `shortlist export`")
+    return 0
+
+
+def _from_log(place: str, user: str) -> int:
+    import shortlist
+
+    if "://" not in place and not Path(place).is_file():
+        raise DataError(f"--feedback: got {place}, which is no file")
+    with shortlist.FeedbackLog(place) as log:
+        told: Any = user
+        if log.id_types.get("user_id") == "int64":
+            try:
+                told = int(user)
+            except ValueError as error:
+                message = f"USER_ID: got {user!r}, expected an integer, as in {place}"
+                raise DataError(message) from error
+        return log.erase_user(told)
