@@ -92,7 +92,7 @@ def _check_type(dataset: Dataset, user_id: Any) -> None:
 
 
 def _without(dataset: Dataset, user_id: int | str) -> Dataset:
-    frames = {}
+    frames: dict[str, Any] = {}
     for name in ("events", "test_events", "users"):
         frame = getattr(dataset, name)
         frames[name] = None if frame is None else frame.filter(pl.col("user_id") != user_id)
