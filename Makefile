@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm fuzz lint demo bench oracle soak clean
+.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm fuzz fuzz-bundles lint demo bench oracle soak clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -54,6 +54,13 @@ fuzz: setup
 	$(BIN)/cmake --build build/fuzz --target fuzz_index fuzz_seeds
 	cd build/fuzz && mkdir -p corpus && tests/cpp/fuzz_seeds seeds
 	cd build/fuzz && tests/cpp/fuzz_index -max_total_time=$(SECONDS) corpus seeds
+
+# Bundles: the C engine's reader of manifests and folders as above, then Python's, and both compared.
+fuzz-bundles: setup
+	$(BIN)/cmake --preset fuzz $$(command -v clang++ >/dev/null && echo -DCMAKE_CXX_COMPILER=clang++)
+	$(BIN)/cmake --build build/fuzz --target fuzz_manifest
+	cd build/fuzz && mkdir -p manifests && tests/cpp/fuzz_manifest -max_total_time=$(SECONDS) manifests ../../tests/cpp/manifests
+	$(BIN)/python tests/fuzz_bundles.py --seconds $(SECONDS)
 
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.
 lint: setup

@@ -1,0 +1,32 @@
+"""ThreadSanitizer on the operator and the C engine: 16 callers, swaps, sessions of one thread."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from c_engine import RUNTIME
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = ROOT / "build" / "native-tsan"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_callers_and_swaps_do_not_race(bundle, other):
+    cmake = shutil.which("cmake", path=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
+    for command in (
+        [cmake, "--preset", "native-tsan"],
+        [cmake, "--build", BUILD, "--target", "test_engine_threads"],
+    ):
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    program = BUILD / "tests" / "cpp" / "test_engine_threads"
+    options = f"suppressions={ROOT / 'tests' / 'cpp' / 'tsan.supp'}"
+    done = subprocess.run(
+        [program, RUNTIME, bundle.path, other.path, "10", "1"],
+        env={**os.environ, "TSAN_OPTIONS": options},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-8000:]
+    assert "every answer is one version's" in done.stdout
