@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <stdexcept>
 
 #include "shortlist/index.hpp"
@@ -85,11 +86,11 @@ Version::Version(const Runtime& runtime, const std::string& path, std::size_t n_
   try {
     open_session(n_threads);
     read_interface();
-  } catch (const std::invalid_argument& error) {
-    throw FileError(error.what());
   } catch (const FileError&) {
     throw;
-  } catch (const std::runtime_error& error) {
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
     throw FileError(graph_ + ": expected a graph ONNX Runtime can open, found " + error.what());
   }
 }
