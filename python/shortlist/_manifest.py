@@ -64,7 +64,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise problem(where, f"at most {MAX_MANIFEST_BYTES:,} bytes", f"{len(data):,} bytes")
     try:
-        manifest = json.loads(data.decode("utf-8"))
+        manifest = json.loads(data.decode("utf-8"), object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise problem(where, "a JSON object in UTF-8", f"something else ({error})") from error
     if not isinstance(manifest, dict):
@@ -75,6 +75,15 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:
     _check_event_features(manifest, where)
     _check_files(manifest, where)
     return manifest
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object with a name twice: readers differ on which of the two counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        again = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"the name {again!r:.80} twice in one object")
+    return found
 
 
 def _check_version(manifest: dict[str, Any], where: str) -> None:

@@ -112,6 +112,10 @@ def test_a_link_to_a_whole_bundle_is_followed(world, tmp_path):
         (b"\xff\xfe", "expected a JSON object in UTF-8"),
         (b"[" * 200_000, "expected a JSON object in UTF-8"),
         (b'{"format_version": ' + b"9" * 9000 + b"}", "expected a JSON object in UTF-8"),
+        (
+            b'{"dim": 8, "dim": 9}',
+            "expected a JSON object in UTF-8, found .*'dim' twice in one obj",
+        ),
         (b"[1]", "expected a JSON object, found a JSON list"),
         (b"{}", "expected format 'shortlist-bundle', found None"),
     ],
