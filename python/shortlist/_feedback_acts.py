@@ -25,8 +25,8 @@ from shortlist.errors import DataError
 from shortlist.requests import Columns
 
 SKIP = "skip"
-# How far a skip pushes, in lengths of the user embedding.
-_PUSH = 0.3
+# How far a skip pushes, in lengths of the user embedding: docs/feedback.md has the measurement.
+_PUSH = 0.1
 
 
 class Acts(NamedTuple):
@@ -163,7 +163,7 @@ def with_acts(
 def pushed_down(queries: Array, skipped: Ragged, view: _core.IndexView) -> Array:
     """Move user embeddings (n, dim) away from the mean direction of their skipped items' vectors.
 
-    u becomes u − 0.3 ‖u‖ m, with m the mean of the skipped items' unit vectors. Of one skipped item
+    u becomes u − 0.1 ‖u‖ m, with m the mean of the skipped items' unit vectors. Of one skipped item
     no other item's cosine falls by more, so that it never rises.
     """
     lengths = skipped.lengths

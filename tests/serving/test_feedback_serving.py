@@ -129,7 +129,7 @@ def test_the_push_is_the_documented_one(log, engine, world):
     do(log, 5, (items[30], "skip"), (items[31], "skip"))
     query = engine.encode_users([{"user_id": 5}])[0].astype(np.float64)
     unit = world.vectors / np.linalg.norm(world.vectors, axis=1, keepdims=True)
-    query = query - 0.3 * np.linalg.norm(query) * unit[[30, 31]].astype(np.float64).mean(0)
+    query = query - 0.1 * np.linalg.norm(query) * unit[[30, 31]].astype(np.float64).mean(0)
     scores = unit @ query / np.linalg.norm(query)
     scores[[*rows, 30, 31]] = -np.inf
     found = engine.recommend(user_ids=[5], feedback=log, stages=1)
