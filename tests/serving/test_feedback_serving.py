@@ -1,6 +1,5 @@
 """What users did counts in their next answers, and what they are shown can be recorded."""
 
-import threading
 import time
 
 import numpy as np
@@ -8,8 +7,10 @@ import pytest
 
 import shortlist
 from shortlist import DataError, FeedbackLog
+from shortlist._batching import join
 from shortlist._feedback_acts import Acts, Dislikes, with_acts
-from shortlist.requests import Columns
+from shortlist._feedback_serving import with_feedback
+from shortlist.requests import Columns, normalise
 
 NOON = 1_714_564_800
 
@@ -288,23 +289,17 @@ def test_a_trial_joins_explores_and_records_by_version(log, make_tiny_bundle, tm
     assert len(log) == 40 + 400 + 400
 
 
-def test_batched_single_requests_join_the_log_too(log, world):
+def test_single_requests_that_share_a_run_keep_what_the_log_says(log, engine, world):
     for user in range(30):
         do(log, user, world.item_ids[user].item(), (world.item_ids[39 - user].item(), "skip"))
-    with shortlist.load(world.path) as engine:
-        expected = [engine.recommend(user_ids=[u], feedback=log, stages=1) for u in range(60)]
-    found = {}
-    with shortlist.load(world.path, max_batch=16, max_wait_us=20_000) as engine:
-
-        def ask(user):
-            found[user] = engine.recommend(user_ids=[user], feedback=log, stages=1)
-
-        threads = [threading.Thread(target=ask, args=[user]) for user in range(60)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert engine.report()["batching"]["n_batches"] < 60
-    for user, answer in enumerate(expected):
-        assert found[user].item_ids.tolist() == answer.item_ids.tolist()
-        assert found[user].source.tolist() == answer.source.tolist()
+    version = engine._version
+    schema, asked = version.recommender.schema, version.asked(10, True, 1)
+    parts = [
+        with_feedback(normalise({"user_id": [user]}, schema), log, version, NOON)
+        for user in range(0, 60, 7)
+    ]
+    whole = version.answer(join(parts, schema), None, asked)
+    for row, part in enumerate(parts):
+        alone = version.answer(part, None, asked)
+        assert whole.item_ids[row].tolist() == alone.item_ids[0].tolist()
+        assert whole.source[row] == alone.source[0]
