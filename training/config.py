@@ -171,6 +171,11 @@ class TrainConfig:
     schedule: str = _choice("cosine", "cosine", "constant", text="learning rate over the run")
     warmup_steps: int = _number(100, 0, 1_000_000, text="steps of linear warm-up")
     optimizer: str = _choice("adam", "adam", "rmsprop", "sgd", text="optimiser of the encoders")
+    tables: str = _choice(
+        "auto",
+        *("auto", "lazy", "dense"),
+        text="Adam on the items' tables: each step on the rows it uses alone (auto: if sampled), or all"
+    )
     weight_decay: float = _number(0.0, 0.0, 1.0, text="decoupled weight decay")
     loss: str = _choice(
         "auto", *LOSSES, text="softmax over all or sampled items, or another loss over sampled ones"

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from shortlist.errors import DataError
+from shortlist.training.lazy_adam import LazyAdam
 from shortlist.training.losses import (
     NegativeSampler,
     chunked_softmax,
@@ -88,8 +89,11 @@ class TrainStep:
         by_popularity = config.train.loss in ("auto", "full", "sampled")
         self.sampler = NegativeSampler(target_counts[self.rows], 0.75 if by_popularity else 0.0)
         self.weights = model.weights
+        tables = model.item_encoder.tables if is_lazy(config.train, self.is_full) else []
+        self.lazy = LazyAdam(tables, weight_decay=config.train.weight_decay)
+        self.dense = [w for w in self.weights if not any(w is table for table in tables)]
         self.optimizer = build_optimizer(config.train, total_steps)
-        self.optimizer.build(self.weights)
+        self.optimizer.build(self.dense)
         self.averages = (
             [tf.Variable(weight.value, trainable=False) for weight in self.weights]
             if config.train.ema > 0.0
@@ -106,7 +110,7 @@ class TrainStep:
     @property
     def variables(self) -> list[Any]:
         """Everything that changes in a step, in a fixed order: what a checkpoint must hold."""
-        return [*self.weights, *self.optimizer.variables, *self.averages]
+        return [*self.weights, *self.optimizer.variables, *self.lazy.variables, *self.averages]
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -221,9 +225,15 @@ class TrainStep:
         )
 
     def _apply(self, tape: Any, loss: Any) -> Any:
-        gradients = tape.gradient(loss, [weight.value for weight in self.weights])
-        pairs = zip(gradients, self.weights, strict=True)
-        used = [(g, w) for g, w in pairs if g is not None]
+        dense = [weight.value for weight in self.dense]
+        tables = [table.value for table in self.lazy.tables]
+        of_dense, of_tables = tape.gradient(loss, [dense, tables])
+        self.lazy.apply(
+            of_tables,
+            iteration=self.optimizer.iterations + 1,
+            learning_rate=self.optimizer.learning_rate,
+        )
+        used = [(g, w) for g, w in zip(of_dense, self.dense, strict=True) if g is not None]
         self.optimizer.apply(*(list(part) for part in zip(*used, strict=True)))
         for average, weight in zip(self.averages, self.weights, strict=False):
             average.assign_sub((1.0 - self.train.ema) * (average - weight.value))
@@ -241,6 +251,16 @@ def uses_full_softmax(train: TrainConfig, n_items: int) -> bool:
     if train.loss == "auto":
         return n_items <= train.full_softmax_limit
     return train.loss == "full"
+
+
+def is_lazy(train: TrainConfig, is_full: bool) -> bool:
+    """Say whether a step updates only the rows of the items' tables that it looked up."""
+    if train.tables == "lazy" and (is_full or train.optimizer != "adam"):
+        raise DataError(
+            f"train.tables: got 'lazy' with {'the full softmax' if is_full else train.optimizer}, "
+            "expected 'auto' or 'dense'; only adam on sampled items is lazy"
+        )
+    return train.tables != "dense" and not is_full and train.optimizer == "adam"
 
 
 def sampled_loss(train: TrainConfig, n_items: int, log_q: Any) -> Callable[..., Any]:

@@ -46,6 +46,11 @@ def fold(seed: Any, number: int) -> Any:
     return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
+def look_up(table: Any, codes: Any) -> Any:
+    """Take rows of a variable without ever reading all of it, nor in the gradient."""
+    return tf.gather(table.value, codes)
+
+
 class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
     """Embed the declared features of one side: one vector (batch, dim) per feature.
 
@@ -75,6 +80,15 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
         """
         return [self._embed(f, inputs[f.name], bool(training)) for f in self.features]
 
+    @property
+    def lookup_tables(self) -> list[Any]:
+        """The tables of which a step reads single rows."""
+        return [
+            self.tables[feature.name]
+            for feature in self.features
+            if feature.form in ("code", "codes") and feature.kind != "text"
+        ]
+
     def _embed(self, feature: Feature, values: Any, training: bool) -> Any:
         table = self.tables[feature.name]
         if feature.form == "number":
@@ -83,7 +97,7 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
             return ops.matmul(values, table)
         known = ops.cast(values > 0, "float32")
         if feature.form == "code":
-            return ops.take(table, values, axis=0) * ops.expand_dims(known, -1)
+            return look_up(table, values) * ops.expand_dims(known, -1)
         if feature.kind == "text":
             is_word = known * ops.cast(values <= feature.spec.buckets, "float32")
             weights = _mean_weights(is_word) + _mean_weights(known - is_word)
@@ -91,7 +105,7 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
             weights = _mean_weights(known)
         if training and feature.kind == "text":
             return _sparse_sum(table, values, weights)
-        vectors = ops.take(table, values, axis=0)
+        vectors = look_up(table, values)
         return ops.sum(vectors * ops.expand_dims(weights, -1), axis=1)
 
 
@@ -133,6 +147,11 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
         )
         self.content = FeatureEncoder(features, dim, seed + 100, name="content")
 
+    @property
+    def tables(self) -> list[Any]:
+        """The tables of which a step reads single rows, that of the ids first."""
+        return [self.id_table, *self.content.lookup_tables]
+
     def call(self, inputs: dict[str, Any], id_keep: Any = None, training: bool = False) -> Any:
         """Encode items.
 
@@ -151,7 +170,7 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
         """
         codes = inputs["item_id"]
         known = ops.expand_dims(ops.cast(codes > 0, "float32"), -1)
-        total = ops.take(self.id_table, codes, axis=0) * known
+        total = look_up(self.id_table, codes) * known
         if id_keep is not None:
             total = total * id_keep
         for vectors in self.content(inputs, training=training):
@@ -170,7 +189,7 @@ class HistoryLookup(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, codes: Any) -> Any:
         """Look codes (batch, length) up: vectors (batch, length, dim)."""
-        return ops.take(self.table, codes, axis=0)
+        return look_up(self.table, codes)
 
 
 class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
