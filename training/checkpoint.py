@@ -6,13 +6,14 @@ either the old file or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
@@ -30,10 +31,17 @@ _FRAMES = ("events", "items", "users", "test_events")
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a reader or a crash never sees half of it."""
+    with _new_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file under a temporary name; synced and renamed at the end of a with block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -42,16 +50,17 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
 
 def save_arrays(
-    path: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any] | None = None
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]] | Iterable[tuple[str, NDArray[Any]]],
+    state: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write named arrays and a JSON state into one .npz file, atomically."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    """Write named arrays, one after another, and a JSON state into one .npz file, atomically."""
+    named = arrays.items() if isinstance(arrays, Mapping) else arrays
+    with _new_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(STATE, json.dumps(dict(state or {})))
-        for name, array in arrays.items():
+        for name, array in named:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    write_atomic(path, buffer.getbuffer())
 
 
 def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -174,7 +174,7 @@ class TrainConfig:
     tables: str = _choice(
         "auto",
         *("auto", "lazy", "dense"),
-        text="Adam on the items' tables: each step on the rows it uses alone (auto: if sampled), or all"
+        text="adam: items' rows of a step alone (auto: on sampled items), or every row",
     )
     weight_decay: float = _number(0.0, 0.0, 1.0, text="decoupled weight decay")
     loss: str = _choice(

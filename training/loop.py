@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -184,10 +185,10 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint, then the readable log (which a resume repairs if needed)."""
-        arrays = {f"best/{name}": value for name, value in self.best.items()}
-        arrays |= {f"state/{i:04d}": v.numpy() for i, v in enumerate(self.step.variables)}
+        best = ((f"best/{name}", value) for name, value in self.best.items())
+        state = ((f"state/{i:04d}", v.numpy()) for i, v in enumerate(self.step.variables))
         path = self.run_dir / "checkpoint.npz"
-        checkpoint.save_arrays(path, arrays, {"history": self.history})
+        checkpoint.save_arrays(path, itertools.chain(best, state), {"history": self.history})
         checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)
 
     def restore(self) -> None:

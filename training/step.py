@@ -126,8 +126,7 @@ class TrainStep:
         """Update the weights with one batch; returns the loss, a scalar tensor."""
         seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
         seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
-        if self.is_causal:
-            batch = batch.trimmed()
+        batch = batch.trimmed()
         columns = take_rows(self.user_inputs, batch.users) | batch.events
         users = {k: tf.constant(v) for k, v in columns.items()}
         weight = tf.constant(batch.weight.ravel())
@@ -190,8 +189,7 @@ class TrainStep:
         with tf.GradientTape() as tape:
             items = self._encode_items(item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
-            if self.is_causal:
-                embedding, target, weight = only_weighted(weight, embedding, target, weight)
+            embedding, target, weight = only_weighted(weight, embedding, target, weight)
             sampled = {
                 "targets": tf.gather(items, target - 1),
                 "negatives": tf.gather(items, negatives - 1),

@@ -53,19 +53,21 @@ class Batch:
     def trimmed(self) -> Batch:
         """Cut off the places on the left that are empty in every row, eight at a time.
 
-        Only for rows with as many targets as places of history.
+        The targets are cut too where each place of history has one.
         """
-        used = (self.history > 0) | (self.weight != 0)
-        width = used.shape[1]
-        n_kept = width - int(np.argmax(used.any(axis=0)))
-        first = max(0, width - -(-n_kept // 8) * 8)
-        return replace(
+        used = (self.history > 0).any(axis=0)
+        width, n_targets = len(used), self.target.shape[1]
+        used[-n_targets:] |= (self.weight != 0).any(axis=0)
+        n_kept = width - int(np.argmax(used))
+        kept = slice(max(0, width - -(-n_kept // 8) * 8), None)
+        cut = replace(
             self,
-            history=self.history[:, first:],
-            target=self.target[:, first:],
-            weight=self.weight[:, first:],
-            events={name: values[:, first:] for name, values in self.events.items()},
+            history=self.history[:, kept],
+            events={name: values[:, kept] for name, values in self.events.items()},
         )
+        if n_targets < width:
+            return cut
+        return replace(cut, target=self.target[:, kept], weight=self.weight[:, kept])
 
 
 class Windows:

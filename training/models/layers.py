@@ -10,7 +10,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -325,8 +324,9 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         known = ops.expand_dims(ops.cast(codes > 0, "float32"), 1)  # (batch, 1, length)
         position = ops.cumsum(known, axis=2)
         if n_targets > 1:
-            length = codes.shape[1]
-            seen = np.tri(n_targets, length, length - n_targets, dtype=np.float32)
+            places = tf.range(tf.shape(codes)[1])
+            ends = places[-1] - tf.range(n_targets - 1, -1, -1)
+            seen = tf.cast(places[None, :] <= ends[:, None], tf.float32)
             known = known * seen[None]  # (batch, n_targets, length)
         age = ops.sum(known, axis=2, keepdims=True) - position
         used = known * ops.cast(age < self.history_length, "float32")
@@ -346,10 +346,10 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             parts.append(ops.exp(faded - ops.max(faded, axis=-1, keepdims=True)) * used)
         weights = ops.concatenate(parts, axis=2)
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
-        # One size may be unknown: it is the batch in training, batch and length at inference.
         if n_targets == 1:
             return ops.squeeze(weights, 1)
-        return ops.reshape(weights, (-1, n_targets * self.mix.shape[0], codes.shape[1]))
+        shape = (-1, n_targets * self.mix.shape[0], tf.shape(codes)[1])
+        return tf.reshape(weights, shape)
 
 
 def constant(values: list[float]) -> Any:
