@@ -55,9 +55,9 @@ class Batch:
 
         The targets are cut too where each place of history has one.
         """
-        used = (self.history > 0).any(axis=0)
+        used: NDArray[np.bool_] = np.any(self.history > 0, axis=0)
         width, n_targets = len(used), self.target.shape[1]
-        used[-n_targets:] |= (self.weight != 0).any(axis=0)
+        used[-n_targets:] |= np.any(self.weight != 0, axis=0)
         n_kept = width - int(np.argmax(used))
         kept = slice(max(0, width - -(-n_kept // 8) * 8), None)
         cut = replace(

@@ -212,3 +212,16 @@ def test_the_encoder_of_the_documentation_plugs_in(shop, small_config, tmp_path,
 def test_what_is_no_encoder_is_refused(shop, small_config, name, message):
     with pytest.raises(DataError, match=message):
         build(shop, small_config, encoder=name)
+
+
+def test_a_trimmed_row_of_shared_targets_keeps_its_items_and_all_its_targets():
+    lengths = np.array([3, 5, 2])
+    codes = np.arange(1, lengths.sum() + 1)
+    windows = Windows(codes, lengths, history_length=50, n_targets=4)
+    (batch,) = windows.batches(100, seed=1, epoch=0)
+    cut = batch.trimmed()
+    assert cut.history.shape[1] == 8 < batch.history.shape[1]
+    np.testing.assert_array_equal(cut.history, batch.history[:, -8:])
+    assert not batch.history[:, :-8].any()
+    np.testing.assert_array_equal(cut.target, batch.target)
+    np.testing.assert_array_equal(cut.weight, batch.weight)
