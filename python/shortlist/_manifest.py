@@ -118,8 +118,11 @@ def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if "recall" in manifest and not 0 <= _field(manifest, "recall", float, "a number", where) <= 1:
         raise problem(where, "recall from 0 to 1", manifest["recall"])
     for key, least in (("dim", 1), ("n_items", 1), ("n_users", 0), ("max_history", 1)):
-        if _field(manifest, key, int, "a whole number", where) < least:
-            raise problem(where, f"{key} >= {least}", manifest[key])
+        value = _field(manifest, key, int, "a whole number", where)
+        if value < least:
+            raise problem(where, f"{key} >= {least}", value)
+        if value >= 1 << 63:
+            raise problem(where, f"{key} below 2^63", f"{value!r:.40}")
     for key in ("item_id_dtype", "user_id_dtype"):
         if _field(manifest, key, str, "an id type", where) not in ("int64", "string"):
             raise problem(where, f"{key} to be int64 or string", repr(manifest[key]))

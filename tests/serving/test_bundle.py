@@ -137,6 +137,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
         ("recall", 1.5, "expected recall from 0 to 1"),
         ("recall", "high", "expected field 'recall' to be a number"),
         ("dim", 0, "expected dim >= 1, found 0"),
+        ("n_items", 2**64, r"expected n_items below 2\^63, found 18446744073709551616"),
         ("dim", "8", "expected field 'dim' to be a whole number, found '8'"),
         ("n_items", True, "expected field 'n_items' to be a whole number, found True"),
         ("item_id_dtype", "float", "expected item_id_dtype to be int64 or string"),
