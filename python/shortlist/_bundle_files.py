@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,25 @@ def open_plain(path: Path, where: str) -> int:
     return descriptor
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check `directory`/manifest.json."""
-    where = f"{directory.name}/{MANIFEST}"
+def hold_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
+    """Open a folder, and return a path to it that a later rename does not change.
+
+    Returns
+    -------
+    path : Path
+        The folder's own path where the system has no /proc.
+    let_go : callable
+        Ends it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = Path(f"/proc/self/fd/{descriptor}")
+    path = held if held.exists() else folder
+    return path, partial(os.close, descriptor)
+
+
+def read_manifest(directory: Path, name: str | None = None) -> dict[str, Any]:
+    """Read and check `directory`/manifest.json; messages name the folder `name`."""
+    where = f"{name or directory.name}/{MANIFEST}"
     with os.fdopen(open_plain(directory / MANIFEST, where), "rb") as file:
         return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where)
 
@@ -45,9 +63,15 @@ def check_file(path: Path, where: str, record: dict[str, Any], *, digests: bool)
                 raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
 
 
-def check_folder(directory: Path, files: dict[str, dict[str, Any]], *, digests: bool) -> None:
+def check_folder(
+    directory: Path,
+    files: dict[str, dict[str, Any]],
+    *,
+    digests: bool,
+    name: str | None = None,
+) -> None:
     """Compare a bundle folder with the manifest's `files`: none missing, extra or changed."""
-    name = directory.name
+    name = name or directory.name
     try:
         present = {entry.name for entry in os.scandir(directory)}
     except OSError as error:

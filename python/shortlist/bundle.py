@@ -2,12 +2,13 @@
 
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from shortlist._bundle_files import check_folder, read_manifest
+from shortlist._bundle_files import check_folder, hold_folder, read_manifest
 from shortlist._bundle_text import describe, summarise
 from shortlist._bundle_writer import BundleWriter, check_target
 from shortlist._bundle_zip import unpack
@@ -24,7 +25,9 @@ class Bundle:
     path : Path
         Where it was opened from, a folder or a zip.
     directory : Path
-        Where its files lie; a private temporary folder if it was a zip.
+        Where its files lie: a private temporary folder if it was a zip; of a folder a name that
+        stays with it when it is renamed, so that another bundle may be put in its place while this
+        one is in use.
     manifest : Mapping
         The checked content of manifest.json, read-only.
     """
@@ -34,6 +37,7 @@ class Bundle:
         self.directory = directory
         self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._let_go: weakref.finalize[[], Bundle] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
@@ -71,8 +75,15 @@ class Bundle:
             if not os.path.lexists(location / MANIFEST):
                 found = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", found)
-            bundle = cls(location, location, read_manifest(location))
-            check_folder(bundle.directory, bundle.manifest["files"], digests=verify)
+            directory, let_go = hold_folder(location)
+            try:
+                bundle = cls(location, directory, read_manifest(directory, location.name))
+                files = bundle.manifest["files"]
+                check_folder(directory, files, digests=verify, name=location.name)
+            except BaseException:
+                let_go()
+                raise
+            bundle._let_go = weakref.finalize(bundle, let_go)
             return bundle
         if not location.is_file():
             found = "a special file" if location.exists() else "nothing there"
@@ -102,7 +113,7 @@ class Bundle:
         BundleError
             At the first file that differs.
         """
-        check_folder(self.directory, self.manifest["files"], digests=True)
+        check_folder(self.directory, self.manifest["files"], digests=True, name=self.path.name)
 
     def file(self, name: str) -> Path:
         """Return the path of one file of the bundle.
@@ -131,6 +142,8 @@ class Bundle:
 
     def close(self) -> None:
         """Delete the temporary files of a zipped bundle; a folder is left as it is."""
+        if self._let_go is not None:
+            self._let_go()
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
