@@ -18,6 +18,7 @@ from shortlist.bundle import BundleWriter
 from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
+from shortlist.export.lineage import lineage_of
 from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parity import request_batches
@@ -178,8 +179,10 @@ def _gate(run: TrainedModel, directory: Path) -> dict[str, Any]:
 def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str, Any]:
     features = run.features
     users = run.split.dataset.events["user_id"].dtype
+    now = datetime.datetime.now(datetime.UTC)
     return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": now.isoformat(timespec="seconds"),
+        "lineage": lineage_of(run, now),
         "versions": _versions(),
         "metric": METRIC,
         "storage": index.storage,

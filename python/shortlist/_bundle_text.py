@@ -32,6 +32,9 @@ def summarise(path: Path, manifest: Mapping[str, Any]) -> str:
         f"  embeddings of dim {told['dim']}, {told['metric']}; histories of up to "
         f"{told['max_history']} items; {file_size(told['size'])} on disk",
     ]
+    if lineage := told.get("lineage"):
+        came = f"from {lineage['parent']}" if lineage["parent"] else "trained anew"
+        lines.append(f"  version {lineage['version']}, {came}")
     lines += ["", "features", *_features(told["features"])]
     if told["metrics"]:
         lines += ["", "metrics measured", *_values(told["metrics"])]

@@ -93,7 +93,7 @@ class BundleWriter:
         _flush(self.directory)
         _refuse_other_things(self.target)
         if os.path.lexists(self.target):
-            _exchange(self.directory, self.target)
+            exchange(self.directory, self.target)
             shutil.rmtree(self.directory, ignore_errors=True)  # the old bundle, now at this name
         else:
             self.directory.rename(self.target)
@@ -162,8 +162,8 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders' names; on file systems without the call, rename twice."""
+def exchange(new: Path, old: Path) -> None:
+    """Swap the names of two bundles; on file systems without the call, rename twice."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
         done = renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from shortlist.errors import BundleError
@@ -129,11 +130,30 @@ def _check_fields(manifest: dict[str, Any], where: str) -> None:
     _field(manifest, "created", str, "a time", where)
     for key in ("versions", "metrics", "parity", "training"):
         _field(manifest, key, dict, "an object", where)
+    if "lineage" in manifest:
+        _check_lineage(_field(manifest, "lineage", dict, "an object", where), where)
     if "second_stage" in manifest:
         second = _field(manifest, "second_stage", dict, "an object", where)
         for key in ("n_candidates", "history_length"):
             if _field(second, key, int, "a whole number", where) < 1:
                 raise problem(where, f"{key} of the second stage >= 1", second[key])
+
+
+def _check_lineage(lineage: dict[str, Any], where: str) -> None:
+    ancestors = _field(lineage, "ancestors", list, "a list", where)
+    for entry in (lineage, *ancestors):
+        if not isinstance(entry, dict):
+            raise problem(where, "every ancestor to be an object", f"{entry!r:.80}")
+        version = _field(entry, "version", str, "a version", where)
+        if not is_plain_name(version):
+            raise problem(where, "a version of letters, digits, - and .", f"{version!r:.80}")
+        _field(entry, "created", str, "a time", where)
+        parent = entry.get("parent")
+        if parent is not None and not isinstance(parent, str):
+            raise problem(where, "parent to be a version or null", f"{parent!r:.80}")
+        run = entry.get("run")
+        if run is not None and not (isinstance(run, str) and Path(run).name == run):
+            raise problem(where, "run to be the name of a folder", f"{run!r:.80}")
 
 
 def _check_features(manifest: dict[str, Any], where: str) -> None:

@@ -1,0 +1,173 @@
+"""Versions of a bundle: which one came from which, going over to a new one, going back.
+
+Beside ``movies.shortlist``, the champion that hosts serve, lies ``movies.versions/``: the bundles
+that were there before it or never got there, each named by its version, and their run folders.
+"""
+
+import datetime
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shortlist._bundle_writer import exchange
+from shortlist.bundle import Bundle
+from shortlist.errors import BundleError
+
+__all__ = ["find_run", "history", "new_version", "promote", "rollback", "version_of"]
+
+MAX_ANCESTORS = 100  # told in a manifest
+
+
+def new_version(created: datetime.datetime) -> str:
+    """Name a version by the time (UTC) it was made and a random part: 20261124T174501-3fa2c1."""
+    return f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def version_of(manifest: Mapping[str, Any]) -> str:
+    """Return a bundle's version; one written before there were versions is named by its time."""
+    lineage = manifest.get("lineage")
+    if lineage:
+        return str(lineage["version"])
+    digits = "".join(letter for letter in manifest["created"][:19] if letter.isalnum())
+    return f"{digits}-unnamed"
+
+
+def versions_folder(bundle: Path) -> Path:
+    """Return the folder of a bundle's other versions; of one of these, the folder it is in."""
+    own = bundle.resolve()
+    if own.parent.suffix == ".versions":
+        return own.parent
+    return own.with_suffix(".versions")
+
+
+def own_entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a manifest's lineage tells of the bundle itself."""
+    unnamed = {"version": version_of(manifest), "parent": None, "created": manifest["created"]}
+    lineage = manifest.get("lineage", unnamed)
+    return {name: value for name, value in lineage.items() if name != "ancestors"}
+
+
+def ancestors_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a manifest tells of the versions before it, the newest first."""
+    return list(manifest.get("lineage", {}).get("ancestors", []))
+
+
+def find_run(bundle: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """Find the run folder that a bundle was exported from; None if it is not beside it."""
+    own = bundle.resolve()
+    name = manifest.get("lineage", {}).get("run") or f"{own.stem}.run"
+    for folder in (own.parent, versions_folder(own), own.parent.parent):
+        if (folder / name / "config.toml").is_file():
+            return folder / name
+    return None
+
+
+def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the versions of a bundle: itself, its ancestors, then others kept beside it.
+
+    Returns
+    -------
+    list of dict
+        ``version``, ``parent``, ``created`` and what else the lineage tells (``kind``, ``run``,
+        ``data``, ``seconds``); ``path``: where its bundle lies, None if it was not kept; ``state``:
+        "champion" (in the place of `bundle`), "ancestor" or "other".
+    """
+    location = Path(bundle)
+    with Bundle.open(location, verify=False) as opened:
+        manifest = opened.manifest
+    kept = _kept(versions_folder(location))
+    kept.pop(version_of(manifest), None)
+    rows = [{**own_entry(manifest), "path": str(location), "state": "champion"}]
+    for entry in ancestors_of(manifest):
+        path = kept.pop(entry["version"], None)
+        rows.append({**entry, "path": None if path is None else str(path), "state": "ancestor"})
+    for version, path in sorted(kept.items(), reverse=True):
+        with Bundle.open(path, verify=False) as opened:
+            entry = own_entry(opened.manifest)
+        rows.append({**entry, "version": version, "path": str(path), "state": "other"})
+    return rows
+
+
+def promote(challenger: Path, champion: Path) -> Path:
+    """Put a bundle in the place of another in one step, and keep the other under its version.
+
+    A running engine goes over with ``engine.swap(champion)``.
+
+    Returns
+    -------
+    Path
+        Where the old champion lies now.
+
+    Raises
+    ------
+    BundleError
+        One of the two is damaged; nothing has changed then.
+    """
+    place = champion.resolve()
+    with Bundle.open(challenger), Bundle.open(place) as old:
+        kept = versions_folder(place) / f"{version_of(old.manifest)}.shortlist"
+    kept.parent.mkdir(exist_ok=True)
+    if kept.exists() and kept != challenger:
+        raise BundleError(
+            f"{kept}: expected a free place for the bundle that is replaced, found one there; "
+            "remove it or move it away"
+        )
+    exchange(challenger, place)
+    if kept != challenger:
+        challenger.rename(kept)
+    return kept
+
+
+def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, Any]:
+    """Put an earlier version back in the place of a bundle; the present one is kept.
+
+    Parameters
+    ----------
+    bundle : str or path
+        The champion.
+    to : str, optional
+        A version that is kept beside it; its parent by default.
+
+    Returns
+    -------
+    dict
+        ``bundle``, ``version`` (now there), ``replaced`` (the version that was), ``kept`` (where it
+        lies now).
+
+    Raises
+    ------
+    BundleError
+        There is no such version, or it is damaged; nothing has changed then.
+    """
+    location = Path(bundle)
+    with Bundle.open(location, verify=False) as opened:
+        manifest = opened.manifest
+    wanted = to or own_entry(manifest)["parent"]
+    kept = _kept(versions_folder(location))
+    if wanted is None or wanted not in kept:
+        asked = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
+        raise BundleError(
+            f"{location.name}: expected {asked} in {versions_folder(location)}, found "
+            f"{', '.join(sorted(kept)) or 'no version there'}; name one with --to"
+        )
+    replaced = promote(kept[wanted], location)
+    return {
+        "bundle": str(location),
+        "version": wanted,
+        "replaced": version_of(manifest),
+        "kept": str(replaced),
+    }
+
+
+def _kept(folder: Path) -> dict[str, Path]:
+    """Return the bundles of a folder by version; what is damaged is none."""
+    found = {}
+    for path in sorted(folder.glob("*.shortlist")):
+        try:
+            with Bundle.open(path, verify=False) as bundle:
+                found[version_of(bundle.manifest)] = path
+        except BundleError:
+            continue
+    return found
