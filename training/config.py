@@ -233,6 +233,33 @@ class ScorerConfig:
 
 
 @dataclass(frozen=True)
+class UpdateConfig:
+    """Section ``[update]``: how `shortlist update` trains on new events, and what stops it."""
+
+    epochs: int = _number(3, 1, 100_000, text="passes over the new events and the replayed ones")
+    learning_rate: float = _number(
+        0.5, 1e-6, 10.0, text="highest learning rate, as a part of train.learning_rate"
+    )
+    replay: float = _number(
+        1.0, 0.0, 1000.0, text="rows of old events an epoch, for each row with a new event"
+    )
+    holdout: float = _number(
+        0.2, 0.001, 0.5, text="newest part of the new events, kept for the gate"
+    )
+    min_users: int = _number(20, 2, text="gate: fewest users that can be judged")
+    tolerance: float = _number(
+        0.01, 0.0, 1.0, text="gate: part of the champion's NDCG@10 that may be lost on the whole"
+    )
+    max_psi: float = _number(0.25, 0.0, text="drift: largest population stability index")
+    max_unknown: float = _number(
+        0.5, 0.0, 1.0, text="drift: largest part of events with an unknown item"
+    )
+    min_coverage: float = _number(
+        0.5, 0.0, 1.0, text="drift: least coverage, as a part of that of the training's users"
+    )
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """Section ``[export]``: what goes into the bundle and how it is checked."""
 
@@ -259,6 +286,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
 

@@ -25,7 +25,7 @@ from shortlist.training.models.candidates import CandidateScorer
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.second_stage import load_scorer, train_scorer
-from shortlist.training.splits import Split, check_no_leakage, make_split
+from shortlist.training.splits import Split, check_no_leakage, configured_split
 
 
 @dataclass
@@ -74,6 +74,7 @@ def train(
     config: Config,
     run_dir: str | Path,
     *,
+    split: Split | None = None,
     resume: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
@@ -86,6 +87,8 @@ def train(
     config : Config
     run_dir : path
         Folder for checkpoints, logs and the result; created if needed.
+    split : Split, optional
+        Another cut of the dataset than ``[split]`` says; `load_run` will not know it.
     resume : bool
         Go on from the folder's last checkpoint (or start, if there is none yet); the result is
         exactly that of a run that was never interrupted.
@@ -100,8 +103,8 @@ def train(
         The folder holds another run, or a run and ``resume`` is False; too few events; a leak.
     """
     run_dir = Path(run_dir)
-    _set_threads(config.train.n_threads)
-    split = configured_split(dataset, config)
+    set_threads(config.train.n_threads)
+    split = split or configured_split(dataset, config)
     check_no_leakage(split)
     features = FeatureSet.fit(dataset, split, config)
     open_run_folder(run_dir, dataset, config, features, resume)
@@ -136,14 +139,6 @@ def load_run(run_dir: str | Path) -> TrainedModel:
     return TrainedModel(config, features, split, model, scorer, state["history"], run_dir, report)
 
 
-def configured_split(dataset: Dataset, config: Config) -> Split:
-    """Split as ``[split]`` and ``[events]`` say."""
-    wanted = config.split
-    return make_split(
-        dataset, wanted.protocol, valid=wanted.valid, test=wanted.test, weighting=config.events
-    )
-
-
 def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: Split) -> TwoTower:
     """Create an untrained model that knows the catalogue's content.
 
@@ -156,7 +151,7 @@ def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: S
     return model
 
 
-def _set_threads(n_threads: int) -> None:
+def set_threads(n_threads: int) -> None:
     """Limit TensorFlow's threads; it only listens before its first operation."""
     if n_threads and tf.config.threading.get_intra_op_parallelism_threads() != n_threads:
         try:

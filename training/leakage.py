@@ -17,6 +17,13 @@ PARTS = ("train", "valid", "test")
 EVENT_KEY = ("user_id", "item_id", "timestamp", "kind")  # what makes two events the same
 
 
+def mark_new(events: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Mark the events (n_events,) that are not among the known ones, by `EVENT_KEY`."""
+    keys = known.select(EVENT_KEY).unique().with_columns(is_known=pl.lit(True))
+    found = events.join(keys, on=EVENT_KEY, how="left", maintain_order="left")["is_known"]
+    return ~found.fill_null(False).to_numpy()
+
+
 def check_no_leakage(split: Split) -> None:
     """Raise a DataError that names the first event which lets a model see its targets.
 

@@ -45,8 +45,12 @@ def build_windows(
     event_features: Sequence[Feature] = (),
     *,
     is_causal: bool = False,
+    is_new: NDArray[np.bool_] | None = None,
 ) -> tuple[Windows, NDArray[Any]]:
-    """Cut the train part into windows; also gives the user ids, one per user row."""
+    """Cut the train part into windows; also gives the user ids, one per user row.
+
+    ``is_new`` marks the train events of an update: see `Windows`.
+    """
     declared = {feature.name: feature for feature in event_features}
     kinds = declared.get("history_kinds")
     counts = split.train.group_by("user_id", maintain_order=True).len()
@@ -60,14 +64,27 @@ def build_windows(
         kinds=kinds.codes(split.train["kind"]) if kinds is not None else None,
         times=split.train["timestamp"].to_numpy() if "history_ages" in declared else None,
         weights=split.weights(split.train),
+        is_new=is_new,
+        replay=config.update.replay,
     )
     return windows, to_id_array(counts["user_id"])
 
 
 class Loop:
-    """The state of a run between two epochs: exactly what a checkpoint holds."""
+    """The state of a run between two epochs: exactly what a checkpoint holds.
 
-    def __init__(self, model: TwoTower, config: Config, split: Split, run_dir: Path) -> None:
+    ``is_new`` marks the train events of an update; the model then goes on from its weights.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        config: Config,
+        split: Split,
+        run_dir: Path,
+        *,
+        is_new: NDArray[np.bool_] | None = None,
+    ) -> None:
         if not (split.train.height and split.target_events("train").height):
             raise DataError(
                 f"{split.dataset.name}: got no train events that are targets, expected at least 1"
@@ -81,15 +98,17 @@ class Loop:
             config,
             model.features.event_features,
             is_causal=model.user_encoder.is_causal,
+            is_new=is_new,
         )
         self.has_valid = split.target_events("valid").height > 0
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
         follows = None
-        if config.train.item_init == "cooccurrence" or config.train.teacher > 0.0:
+        begins = config.train.item_init == "cooccurrence" and is_new is None
+        if begins or config.train.teacher > 0.0:
             follows = count_followers(self.windows.codes - 1, self.windows.lengths, model.n_items)
-        if config.train.item_init == "cooccurrence":
+        if begins:
             model.begin_with(first_vectors(follows, model.dim, config.train.seed), counts > 0)
         self.step = TrainStep(
             model, config, inputs, counts, self.n_steps * config.train.epochs, follows

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.config import EventsConfig
+from shortlist.training.config import Config, EventsConfig
 from shortlist.training.event_weights import check_kinds, event_weights, is_target
 from shortlist.training.events import Dataset
 from shortlist.training.leakage import PARTS, check_no_leakage
@@ -26,6 +26,7 @@ __all__ = [
     "ItemLists",
     "Split",
     "check_no_leakage",
+    "configured_split",
     "given",
     "leave_one_out",
     "make_split",
@@ -316,6 +317,14 @@ def make_split(
         return replace(given(dataset, valid, seed), weighting=weighting)
     raise DataError(
         f"protocol: got {protocol!r}, expected one of {list(PROTOCOLS)}. Fix: use one of these"
+    )
+
+
+def configured_split(dataset: Dataset, config: Config) -> Split:
+    """Split as ``[split]`` and ``[events]`` say."""
+    wanted = config.split
+    return make_split(
+        dataset, wanted.protocol, valid=wanted.valid, test=wanted.test, weighting=config.events
     )
 
 

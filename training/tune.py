@@ -16,9 +16,10 @@ from shortlist.errors import DataError
 from shortlist.training.checkpoint import write_atomic
 from shortlist.training.clean_files import load_configured
 from shortlist.training.config import Config, apply_overrides, load_config, to_toml
-from shortlist.training.fit import configured_split, train
+from shortlist.training.fit import train
 from shortlist.training.loop import DivergedError
 from shortlist.training.plots import plot_trials
+from shortlist.training.splits import configured_split
 
 if TYPE_CHECKING:
     from shortlist.training.events import Dataset

@@ -97,6 +97,11 @@ class Windows:
     is_causal : bool
         For an encoder with a target after each item: rows of ``history_length`` items, as many
         targets (``n_targets`` does not count), and batches by the events there are, not by places.
+    is_new : ndarray of shape (n_events,), bool, optional
+        An epoch then has every row that holds such an event, and of the others so many, drawn
+        anew; ``windows_per_user`` does not count.
+    replay : float
+        With ``is_new``: other rows for each row with a new event.
     """
 
     def __init__(
@@ -111,6 +116,8 @@ class Windows:
         kinds: NDArray[np.int64] | None = None,
         times: NDArray[np.int64] | None = None,
         is_causal: bool = False,
+        is_new: NDArray[np.bool_] | None = None,
+        replay: float = 1.0,
     ) -> None:
         self.is_causal = is_causal
         if is_causal:
@@ -127,11 +134,28 @@ class Windows:
         ends = np.cumsum(lengths)
         self._stops = ends[self._users] - back * n_targets
         self._starts = (ends - lengths)[self._users]
+        self._has_new: NDArray[np.bool_] | None = None
+        if is_new is not None:
+            self._choose(is_new, replay)
+            return
         self._rows_per_user = -(-windows_per_user // n_targets) if windows_per_user else 0
         limit = self._rows_per_user or int(n_rows.max(initial=0))
         self.n_rows = int(np.minimum(n_rows, limit).sum())
         # Events of an epoch; with windows_per_user at most so many.
         self.n_examples = int(np.minimum(lengths, limit * n_targets).sum())
+
+    def _choose(self, is_new: NDArray[np.bool_], replay: float) -> None:
+        """Mark the rows with new events, and say how many of the others join them."""
+        first = np.maximum(self._starts, self._stops - self.n_targets)
+        n_before = np.concatenate([[0], np.cumsum(is_new)])
+        self._has_new = n_before[self._stops] > n_before[first]
+        n_new = int(self._has_new.sum())
+        n_old = len(self._has_new) - n_new
+        self._n_replayed = min(n_old, round(replay * n_new))
+        n_events = self._stops - first
+        of_old = n_events[~self._has_new].sum() * self._n_replayed // max(1, n_old)
+        self.n_rows = n_new + self._n_replayed
+        self.n_examples = int(n_events[self._has_new].sum() + of_old)
 
     def n_steps(self, batch_size: int) -> int:
         """Count the batches of an epoch."""
@@ -188,6 +212,10 @@ class Windows:
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         order = rng.permutation(len(self._users))
+        if self._has_new is not None:
+            is_new = self._has_new[order]
+            is_replayed = ~is_new & (np.cumsum(~is_new) <= self._n_replayed)
+            return order[is_new | is_replayed]
         if not self._rows_per_user:
             return order
         # Rank the shuffled rows within their user and keep the first few of each.

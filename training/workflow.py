@@ -20,7 +20,7 @@ from shortlist.training.clean_files import load_configured, save_report
 from shortlist.training.config import Config, apply_overrides, load_config
 from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.events import Dataset
-from shortlist.training.fit import configured_split, load_run, train
+from shortlist.training.fit import load_run, train
 from shortlist.training.held_out import check_held_out
 from shortlist.training.models.baselines import (
     EASE,
@@ -32,7 +32,7 @@ from shortlist.training.models.baselines import (
 )
 from shortlist.training.plots import plot_history
 from shortlist.training.report import evaluation_markdown, write_report
-from shortlist.training.splits import Split
+from shortlist.training.splits import Split, configured_split
 
 __all__ = [
     "bundle_rankers",
