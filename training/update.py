@@ -1,0 +1,306 @@
+"""`shortlist update`: new events of a feedback log into a new version of a bundle.
+
+In this order: find the run folder, read what is new, measure drift, go on from the trained weights
+(`warm_start`), export, compare with the present bundle on the newest events (`gate`), replace it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+import shortlist
+from shortlist.bundle import Bundle, check_target
+from shortlist.errors import DataError, ShortlistError
+from shortlist.export.lineage import save_parent
+from shortlist.export.writer import export_bundle
+from shortlist.training.config import Config, SplitConfig, apply_overrides
+from shortlist.training.drift import measure_drift, open_log, run_of
+from shortlist.training.engine_ranker import EngineRanker
+from shortlist.training.entities import read_items, read_users
+from shortlist.training.fit import TrainedModel, load_run
+from shortlist.training.gate import compare, segments_of
+from shortlist.training.held_out import fingerprint
+from shortlist.training.leakage import mark_new
+from shortlist.training.new_events import add_events, new_events
+from shortlist.training.next_events import NextEvents
+from shortlist.training.splits import Split, configured_split
+from shortlist.training.warm_start import go_on
+from shortlist.versions import promote, version_of, versions_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shortlist.training.events import Dataset
+
+__all__ = ["DriftError", "update_bundle"]
+
+MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size")
+
+
+class DriftError(ShortlistError):
+    """The new events are too unlike those of the training: a warm start may not be enough."""
+
+
+def update_bundle(
+    bundle: Path,
+    *,
+    feedback: Path,
+    out: Path | None = None,
+    run_dir: Path | None = None,
+    items: Path | None = None,
+    users: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    ignore_drift: bool = False,
+    ignore_gate: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a bundle on the new events of a feedback log, and replace it if it is not worse.
+
+    Parameters
+    ----------
+    bundle : Path
+        The champion, a folder or a zip.
+    feedback : Path
+        The feedback log.
+    out : Path, optional
+        Write the new bundle there (its run folder beside it) and leave the champion as it is.
+    run_dir : Path, optional
+        Run folder of the champion; the one beside it by default.
+    items, users : Path, optional
+        Tables of new items or users; a row of a known one replaces it.
+    overrides : mapping, optional
+        Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads`` and
+        ``train.batch_size``.
+    ignore_drift, ignore_gate : bool
+        Go on in spite of alarms; replace in spite of the gate.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        ``bundle`` (where the new one lies), ``version``, ``parent``, ``run``, ``is_champion``,
+        ``previous`` (where the replaced one lies), ``n_events`` (new ones), ``n_trained``,
+        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``seconds`` (by step), ``drift`` and
+        ``gate``.
+
+    Raises
+    ------
+    DataError
+        No run folder or another bundle's, no new event, other columns or ids than in training, a
+        setting that needs a full training.
+    DriftError
+        Drift passes a threshold of ``[update]``.
+    """
+    clock = _Clock()
+    if out is not None:
+        check_target(out)
+    check_settings(overrides or {})
+    with Bundle.open(bundle) as opened:
+        manifest = opened.manifest
+    folder = run_of(bundle, manifest, run_dir)
+    with open_log(feedback) as log:
+        old = load_run(folder)
+        _check_same_run(old, manifest, folder)
+        config = apply_overrides(old.config, overrides or {})
+        before = old.split.dataset
+        arrived = new_events(log, before, config)
+        n_logged = len(log)
+    if arrived.height == 0:
+        raise DataError(
+            f"feedback: got {n_logged:,} rows in {feedback}, none of which is an event that the "
+            "training did not have, expected new ones; nothing to do until more come"
+        )
+    known = with_tables(add_events(before, arrived), items, users)
+    clock.lap("reading")
+    with shortlist.load(bundle, n_threads=config.train.n_threads) as engine:
+        told = dataclasses.replace(old.split, dataset=with_tables(before, items, users))
+        drift = measure_drift(engine, told, old.features, arrived, config.update)
+    if drift["alarms"] and not ignore_drift:
+        raise DriftError(
+            f"drift: {'; '.join(drift['alarms'])}. Fix: train again on all events, or go on with "
+            "--ignore-drift"
+        )
+    clock.lap("drift")
+    config = dataclasses.replace(config, split=hold_out(config, arrived.height, known))
+    split = configured_split(known, config)
+    place, new_run = _places(bundle, out)
+    try:
+        run = go_on(old, split, config, new_run, progress=progress)
+        clock.lap("training")
+        save_parent(new_run, manifest)
+        n_stored = bool(manifest["n_users"]) and config.export.store_users
+        export_bundle(run, place, store_users=n_stored)
+    except BaseException:
+        shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
+        raise
+    clock.lap("export")
+    gate = judge(bundle, place, old, split, config)
+    clock.lap("gate")
+    with Bundle.open(place, verify=False) as opened:
+        version = version_of(opened.manifest)
+    is_champion, previous = False, None
+    if out is None:
+        kept = place.with_name(f"{version}.shortlist")
+        place.rename(kept)
+        place = kept
+        if gate["is_passed"] or ignore_gate:
+            previous = _replace(bundle, place, version_of(manifest))
+            is_champion, place = True, bundle
+    return {
+        "bundle": str(place),
+        "version": version,
+        "parent": version_of(manifest),
+        "run": str(new_run),
+        "is_champion": is_champion,
+        "previous": None if previous is None else str(previous),
+        "n_events": arrived.height,
+        "n_trained": int(mark_new(split.train, old.split.train).sum()),
+        "n_held_out": split.test.height,
+        **_n_new(before, arrived),
+        "seconds": clock.laps | {"total": clock.total()},
+        "drift": drift,
+        "gate": gate,
+    }
+
+
+def check_settings(overrides: Mapping[str, object]) -> None:
+    """Refuse settings that shape the model or its features: a warm start keeps those."""
+    for key in overrides:
+        if not key.startswith(MAY_CHANGE):
+            raise DataError(
+                f"{key}: cannot change in an update, which goes on from trained weights; expected "
+                "settings of [update] or [export], train.n_threads or train.batch_size. Fix: leave "
+                "it out, or train again with `shortlist train`"
+            )
+
+
+def with_tables(dataset: Dataset, items: Path | None, users: Path | None) -> Dataset:
+    """Put rows of new item and user tables into a dataset's; a known id's row is replaced.
+
+    Raises
+    ------
+    DataError
+        A table lacks a column that the dataset's has, or it is of another type.
+    """
+    replaced: dict[str, Any] = {}
+    for name, path, read in (("items", items, read_items), ("users", users, read_users)):
+        if path is not None:
+            replaced[name] = _merged(getattr(dataset, name), read(path), name)
+    return dataclasses.replace(dataset, **replaced)
+
+
+def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:
+    if old is None:
+        raise DataError(
+            f"--{name}: got a table, but the bundle was trained without one; its features cannot "
+            "be added in an update. Fix: leave it out, or train again"
+        )
+    for column, dtype in old.schema.items():
+        if column not in new.columns:
+            raise DataError(
+                f"--{name}: no column {column!r}, expected those of the training: "
+                f"{', '.join(old.columns)}; add it (empty cells are allowed), or train again"
+            )
+        if new[column].null_count() < new.height and not _fits(new.schema[column], dtype):
+            raise DataError(
+                f"--{name}: column {column!r} is {new.schema[column]}, expected {dtype} as in "
+                "training; convert it, or train again with the new declaration"
+            )
+    key = old.columns[0] if old.columns[0].endswith("_id") else f"{name[:-1]}_id"
+    rows = new.select(pl.col(column).cast(dtype) for column, dtype in old.schema.items())
+    others = old.filter(~pl.col(key).is_in(rows[key].implode()))
+    return pl.concat([others, rows])
+
+
+def _fits(new: pl.DataType, old: pl.DataType) -> bool:
+    return new == old or (new.is_numeric() and old.is_numeric())
+
+
+def hold_out(config: Config, n_new: int, known: Dataset) -> SplitConfig:
+    """Return a split by time that tests on the newest events: ``update.holdout`` of the new ones.
+
+    As many before them validate where there is a second stage, which is trained on those.
+    """
+    share = config.update.holdout * n_new / known.events.height
+    return SplitConfig("temporal", valid=share if config.scorer.enabled else 0.0, test=share)
+
+
+def judge(
+    champion: Path, challenger: Path, old: TrainedModel, split: Split, config: Config
+) -> dict[str, Any]:
+    """Compare two bundles on the held-out events; see `gate.compare`."""
+    targets = split.test.filter(mark_new(split.test, old.split.known_events("valid")))
+    asked = NextEvents.of(split, split.known_events("valid"), targets, config.events)
+    segments = segments_of(asked, old.split)
+    threads = config.train.n_threads
+    with (
+        shortlist.load(champion, n_threads=threads) as first,
+        shortlist.load(challenger, n_threads=threads) as second,
+    ):
+        rankers = [EngineRanker(engine, split) for engine in (first, second)]
+        return compare(rankers[0], rankers[1], asked, segments, config.update)
+
+
+def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
+    told = manifest["training"].get("data", {}).get("train_sha256")
+    if told is not None and told != fingerprint(run.split.train):
+        raise DataError(
+            f"run folder: {folder} was trained on other events than the bundle, expected the run "
+            "that the bundle was exported from; give it with --run"
+        )
+
+
+def _places(bundle: Path, out: Path | None) -> tuple[Path, Path]:
+    """Return where to write the new bundle, and its run folder, which must be new."""
+    if out is not None:
+        run_dir = out.with_suffix(".run")
+        if run_dir.exists():
+            raise DataError(f"--out: {run_dir} exists, expected a free place for the run folder")
+        return out, run_dir
+    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+    folder = versions_folder(bundle)
+    return folder / f"new-{stamp}.shortlist", folder / f"{stamp}.run"
+
+
+def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
+    with Bundle.open(bundle, verify=False) as opened:
+        present = version_of(opened.manifest)
+    if present != parent:
+        raise ShortlistError(
+            f"{bundle}: another version ({present}) came there while this one was trained from "
+            f"{parent}; the new bundle was left at {challenger}. Fix: update again"
+        )
+    return promote(challenger, bundle)
+
+
+def _n_new(before: Dataset, arrived: pl.DataFrame) -> dict[str, int]:
+    counts = {}
+    for name, table in (("item", before.items), ("user", before.users)):
+        key = f"{name}_id"
+        known = [before.events[key], *([table[key]] if table is not None else [])]
+        ids = arrived[key].unique()
+        counts[f"n_new_{name}s"] = int((~ids.is_in(pl.concat(known).implode())).sum())
+    return counts
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = round(now - self._last, 2), now
+
+    def total(self) -> float:
+        return round(time.perf_counter() - self._started, 2)
