@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot_history", "plot_metrics", "plot_trials"]
+__all__ = ["plot_history", "plot_metrics", "plot_replay", "plot_trials"]
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
@@ -86,4 +86,41 @@ def plot_trials(values: Sequence[float | None], path: str | Path) -> None:
     best = [max(value for _, value in measured[: n + 1]) for n in range(len(measured))]
     axes.step([i for i, _ in measured], best, where="post", color="C1")
     axes.set(xlabel="trial", ylabel="validation NDCG@10")
+    figure.savefig(path, dpi=144)
+
+
+def plot_replay(result: Mapping[str, Any], path: str | Path) -> None:
+    """Plot NDCG@10 with intervals (left) and training seconds (right) of each cycle to a PNG.
+
+    Parameters
+    ----------
+    result : mapping
+        From `replay.replay`.
+    path : str or Path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    cycles = [row["cycle"] for row in result["cycles"]]
+    for i, name in enumerate(result["cycles"][0]["ndcg"]):
+        values = [row["ndcg"][name] for row in result["cycles"]]
+        intervals = [row["intervals"][name] for row in result["cycles"]]
+        errors = [
+            [value - low for value, (low, _) in zip(values, intervals, strict=True)],
+            [high - value for value, (_, high) in zip(values, intervals, strict=True)],
+        ]
+        places = [cycle + 0.06 * (i - 1) for cycle in cycles]
+        left.errorbar(places, values, errors, marker="o", capsize=3, color=f"C{i}", label=name)
+    left.set(xlabel="cycle", ylabel="NDCG@10, 95 % intervals", xticks=cycles)
+    left.legend()
+    for i, name in enumerate(result["cycles"][0]["seconds"]):
+        seconds = [row["seconds"][name] for row in result["cycles"]]
+        places = [cycle + 0.4 * (i - 0.5) for cycle in cycles]
+        right.bar(places, seconds, width=0.4, color=f"C{i + 1}", label=name)
+    right.set(xlabel="cycle", ylabel="training, processor seconds", xticks=cycles)
+    right.legend()
     figure.savefig(path, dpi=144)

@@ -8,12 +8,40 @@ import sys
 from collections.abc import Sequence
 
 from shortlist import __version__
-from shortlist.cli import bench, clean, erase, evaluate, export, inspect, recommend, train, tune
+from shortlist.cli import (
+    bench,
+    clean,
+    erase,
+    evaluate,
+    export,
+    history,
+    inspect,
+    recommend,
+    replay,
+    rollback,
+    train,
+    tune,
+    update,
+)
 from shortlist.errors import ShortlistError
 
 __all__ = ["main"]
 
-_COMMANDS = (clean, train, tune, export, recommend, evaluate, erase, bench, inspect)
+_COMMANDS = (
+    clean,
+    train,
+    tune,
+    export,
+    recommend,
+    evaluate,
+    erase,
+    bench,
+    inspect,
+    update,
+    history,
+    rollback,
+    replay,
+)
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, print_json
+from shortlist.cli._common import new_parser, print_json, require_extra
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -21,6 +21,18 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist inspect movies.shortlist",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument(
+        "--feedback",
+        type=Path,
+        metavar="LOG",
+        help="also measure the drift of this feedback log since the training",
+    )
+    parser.add_argument(
+        "--run",
+        dest="run_dir",
+        type=Path,
+        help="run folder, for --feedback (default: the one beside the bundle)",
+    )
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
     parser.set_defaults(run=run)
 
@@ -30,8 +42,14 @@ def run(args: argparse.Namespace) -> int:
     from shortlist.bundle import Bundle
 
     with Bundle.open(args.bundle) as bundle:
-        if args.json:
-            print_json(bundle.describe())
-        else:
-            print(bundle.summary())
+        described, text = bundle.describe(), bundle.summary()
+    if args.feedback is not None:
+        drift = require_extra("shortlist.training.drift", "train")
+        found = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
+        described["drift"] = found
+        text += "\n\n" + "\n".join(drift.drift_lines(found))
+    if args.json:
+        print_json(described)
+    else:
+        print(text)
     return 0

@@ -1,0 +1,50 @@
+"""`shortlist history`: the versions of a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist.cli._common import new_parser, print_json
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "history",
+        "Show which versions a bundle came from, and which others are kept beside it.",
+        "shortlist history movies.shortlist",
+    )
+    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument("--json", action="store_true", help="print the versions as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line a version."""
+    from shortlist.versions import history
+
+    rows = history(args.bundle)
+    if args.json:
+        print_json(rows)
+    else:
+        print("\n".join(_line(row) for row in rows))
+    return 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    data = row.get("data", {})
+    told = [f"{row['version']:<24} {row['state']:<9} {row.get('kind', 'unknown'):<7}"]
+    told.append(f"from {row['parent']}" if row["parent"] else "from nothing")
+    if data:
+        told.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
+    if data.get("until") is not None:
+        told.append(f"until {datetime.datetime.fromtimestamp(data['until'], datetime.UTC):%F}")
+    told.append(row["path"] or "not kept")
+    return "  ".join(told)

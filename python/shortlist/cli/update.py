@@ -1,0 +1,101 @@
+"""`shortlist update`: a bundle goes on learning from a feedback log."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist.cli._common import new_parser, parse_overrides, print_json, require_extra
+
+if TYPE_CHECKING:
+    from shortlist.cli._common import SubParsers
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Declare the subcommand's flags."""
+    parser = new_parser(
+        subparsers,
+        "update",
+        "Train a bundle on the new events of a feedback log; replace it if it is not worse.",
+        "shortlist update movies.shortlist --feedback feedback.log",
+    )
+    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument("--feedback", type=Path, required=True, metavar="LOG", help="feedback log")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="BUNDLE",
+        help="write the new bundle there and leave the old one as it is",
+    )
+    parser.add_argument(
+        "--run", dest="run_dir", type=Path, help="run folder (default: the one beside the bundle)"
+    )
+    parser.add_argument("--items", type=Path, help="table of new items")
+    parser.add_argument("--users", type=Path, help="table of new users")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting, e.g. --set update.epochs=5 (repeatable)",
+    )
+    parser.add_argument("--ignore-drift", action="store_true", help="train in spite of alarms")
+    parser.add_argument(
+        "--ignore-gate", action="store_true", help="replace the bundle even if the new one is worse"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Update; the exit status is 0 also where the gate kept the old bundle: the report says so."""
+    update = require_extra("shortlist.training.update", "train")
+    report = update.update_bundle(
+        args.bundle,
+        feedback=args.feedback,
+        out=args.out,
+        run_dir=args.run_dir,
+        items=args.items,
+        users=args.users,
+        overrides=parse_overrides(args.set),
+        ignore_drift=args.ignore_drift,
+        ignore_gate=args.ignore_gate,
+        progress=not args.quiet,
+    )
+    if args.json:
+        print_json(report)
+        return 0
+    drift = require_extra("shortlist.training.drift", "train")
+    print("\n".join([*drift.drift_lines(report["drift"]), *_lines(report, args.bundle)]))
+    return 0
+
+
+def _lines(report: dict[str, Any], champion: Path) -> list[str]:
+    lines = [
+        f"{report['n_events']:,} new events: {report['n_trained']:,} trained on, "
+        f"{report['n_held_out']:,} held out; {report['n_new_items']:,} new items, "
+        f"{report['n_new_users']:,} new users",
+        ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items()),
+        "NDCG@10 on the newest events",
+    ]
+    for name, found in report["gate"]["segments"].items():
+        if not found["n_users"]:
+            lines.append(f"  {name:<12} no users")
+            continue
+        low, high = found["interval"]
+        lines.append(
+            f"  {name:<12} {found['champion']:.4f} → {found['challenger']:.4f}, difference "
+            f"{found['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {found['n_users']:,} users"
+            + ("" if found["is_judged"] else ", too few to judge")
+        )
+    lines += [f"  {reason}" for reason in report["gate"]["reasons"]]
+    if report["is_champion"]:
+        lines += [
+            f"version {report['version']} is now {champion}",
+            f"the one before it: {report['previous']}; back: shortlist rollback {champion}",
+        ]
+    else:
+        lines.append(f"version {report['version']}: {report['bundle']}; {champion} stays as it is")
+    return lines

@@ -1,0 +1,292 @@
+"""A bundle goes on learning from a feedback log: through the command line, as a host does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+import shortlist
+from shortlist.bundle import Bundle
+from shortlist.cli import main
+from shortlist.training import update
+from shortlist.training.config import UpdateConfig
+from shortlist.training.fit import load_run
+from shortlist.training.gate import compare
+from shortlist.training.leakage import mark_new
+from shortlist.training.next_events import NextEvents
+from shortlist.versions import history, promote, version_of
+
+SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=4",
+         "--set", "train.batch_size=64", "--set", "train.learning_rate=0.03",
+         "--quiet"]  # fmt: skip
+NEW_USERS, NEW_ITEM = [f"n{u}" for u in range(30)], "i30"
+# A shop of 40 users: the new ones are half of its events, so its features do drift.
+CALM = ["--set", "update.max_psi=5"]
+
+
+def later_events(shop):
+    """Known users walk on, new users come, and after item 29 there is a new item."""
+    last = shop.events.group_by("user_id", maintain_order=True).agg(pl.col("item_id").last())
+    rows = [(user, int(item[1:])) for user, item in last.iter_rows()]
+    rows += [(user, 3 * i % 30) for i, user in enumerate(NEW_USERS)]
+    events = {"user_id": [], "item_id": [], "kind": [], "timestamp": []}
+    for step in range(1, 8):
+        for user, start in rows:
+            events["user_id"].append(user)
+            events["item_id"].append(f"i{(start + step) % 31}")
+            events["kind"].append("event")
+            events["timestamp"].append(2_000 + step)
+    return events
+
+
+@pytest.fixture(scope="module")
+def world(shop, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("update")
+    shop.events.write_csv(folder / "events.csv")
+    shop.items.write_parquet(folder / "items.parquet")
+    shop.users.write_parquet(folder / "users.parquet")
+    data = [f"--{n}={folder / f}" for n, f in (("data", "events.csv"), ("items", "items.parquet"),
+                                               ("users", "users.parquet"))]  # fmt: skip
+    assert (
+        main(["train", *data, *SMALL, "--seed", "3", "--out", str(folder / "shop.shortlist")]) == 0
+    )
+    with shortlist.FeedbackLog(folder / "feedback.log") as log:
+        log.append_many(later_events(shop))
+        shown = {"user_id": ["u0"], "item_id": ["i1"], "kind": ["impression"], "timestamp": [2_000]}
+        log.append_many(shown)
+    new_items = shop.items.head(1).with_columns(item_id=pl.lit(NEW_ITEM), title=pl.lit("New"))
+    new_items.write_parquet(folder / "new_items.parquet")
+    return folder
+
+
+@pytest.fixture
+def folder(world, tmp_path):
+    """Give a copy that a test may change."""
+    return shutil.copytree(world, tmp_path / "world")
+
+
+def updated(folder, capsys, *flags):
+    argv = ["update", str(folder / "shop.shortlist"), "--feedback", str(folder / "feedback.log")]
+    capsys.readouterr()
+    status = main([*argv, "--quiet", "--json", *flags])
+    shown = capsys.readouterr()
+    return json.loads(shown.out) if status == 0 else shown.err
+
+
+def test_an_update_replaces_the_bundle_and_a_rollback_brings_it_back(folder, capsys):
+    champion = folder / "shop.shortlist"
+    with Bundle.open(champion) as bundle:
+        first = version_of(bundle.manifest)
+    with shortlist.load(champion) as engine:
+        flags = ["--items", str(folder / "new_items.parquet"), *CALM]
+        report = updated(folder, capsys, *flags)
+        assert report["is_champion"], report["gate"]["reasons"]
+        assert report["parent"] == first
+        assert (report["n_events"], report["n_new_users"], report["n_new_items"]) == (490, 30, 1)
+        assert report["n_held_out"] == 140  # events of one second stay together: 2 of 7 steps
+        assert report["n_trained"] == 350 + 80  # and what the first split had held out
+        assert set(report["seconds"]) == {"reading", "drift", "training", "export", "gate", "total"}
+        assert report["gate"]["segments"]["new users"]["n_users"] == 30
+
+        before = engine.recommend({"user_id": ["n0"]})  # still by the files that it was loaded from
+        assert before.source.tolist() == ["popular"]
+        engine.swap(champion)
+        after = engine.recommend({"user_id": ["n0"]})
+        assert after.source.tolist() == ["stored history"]
+        assert NEW_ITEM in engine.index.item_ids
+
+    with Bundle.open(champion) as bundle:
+        lineage = bundle.manifest["lineage"]
+    assert lineage["version"] == report["version"]
+    assert lineage["kind"] == "update"
+    assert [entry["version"] for entry in lineage["ancestors"]] == [first]
+    assert lineage["data"]["n_events"] == 480 + 490
+    assert lineage["data"]["until"] == 2_007
+
+    assert main(["history", str(champion)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(report["version"])
+    assert "970 events" in told[0]
+    assert told[1].startswith(first)
+    assert "shop.versions" in told[1]
+    assert main(["inspect", str(champion)]) == 0
+    assert f"version {report['version']}, from {first}" in capsys.readouterr().out
+
+    assert main(["rollback", str(champion)]) == 0
+    assert f"is version {first} again" in capsys.readouterr().out
+    assert [row["state"] for row in history(champion)] == ["champion", "other"]
+    with Bundle.open(champion) as bundle:
+        assert version_of(bundle.manifest) == first
+    assert main(["rollback", str(champion)]) == 1
+    assert "an earlier version of a bundle without parent" in capsys.readouterr().err
+    assert main(["rollback", str(champion), "--to", report["version"]]) == 0
+
+    # The chain goes on from the run folder of the update.
+    message = updated(folder, capsys)
+    assert "none of which is an event that the training did not have" in message
+    with shortlist.FeedbackLog(folder / "feedback.log") as log:
+        more = later_events_again()
+        log.append_many(more)
+    second = updated(folder, capsys, *CALM, "--ignore-gate")
+    assert second["parent"] == report["version"]
+    assert second["n_events"] == len(more["user_id"])
+    rows = history(champion)
+    assert [row["version"] for row in rows] == [second["version"], report["version"], first]
+    assert all(row["path"] for row in rows)
+
+
+def later_events_again():
+    users = [user for user in NEW_USERS for _ in range(2)]
+    items = [f"i{(3 * i + 8 + step) % 31}" for i in range(len(NEW_USERS)) for step in range(2)]
+    times = [3_000 + step for _ in NEW_USERS for step in range(2)]
+    return {"user_id": users, "item_id": items, "kind": ["event"] * len(users), "timestamp": times}
+
+
+def test_with_out_the_champion_stays_and_kept_rows_keep_their_weights(folder, capsys):
+    champion, out = folder / "shop.shortlist", folder / "other.shortlist"
+    files = sorted(path.name for path in folder.iterdir())
+    tiny = ["--set", "update.learning_rate=1e-6", "--set", "update.epochs=1"]
+    report = updated(folder, capsys, "--out", str(out), *CALM, *tiny)
+    assert not report["is_champion"]
+    assert report["bundle"] == str(out)
+    new = sorted({path.name for path in folder.iterdir()} - set(files))
+    assert new == ["other.run", "other.shortlist"]
+    assert version_of(Bundle.open(champion).manifest) == report["parent"]
+    old, run = load_run(folder / "shop.run"), load_run(folder / "other.run")
+    tables = [r.two_tower.item_encoder.id_table.numpy() for r in (old, run)]
+    assert tables[1].shape[0] == tables[0].shape[0] + 1
+    assert run.split.catalogue[-1] == NEW_ITEM
+    np.testing.assert_allclose(tables[1][:-1], tables[0], atol=1e-4)  # a step of a tiny rate
+    assert np.linalg.norm(tables[1][-1]) > 0.1
+    assert [f.vocabulary for f in run.features.features] == [
+        f.vocabulary for f in old.features.features
+    ]
+
+
+def test_what_cannot_be_updated_says_why_and_leaves_everything(folder, capsys):
+    def files():
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+    before = files()
+    bad_items, other_type = folder / "new_items.parquet", folder / "typed.csv"
+    for flags, message in (
+        (["--set", "model.dim=16"], "model.dim: cannot change in an update"),
+        (["--set", "data.features.price=ignore"], "data.features.price: cannot change in an"),
+        (["--run", str(folder / "none.run")], "run folder: expected that of the training of"),
+        ([], "drift: PSI of score is"),
+        (["--out", str(folder / "x.bundle")], "expected a name ending in .shortlist"),
+        (["--set", "update.holdout=0.6"], "update.holdout: got"),
+    ):
+        error = updated(folder, capsys, *flags)
+        assert message in error
+        assert files() == before, flags
+    pl.read_parquet(bad_items).drop("price").write_parquet(bad_items)
+    error = updated(folder, capsys, "--items", str(bad_items))
+    assert "--items: no column 'price', expected those of the training: item_id, title" in error
+    other_type.write_text("item_id,title,tags,price\ni30,New,all,cheap\n")
+    error = updated(folder, capsys, "--items", str(other_type))
+    assert "--items: column 'tags' is String, expected List(String) as in training" in error
+    (folder / "shop.run").rename(folder / "away.run")
+    assert "found none beside" in updated(folder, capsys)
+    shutil.rmtree(folder / "away.run" / "data")
+    with pytest.raises(SystemExit):
+        main(["update", str(folder / "shop.shortlist")])
+    missing = folder / "none.log"
+    argv = ["update", str(folder / "shop.shortlist"), "--feedback", str(missing)]
+    assert main([*argv, "--run", str(folder / "away.run")]) == 1
+    assert "none.log, which is no file, expected a feedback log" in capsys.readouterr().err
+    assert not missing.exists()
+
+
+def test_a_run_of_other_events_is_refused(folder, shop, capsys):
+    shop.events.filter(pl.col("timestamp") < 1_010).write_csv(folder / "fewer.csv")
+    argv = ["train", "--data", str(folder / "fewer.csv"), *SMALL, "--set", "train.epochs=1"]
+    assert main([*argv, "--out", str(folder / "fewer.shortlist")]) == 0
+    error = updated(folder, capsys, "--run", str(folder / "fewer.run"))
+    assert "was trained on other events than the bundle" in error
+
+
+def test_a_failed_update_leaves_no_run_folder(folder, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise shortlist.errors.ShortlistError("no disk")
+
+    monkeypatch.setattr(update, "export_bundle", fail)
+    assert "no disk" in updated(folder, capsys, *CALM, "--set", "update.epochs=1")
+    assert list((folder / "shop.versions").iterdir()) == []
+
+
+def test_a_bundle_that_was_replaced_meanwhile_is_not_replaced_again(folder, tmp_path):
+    with pytest.raises(shortlist.errors.ShortlistError, match=r"another version .* came there"):
+        update._replace(folder / "shop.shortlist", tmp_path / "new.shortlist", "another-parent")
+
+
+def test_inspect_measures_the_drift_of_a_log(folder, capsys):
+    argv = ["inspect", str(folder / "shop.shortlist"), "--feedback", str(folder / "feedback.log")]
+    assert main([*argv, "--json"]) == 0
+    drift = json.loads(capsys.readouterr().out)["drift"]
+    assert drift["n_events"] == 490
+    assert drift["unknown_users"] == pytest.approx(210 / 490)
+    assert 0.0 < drift["unknown_items"] < 0.1
+    assert drift["psi"]["event.kind"] == 0.0
+    assert drift["psi"]["user.city"] > 0.05  # nothing is known of the new users
+    assert drift["score"]["psi"] > 0.25
+    assert any("PSI of score" in alarm for alarm in drift["alarms"])
+    assert 0.0 < drift["coverage"]["now"] <= 1.0
+    assert main(argv) == 0
+    assert "ALARM PSI of score is" in capsys.readouterr().out
+
+
+class Fixed:
+    """A ranker with one answer for everyone."""
+
+    def __init__(self, *rows):
+        self.rows = np.array([*rows, *[-1] * (10 - len(rows))])
+
+    def rank(self, histories, user_ids, top_n):
+        return np.tile(self.rows, (len(histories), 1))
+
+
+def asked_of(n_users, target=0):
+    rows = np.tile([5, target], n_users)
+    users = np.array([f"u{i:03}" for i in range(n_users)])
+    targets = np.full(n_users, target)
+    places = np.arange(n_users) * 2 + 1
+    return NextEvents(users, targets, targets, np.ones(n_users, np.int64), rows, places)
+
+
+def test_the_gate_refuses_what_is_worse_and_names_the_segment():
+    asked = asked_of(40)
+    segments = {"all": np.ones(40, np.bool_), "new users": np.arange(40) < 30}
+    good, bad = Fixed(0), Fixed(1, 2, 0)
+    passed = compare(bad, good, asked, segments, UpdateConfig())
+    assert passed["is_passed"]
+    assert passed["segments"]["all"]["difference"] == pytest.approx(0.5)  # place 3 → place 1
+    refused = compare(good, bad, asked, segments, UpdateConfig())
+    assert not refused["is_passed"]
+    assert "NDCG@10 falls from 1.0000 to 0.5000" in refused["reasons"][0]
+    assert any(reason.startswith("new users: worse by 0.5000") for reason in refused["reasons"])
+
+
+def test_the_gate_does_not_judge_by_a_handful_of_users():
+    few = {"all": np.ones(5, np.bool_)}
+    found = compare(Fixed(1), Fixed(0), asked_of(5), few, UpdateConfig())
+    assert not found["is_passed"]
+    assert "of 5 users, too few to judge by" in found["reasons"][0]
+
+
+def test_promote_refuses_a_damaged_challenger(folder, tmp_path):
+    broken = shutil.copytree(folder / "shop.shortlist", tmp_path / "broken.shortlist")
+    (broken / "items.index").write_bytes(b"half")
+    with pytest.raises(shortlist.errors.BundleError, match=r"items\.index"):
+        promote(broken, folder / "shop.shortlist")
+    assert not (folder / "shop.versions").exists()
+
+
+def test_events_are_new_by_user_item_time_and_kind(shop):
+    again = shop.events.head(3).with_columns(pl.lit(9.0, pl.Float32).alias("value"))
+    later = again.with_columns(pl.col("timestamp") + 1_000_000)
+    assert mark_new(pl.concat([again, later]), shop.events).tolist() == [False] * 3 + [True] * 3
