@@ -250,7 +250,12 @@ class UpdateConfig:
     tolerance: float = _number(
         0.01, 0.0, 1.0, text="gate: part of the champion's NDCG@10 that may be lost on the whole"
     )
-    max_psi: float = _number(0.25, 0.0, text="drift: largest population stability index")
+    max_psi: float = _number(
+        0.25, 0.0, text="drift: largest population stability index of a feature"
+    )
+    max_score_psi: float = _number(
+        1.0, 0.0, text="drift: largest one of the scores, which move with every longer history"
+    )
     max_unknown: float = _number(
         0.5, 0.0, 1.0, text="drift: largest part of events with an unknown item"
     )

@@ -151,12 +151,16 @@ def drift_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _alarms(report: Mapping[str, Any], settings: UpdateConfig) -> list[str]:
-    values = {**report["psi"], "score": report["score"]["psi"]}
     alarms = [
         f"PSI of {name} is {value:.3f}, above {settings.max_psi:g} (update.max_psi)"
-        for name, value in values.items()
+        for name, value in report["psi"].items()
         if value > settings.max_psi
     ]
+    if report["score"]["psi"] > settings.max_score_psi:
+        alarms.append(
+            f"PSI of the scores is {report['score']['psi']:.3f}, above "
+            f"{settings.max_score_psi:g} (update.max_score_psi)"
+        )
     if report["unknown_items"] > settings.max_unknown:
         alarms.append(
             f"{report['unknown_items']:.0%} of the events are of unknown items, above "

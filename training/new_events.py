@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from shortlist._feedback_acts import SKIP
 from shortlist.errors import DataError
 from shortlist.feedback import IMPRESSION
 from shortlist.training.cleaning import clean_dataset
@@ -16,7 +17,7 @@ from shortlist.training.leakage import mark_new
 if TYPE_CHECKING:
     from shortlist.training.config import Config
 
-__all__ = ["add_events", "log_events", "new_events"]
+__all__ = ["add_events", "log_events", "new_events", "with_skips"]
 
 
 def log_events(log: Any, dataset: Dataset) -> pl.DataFrame:
@@ -56,6 +57,17 @@ def new_events(log: Any, dataset: Dataset, config: Config) -> pl.DataFrame:
         cleaned, _ = clean_dataset(Dataset("feedback", events, dataset.items), rules)
         events = cleaned.events
     return events
+
+
+def with_skips(config: Config, arrived: pl.DataFrame) -> Config:
+    """Take skips of a log for dislikes, as an engine does, where the settings do not name them."""
+    named = {*config.events.negative_kinds, *config.events.weights}
+    if SKIP in named or not (arrived["kind"] == SKIP).any():
+        return config
+    kinds = (*config.events.negative_kinds, SKIP)
+    return dataclasses.replace(
+        config, events=dataclasses.replace(config.events, negative_kinds=kinds)
+    )
 
 
 def add_events(dataset: Dataset, events: pl.DataFrame) -> Dataset:

@@ -28,7 +28,7 @@ from shortlist.training.fit import TrainedModel, load_run
 from shortlist.training.gate import compare, segments_of
 from shortlist.training.held_out import fingerprint
 from shortlist.training.leakage import mark_new
-from shortlist.training.new_events import add_events, new_events
+from shortlist.training.new_events import add_events, new_events, with_skips
 from shortlist.training.next_events import NextEvents
 from shortlist.training.splits import Split, configured_split
 from shortlist.training.warm_start import go_on
@@ -118,6 +118,7 @@ def update_bundle(
             f"feedback: got {n_logged:,} rows in {feedback}, none of which is an event that the "
             "training did not have, expected new ones; nothing to do until more come"
         )
+    config = with_skips(config, arrived)
     known = with_tables(add_events(before, arrived), items, users)
     clock.lap("reading")
     with shortlist.load(bundle, n_threads=config.train.n_threads) as engine:
@@ -136,8 +137,8 @@ def update_bundle(
         run = go_on(old, split, config, new_run, progress=progress)
         clock.lap("training")
         save_parent(new_run, manifest)
-        n_stored = bool(manifest["n_users"]) and config.export.store_users
-        export_bundle(run, place, store_users=n_stored)
+        stores_users = bool(manifest["n_users"]) and config.export.store_users
+        export_bundle(run, place, store_users=stores_users)
     except BaseException:
         shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
         raise

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def is_plain_name(name: str) -> bool:
 def problem(file: str, expected: str, found: object) -> BundleError:
     """Build the one form of message every bundle problem has: file, expected, found."""
     return BundleError(f"{file}: expected {expected}, found {found}")
+
+
+def version_of(manifest: Mapping[str, Any]) -> str:
+    """Return a bundle's version; one written before there were versions is named by its time."""
+    lineage = manifest.get("lineage")
+    if lineage:
+        return str(lineage["version"])
+    digits = "".join(letter for letter in manifest["created"][:19] if letter.isalnum())
+    return f"{digits}-unnamed"
 
 
 def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:

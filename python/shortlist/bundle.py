@@ -12,7 +12,7 @@ from shortlist._bundle_files import check_folder, hold_folder, read_manifest
 from shortlist._bundle_text import describe, summarise
 from shortlist._bundle_writer import BundleWriter, check_target
 from shortlist._bundle_zip import unpack
-from shortlist._manifest import FORMAT_VERSION, MANIFEST, problem
+from shortlist._manifest import FORMAT_VERSION, MANIFEST, problem, version_of
 
 __all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter", "check_target"]
 
@@ -102,7 +102,12 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """Name and time of making: what impressions of the feedback log call this bundle."""
+        """What impressions of the feedback log call this bundle: its version.
+
+        Of a bundle written before there were versions, its name and the time it was made.
+        """
+        if "lineage" in self.manifest:
+            return version_of(self.manifest)
         return f"{self.path.stem} {self.manifest['created']}"
 
     def verify(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist._bundle_writer import exchange
+from shortlist._manifest import version_of
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
 
@@ -23,15 +24,6 @@ MAX_ANCESTORS = 100  # told in a manifest
 def new_version(created: datetime.datetime) -> str:
     """Name a version by the time (UTC) it was made and a random part: 20261124T174501-3fa2c1."""
     return f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-
-
-def version_of(manifest: Mapping[str, Any]) -> str:
-    """Return a bundle's version; one written before there were versions is named by its time."""
-    lineage = manifest.get("lineage")
-    if lineage:
-        return str(lineage["version"])
-    digits = "".join(letter for letter in manifest["created"][:19] if letter.isalnum())
-    return f"{digits}-unnamed"
 
 
 def versions_folder(bundle: Path) -> Path:
