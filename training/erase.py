@@ -13,7 +13,7 @@ import polars as pl
 from shortlist.errors import DataError
 from shortlist.training.checkpoint import load_dataset_copy, write_atomic
 from shortlist.training.config import read_config
-from shortlist.training.fit import configured_split
+from shortlist.training.splits import configured_split
 
 if TYPE_CHECKING:
     from shortlist.training.events import Dataset

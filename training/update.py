@@ -255,7 +255,8 @@ def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path
     if told is not None and told != fingerprint(run.split.train):
         raise DataError(
             f"run folder: {folder} was trained on other events than the bundle, expected the run "
-            "that the bundle was exported from; give it with --run"
+            "that the bundle was exported from; give it with --run, or export it again if a user "
+            "was erased from it"
         )
 
 
