@@ -7,10 +7,17 @@ On one thread, requests taking turns, for batches of 1, 32 and 1024:
   graph      recommend.onnx with libshortlist.so: ids from one run
   portable   recommend_portable.onnx: the same with standard operators
   engine     `Engine.recommend`
+and with --peers what others would build on the same encoder and items (`serving_peers`):
+  keras      `model.predict` and NumPy
+  tfrs       TensorFlow Recommenders' BruteForce layer, with --tfrs-python
+  faiss      the encoder in ONNX Runtime, then FAISS flat
+  implicit   `recommend` of a factorisation on the same item vectors (another model)
 Answers are compared before a time is printed. The weights are random: they change no time.
+--open-loop lets single requests arrive at random, at half of what each can do; the time of a
+request then counts from its arrival, so that a slow answer shows in those that waited for it.
 
     python benchmarks/serving.py --data ml-1m.txt.gz          # 3,416 items
-    python benchmarks/serving.py --items 100000               # a synthetic catalogue
+    python benchmarks/serving.py --items 100000 --peers       # a synthetic catalogue
     python benchmarks/serving.py --bundle movies.shortlist    # your own
 """
 
@@ -18,14 +25,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"  # before NumPy is loaded: the peers' products run on one thread too
+
 import numpy as np
+from serving_peers import (
+    ImplicitRecommend,
+    KerasNumpy,
+    OnnxFaiss,
+    TfrsBruteForce,
+    Workload,
+    check_best,
+)
 
 import shortlist
 from shortlist._opening import request_schema
@@ -60,8 +80,8 @@ def synthetic(n_items: int) -> Any:
     return Dataset("synthetic", events)
 
 
-def export_untrained(dataset: Any, folder: Path) -> Path:
-    """Write a bundle of the two-tower as it is before training."""
+def export_untrained(dataset: Any, folder: Path) -> tuple[Path, Any]:
+    """Write a bundle of the two-tower as it is before training; give its Keras user model too."""
     from shortlist.export import export_bundle
     from shortlist.training.config import load_config
     from shortlist.training.features import FeatureSet
@@ -79,15 +99,23 @@ def export_untrained(dataset: Any, folder: Path) -> Path:
     }
     model.set_weights(weights)
     run = TrainedModel(config, features, split, model, None, [], folder)
-    return export_bundle(run, folder / "untrained.shortlist").path
+    path = export_bundle(run, folder / "untrained.shortlist").path
+    return path, model.serving_user_model(model.item_vectors())
 
 
 @contextmanager
-def bundle_of(args: argparse.Namespace) -> Iterator[Path]:
-    """Give the bundle to measure; one made for it is deleted afterwards."""
+def bundle_of(args: argparse.Namespace) -> Iterator[tuple[Path, Any]]:
+    """Give the bundle to measure and its Keras user model, if it was made for it.
+
+    Such a bundle is deleted afterwards.
+    """
     if args.bundle:
-        yield args.bundle
+        yield args.bundle, None
         return
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         if args.data:
             from shortlist.training.datasets import load_dataset
@@ -132,6 +160,39 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
     return calls
 
 
+def workload_of(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Workload:
+    """The requests as the peers get them: rows for ids, the last items padded."""
+    width = engine.bundle.manifest["max_history"]
+    row_of = {item: row for row, item in enumerate(engine.index.item_ids.tolist())}
+    codes, seen = [], []
+    for request in requests:
+        rows = [np.array([row_of[item] for item in items]) for items in request["history"]]
+        codes.append(np.zeros((len(rows), width), np.int64))
+        for place, known in zip(codes[-1], rows, strict=True):
+            place[-min(width, len(known)) :] = known[-width:] + 1
+        seen.append([np.unique(known) for known in rows])
+    return Workload(engine.index.vectors(np.arange(len(engine.index))), codes, seen)
+
+
+def add_peers(
+    calls: Calls, work: Workload, model: Any, tfrs_python: Path | None, stack: ExitStack
+) -> None:
+    """Add the peers that this bundle and this environment allow, each checked on every batch."""
+    encoder = calls["encoder"]
+    users = [encoder(i)[0] for i in range(len(work.codes))]
+    own = ImplicitRecommend(work)
+    peers: Calls = {"faiss": OnnxFaiss(lambda i: encoder(i)[0], work), "implicit": own}
+    if model is not None:
+        peers["keras"] = KerasNumpy(model, work)
+        if tfrs_python is not None:
+            peers["tfrs"] = stack.enter_context(TfrsBruteForce(tfrs_python, model, work))
+    for name, call in peers.items():
+        for i, seen in enumerate(work.seen):
+            asked = own.users(i) if name == "implicit" else users[i]
+            check_best(call(i), asked, work.items, seen, name)
+    calls |= peers
+
+
 def verify(calls: Calls, n_batches: int) -> None:
     """Compare every graph's answers with the engine's."""
     for i in range(n_batches):
@@ -152,15 +213,39 @@ def measure(calls: Calls, n_batches: int, seconds: float) -> dict[str, dict[str,
         for name in names[first:] + names[:first]:
             start = time.perf_counter()
             calls[name](turn % n_batches)
-            times[name].append(time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            times[name].append(getattr(calls[name], "own_seconds", seconds))
         turn += 1
+    return {name: quantiles(values[turn // 10 :]) for name, values in times.items()}
+
+
+def quantiles(seconds: Any) -> dict[str, float]:
     return {
-        name: {
-            "p50_us": float(np.median(values[turn // 10 :])) * 1e6,
-            "p99_us": float(np.percentile(values[turn // 10 :], 99)) * 1e6,
-        }
-        for name, values in times.items()
+        "p50_us": float(np.median(seconds)) * 1e6,
+        "p99_us": float(np.percentile(seconds, 99)) * 1e6,
     }
+
+
+def open_loop(
+    calls: Calls, closed: dict[str, dict[str, float]], n_batches: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Time from arrival to answer, at random arrivals at half of each one's closed-loop rate."""
+    told = {}
+    for name, call in calls.items():
+        if hasattr(call, "own_seconds"):
+            continue  # what passes between the processes would count
+        gap = 2e-6 * closed[name]["p50_us"]
+        n_arrivals = int(np.clip(seconds / gap, 100, 100_000))
+        arrivals = np.random.default_rng(9).exponential(gap, n_arrivals).cumsum()
+        waits = []
+        start = time.perf_counter()
+        for turn, arrival in enumerate(arrivals):
+            while time.perf_counter() - start < arrival:
+                pass
+            call(turn % n_batches)
+            waits.append(time.perf_counter() - start - arrival)
+        told[name] = quantiles(waits) | {"per_second": 1 / gap}
+    return told
 
 
 def main() -> None:
@@ -171,12 +256,24 @@ def main() -> None:
     which.add_argument("--items", type=int, default=3_416, help="size of a synthetic catalogue")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 1024])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each batch size")
+    parser.add_argument("--peers", action="store_true", help="measure what others would build too")
+    parser.add_argument(
+        "--tfrs-python",
+        type=Path,
+        metavar="PYTHON",
+        help="interpreter of an environment with tensorflow-recommenders and tf-keras",
+    )
+    parser.add_argument("--open-loop", action="store_true", help="random arrivals too, batch 1")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     result: dict[str, Any] = {"machine": describe_machine(), "top_n": TOP_N, "cells": []}
-    with bundle_of(args) as path, shortlist.load(path, n_threads=1) as engine:
+    with ExitStack() as stack:
+        path, model = stack.enter_context(bundle_of(args))
+        engine = stack.enter_context(shortlist.load(path, n_threads=1))
         result |= {key: engine.bundle.manifest[key] for key in ("n_items", "dim", "metric")}
         result["stages"] = engine.default_stages
+        if args.peers and engine.default_stages != 1:
+            sys.exit("--peers: the bundle has a second stage, expected one without")
         histories = histories_of(engine)
         random = np.random.default_rng(8)
         for size in args.batches:
@@ -185,21 +282,37 @@ def main() -> None:
                 {"history": [histories[k] for k in random.integers(0, len(histories), size)]}
                 for _ in range(n_batches)
             ]
-            calls = make_calls(engine, requests)
-            verify(calls, n_batches)
-            times = measure(calls, n_batches, args.seconds)
-            result["cells"].append({"batch": size, "times": times})
+            with ExitStack() as of_batch:
+                calls = make_calls(engine, requests)
+                verify(calls, n_batches)
+                if args.peers:
+                    work = workload_of(engine, requests)
+                    add_peers(calls, work, model, args.tfrs_python, of_batch)
+                cell = {"batch": size, "times": measure(calls, n_batches, args.seconds)}
+                if args.open_loop and size == 1:
+                    cell["open_loop"] = open_loop(calls, cell["times"], n_batches, args.seconds)
+            result["cells"].append(cell)
             if not args.json:
-                floor = times["encoder"]["p50_us"]
-                for name, told in times.items():
-                    print(
-                        f"batch {size:>4}  {name:<9} p50 {told['p50_us']:>10.1f} µs  "
-                        f"p99 {told['p99_us']:>10.1f} µs  {told['p50_us'] / floor:>5.2f}× encoder"
-                    )
+                show(cell)
     if args.json:
         print(json.dumps(result))
     else:
         print({key: value for key, value in result.items() if key != "cells"})
+
+
+def show(cell: dict[str, Any]) -> None:
+    """Print the times of one batch size, in multiples of the encoder and of the engine."""
+    for title in ("times", "open_loop"):
+        floor, engine = (cell["times"][name]["p50_us"] for name in ("encoder", "engine"))
+        for name, told in cell.get(title, {}).items():
+            line = f"batch {cell['batch']:>4}  {name:<9} p50 {told['p50_us']:>10.1f} µs  "
+            line += f"p99 {told['p99_us']:>10.1f} µs  "
+            if title == "times":
+                line += f"{told['p50_us'] / floor:>6.2f}× encoder {told['p50_us'] / engine:>7.2f}×"
+                line += " engine"
+            else:
+                line += f"from arrival, {told['per_second']:,.0f} a second"
+            print(line)
 
 
 if __name__ == "__main__":
