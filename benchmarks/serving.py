@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -33,9 +32,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"  # before NumPy is loaded: the peers' products run on one thread too
 
 import numpy as np
 from serving_peers import (
@@ -267,7 +263,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     result: dict[str, Any] = {"machine": describe_machine(), "top_n": TOP_N, "cells": []}
+    from threadpoolctl import threadpool_limits
+
     with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(1))  # NumPy's products and FAISS
         path, model = stack.enter_context(bundle_of(args))
         engine = stack.enter_context(shortlist.load(path, n_threads=1))
         result |= {key: engine.bundle.manifest[key] for key in ("n_items", "dim", "metric")}
