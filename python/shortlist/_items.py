@@ -1,7 +1,6 @@
 """The item table: what each item row is called, how popular it is, which filters it passes."""
 
 import threading
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from shortlist import _where
 from shortlist._columns import Array, to_array
 from shortlist._manifest import problem
-from shortlist._tables import read_table
+from shortlist._tables import MappedFile, read_table
 
 _MASKS_KEPT = 32
 _CHUNKS_KEPT = 32  # updates before the table is copied into one piece
@@ -23,14 +22,15 @@ class ItemTable:
 
     Parameters
     ----------
-    path : Path
-        items.arrow; opened at the first question.
+    file : MappedFile
+        items.arrow, from `map_file`; read at the first question, which may come after the engine
+        was closed or swapped: answers look their titles up here.
     item_ids : ndarray of shape (n_items,), int64 or str
         The index's ids; the table must have the same in the same order.
     """
 
-    def __init__(self, path: Path, item_ids: Array) -> None:
-        self._path = path
+    def __init__(self, file: MappedFile, item_ids: Array) -> None:
+        self._file = file
         self._item_ids = item_ids
         self._lock = threading.Lock()
         self._stored: Any = None
@@ -47,10 +47,10 @@ class ItemTable:
                 n_items = len(self._item_ids)
                 kind = "string" if self._item_ids.dtype.kind == "O" else "int64"
                 columns = {"item_id": kind, "n_events": "int64"}
-                table = read_table(self._path, n_items, columns)
+                table = read_table(self._file, n_items, columns)
                 found = to_array(table.column("item_id"))
                 if not np.array_equal(found.astype(self._item_ids.dtype), self._item_ids):
-                    raise problem(self._path.name, "the item ids of items.index", "other ids")
+                    raise problem(self._file.name, "the item ids of items.index", "other ids")
                 self._stored = table
             return self._stored
 
@@ -123,7 +123,7 @@ class ItemTable:
         """
         import pyarrow as pa
 
-        items = type(self)(self._path, self._item_ids)
+        items = type(self)(self._file, self._item_ids)
         stored, titles = self.stored, self._titles
         if new is not None:
             stored = pa.concat_tables([stored, new])

@@ -1,12 +1,13 @@
 """The bundle's Arrow tables, and the one of users: histories and features by user id.
 
-Tables are opened at the first question, memory-mapped, checked once; pyarrow is imported then.
+Tables are memory-mapped, read at the first question and checked once; pyarrow is imported then.
 """
 
+import mmap
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,30 @@ _STORED = {
 }
 
 
-def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
-    """Map an Arrow IPC file and check every buffer, its row count and its columns' types.
+class MappedFile(NamedTuple):
+    """A file in memory that stays readable when its bundle is closed, moved or deleted."""
+
+    name: str
+    data: mmap.mmap
+
+
+def map_file(path: Path) -> MappedFile:
+    """Map an Arrow file into memory.
+
+    Raises
+    ------
+    BundleError
+        It cannot be mapped: nothing there, or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            return MappedFile(path.name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
+        raise problem(path.name, "an Arrow IPC file", f"{error}") from error
+
+
+def read_table(file: MappedFile, n_rows: int, columns: dict[str, str]) -> Any:
+    """Read an Arrow IPC file and check every buffer, its row count and its columns' types.
 
     Raises
     ------
@@ -33,19 +56,19 @@ def read_table(path: Path, n_rows: int, columns: dict[str, str]) -> Any:
     import pyarrow as pa
 
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.py_buffer(file.data)).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise problem(path.name, "an Arrow IPC file", f"{error}") from error
+        raise problem(file.name, "an Arrow IPC file", f"{error}") from error
     if table.num_rows != n_rows:
-        raise problem(path.name, f"{n_rows:,} rows", f"{table.num_rows:,}")
+        raise problem(file.name, f"{n_rows:,} rows", f"{table.num_rows:,}")
     for name, kind in columns.items():
         if name not in table.column_names:
-            raise problem(path.name, f"a column {name!r}", ", ".join(table.column_names))
+            raise problem(file.name, f"a column {name!r}", ", ".join(table.column_names))
         column = table.column(name)
         if str(column.type) != kind or column.null_count:
             found = f"{column.type} with {column.null_count} nulls"
-            raise problem(path.name, f"column {name!r} to be {kind} without nulls", found)
+            raise problem(file.name, f"column {name!r} to be {kind} without nulls", found)
     return table
 
 
@@ -91,7 +114,7 @@ class UserTable:
         with self._lock:
             if self._loaded:
                 return
-            table = read_table(self._path, self._n_users, self._columns).combine_chunks()
+            table = read_table(map_file(self._path), self._n_users, self._columns).combine_chunks()
             ids = to_array(table.column("user_id"))
             if ids.dtype.kind == "i":
                 if (np.diff(ids) <= 0).any():

@@ -18,6 +18,7 @@ from shortlist._items import ItemTable
 from shortlist._opening import Settings, features_of, load_index, open_recommender
 from shortlist._recommend import Answer, Asked, cut
 from shortlist._second_stage import check_stages
+from shortlist._tables import map_file
 from shortlist._where import check_length
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
@@ -45,7 +46,7 @@ class Version:
         self.bundle = bundle
         self.number = number
         self.index = load_index(bundle)
-        items = ItemTable(bundle.file("items.arrow"), self.index.item_ids)
+        items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self.index, items)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
         self.graphs = Graphs(bundle, settings.device, settings.n_threads)

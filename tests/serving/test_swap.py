@@ -43,6 +43,26 @@ def test_a_swap_changes_the_answers_and_swaps_back(world, other):
         assert answer(engine) == answer_of(world)
 
 
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_an_answer_knows_its_titles_after_a_swap_and_a_close(world, other, tmp_path, is_zip):
+    path = world.path
+    if is_zip:
+        path = tmp_path / "bundle.zip"
+        with zipfile.ZipFile(path, "w") as file:
+            for part in sorted(world.path.iterdir()):
+                file.write(part, part.name)
+    expected = []
+    for one in (world, other):
+        with shortlist.load(one.path) as engine:
+            expected.append(engine.recommend(REQUESTS, top_n=5).titles.tolist())
+    with shortlist.load(path) as engine:
+        swapped = engine.recommend(REQUESTS, top_n=5)
+        engine.swap(other.path)
+        closed = engine.recommend(REQUESTS, top_n=5)
+    gc.collect()
+    assert [swapped.titles.tolist(), closed.titles.tolist()] == expected
+
+
 def world_vectors(world):
     with shortlist.load(world.path) as engine:
         return engine.index.vectors([0])
