@@ -178,7 +178,9 @@ def _alarms(report: Mapping[str, Any], settings: UpdateConfig) -> list[str]:
 def _feature_psi(
     split: Split, features: FeatureSet, known: pl.DataFrame, arrived: pl.DataFrame
 ) -> dict[str, float]:
-    found = {"event.kind": _psi_of_values(known["kind"], arrived["kind"])}
+    found = {}
+    if known["kind"].n_unique() > 1:  # of a single kind, the file may just not have said which
+        found["event.kind"] = _psi_of_values(known["kind"], arrived["kind"])
     values = [events["value"].drop_nulls().to_numpy() for events in (known, arrived)]
     if all(len(part) for part in values):
         found["event.value"] = _psi_of_numbers(*values)

@@ -20,11 +20,11 @@ from shortlist.bundle import Bundle, check_target
 from shortlist.errors import DataError, ShortlistError
 from shortlist.export.lineage import save_parent
 from shortlist.export.writer import export_bundle
-from shortlist.training.config import Config, SplitConfig, apply_overrides
+from shortlist.training.config import Config, SplitConfig, apply_overrides, read_config
 from shortlist.training.drift import measure_drift, open_log, run_of
 from shortlist.training.engine_ranker import EngineRanker
 from shortlist.training.entities import read_items, read_users
-from shortlist.training.fit import TrainedModel, load_run
+from shortlist.training.fit import TrainedModel, load_run, set_threads
 from shortlist.training.gate import compare, segments_of
 from shortlist.training.held_out import fingerprint
 from shortlist.training.leakage import mark_new
@@ -106,10 +106,11 @@ def update_bundle(
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
     folder = run_of(bundle, manifest, run_dir)
+    config = apply_overrides(read_config(folder / "config.toml"), overrides or {})
+    set_threads(config.train.n_threads)  # before TensorFlow's first use
     with open_log(feedback) as log:
         old = load_run(folder)
         _check_same_run(old, manifest, folder)
-        config = apply_overrides(old.config, overrides or {})
         before = old.split.dataset
         arrived = new_events(log, before, config)
         n_logged = len(log)
