@@ -83,7 +83,7 @@ def graph_feeds(
 ) -> dict[str, np.ndarray]:
     """The arrays the engine feeds to the graph for these columns."""
     fed: list[dict[str, np.ndarray]] = []
-    session = engine._version.graphs.session(f"{side}_encoder")
+    session = engine._switch.version.graphs.session(f"{side}_encoder")
 
     class Recorder:
         def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> Any:
@@ -93,13 +93,13 @@ def graph_feeds(
         def __getattr__(self, name: str) -> Any:
             return getattr(session, name)
 
-    engine._version.graphs._sessions[f"{side}_encoder"] = Recorder()
-    kept = engine._version.recommender.encoder
+    engine._switch.version.graphs._sessions[f"{side}_encoder"] = Recorder()
+    kept = engine._switch.version.recommender.encoder
     if side == "user":
-        engine._version.recommender.encoder = Recorder()
+        engine._switch.version.recommender.encoder = Recorder()
     (engine.encode_users if side == "user" else engine.encode_items)(columns)
-    engine._version.graphs._sessions[f"{side}_encoder"] = session
-    engine._version.recommender.encoder = kept
+    engine._switch.version.graphs._sessions[f"{side}_encoder"] = session
+    engine._switch.version.recommender.encoder = kept
     return fed[0]
 
 
@@ -122,7 +122,8 @@ def measure(engine: shortlist.Engine, side: str, batch: int) -> dict[str, Any]:
         for found in (encode(part), whole.run([output], feed)[0]):
             if np.abs(found - expected).max() > 1e-5:
                 raise SystemExit(f"{side}: the encoder on codes answers differently")
-    schema = engine._version.recommender.schema if side == "user" else engine._version.item_schema
+    version = engine._switch.version
+    schema = version.recommender.schema if side == "user" else version.item_schema
     times = medians_us(
         {
             "engine_us": lambda i: encode(parts[i]),

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from shortlist import _arguments
+from shortlist._catalogue import Catalogue
 from shortlist._columns import Array
 from shortlist._graphs import Graphs
 from shortlist._manifest import problem
@@ -114,3 +116,28 @@ def _why(told: Mapping[str, Any]) -> str:
         "it did not help on validation, so it was left out (NDCG@10 "
         f"{told['ndcg_at_10_with']:.4f} with it, {told['ndcg_at_10_without']:.4f} without)"
     )
+
+
+def candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:
+    """Return the rows (n_requests, n) of candidates to score; −1 at missing places.
+
+    Raises
+    ------
+    ValueError
+        Not one row of ids a request, or an id is unknown.
+    """
+    candidates = np.asarray(item_ids)
+    if candidates.ndim != 2 or len(candidates) != n_requests:
+        raise ValueError(
+            f"item_ids: got shape {candidates.shape}, expected ({n_requests}, n), one row a request"
+        )
+    rows = _arguments.rows_of(state.view, candidates.ravel(), "item_ids")
+    rows = rows.reshape(candidates.shape)
+    wrong = (rows < 0) & (candidates != state.ids[-1])
+    if wrong.any():
+        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
+        raise ValueError(
+            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
+            "is no item of this bundle"
+        )
+    return rows

@@ -1,27 +1,25 @@
 """The engine: a loaded bundle that turns raw requests into exact top-N recommendations."""
 
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from shortlist import _arguments, _checks
+from shortlist import _checks
 from shortlist._batching import Batching
 from shortlist._catalogue import Upserted
 from shortlist._columns import Array
 from shortlist._feedback_serving import extras_of, given_requests
 from shortlist._graph_search import SEARCHES
 from shortlist._opening import Settings
-from shortlist._second_stage import check_stages
+from shortlist._second_stage import candidate_rows, check_stages
 from shortlist._sessions import check_device, import_runtime
-from shortlist._trial import Trial, check_keys, check_trial
-from shortlist._version import Version, check_same_ids, open_version
+from shortlist._switch import Switch
+from shortlist._trial import check_keys
+from shortlist._version import Version, open_version
 from shortlist.bundle import Bundle
-from shortlist.errors import ShortlistError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Index
@@ -105,43 +103,38 @@ class Engine:
     """
 
     def __init__(self, version: Version, settings: Settings) -> None:
-        self._version = version
-        self._is_closed = False
+        self._switch = Switch(version, settings)
         self._settings = settings
-        self._trial: Trial | None = None
-        self._n_versions = version.number
-        self._writing = threading.Lock()  # of items, and of the version
-        self._swapping = threading.Lock()
 
     @property
     def bundle(self) -> Bundle:
         """The bundle that answers now."""
-        return self._version.bundle
+        return self._switch.version.bundle
 
     @property
     def index(self) -> Index:
         """The item embeddings; not to be changed directly."""
-        return self._version.index
+        return self._switch.version.index
 
     @property
     def item_id_dtype(self) -> str:
         """Type of item ids: "int64" or "string"."""
-        return self._version.item_id_dtype
+        return self._switch.version.item_id_dtype
 
     @property
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
-        return self._version.user_id_dtype
+        return self._switch.version.user_id_dtype
 
     @property
     def items(self) -> Any:
         """The item table as a pyarrow Table; row r is the index's row r."""
-        return self._version.state.items.table
+        return self._switch.version.state.items.table
 
     @property
     def default_stages(self) -> int:
         """Stages that `recommend` runs by default: 2 if the second one helped on validation."""
-        return 1 if self._open().recommender.second is None else 2
+        return 1 if self._switch.now().recommender.second is None else 2
 
     def recommend(
         self,
@@ -217,7 +210,7 @@ class Engine:
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
-        version, trial = self._open(), self._trial  # the same ones for the whole call
+        version, trial = self._switch.now(), self._switch.trial  # for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
         extras = extras_of(feedback, explore, record, now)
         if not isinstance(exclude_seen, (bool, np.bool_)):
@@ -257,11 +250,7 @@ class Engine:
         next training. Calls under way finish on the items they began with. An update copies a few
         bytes for each item of the catalogue.
         """
-        with self._writing:
-            done = self._open().upsert_items(items)
-            if (trial := self._trial) is not None:
-                trial.follow(lambda candidate: candidate.upsert_items(items))
-        return done
+        return self._switch.change_items(lambda version: version.upsert_items(items))
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items; unknown ids are ignored, and later calls see all of it.
@@ -284,11 +273,7 @@ class Engine:
         -----
         A removed item still counts in histories: the encoder knows it.
         """
-        with self._writing:
-            n_removed = self._open().remove_items(item_ids)
-            if (trial := self._trial) is not None:
-                trial.follow(lambda candidate: candidate.remove_items(item_ids))
-        return n_removed
+        return self._switch.change_items(lambda version: version.remove_items(item_ids))
 
     def encode_users(self, requests: Any) -> Array:
         """Return the user embedding of every request.
@@ -302,7 +287,7 @@ class Engine:
         ndarray of shape (n_requests, dim), float32
             A request with nothing known gets the encoder's answer to an empty history.
         """
-        version = self._open()
+        version = self._switch.now()
         columns = normalise(requests, version.recommender.schema)
         return version.recommender.encode_all(columns, version.state)
 
@@ -319,7 +304,7 @@ class Engine:
         -------
         ndarray of shape (n_rows, dim), float32
         """
-        return self._open().encode_items(table)
+        return self._switch.now().encode_items(table)
 
     def score(self, requests: Any, item_ids: Any) -> Array:
         """Score given items for every request with the bundle's DNN scorer.
@@ -342,20 +327,12 @@ class Engine:
         ValueError
             Shapes differ, or an item id is unknown.
         """
-        version = self._open()
+        version = self._switch.now()
         recommender, state = version.recommender, version.state
         check_stages(2, recommender.second, version.bundle.manifest.get("second_stage", {}))
         assert recommender.second is not None
         columns = normalise(requests, recommender.schema)
-        candidates = np.asarray(item_ids)
-        if candidates.ndim != 2 or len(candidates) != columns.n_requests:
-            raise ValueError(
-                f"item_ids: got shape {candidates.shape}, expected ({columns.n_requests}, n), one "
-                "row a request"
-            )
-        rows = _arguments.rows_of(state.view, candidates.ravel(), "item_ids")
-        rows = rows.reshape(candidates.shape)
-        _check_candidates(candidates, rows, state.ids[-1])
+        rows = candidate_rows(item_ids, columns.n_requests, state)
         return recommender.score(columns, state, rows)
 
     def swap(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
@@ -386,11 +363,7 @@ class Engine:
         Items that `upsert_items` and `remove_items` changed are those of the old bundle: change
         them again where the new one does not have them yet.
         """
-        with self._swapping:
-            new = self._next_version(path, verify)
-            with self._closed_on_error(new), self._writing:
-                self._open()
-                self._version = new
+        self._switch.swap(path, verify)
 
     def start_trial(
         self,
@@ -440,14 +413,7 @@ class Engine:
         error is counted. `upsert_items` and `remove_items` change both; `encode_users`, `score` and
         the engine's properties are the present bundle's.
         """
-        share, shadow, salt = check_trial(share, shadow, salt)
-        with self._swapping:
-            new = self._next_version(path, verify)
-            with self._closed_on_error(new):
-                trial = Trial(self._version, new, share, shadow=shadow, salt=salt)
-                with self._writing:
-                    self._open()
-                    self._trial = trial
+        self._switch.start_trial(path, share, shadow, salt, verify)
 
     def end_trial(self, *, promote: bool = False) -> dict[str, Any]:
         """End the trial; with `promote` its candidate takes the place of the present bundle.
@@ -462,43 +428,11 @@ class Engine:
         ShortlistError
             No trial is running.
         """
-        with self._swapping:
-            with self._writing:
-                trial = self._trial
-                if trial is None:
-                    raise ShortlistError("trial: none is running; start one with start_trial")
-                if promote:
-                    self._open()
-                    self._version = trial.candidate
-                self._trial = None
-            trial.end()
-            return trial.report()
-
-    def _next_version(self, path: str | os.PathLike[str], verify: bool) -> Version:
-        """Load and warm a bundle that fits the present one."""
-        old = self._open()
-        if self._trial is not None:
-            raise ShortlistError("trial: one is running; end it first with end_trial")
-        number = self._n_versions + 1
-        new = open_version(path, number, self._settings, verify=verify)
-        with self._closed_on_error(new):
-            check_same_ids(new, old)
-            new.warm(old.graphs.providers())
-        self._n_versions = number
-        return new
-
-    @staticmethod
-    @contextmanager
-    def _closed_on_error(version: Version) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            version.close()
-            raise
+        return self._switch.end_trial(promote)
 
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
-        version, trial = self._open(), self._trial
+        version, trial = self._switch.now(), self._switch.trial
         manifest, index = version.bundle.manifest, version.index
         return {
             "bundle": str(version.bundle.path),
@@ -518,13 +452,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of graphs and tables; a closed engine answers nothing any more."""
-        with self._writing:
-            self._is_closed = True
-            trial, self._trial = self._trial, None
-        if trial is not None:
-            trial.end()
-            trial.candidate.close()
-        self._version.close()
+        self._switch.close()
 
     def __enter__(self) -> Self:
         """Return the engine itself."""
@@ -542,20 +470,5 @@ class Engine:
     def __repr__(self) -> str:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
-        state = "closed" if self._is_closed else f"{self._settings.n_threads} thread(s)"
+        state = "closed" if self._switch.is_closed else f"{self._settings.n_threads} thread(s)"
         return f"Engine({self.bundle.path.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
-
-    def _open(self) -> Version:
-        if self._is_closed:
-            raise ShortlistError("engine: it is closed; load the bundle again")
-        return self._version
-
-
-def _check_candidates(candidates: Array, rows: Array, missing: object) -> None:
-    wrong = (rows < 0) & (candidates != missing)
-    if wrong.any():
-        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
-        raise ValueError(
-            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
-            "is no item of this bundle"
-        )

@@ -210,7 +210,7 @@ def estimate(
     """
     top_n = _checks.positive_int(top_n, "top_n")
     explore = Epsilon(0.0) if explore is None else explore
-    version = engine._open()
+    version = engine._switch.now()
     dislikes = Dislikes.of_manifest(version.bundle.manifest)
     lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
     until = _known_until(version.bundle.manifest)

@@ -43,14 +43,14 @@ def check_close(found, expected):
 
 def graph_calls(engine, monkeypatch):
     """Count the runs of the portable graph."""
-    session, calls = engine._version.recommender.graph_search._session, []
+    session, calls = engine._switch.version.recommender.graph_search._session, []
 
     class Counting:
         def run(self, outputs, feeds):
             calls.append(len(feeds["history"]))
             return session.run(outputs, feeds)
 
-    monkeypatch.setattr(engine._version.recommender.graph_search, "_session", Counting())
+    monkeypatch.setattr(engine._switch.version.recommender.graph_search, "_session", Counting())
     return calls
 
 
@@ -281,7 +281,7 @@ def test_cuda_graphs_that_are_refused_are_reported_and_not_used(bundle):
     from shortlist._fixed_batches import FixedEncoder
 
     with shortlist.load(bundle.path) as engine:
-        session = engine._version.graphs.session("user_encoder")
+        session = engine._switch.version.graphs.session("user_encoder")
 
     def open_session(cuda_graphs):
         if cuda_graphs:

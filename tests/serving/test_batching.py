@@ -46,7 +46,7 @@ class Gate:
 
     def __init__(self, engine, monkeypatch):
         self.may_go_on, self.has_begun, self.sizes = threading.Event(), threading.Event(), []
-        recommender = engine._version.recommender
+        recommender = engine._switch.version.recommender
         answer = recommender.answer
 
         def wait(columns, *rest):
@@ -62,7 +62,7 @@ class Gate:
 def gated(world, monkeypatch):
     """An engine that runs one batch at a time, waiting long for others, and its gate."""
     with shortlist.load(world.path, max_batch=8, max_wait_us=1_000_000) as engine:
-        engine._version.batcher._n_at_once = 1
+        engine._switch.version.batcher._n_at_once = 1
         yield engine, Gate(engine, monkeypatch)
 
 
@@ -74,7 +74,7 @@ def wait_until(condition):
 
 
 def waiting(engine):
-    return sum(len(batch.parts) for batch in engine._version.batcher._open.values())
+    return sum(len(batch.parts) for batch in engine._switch.version.batcher._open.values())
 
 
 def call_together(engine, gate, calls):
@@ -140,7 +140,7 @@ def test_a_full_batch_does_not_wait_and_a_lone_call_neither(gated):
 
 def test_what_waits_too_long_runs_beside_the_others(world, monkeypatch):
     with shortlist.load(world.path, max_batch=8, max_wait_us=1) as engine:
-        engine._version.batcher._n_at_once = 1
+        engine._switch.version.batcher._n_at_once = 1
         gate = Gate(engine, monkeypatch)
         with ThreadPoolExecutor(2) as pool:
             pool.submit(engine.recommend, [{}])
@@ -177,7 +177,7 @@ def test_a_bad_request_is_its_callers_error_alone(gated):
 
 def test_an_error_in_a_shared_run_reaches_only_the_call_at_fault(gated, monkeypatch):
     engine, gate = gated
-    recommender = engine._version.recommender
+    recommender = engine._switch.version.recommender
     answer = recommender.answer
 
     def fail_on_121(columns, *rest):
@@ -203,7 +203,7 @@ def test_closing_waits_for_calls_under_way(gated):
         calls.append(pool.submit(engine.recommend, [{}]))
         wait_until(lambda: waiting(engine) == 1)
         closing = pool.submit(engine.close)
-        wait_until(lambda: engine._is_closed)
+        wait_until(lambda: engine._switch.is_closed)
         assert not closing.done()
         gate.may_go_on.set()
         closing.result(60)

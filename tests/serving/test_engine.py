@@ -170,7 +170,8 @@ def test_where_keeps_only_items_whose_row_satisfies_it_and_is_cached(engine, wor
     assert answer.counts.tolist() == [9, 10]
     assert set(answer.indices[1, :10].tolist()) == set(range(20, 30))
     again = (pc.field("year") >= 2000) & (pc.field("year") < 2010)
-    assert engine._version.state.items.mask(again) is engine._version.state.items.mask(where)
+    items = engine._switch.version.state.items
+    assert items.mask(again) is items.mask(where)
 
 
 def test_a_where_that_allows_nothing_gives_rows_without_items(engine, world):

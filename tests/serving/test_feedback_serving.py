@@ -292,7 +292,7 @@ def test_a_trial_joins_explores_and_records_by_version(log, make_tiny_bundle, tm
 def test_single_requests_that_share_a_run_keep_what_the_log_says(log, engine, world):
     for user in range(30):
         do(log, user, world.item_ids[user].item(), (world.item_ids[39 - user].item(), "skip"))
-    version = engine._version
+    version = engine._switch.version
     schema, asked = version.recommender.schema, version.asked(10, True, 1)
     parts = [
         with_feedback(normalise({"user_id": [user]}, schema), log, version, NOON)

@@ -109,7 +109,7 @@ def test_nothing_of_the_old_bundle_stays(world, other, tmp_path):
         for file in world.path.iterdir():
             archive.write(file, file.name)
     with shortlist.load(zipped) as engine:
-        old, folder = weakref.ref(engine._version), engine.bundle.directory
+        old, folder = weakref.ref(engine._switch.version), engine.bundle.directory
         assert folder.exists()
         engine.swap(other.path)
         gc.collect()
@@ -120,7 +120,7 @@ def test_nothing_of_the_old_bundle_stays(world, other, tmp_path):
 def test_a_call_under_way_finishes_on_the_old_bundle(world, other, monkeypatch):
     has_begun, may_go_on, answers = threading.Event(), threading.Event(), []
     with shortlist.load(world.path) as engine:
-        recommender = engine._version.recommender
+        recommender = engine._switch.version.recommender
         encode = recommender.encode
 
         def wait(signals):

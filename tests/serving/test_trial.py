@@ -104,7 +104,7 @@ def test_a_candidate_that_fails_is_replaced_and_counted(engine, world, other, mo
     def fail(*_):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(engine._trial.candidate.recommender, "answer", fail)
+    monkeypatch.setattr(engine._switch.trial.candidate.recommender, "answer", fail)
     found = engine.recommend(requests_of(3))
     assert found.version.tolist() == [1, 1, 1]
     report = engine.report()["trial"]
@@ -149,7 +149,7 @@ def test_items_change_in_both(engine, other):
     engine.start_trial(other.path, 1.0)
     engine.upsert_items([{"item_id": 5, "genres": ["war"], "n_events": 3}])
     engine.remove_items([100])
-    for version in (engine._version, engine._trial.candidate):
+    for version in (engine._switch.version, engine._switch.trial.candidate):
         assert 5 in version.state.ids
         assert 100 not in version.state.ids
 
@@ -212,7 +212,7 @@ def test_a_shadow_that_fails_or_is_too_slow_is_counted(engine, other, monkeypatc
         may_go_on.wait(60)
         raise RuntimeError("in the dark")
 
-    monkeypatch.setattr(engine._trial.candidate.recommender, "answer", fail)
+    monkeypatch.setattr(engine._switch.trial.candidate.recommender, "answer", fail)
     for _ in range(300):
         assert engine.recommend(requests_of(1)).version.tolist() == [1]
     assert engine.report()["trial"]["n_dropped"] >= 300 - 257
@@ -224,7 +224,7 @@ def test_a_shadow_that_fails_or_is_too_slow_is_counted(engine, other, monkeypatc
 
 def test_a_shadow_reads_the_requests_as_they_were(engine, other, monkeypatch):
     engine.start_trial(other.path, 1.0, shadow=True)
-    recommend = engine._trial.candidate.recommend
+    recommend = engine._switch.trial.candidate.recommend
     may_go_on, seen = threading.Event(), []
 
     def record(columns, *rest):
@@ -232,7 +232,7 @@ def test_a_shadow_reads_the_requests_as_they_were(engine, other, monkeypatch):
         seen.append(columns.histories[0].tolist())
         return recommend(columns, *rest)
 
-    monkeypatch.setattr(engine._trial.candidate, "recommend", record)
+    monkeypatch.setattr(engine._switch.trial.candidate, "recommend", record)
     history = np.array(HISTORY)
     engine.recommend({"history": [history]})
     history[:] = 0

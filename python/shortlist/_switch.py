@@ -1,0 +1,116 @@
+"""What an engine answers with now, and how that changes under load: swaps and trials."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from shortlist._opening import Settings
+from shortlist._trial import Trial, check_trial
+from shortlist._version import Version, check_same_ids, open_version
+from shortlist.errors import ShortlistError
+
+Result = TypeVar("Result")
+
+
+class Switch:
+    """The version that answers and the trial beside it; callers see each change as one step.
+
+    Attributes
+    ----------
+    version : Version
+        The present one; `now` gives it while the engine is open.
+    trial : Trial or None
+    is_closed : bool
+    """
+
+    def __init__(self, version: Version, settings: Settings) -> None:
+        self.version = version
+        self.trial: Trial | None = None
+        self.is_closed = False
+        self._settings = settings
+        self._n_versions = version.number
+        self._writing = threading.Lock()  # of items, and of what answers
+        self._changing = threading.Lock()  # one swap or trial at a time; held while a bundle loads
+
+    def now(self) -> Version:
+        """Give the present version; an error once the engine is closed."""
+        if self.is_closed:
+            raise ShortlistError("engine: it is closed; load the bundle again")
+        return self.version
+
+    def change_items(self, change: Callable[[Version], Result]) -> Result:
+        """Change the items of the present version and of a trial's candidate alike."""
+        with self._writing:
+            done = change(self.now())
+            if self.trial is not None:
+                self.trial.follow(change)
+        return done
+
+    def swap(self, path: str | os.PathLike[str], verify: bool) -> None:
+        """Put another bundle in the present one's place; see `Engine.swap`."""
+        with self._changing:
+            new = self._load(path, verify)
+            with _closed_on_error(new), self._writing:
+                self.now()
+                self.version = new
+
+    def start_trial(
+        self, path: str | os.PathLike[str], share: Any, shadow: Any, salt: Any, verify: bool
+    ) -> None:
+        """Run another bundle beside the present one; see `Engine.start_trial`."""
+        share, shadow, salt = check_trial(share, shadow, salt)
+        with self._changing:
+            new = self._load(path, verify)
+            with _closed_on_error(new):
+                trial = Trial(self.version, new, share, shadow=shadow, salt=salt)
+                with self._writing:
+                    self.now()
+                    self.trial = trial
+
+    def end_trial(self, promote: bool) -> dict[str, Any]:
+        """End the trial and give its last counts; see `Engine.end_trial`."""
+        with self._changing:
+            with self._writing:
+                trial = self.trial
+                if trial is None:
+                    raise ShortlistError("trial: none is running; start one with start_trial")
+                if promote:
+                    self.now()
+                    self.version = trial.candidate
+                self.trial = None
+            trial.end()
+            return trial.report()
+
+    def close(self) -> None:
+        """Let go of both versions' graphs and tables."""
+        with self._writing:
+            self.is_closed = True
+            trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.end()
+            trial.candidate.close()
+        self.version.close()
+
+    def _load(self, path: str | os.PathLike[str], verify: bool) -> Version:
+        """Load and warm a bundle that fits the present one."""
+        old = self.now()
+        if self.trial is not None:
+            raise ShortlistError("trial: one is running; end it first with end_trial")
+        number = self._n_versions + 1
+        new = open_version(path, number, self._settings, verify=verify)
+        with _closed_on_error(new):
+            check_same_ids(new, old)
+            new.warm(old.graphs.providers())
+        self._n_versions = number
+        return new
+
+
+@contextmanager
+def _closed_on_error(version: Version) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        version.close()
+        raise
