@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from shortlist.cli import main
-from shortlist.cli.train import PRESETS
+from shortlist.cli._common import PRESETS
 from shortlist.errors import DataError
 from shortlist.training.config import (
     SECTIONS,

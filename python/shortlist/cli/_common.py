@@ -30,6 +30,10 @@ def new_parser(
     )
 
 
+# Of the training companion, which serving does not import.
+PRESETS = ("beauty", "movielens-100k", "movielens-1m", "pool")
+
+
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add `--data`, `--format`, `--items`, `--users`: where events come from."""
     parser.add_argument(
@@ -68,6 +72,24 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         help="unit of numeric times (default: by their size)",
     )
     parser.add_argument("--allow-future", action="store_true", help="accept events of the future")
+
+
+def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add `--set`, which `parse_overrides` reads."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help=f"override one setting, e.g. --set {example} (repeatable)",
+    )
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`, `--preset` and `--set`: where settings come from."""
+    parser.add_argument("--config", type=Path, help="TOML file with the settings")
+    parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
+    add_set_argument(parser, "train.epochs=5")
 
 
 def reading_options(args: argparse.Namespace) -> dict[str, Any]:

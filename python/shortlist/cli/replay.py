@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_data_arguments,
+    add_settings_arguments,
     check_output,
     data_overrides,
     new_parser,
@@ -33,15 +34,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist replay --data movielens-100k --cycles 6 --plot replay.png",
     )
     add_data_arguments(parser, required=False)
-    parser.add_argument("--config", type=Path, help="TOML file with the settings")
-    parser.add_argument("--preset", help="settings that come with shortlist")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. --set train.epochs=5 (repeatable)",
-    )
+    add_settings_arguments(parser)
     parser.add_argument(
         "--cycles", type=whole_number(2), default=6, help="cycles (default: %(default)s)"
     )

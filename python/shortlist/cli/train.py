@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_data_arguments,
+    add_settings_arguments,
     check_output,
     data_overrides,
     new_parser,
@@ -21,9 +22,6 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
 
-# Of the training companion, which serving does not import.
-PRESETS = ("beauty", "movielens-100k", "movielens-1m", "pool")
-
 
 def add_parser(subparsers: SubParsers) -> None:
     """Declare the subcommand's flags."""
@@ -34,15 +32,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist train --data movielens-100k --preset movielens-100k --out movies.shortlist",
     )
     add_data_arguments(parser, required=False)
-    parser.add_argument("--config", type=Path, help="TOML file with the settings")
-    parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. --set train.epochs=5 (repeatable)",
-    )
+    add_settings_arguments(parser)
     parser.add_argument("--seed", type=int, help="random seed (same seed, same metrics)")
     parser.add_argument(
         "--out", type=Path, metavar="BUNDLE", help="bundle to write (NAME.shortlist; required)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_data_arguments,
+    add_settings_arguments,
     data_overrides,
     new_parser,
     parse_overrides,
@@ -31,15 +32,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "               [model] dropout = [0.1, 0.2, 0.4])",
     )
     add_data_arguments(parser, required=False)
-    parser.add_argument("--config", type=Path, help="TOML file with the settings to start from")
-    parser.add_argument("--preset", help="settings that come with shortlist, to start from")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. --set train.epochs=5 (repeatable)",
-    )
+    add_settings_arguments(parser)
     parser.add_argument("--space", type=Path, required=True, help="TOML file of what to search")
     parser.add_argument(
         "--study",
