@@ -112,13 +112,21 @@ def train(
     loop = Loop(model, config, split, run_dir)
     loop.restore()
     loop.run(progress, on_epoch)
-    model.set_weights(loop.best)
+    return finish(loop, features, split, config, run_dir, progress=progress)
+
+
+def finish(
+    loop: Loop, features: FeatureSet, split: Split, config: Config, run_dir: Path, *, progress: bool
+) -> TrainedModel:
+    """Keep the weights that a loop found best, and train the scorer on them if one is wanted."""
+    loop.model.set_weights(loop.best)
     checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, loop.best, {"history": loop.history})
     scorer: CandidateScorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:
-        scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
-    return TrainedModel(config, features, split, model, scorer, loop.history, run_dir, report)
+        scorer, report = train_scorer(loop.model, split, config, run_dir, progress=progress)
+    history = loop.history
+    return TrainedModel(config, features, split, loop.model, scorer, history, run_dir, report)
 
 
 def load_run(run_dir: str | Path) -> TrainedModel:

@@ -14,19 +14,16 @@ import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training import checkpoint
 from shortlist.training.checkpoint import open_run_folder
-from shortlist.training.fit import TrainedModel, build_model, set_threads
+from shortlist.training.fit import TrainedModel, build_model, finish, set_threads
 from shortlist.training.leakage import check_no_leakage, mark_new
 from shortlist.training.loop import Loop
-from shortlist.training.second_stage import train_scorer
 from shortlist.training.teacher import count_followers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config import Config
-    from shortlist.training.models.candidates import CandidateScorer
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits import Split
 
@@ -81,13 +78,7 @@ def go_on(
     few = dataclasses.replace(config.train, epochs=config.update.epochs, learning_rate=rate)
     loop = Loop(model, dataclasses.replace(config, train=few), split, run_dir, is_new=is_new)
     loop.run(progress, None)
-    model.set_weights(loop.best)
-    checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, loop.best, {"history": loop.history})
-    scorer: CandidateScorer | None = None
-    report: dict[str, Any] = {}
-    if config.scorer.enabled:
-        scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
-    return TrainedModel(config, features, split, model, scorer, loop.history, run_dir, report)
+    return finish(loop, features, split, config, run_dir, progress=progress)
 
 
 def take_over(model: TwoTower, old: TrainedModel, split: Split) -> None:
