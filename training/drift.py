@@ -53,7 +53,9 @@ def run_of(bundle: Path, manifest: Mapping[str, Any], run_dir: Path | None) -> P
     return found
 
 
-def inspect_drift(bundle: Path, feedback: Path, *, run_dir: Path | None = None) -> dict[str, Any]:
+def inspect_drift(
+    bundle: Path, feedback: str | Path, *, run_dir: Path | None = None
+) -> dict[str, Any]:
     """Measure the drift between a bundle's training and a feedback log; see `measure_drift`."""
     with shortlist.load(bundle, n_threads=0) as engine:
         folder = run_of(bundle, engine.bundle.manifest, run_dir)
@@ -67,11 +69,11 @@ def inspect_drift(bundle: Path, feedback: Path, *, run_dir: Path | None = None) 
         return measure_drift(engine, split, features, arrived, config.update)
 
 
-def open_log(path: Path) -> FeedbackLog:
-    """Open a feedback log that must be there."""
-    if not path.is_file():
-        raise DataError(f"feedback: got {path}, which is no file, expected a feedback log")
-    return FeedbackLog(path)
+def open_log(place: str | Path) -> FeedbackLog:
+    """Open a feedback log; a file, unlike the tables of a database, must be there."""
+    if "://" not in str(place) and not Path(place).is_file():
+        raise DataError(f"feedback: got {place}, which is no file, expected a feedback log")
+    return FeedbackLog(place)
 
 
 def measure_drift(

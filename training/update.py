@@ -51,7 +51,7 @@ class DriftError(ShortlistError):
 def update_bundle(
     bundle: Path,
     *,
-    feedback: Path,
+    feedback: str | Path,
     out: Path | None = None,
     run_dir: Path | None = None,
     items: Path | None = None,
@@ -67,8 +67,8 @@ def update_bundle(
     ----------
     bundle : Path
         The champion, a folder or a zip.
-    feedback : Path
-        The feedback log.
+    feedback : str or Path
+        The feedback log: a file or a database URL.
     out : Path, optional
         Write the new bundle there (its run folder beside it) and leave the champion as it is.
     run_dir : Path, optional
@@ -113,10 +113,10 @@ def update_bundle(
         _check_same_run(old, manifest, folder)
         before = old.split.dataset
         arrived = new_events(log, before, config)
-        n_logged = len(log)
+        n_logged, place = len(log), log.path
     if arrived.height == 0:
         raise DataError(
-            f"feedback: got {n_logged:,} rows in {feedback}, none of which is an event that the "
+            f"feedback: got {n_logged:,} rows in {place}, none of which is an event that the "
             "training did not have, expected new ones; nothing to do until more come"
         )
     config = with_skips(config, arrived)

@@ -264,6 +264,18 @@ def test_inspect_measures_the_drift_of_a_log(folder, capsys):
     assert "events of unknown users  42.9%" in capsys.readouterr().out
 
 
+def test_the_log_of_an_update_may_be_in_a_database(folder, shop, capsys):
+    pytest.importorskip("sqlalchemy", reason="needs the extra [postgres]")
+    url = f"sqlite:///{folder}/tables.db"
+    with shortlist.FeedbackLog(url) as log:
+        log.append_many(later_events(shop))
+    assert main(["inspect", str(folder / "shop.shortlist"), "--feedback", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["drift"]["n_events"] == 490
+    argv = ["update", str(folder / "shop.shortlist"), "--feedback", url, *CALM, "--quiet", "--json"]
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["n_events"] == 490
+
+
 class Fixed:
     """A ranker with one answer for everyone."""
 

@@ -23,9 +23,8 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     parser.add_argument(
         "--feedback",
-        type=Path,
         metavar="LOG",
-        help="also measure the drift of this feedback log since the training",
+        help="also measure the drift since the training of this feedback log (a file or a URL)",
     )
     parser.add_argument(
         "--run",

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.cli._common import new_parser, parse_overrides, print_json, require_extra
+from shortlist.cli._common import (
+    add_set_argument,
+    new_parser,
+    parse_overrides,
+    print_json,
+    require_extra,
+)
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -21,7 +27,9 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist update movies.shortlist --feedback feedback.log",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
-    parser.add_argument("--feedback", type=Path, required=True, metavar="LOG", help="feedback log")
+    parser.add_argument(
+        "--feedback", required=True, metavar="LOG", help="feedback log (a file or a database URL)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -33,13 +41,7 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("--items", type=Path, help="table of new items")
     parser.add_argument("--users", type=Path, help="table of new users")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. --set update.epochs=5 (repeatable)",
-    )
+    add_set_argument(parser, "update.epochs=5")
     parser.add_argument("--ignore-drift", action="store_true", help="train in spite of alarms")
     parser.add_argument(
         "--ignore-gate", action="store_true", help="replace the bundle even if the new one is worse"
