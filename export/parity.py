@@ -26,7 +26,8 @@ SCORER_TOLERANCE = 1e-4  # relative to the largest score; sums over whole histor
 SECOND_STAGE_USERS = 256
 # What rounding to the index's storage may change in a number of a unit vector.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127}
-CHUNK = 512  # users whose score rows (n_items float64) are in memory at once
+CHUNK = 512  # users whose score rows are in memory at once, …
+MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
 
 Array = npt.NDArray[Any]
 
@@ -156,8 +157,9 @@ def check_parity(
     users = held_out_users(run, n_users)
     n_identical, n_tied, largest = 0, 0, 0.0
     n_total = len(users.user_ids)
-    for start in range(0, n_total, CHUNK):
-        part = users.part(start, start + CHUNK)
+    at_once = max(1, min(CHUNK, MAX_SCORES // len(items)))
+    for start in range(0, n_total, at_once):
+        part = users.part(start, start + at_once)
         scores = _reference_scores(run, part, items)
         answer = engine.recommend(_requests(run, part), top_n=top_n, stages=1)
         for i, user_id in enumerate(part.user_ids.tolist()):
@@ -267,7 +269,9 @@ def _unit(rows: Array) -> Array:
 
 
 def _best(scores: Array, top_n: int) -> Array:
-    order = np.argsort(-scores, kind="stable")[:top_n]
+    cut = max(0, len(scores) - top_n)
+    rows = np.flatnonzero(scores >= np.partition(scores, cut)[cut])
+    order = rows[np.argsort(-scores[rows], kind="stable")[:top_n]]
     return order[np.isfinite(scores[order])]
 
 

@@ -11,7 +11,7 @@ import shortlist.export.writer as writer_module
 from shortlist.bundle import Bundle
 from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
-from shortlist.export import ExportError, export_bundle
+from shortlist.export import ExportError, export_bundle, parity
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
 from shortlist.plugin import has_onnx_operator
 
@@ -302,3 +302,19 @@ def test_held_out_users_fall_back_to_train_when_nothing_is_held_out(run):
     users = held_out_users(replace(run, split=split), 7)
     assert len(users.user_ids) == len(users.histories) == users.table.height == 7
     assert all(len(history) for history in users.histories)
+
+
+@pytest.mark.parametrize("top_n", [1, 3, 5, 6, 9])
+def test_the_reference_list_has_ties_by_the_lower_row_and_no_excluded_item(top_n):
+    scores = np.array([0.5, -np.inf, 0.9, 0.5, -1.0, 0.9, -np.inf])
+    expected = [2, 5, 0, 3, 4][:top_n]
+    assert parity._best(scores, top_n).tolist() == expected
+
+
+def test_the_gate_gives_the_same_report_in_small_parts(exported, run, monkeypatch):
+    with load(exported[0]) as engine:
+        whole = check_parity(run, engine, n_users=20)
+        monkeypatch.setattr(parity, "MAX_SCORES", 3 * len(engine.index))
+        parts = check_parity(run, engine, n_users=20)
+    assert parts.n_identical == whole.n_identical > 0
+    assert parts.largest_score_difference == pytest.approx(whole.largest_score_difference, abs=1e-7)
