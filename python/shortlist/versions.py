@@ -6,6 +6,7 @@ that were there before it or never got there, each named by its version, and the
 
 import datetime
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,7 @@ def promote(challenger: Path, champion: Path) -> Path:
         One of the two is damaged; nothing has changed then.
     """
     place = champion.resolve()
+    _settle(versions_folder(place))
     with Bundle.open(challenger), Bundle.open(place) as old:
         kept = versions_folder(place) / f"{version_of(old.manifest)}.shortlist"
     kept.parent.mkdir(exist_ok=True)
@@ -137,6 +139,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
     with Bundle.open(location, verify=False) as opened:
         manifest = opened.manifest
     wanted = to or own_entry(manifest)["parent"]
+    _settle(versions_folder(location))
     kept = _kept(versions_folder(location))
     if wanted is None or wanted not in kept:
         asked = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
@@ -151,6 +154,22 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         "replaced": version_of(manifest),
         "kept": str(replaced),
     }
+
+
+def _settle(folder: Path) -> None:
+    """Finish what a `promote` left that was killed between its two steps.
+
+    The old champion then lies where the new one was, under the new one's version.
+    """
+    kept = _kept(folder)
+    for version, path in kept.items():
+        own = folder / f"{version}.shortlist"
+        if path.stem != version and path.stem not in kept and _is_version(path.stem):
+            path.rename(own)
+
+
+def _is_version(name: str) -> bool:
+    return re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", name) is not None
 
 
 def _kept(folder: Path) -> dict[str, Path]:
