@@ -1,7 +1,8 @@
 """Rank each event by what was known just before it: the user's events so far are the history.
 
-That is what an engine with a feedback log answers from, so this is how served lists are judged: by
-the gate of an update and by the replay.
+The gate of an update and the replay judge lists in this way. An engine with a feedback log answers
+from the same events, but for dislikes and skips: here they stay in the history like any event,
+there they push down what is like them.
 """
 
 from __future__ import annotations
