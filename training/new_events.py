@@ -10,12 +10,15 @@ import polars as pl
 from shortlist._feedback_acts import SKIP
 from shortlist.errors import DataError
 from shortlist.feedback import IMPRESSION
-from shortlist.training.cleaning import clean_dataset
+from shortlist.training.cleaning import clean_dataset, core_mask
 from shortlist.training.events import Dataset
 from shortlist.training.leakage import mark_new
 
 if TYPE_CHECKING:
-    from shortlist.training.config import Config
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shortlist.training.config import CleaningConfig, Config
 
 __all__ = ["add_events", "log_events", "new_events", "with_skips"]
 
@@ -48,7 +51,8 @@ def log_events(log: Any, dataset: Dataset) -> pl.DataFrame:
 def new_events(log: Any, dataset: Dataset, config: Config) -> pl.DataFrame:
     """Return the events of a log that a dataset does not have, each once, in the log's order.
 
-    The rules of ``[cleaning]`` apply to them where they applied in training, but for the k-core.
+    The rules of ``[cleaning]`` apply to them where they applied in training; the k-core is that of
+    known and new events together.
     """
     events = log_events(log, dataset).unique(maintain_order=True)
     events = events.filter(mark_new(events, dataset.events))
@@ -56,7 +60,18 @@ def new_events(log: Any, dataset: Dataset, config: Config) -> pl.DataFrame:
         rules = dataclasses.replace(config.cleaning, k_core=False)
         cleaned, _ = clean_dataset(Dataset("feedback", events, dataset.items), rules)
         events = cleaned.events
+        if config.cleaning.k_core and events.height:
+            together = pl.concat([dataset.events, events])
+            events = events.filter(_in_core(together, config.cleaning)[dataset.events.height :])
     return events
+
+
+def _in_core(events: pl.DataFrame, rules: CleaningConfig) -> NDArray[np.bool_]:
+    """Mark the events (n_events,) that belong to the k-core."""
+    ids = events.select(pl.col("user_id", "item_id").rank("dense").cast(pl.UInt32) - 1)
+    user, item = ids["user_id"].to_numpy(), ids["item_id"].to_numpy()
+    least = rules.min_user_events, rules.min_item_events
+    return core_mask(user, item, int(user.max()) + 1, int(item.max()) + 1, least)
 
 
 def with_skips(config: Config, arrived: pl.DataFrame) -> Config:

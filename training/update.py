@@ -32,7 +32,7 @@ from shortlist.training.new_events import add_events, new_events, with_skips
 from shortlist.training.next_events import NextEvents
 from shortlist.training.splits import Split, configured_split
 from shortlist.training.warm_start import go_on
-from shortlist.versions import promote, version_of, versions_folder
+from shortlist.versions import history, promote, version_of, versions_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,8 +131,16 @@ def update_bundle(
             "--ignore-drift"
         )
     clock.lap("drift")
-    config = dataclasses.replace(config, split=hold_out(config, arrived.height, known))
+    if out is None and not (overrides or ignore_gate):
+        _check_not_tried(bundle, manifest, known)
+    config = dataclasses.replace(config, split=hold_out(config, arrived, known))
     split = configured_split(known, config)
+    is_trained = mark_new(split.train, before.events)
+    if not is_trained.any():
+        raise DataError(
+            f"feedback: all {arrived.height:,} new events are of one time, so that none is left to "
+            "train on when the newest are held out; log times to the second, or wait for more"
+        )
     place, new_run = _places(bundle, out)
     try:
         run = go_on(old, split, config, new_run, progress=progress)
@@ -144,7 +152,8 @@ def update_bundle(
         shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
         raise
     clock.lap("export")
-    gate = judge(bundle, place, old, split, config)
+    held_out = split.test.filter(mark_new(split.test, before.events))
+    gate = judge(bundle, place, old, split, held_out, config)
     clock.lap("gate")
     with Bundle.open(place, verify=False) as opened:
         version = version_of(opened.manifest)
@@ -164,8 +173,9 @@ def update_bundle(
         "is_champion": is_champion,
         "previous": None if previous is None else str(previous),
         "n_events": arrived.height,
-        "n_trained": int(mark_new(split.train, old.split.train).sum()),
-        "n_held_out": split.test.height,
+        "n_trained": int(is_trained.sum()),
+        "n_freed": int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),
+        "n_held_out": held_out.height,
         **_n_new(before, arrived),
         "seconds": clock.laps | {"total": clock.total()},
         "drift": drift,
@@ -226,20 +236,36 @@ def _fits(new: pl.DataType, old: pl.DataType) -> bool:
     return new == old or (new.is_numeric() and old.is_numeric())
 
 
-def hold_out(config: Config, n_new: int, known: Dataset) -> SplitConfig:
-    """Return a split by time that tests on the newest events: ``update.holdout`` of the new ones.
+def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConfig:
+    """Return a split by time that tests on the newest ``update.holdout`` of the new events.
 
-    As many before them validate where there is a second stage, which is trained on those.
+    As many new events before them validate where there is a second stage, which is trained on
+    those. Shares are of all events, for where new ones are older than some the training had.
     """
-    share = config.update.holdout * n_new / known.events.height
-    return SplitConfig("temporal", valid=share if config.scorer.enabled else 0.0, test=share)
+    holdout = config.update.holdout
+    times = arrived["timestamp"].sort()
+    everything = known.events["timestamp"]
+
+    def n_since(share: float) -> int:
+        return int((everything >= times[int(len(times) * (1 - share))]).sum())
+
+    n_test = n_since(holdout)
+    n_valid = n_since(2 * holdout) - n_test if config.scorer.enabled else 0
+    # Half an event less, so that no rounding moves the cut to the event before.
+    return SplitConfig(
+        "temporal", valid=n_valid / len(everything), test=(n_test - 0.5) / len(everything)
+    )
 
 
 def judge(
-    champion: Path, challenger: Path, old: TrainedModel, split: Split, config: Config
+    champion: Path,
+    challenger: Path,
+    old: TrainedModel,
+    split: Split,
+    targets: pl.DataFrame,
+    config: Config,
 ) -> dict[str, Any]:
-    """Compare two bundles on the held-out events; see `gate.compare`."""
-    targets = split.test.filter(mark_new(split.test, old.split.known_events("valid")))
+    """Compare two bundles on held-out events of the split's test part; see `gate.compare`."""
     asked = NextEvents.of(split, split.known_events("valid"), targets, config.events)
     segments = segments_of(asked, old.split)
     threads = config.train.n_threads
@@ -253,12 +279,31 @@ def judge(
 
 def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
     told = manifest["training"].get("data", {}).get("train_sha256")
-    if told is not None and told != fingerprint(run.split.train):
+    if told is None:
+        raise DataError(
+            "bundle: its manifest does not say which events it was trained on, expected a bundle "
+            f"that does. Fix: export it again with `shortlist export {folder}`"
+        )
+    if told != fingerprint(run.split.train):
         raise DataError(
             f"run folder: {folder} was trained on other events than the bundle, expected the run "
             "that the bundle was exported from; give it with --run, or export it again if a user "
             "was erased from it"
         )
+
+
+def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) -> None:
+    """Refuse to train once more what the gate refused, or what was rolled back."""
+    sha256 = fingerprint(known.events)
+    for row in history(bundle):
+        is_same = row.get("data", {}).get("sha256") == sha256
+        if is_same and row["state"] == "other" and row["parent"] == version_of(manifest):
+            raise DataError(
+                f"feedback: version {row['version']} was trained from this one on the very same "
+                "events, and refused or rolled back; nothing to do until more come. To have it "
+                f"after all: shortlist rollback {bundle} --to {row['version']}; to train with "
+                "other settings: --set"
+            )
 
 
 def _places(bundle: Path, out: Path | None) -> tuple[Path, Path]:

@@ -14,11 +14,13 @@ from shortlist.bundle import Bundle
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training import update
-from shortlist.training.config import UpdateConfig
+from shortlist.training.config import UpdateConfig, load_config
 from shortlist.training.fit import load_run
 from shortlist.training.gate import compare
 from shortlist.training.leakage import mark_new
+from shortlist.training.new_events import new_events
 from shortlist.training.next_events import NextEvents
+from shortlist.training.warm_start import go_on
 from shortlist.versions import history, promote, version_of
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=4",
@@ -88,7 +90,8 @@ def test_an_update_replaces_the_bundle_and_a_rollback_brings_it_back(folder, cap
         assert report["parent"] == first
         assert (report["n_events"], report["n_new_users"], report["n_new_items"]) == (490, 30, 1)
         assert report["n_held_out"] == 140  # events of one second stay together: 2 of 7 steps
-        assert report["n_trained"] == 350 + 80  # and what the first split had held out
+        assert report["n_trained"] == 350
+        assert report["n_freed"] == 80  # what the first split had held out
         assert set(report["seconds"]) == {"reading", "drift", "training", "export", "gate", "total"}
         assert report["gate"]["segments"]["new users"]["n_users"] == 30
 
@@ -224,6 +227,134 @@ def test_the_threads_are_set_before_tensorflow_is_used(folder, monkeypatch):
             overrides={"train.n_threads": 3},
         )
     assert order == [3, "load"]
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+def test_a_worse_challenger_changes_nothing_and_is_not_trained_again(folder, capsys, monkeypatch):
+    def spoilt(*args, **options):
+        run = go_on(*args, **options)
+        table = run.two_tower.item_encoder.id_table
+        table.assign(np.random.default_rng(0).permutation(table.numpy()))
+        run.two_tower.refresh()
+        return run
+
+    champion = folder / "shop.shortlist"
+    before = files_of(champion)
+    with monkeypatch.context() as patch:
+        patch.setattr(update, "go_on", spoilt)
+        report = updated(folder, capsys, *CALM)
+    assert not report["is_champion"]
+    whole = report["gate"]["segments"]["all"]
+    assert whole["challenger"] < whole["champion"]
+    assert report["gate"]["segments"]["new items"]["n_users"] > 0
+    assert any("NDCG@10 falls" in reason for reason in report["gate"]["reasons"])
+    assert files_of(champion) == before
+    message = updated(folder, capsys, "--ignore-drift")
+    assert f"version {report['version']} was trained from this one on the very same" in message
+    assert main(["rollback", str(champion), "--to", report["version"]]) == 0
+
+
+def test_late_events_are_held_out_from_among_the_new_ones(folder, capsys, shop):
+    (folder / "feedback.log").unlink()
+    late = later_events(shop)
+    late["timestamp"] = [int(time) - 2_000 for time in late["timestamp"]]
+    last = int(shop.events["timestamp"].max())
+    assert max(late["timestamp"]) < last  # the training knew newer ones
+    with shortlist.FeedbackLog(folder / "feedback.log") as log:
+        log.append_many(late)
+    report = updated(folder, capsys, *CALM, "--ignore-drift")
+    assert (report["n_trained"], report["n_held_out"]) == (350, 140)
+    assert report["gate"]["segments"]["all"]["n_users"] <= 70
+
+
+def test_new_events_of_a_single_moment_leave_nothing_to_train_on(folder, capsys, shop):
+    (folder / "feedback.log").unlink()
+    with shortlist.FeedbackLog(folder / "feedback.log") as log:
+        log.append_many(later_events(shop) | {"timestamp": [2_000] * 490})
+    assert "all 490 new events are of one time" in updated(folder, capsys, "--ignore-drift")
+
+
+@pytest.mark.parametrize("init", ["random", "cooccurrence"])
+def test_rows_are_taken_over_by_id_and_a_new_one_begins_among_its_neighbours(
+    tmp_path, capsys, shop, init
+):
+    """Without an item table the catalogue is in the order of the events: a new item shifts it."""
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), *SMALL, "--set", "train.ema=0"]
+    argv += ["--set", f"train.item_init={init}", "--out", str(tmp_path / "shop.shortlist")]
+    assert main(argv) == 0
+    first = shop.events["user_id"][0]
+    neighbour = shop.events["item_id"][0]
+    moment = int(shop.events["timestamp"].max())
+    with shortlist.FeedbackLog(tmp_path / "feedback.log") as log:
+        log.append(user_id=first, item_id=NEW_ITEM, kind="event", timestamp=1)
+        log.append(user_id=first, item_id=neighbour, kind="skip", timestamp=moment + 1)
+        log.append(user_id=first, item_id=neighbour, kind="event", timestamp=moment + 2)
+    tiny = ["--set", "update.learning_rate=1e-6", "--set", "update.epochs=1", "--ignore-drift"]
+    updated(tmp_path, capsys, "--out", str(tmp_path / "new.shortlist"), *tiny)
+    old, new = load_run(tmp_path / "shop.run"), load_run(tmp_path / "new.run")
+    assert new.config.events.negative_kinds == ("skip",)
+    tables = [
+        dict(zip(run.split.catalogue.tolist(), run.two_tower.item_encoder.id_table.numpy()[1:],
+                 strict=True))
+        for run in (old, new)
+    ]  # fmt: skip
+    assert list(tables[1]).index(NEW_ITEM) < len(tables[0])
+    for item, row in tables[0].items():
+        np.testing.assert_allclose(tables[1][item], row, atol=1e-4)
+    if init == "cooccurrence":
+        walk = new.split.train.filter(pl.col("user_id") == first)["item_id"].to_list()
+        assert walk[0] == NEW_ITEM
+        near = sum(0.8**gap * tables[0][item] for gap, item in enumerate(walk[1:11]))
+        near *= np.linalg.norm(list(tables[0].values()), axis=1).mean() / np.linalg.norm(near)
+        np.testing.assert_allclose(tables[1][NEW_ITEM], near, atol=1e-3)
+
+
+def test_a_bundle_that_does_not_name_its_training_is_not_updated(folder):
+    with pytest.raises(DataError, match="does not say which events it was trained on"):
+        update._check_same_run(load_run(folder / "shop.run"), {"training": {}}, folder / "shop.run")
+
+
+def test_a_promotion_that_was_killed_halfway_is_finished_by_the_next(folder, capsys, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    champion = folder / "shop.shortlist"
+    with Bundle.open(champion) as bundle:
+        first = version_of(bundle.manifest)
+    with monkeypatch.context() as patch:
+        patch.setattr(shortlist.versions, "exchange", killed)
+        with pytest.raises(KeyboardInterrupt):
+            update.update_bundle(
+                champion,
+                feedback=folder / "feedback.log",
+                overrides={"update.max_psi": 5.0},
+                progress=False,
+            )
+    (challenger,) = (folder / "shop.versions").glob("*.shortlist")
+    shortlist.versions.exchange(challenger, champion)  # and the rename behind it never came
+    assert history(champion)[1]["version"] == first
+    assert main(["rollback", str(champion)]) == 0
+    with Bundle.open(champion) as bundle:
+        assert version_of(bundle.manifest) == first
+    assert [row["version"] for row in history(champion)] == [first, challenger.stem]
+
+
+def test_events_below_the_core_are_not_new(shop, tmp_path):
+    config = load_config(overrides={"cleaning.enabled": True, "cleaning.k_core": True,
+                                    "cleaning.min_user_events": 3,
+                                    "cleaning.min_item_events": 1,
+                                    "cleaning.earliest": "1970-01-01"})  # fmt: skip
+    known = shop.events["user_id"][0]
+    with shortlist.FeedbackLog(tmp_path / "feedback.log") as log:
+        for user, n in (("once", 1), ("thrice", 3), (known, 1)):
+            for i in range(n):
+                log.append(user_id=user, item_id=f"i{i}", kind="event", timestamp=5_000 + i)
+        found = new_events(log, shop, config)
+    assert found["user_id"].value_counts(sort=True).rows() == [("thrice", 3), (known, 1)]
 
 
 def test_a_run_of_other_events_is_refused(folder, shop, capsys):

@@ -78,7 +78,8 @@ def _lines(report: dict[str, Any], champion: Path) -> list[str]:
     lines = [
         f"{report['n_events']:,} new events: {report['n_trained']:,} trained on, "
         f"{report['n_held_out']:,} held out; {report['n_new_items']:,} new items, "
-        f"{report['n_new_users']:,} new users",
+        f"{report['n_new_users']:,} new users; {report['n_freed']:,} events that the last training "
+        "held out, trained on too",
         ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items()),
         "NDCG@10 on the newest events",
     ]
