@@ -9,7 +9,6 @@ import polars as pl
 
 from shortlist._feedback_acts import SKIP
 from shortlist.errors import DataError
-from shortlist.feedback import IMPRESSION
 from shortlist.training.cleaning import clean_dataset, core_mask
 from shortlist.training.events import Dataset
 from shortlist.training.leakage import mark_new
@@ -31,7 +30,7 @@ def log_events(log: Any, dataset: Dataset) -> pl.DataFrame:
     DataError
         Ids of the log are of another type than those of the dataset.
     """
-    read = pl.DataFrame(log.read()).filter(pl.col("kind") != IMPRESSION)
+    read = pl.DataFrame(log.read(impressions=False))
     for name in ("user_id", "item_id"):
         got, expected = read[name].dtype, dataset.events[name].dtype
         if read.height and got != expected:

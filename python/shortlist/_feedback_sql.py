@@ -70,12 +70,16 @@ class SqlStore:
             done = connection.execute(insert.returning(self._events.c.sequence), told)
             return len(done.all())
 
-    def read(self, after: int, since: int | None, limit: int | None = None) -> list[Row]:
+    def read(
+        self, after: int, since: int | None, limit: int | None = None, impressions: bool = True
+    ) -> list[Row]:
         """Return rows with a higher sequence, of this time or later, in the order of writing."""
         events = self._events
         query = self._sa.select(events).where(events.c.sequence > after)
         if since is not None:
             query = query.where(events.c.timestamp >= since)
+        if not impressions:
+            query = query.where(events.c.kind != self._sa.literal_column("'impression'"))
         query = query.order_by(events.c.sequence).limit(limit)
         with self._reading() as connection:
             rows = connection.execute(query).all()

@@ -126,12 +126,16 @@ class SqliteStore:
             connection.executemany(_INSERT, rows)
             return connection.total_changes - before
 
-    def read(self, after: int, since: int | None, limit: int | None = None) -> list[Row]:
+    def read(
+        self, after: int, since: int | None, limit: int | None = None, impressions: bool = True
+    ) -> list[Row]:
         """Return rows with a higher sequence, of this time or later, in the order of writing."""
         query, values = f"SELECT {_COLUMNS} FROM events WHERE sequence > ?", [after]
         if since is not None:
             query += " AND timestamp >= ?"
             values.append(since)
+        if not impressions:
+            query += " AND kind <> 'impression'"
         query += " ORDER BY sequence LIMIT ?"
         with self._open(self._reader) as connection:
             rows: list[Row] = connection.execute(

@@ -150,7 +150,7 @@ class FeedbackLog:
             events["propensity"] = shown.propensities[is_real]
         return self.append_many(events)
 
-    def read(self, since: Any = None, *, after: int = 0) -> Any:
+    def read(self, since: Any = None, *, after: int = 0, impressions: bool = True) -> Any:
         """Read events in the order they were written.
 
         Parameters
@@ -159,6 +159,8 @@ class FeedbackLog:
             Only events of this time or later.
         after : int
             Only events with a higher `sequence`: give the last one read to get what is new.
+        impressions : bool
+            False reads what users did, not what they were shown.
 
         Returns
         -------
@@ -169,7 +171,7 @@ class FeedbackLog:
         """
         first = None if since is None else seconds_of(since, "since")
         types = self._store.types()
-        return to_table(self._store.read(int(after), first), types)
+        return to_table(self._store.read(int(after), first, None, bool(impressions)), types)
 
     def export(
         self, path: str | os.PathLike[str], since: Any = None, *, impressions: bool = True
@@ -204,10 +206,9 @@ class FeedbackLog:
 
     def _pages(self, since: int | None, types: dict[str, str], impressions: bool) -> Iterator[Any]:
         after = 0
-        while rows := self._store.read(after, since, PAGE):
+        while rows := self._store.read(after, since, PAGE, impressions):
             after = rows[-1][0]
-            kept = rows if impressions else [row for row in rows if row[3] != IMPRESSION]
-            yield to_table(kept, types)
+            yield to_table(rows, types)
 
     @property
     def id_types(self) -> dict[str, str]:

@@ -418,6 +418,24 @@ def test_a_password_is_not_shown():
     assert "secret" not in str(error.value)
 
 
+def test_impressions_that_no_one_wants_never_leave_the_store(log, tmp_path, monkeypatch):
+    shown = [event(item_id=i, kind="impression", rank=1) for i in range(20)]
+    log.append_many([*shown, event(item_id=30), *shown, event(item_id=31), *shown])
+    real, n_read = log._store.read, []
+
+    def read(*arguments):
+        rows = real(*arguments)
+        n_read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(log._store, "read", read)
+    assert log.read(impressions=False).column("item_id").to_pylist() == [30, 31]
+    assert log.read(after=21, impressions=False).column("sequence").to_pylist() == [42]
+    assert log.export(tmp_path / "events.parquet", impressions=False) == 2
+    assert sum(n_read) == 5
+    assert log.read().num_rows == 62
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_log_is_exported_as_it_is_read(log, tmp_path, suffix, monkeypatch):
     monkeypatch.setattr("shortlist.feedback.PAGE", 7)
@@ -444,7 +462,7 @@ def test_an_export_that_fails_leaves_the_old_file(file_log, tmp_path, monkeypatc
     monkeypatch.setattr("shortlist.feedback.PAGE", 10)
     real = file_log._store.read
 
-    def fail(after, since, limit):
+    def fail(after, since, limit, impressions):
         if after >= 10:
             raise ShortlistError("the disk is gone")
         return real(after, since, limit)
