@@ -118,7 +118,8 @@ def with_acts(
     event_columns : sequence of str
         Of `history_kinds` and `history_ages` those that the encoder takes.
     hidden : sequence of set, optional
-        Items of each request that the known history must not have: for requests of the past.
+        Items that each request's known history must not have, for requests of the past: those of
+        the acts and of what was done later.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def with_acts(
             known, told = _stored(users, int(user_rows[i]), event_columns, int(now[i]))
         is_skip = list(map(dislikes.has, done.kinds, done.values))
         newest = dict(zip(done.item_ids, is_skip, strict=True))
-        gone = newest.keys() if hidden is None else newest.keys() | hidden[i]
+        gone = newest.keys() if hidden is None else hidden[i]
         is_kept = np.fromiter((item not in gone for item in known.tolist()), np.bool_, len(known))
         places = [
             place

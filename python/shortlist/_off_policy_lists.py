@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shortlist._columns import Array, id_column
-from shortlist._feedback_acts import Acts, Dislikes, check_types, with_acts
+from shortlist._feedback_acts import Acts, Dislikes, with_acts
 from shortlist._feedback_serving import n_candidates
 from shortlist.exploration import Exploration
 from shortlist.feedback import IMPRESSION, FeedbackLog
@@ -19,20 +19,25 @@ if TYPE_CHECKING:
 
 
 class _History:
-    """What one user did, in the order of writing."""
+    """What one user did.
 
-    def __init__(self) -> None:
-        self.sequences: list[int] = []
-        self.acts: list[tuple[int, Any, str, float | None]] = []  # time, item, kind, value
+    Parameters
+    ----------
+    acts : list of (sequence, time, item, kind, value)
+    """
+
+    def __init__(self, acts: list[tuple[Any, ...]]) -> None:
+        acts = sorted(acts, key=lambda act: act[1])  # of one time: in the order of writing
+        self._sequences = np.array([act[0] for act in acts], dtype=np.int64)
+        self._columns = np.empty((4, len(acts)), dtype=object)
+        for column, place in zip(self._columns, (2, 3, 1, 4), strict=True):  # as `Acts` has them
+            column[:] = [act[place] for act in acts]
+        self.items = {act[2] for act in acts}
 
     def before(self, sequence: int) -> Acts | None:
         """Return what the log had when it had written up to `sequence`, in time order."""
-        n = int(np.searchsorted(self.sequences, sequence))
-        if n == 0:
-            return None
-        done = sorted(self.acts[:n], key=lambda act: act[0])
-        times, items, kinds, values = (list(column) for column in zip(*done, strict=True))
-        return Acts(items, kinds, times, values)
+        is_done = self._sequences < sequence
+        return Acts(*self._columns[:, is_done].tolist()) if is_done.any() else None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,6 @@ class Lists:
         Lists may be shorter than k.
     propensities, rewards : ndarray of shape (n, k), float64
     histories : dict of user id to _History
-    id_types : dict
     n_unknown : int
         Lists without propensities.
     """
@@ -65,7 +69,6 @@ class Lists:
     propensities: Array
     rewards: Array
     histories: dict[Any, _History]
-    id_types: dict[str, str]
     n_unknown: int
     dislikes: Dislikes
 
@@ -81,20 +84,18 @@ class Lists:
             self.propensities[chosen],
             self.rewards[chosen],
             self.histories,
-            self.id_types,
             self.n_unknown,
             self.dislikes,
         )
 
     def ask(self, version: Version, explore: Exploration) -> tuple[Array, Array]:
         """Return scores and item ids (n, m) of the candidates that a bundle would draw from."""
-        check_types(self.id_types, version.user_id_dtype, version.item_id_dtype)
         ids = id_column("user_id", self.user_ids, version.user_id_dtype)
         pairs = list(zip(self.user_ids, self.sequences.tolist(), strict=True))
-        none = _History()
+        none = _History([])
         acts = [self.histories.get(user, none).before(sequence) for user, sequence in pairs]
         # What the user did later must not come back through the bundle's stored history.
-        hidden = [{act[1] for act in self.histories.get(user, none).acts} for user, _ in pairs]
+        hidden = [self.histories.get(user, none).items for user, _ in pairs]
         both = zip(acts, hidden, strict=True)
         columns = with_acts(
             Columns(len(ids), ids),
@@ -124,16 +125,14 @@ def read_lists(
     table = log.read()
     names = ("sequence", "user_id", "item_id", "kind", "timestamp", "value", "rank", "propensity")
     rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
-    histories: dict[Any, _History] = {}
+    done: dict[Any, list[tuple[Any, ...]]] = {}
     newest: dict[tuple[Any, Any], tuple[int, int, int]] = {}  # list, place, time of an item
     lists: list[list[tuple[Any, ...]]] = []
     rewarded: set[tuple[int, int]] = set()
     for row in rows:
         sequence, user, item, kind, time, value, rank, _ = row
         if kind != IMPRESSION:
-            history = histories.setdefault(user, _History())
-            history.sequences.append(sequence)
-            history.acts.append((time, item, kind, value))
+            done.setdefault(user, []).append((sequence, time, item, kind, value))
             place = newest.get((user, item))
             is_reward = kind in kinds if kinds is not None else not dislikes.has(kind, value)
             if place is not None and is_reward and 0 <= time - place[2] <= within:
@@ -145,6 +144,7 @@ def read_lists(
             continue  # written by hand, and no list
         lists[-1].append(row)
         newest[(user, item)] = (len(lists) - 1, rank - 1, time)
+    histories = {user: _History(acts) for user, acts in done.items()}
     return _laid_out(lists, rewarded, histories, log.id_types, top_n, dislikes)
 
 
@@ -179,7 +179,6 @@ def _laid_out(
         propensities,
         rewards,
         histories,
-        id_types,
         len(lists) - n,
         dislikes,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._columns import Array
-from shortlist._feedback_acts import Dislikes
+from shortlist._feedback_acts import Dislikes, check_types
 from shortlist._off_policy_lists import Lists, read_lists
 from shortlist.engine import Engine
 from shortlist.errors import DataError
@@ -31,7 +31,10 @@ _Z = 1.959963984540054  # of a 95 % interval
 
 
 class Estimate(NamedTuple):
-    """A mean reward a list, and its 95 % interval."""
+    """A mean reward a list, and its 95 % interval: −inf to inf where it cannot be told.
+
+    It takes two users (two lists, where users are not told) to see how they differ.
+    """
 
     value: float
     low: float
@@ -73,9 +76,9 @@ class OffPolicy:
     effective_lists: list[float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for `json.dumps`."""
+        """Return plain values, ready for `json.dumps`; an infinite end of an interval is None."""
         plain = asdict(self)
-        return {k: v._asdict() if isinstance(v, Estimate) else v for k, v in plain.items()}
+        return {k: _plain(v) if isinstance(v, Estimate) else v for k, v in plain.items()}
 
     def __str__(self) -> str:
         """Show a table."""
@@ -199,18 +202,19 @@ def estimate(
     Raises
     ------
     DataError
-        No list of the log can take part.
+        The log's ids are of another type than the bundle's, or no list of it can take part.
 
     Notes
     -----
     The model of the doubly robust estimate is the mean reward of the place times a shrunken lift
     of the item; each half of the users is predicted from the other half. Lists that are not newer
     than the bundle's training data are left out: it may have learned what came of them. Intervals
-    are normal ones over users.
+    are normal ones over users; of a single user they are −inf to inf.
     """
     top_n = _checks.positive_int(top_n, "top_n")
     explore = Epsilon(0.0) if explore is None else explore
     version = engine._switch.now()
+    check_types(log.id_types, version.user_id_dtype, version.item_id_dtype)
     dislikes = Dislikes.of_manifest(version.bundle.manifest)
     lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
     until = _known_until(version.bundle.manifest)
@@ -321,9 +325,16 @@ def _mean(values: Array, users: Array | None) -> Estimate:
     if users is not None:
         sums = np.bincount(np.unique(users, return_inverse=True)[1], weights=sums)
     n_groups = len(sums)
-    spread = n_groups / max(n_groups - 1, 1) * float((sums**2).sum())
+    if n_groups < 2:
+        return Estimate(value, -np.inf, np.inf)
+    spread = n_groups / (n_groups - 1) * float((sums**2).sum())
     error = _Z * float(np.sqrt(spread)) / n
     return Estimate(value, value - error, value + error)
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    told = estimate._asdict().items()
+    return {name: value if np.isfinite(value) else None for name, value in told}
 
 
 def _known_until(manifest: Mapping[str, Any]) -> float:

@@ -8,6 +8,8 @@ import pytest
 
 import shortlist
 from shortlist import DataError, Epsilon, FeedbackLog, Softmax
+from shortlist._feedback_acts import Acts, with_acts
+from shortlist._off_policy_lists import _History
 from shortlist.cli import main
 from shortlist.off_policy import doubly_robust, estimate, ips, snips
 
@@ -50,6 +52,19 @@ def test_intervals_by_hand():
     # Two users, each twice: sums of deviations −1 + 0 and 0 + 1; two groups.
     found = ips(values[:, None], np.ones((4, 1)), np.array([0, 0, 1, 1]))
     assert found.high - 1 == pytest.approx(1.959964 * np.sqrt(2 * 2) / 4, rel=1e-6)
+
+
+def test_one_user_says_nothing_about_others():
+    rewards, ones, same = np.array([[0.0], [1.0], [1.0]]), np.ones((3, 1)), np.zeros(3, np.int64)
+    half = np.full((3, 1), 0.5)
+    for found in (
+        ips(rewards, ones, same),
+        snips(rewards, ones, same),
+        doubly_robust(rewards, ones, half, half, same),
+        ips(rewards[:1], ones[:1]),
+    ):
+        assert (found.low, found.high) == (-np.inf, np.inf)
+        assert np.isfinite(found.value)
 
 
 def test_equal_policies_earn_what_was_earned():
@@ -293,3 +308,53 @@ def test_lists_older_than_the_training_data_are_left_out(tmp_path, engine, monke
             show(log, 1, [100, 107], time)
         found = estimate(engine, log, top_n=2)
         assert (found.n_lists, found.n_before_training) == (1, 1)
+
+
+def test_a_log_of_one_user_is_printed_without_an_interval(tmp_path, engine, world, capsys):
+    with FeedbackLog(tmp_path / "log") as log:
+        show(log, 1, [100, 107], NOON)
+        log.append(user_id=1, item_id=100, kind="click", timestamp=NOON + 1)
+        found = estimate(engine, log, top_n=2)
+    assert (found.logged.value, found.logged.low, found.logged.high) == (1, -np.inf, np.inf)
+    assert "-inf to inf" in str(found)
+    call = ["evaluate", str(world.path), "--off-policy", str(tmp_path / "log"), "--top-n", "2"]
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["logged"]
+    assert told == {"value": 1.0, "low": None, "high": None}
+
+
+@pytest.mark.parametrize("kind", ["click", "impression"])
+def test_a_log_of_other_ids_is_refused_before_its_lists_are_read(tmp_path, engine, kind):
+    with FeedbackLog(tmp_path / "log") as log:
+        log.append(user_id="a", item_id="b", kind=kind, timestamp=NOON)
+        with pytest.raises(DataError, match="feedback: its user_id is string, but this bundle's"):
+            estimate(engine, log)
+
+
+def test_a_history_is_what_the_log_had_in_time_order():
+    """The event of sequence 3 is older than those before it."""
+    acts = [(1, 50, "a", "view", None), (3, 10, "b", "skip", None), (5, 50, "c", "view", 2.0)]
+    history = _History(acts)
+    assert history.before(1) is None
+    assert history.before(3) == Acts(["a"], ["view"], [50], [None])
+    assert history.before(4) == Acts(["b", "a"], ["skip", "view"], [10, 50], [None, None])
+    assert history.before(6).item_ids == ["b", "a", "c"]
+
+
+def test_what_a_user_did_is_gathered_once_for_all_lists(tmp_path, engine, world, monkeypatch):
+    """Each list used to sort the user's events, and to collect their items, anew."""
+    given = []
+
+    def spy(*arguments):
+        given.extend(arguments[-1])
+        return with_acts(*arguments)
+
+    monkeypatch.setattr("shortlist._off_policy_lists.with_acts", spy)
+    a, b = world.item_ids[[10, 11]].tolist()
+    with FeedbackLog(tmp_path / "log") as log:
+        for time in range(NOON, NOON + 20):
+            show(log, 1, [a], time)
+            log.append(user_id=1, item_id=b, kind="click", timestamp=time)
+        assert estimate(engine, log, top_n=1).n_lists == 20
+    assert given == [{b}] * 20
+    assert len({id(items) for items in given}) == 1
