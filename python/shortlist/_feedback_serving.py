@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from shortlist.recommendations import Recommendations
 if TYPE_CHECKING:
     from shortlist._recommend import Asked
     from shortlist._version import Version
-    from shortlist.requests import Columns
+    from shortlist.requests import Columns, RequestSchema
 
 
 def given_requests(requests: Any, user_ids: Any) -> Any:
@@ -52,6 +53,7 @@ class Extras(NamedTuple):
         self, version: Version, columns: Columns, where: Any, asked: Asked
     ) -> Recommendations:
         """Join the log, answer, draw, record; see `Engine.recommend`."""
+        can_repeat = repeatable(columns, where, asked, version.recommender.schema)
         if self.feedback is not None:
             columns = with_feedback(columns, self.feedback, version, self.now)
         asked = asked._replace(extras=None)  # as for anyone who asks for the answers alone
@@ -62,7 +64,7 @@ class Extras(NamedTuple):
             found = version.answer(columns, where, asked._replace(top_n=n_found))
             shown = drawn(found, self.explore, asked.top_n)
         if self.feedback is not None and self.record:
-            recorded(self.feedback, columns, shown, self.now, version)
+            recorded(self.feedback, columns, _with_known(shown, can_repeat), self.now, version)
         return shown
 
 
@@ -105,6 +107,30 @@ def with_feedback(columns: Columns, feedback: FeedbackLog, version: Version, now
         np.full(columns.n_requests, now),
         recommender.schema.event_columns,
     )
+
+
+def repeatable(columns: Columns, where: Any, asked: Asked, schema: RequestSchema) -> Array:
+    """Mark the requests (n,) that a log can ask again: a user id and nothing else.
+
+    It keeps no `history`, features, `where` or `exclude_seen=False` of a request.
+    """
+    n = columns.n_requests
+    wheres = where if isinstance(where, (list, tuple)) else [where] * n
+    marked = np.array([asked.exclude_seen and one is None for one in wheres], dtype=np.bool_)
+    if columns.histories is not None:
+        marked &= np.array([len(history) == 0 for history in columns.histories], dtype=np.bool_)
+    for name, values in columns.features.items():
+        marked &= ~schema.features[name].is_given(values)
+    return marked
+
+
+def _with_known(shown: Recommendations, can_repeat: Array) -> Recommendations:
+    """Take the propensities from answers that cannot be asked again; NaN is none in the log."""
+    if shown.propensities is None or can_repeat.all():
+        return shown
+    recorded = copy.copy(shown)
+    recorded.propensities = np.where(can_repeat[:, None], shown.propensities, np.nan)
+    return recorded
 
 
 def n_candidates(explore: Exploration, asked: Asked, version: Version) -> int:

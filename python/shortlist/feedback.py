@@ -124,7 +124,9 @@ class FeedbackLog:
         ----------
         user_ids : sequence of n_requests ids
         shown : Recommendations
-            The answer to these users' requests.
+            The answer to these users' requests. Its propensities are written too, for
+            `shortlist.off_policy`, which asks again by the user ids alone: of requests with more
+            (`history`, features, `where`, ``exclude_seen=False``) give ``propensities = None``.
         timestamp : as for `append`
         bundle : str
             Version of the bundle, such as its folder's name.

@@ -1,9 +1,13 @@
 """Off-policy estimates: what a bundle would have earned, from what another one showed.
 
 The log must have been written with exploration (`Engine.recommend(explore=..., record=True)`): only
-then does it say how probable each list was. A list is taken place by place (the cascade): the
-weight of place k is the product, over the places down to k, of the bundle's probability of the
-shown item by the logged one. So a place's reward may depend on the items above it, in any way.
+then does it say how probable each list was. And requests must have been user ids alone: the log
+keeps no `history`, features, `where` or ``exclude_seen=False`` of them and so no propensities of
+their lists either, which are left out and counted.
+
+A list is taken place by place (the cascade): the weight of place k is the product, over the places
+down to k, of the bundle's probability of the shown item by the logged one. So a place's reward may
+depend on the items above it, in any way.
 
 `ips`, `snips` and `doubly_robust` are the estimators by themselves; `estimate` asks a bundle.
 """
@@ -50,7 +54,8 @@ class OffPolicy:
     n_lists, n_users : int
         Lists that took part, and users they were shown to.
     n_unknown_propensity, n_before_training : int
-        Lists left out: shown without exploration, or not newer than the bundle's training data.
+        Lists left out: without propensities (shown without exploration, or for requests that were
+        more than a user id), or not newer than the bundle's training data.
     top_n : int
         Places counted of each list.
     logged : Estimate
@@ -91,7 +96,7 @@ class OffPolicy:
         }
         lines = [
             f"{self.n_lists:,} lists of {self.n_users:,} users, first {self.top_n} places; left "
-            f"out: {self.n_unknown_propensity:,} shown without exploration, "
+            f"out: {self.n_unknown_propensity:,} without propensities, "
             f"{self.n_before_training:,} not newer than the training data",
             f"{'rewards a list':<24}{'value':>10}   95 % interval",
         ]
@@ -225,7 +230,7 @@ def estimate(
         raise DataError(
             f"log: got {n_old} lists with propensities that are not newer than the bundle's "
             f"training data and {lists.n_unknown} without propensities, expected newer ones; "
-            "answer with explore=… and record=True"
+            "answer user_ids with explore=… and record=True"
         )
     model = _Model(lists)
     parts = []

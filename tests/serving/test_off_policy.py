@@ -4,6 +4,7 @@ import itertools
 import json
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 import shortlist
@@ -282,6 +283,43 @@ def test_lists_without_propensities_are_counted_and_left_out(tmp_path, engine, w
         found = estimate(engine, log, explore=Epsilon(0.5), top_n=10)
         assert (found.n_lists, found.n_unknown_propensity) == (1, 2)
         assert found.ips.value == 0
+
+
+@pytest.mark.parametrize("more", ["history", "level", "exclude_seen", "where", "wheres"])
+def test_lists_of_requests_that_cannot_be_asked_again_are_left_out(tmp_path, engine, world, more):
+    """The log has the user id alone: asked so again, such a request is another one."""
+    request, options, explore = {"user_id": 1}, {}, Softmax(1.0, n_candidates=40, seed=1)
+    late = pc.field("year") > 1_990
+    match more:
+        case "history":
+            request["history"] = world.item_ids[[3, 4]].tolist()
+        case "level":
+            request["level"] = 2
+        case "exclude_seen":
+            options["exclude_seen"] = False
+        case "where":
+            options["where"] = late
+        case "wheres":
+            options["where"] = [late, None]
+    with FeedbackLog(tmp_path / "log") as log:
+        shown = engine.recommend(
+            [request, {"user_id": 5}],
+            top_n=2,
+            feedback=log,
+            explore=explore,
+            record=True,
+            **options,
+        )
+        assert (shown.propensities > 0).all()
+        kept = [] if more in ("exclude_seen", "where") else shown.propensities[1].tolist()
+        told = log.read().column("propensity").to_pylist()
+        assert told == [None] * (4 - len(kept)) + kept
+        engine.recommend(user_ids=[9], top_n=2, feedback=log, explore=explore, record=True)
+        found = estimate(engine, log, explore=explore, top_n=2)
+    n_known = 1 + len(kept) // 2
+    assert (found.n_lists, found.n_unknown_propensity) == (n_known, 3 - n_known)
+    assert f"left out: {3 - n_known} without propensities" in str(found)
+    assert found.effective_lists == pytest.approx([n_known] * 2)
 
 
 def test_what_was_done_later_is_not_known_when_a_list_is_asked_again(tmp_path, engine, world):
