@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -79,6 +80,36 @@ def test_nothing_of_the_user_is_left_and_the_rest_answers_as_before(folder, caps
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
         assert len(known) == 30
     assert Bundle.open(new).manifest["n_users"] == 39
+
+
+def test_the_runs_of_updates_forget_the_user_too(folder, tmp_path, capsys):
+    shutil.copytree(folder / "shop.run", tmp_path / "shop.run")
+    run, log, first = (tmp_path / name for name in ("shop.run", "feedback.log", "shop.shortlist"))
+    assert main(["export", str(run), "--out", str(first)]) == 0
+    users = [f"u{i}" for i in range(8, 40)]
+    with shortlist.FeedbackLog(log) as opened:
+        for step in range(4):
+            click = {"kind": "event", "timestamp": 3_000 + step}
+            opened.append_many(
+                [{**click, "user_id": u, "item_id": f"i{(i + step) % 30}"}
+                 for i, u in enumerate(users)]
+            )  # fmt: skip
+    call = ["update", str(first), "--feedback", str(log), "--quiet"]
+    assert main([*call, "--ignore-drift", "--ignore-gate"]) == 0
+    capsys.readouterr()
+    (update,) = (tmp_path / "shop.versions").glob("*.run")
+    assert main(["erase", "u9", "--feedback", str(log), "--run", str(run), "--json"]) == 0
+    erased = json.loads(capsys.readouterr().out)["erased"]
+    assert erased == {str(log): 4, str(run): 12, str(update): 16}
+    for place in (run, update):
+        data = load_dataset_copy(place / "data")
+        assert "u9" not in {*data.events["user_id"], *data.users["user_id"]}
+    assert main(["erase", "u10", "--run", str(update), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"erased": {str(update): 16, str(run): 12}}
+    new = tmp_path / "new.shortlist"
+    assert main(["export", str(update), "--out", str(new)]) == 0
+    with Bundle.open(first) as with_them, Bundle.open(new) as without:
+        assert without.manifest["n_users"] == with_them.manifest["n_users"] - 2
 
 
 def test_a_run_without_the_user_loads_as_it_was(folder):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.cli._common import new_parser, print_json, require_extra
 from shortlist.errors import DataError
+from shortlist.versions import versions_folder
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -33,7 +34,8 @@ def add_parser(subparsers: SubParsers) -> None:
         type=Path,
         dest="runs",
         metavar="RUN",
-        help="run folders; export them again to get bundles without the user",
+        help="run folders, and with each those of its updates; export them again to get bundles "
+        "without the user",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(run=run)
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     erased = {place: _from_log(place, args.user) for place in args.feedback}
     if args.runs:
         erase = require_extra("shortlist.training.erase", "train")
-        for folder in args.runs:
+        for folder in _with_updates(args.runs):
             erased[str(folder)] = erase.erase_user(folder, erase.id_for(folder, args.user))
     if args.json:
         print_json({"erased": erased})
@@ -56,6 +58,21 @@ def run(args: argparse.Namespace) -> int:
     if args.runs:
         print("bundles still hold the user's history: write them anew with `shortlist export`")
     return 0
+
+
+def _with_updates(runs: list[Path]) -> list[Path]:
+    """Add to run folders those of updates that went on from them, or that they went on from."""
+    found: dict[Path, Path] = {}
+    for run in runs:
+        found.setdefault(run.resolve(), run)
+        updates = versions_folder(run)
+        first = updates.with_suffix(".run")
+        others = sorted(updates.glob("*.run"))
+        if run.resolve().parent == updates and first.is_dir():
+            others.append(first)
+        for other in others:
+            found.setdefault(other.resolve(), other)
+    return list(found.values())
 
 
 def _from_log(place: str, user: str) -> int:
