@@ -37,8 +37,16 @@ def hold_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
         The folder's own path where the system has no /proc.
     let_go : callable
         Ends it.
+
+    Raises
+    ------
+    BundleError
+        The folder cannot be opened.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise problem(str(folder), "a folder that can be read", f"{error}") from error
     held = Path(f"/proc/self/fd/{descriptor}")
     path = held if held.exists() else folder
     return path, partial(os.close, descriptor)

@@ -6,6 +6,7 @@ from typing import Any
 from shortlist._manifest import problem
 from shortlist._sessions import nodes_by_provider, open_session, provider_of
 from shortlist.bundle import Bundle
+from shortlist.errors import ShortlistError
 from shortlist.requests import RequestSchema
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
@@ -28,11 +29,14 @@ class Graphs:
         self._n_threads = n_threads
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
+        self._is_closed = False
 
     def session(self, name: str) -> Any:
         """Return the session of NAME.onnx."""
         with self._lock:
             session = self._sessions.get(name)
+            if session is None and self._is_closed:  # the bundle's files may be gone by now
+                raise ShortlistError("engine: it was closed while this call was under way")
             if session is None:
                 session = self._sessions[name] = self._open_session(name)
             return session
@@ -100,6 +104,7 @@ class Graphs:
             return {name: nodes_by_provider(session) for name, session in self._sessions.items()}
 
     def close(self) -> None:
-        """Let go of all sessions."""
+        """Let go of all sessions, and open no other."""
         with self._lock:
+            self._is_closed = True
             self._sessions = {}

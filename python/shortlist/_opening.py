@@ -18,15 +18,22 @@ from shortlist._manifest import problem
 from shortlist._recommend import Asked, Recommender
 from shortlist._second_stage import SecondStage
 from shortlist._sessions import provider_of
-from shortlist._tables import UserTable
+from shortlist._tables import UserTable, map_file
 from shortlist.bundle import Bundle
+from shortlist.errors import BundleError
 from shortlist.index import Index
 from shortlist.requests import Columns, FeatureColumn, RequestSchema
 
 
 def load_index(bundle: Bundle) -> Index:
     """Read the index; it must be what the manifest says."""
-    index = Index.load(bundle.file("items.index"))
+    path = bundle.file("items.index")
+    try:
+        index = Index.load(path)
+    except BundleError as error:  # it names the open folder by a number
+        raise BundleError(
+            str(error).replace(str(path), f"{bundle.path.name}/{path.name}")
+        ) from None
     manifest = bundle.manifest
     found = {
         "n_items": len(index),
@@ -79,8 +86,8 @@ def open_recommender(
     user_ids, item_ids = manifest["user_id_dtype"], manifest["item_id_dtype"]
     events = manifest.get("event_features", {})
     if bundle.has("users.arrow"):
-        path, n_users = bundle.file("users.arrow"), manifest["n_users"]
-        users = UserTable(path, n_users, user_ids, item_ids, tuple(events))
+        file, n_users = map_file(bundle.file("users.arrow")), manifest["n_users"]
+        users = UserTable(file, n_users, user_ids, item_ids, tuple(events))
     schema = request_schema(bundle)
     if bundle.has("scorer.onnx"):
         where = f"{bundle.path.name}/scorer.onnx"

@@ -77,8 +77,8 @@ class UserTable:
 
     Parameters
     ----------
-    path : Path
-        The file; integer ids are in ascending order.
+    file : MappedFile
+        From `map_file`, read at the first question; integer ids are in ascending order.
     n_users : int
         Rows it must have.
     user_id_dtype, item_id_dtype : str
@@ -89,13 +89,13 @@ class UserTable:
 
     def __init__(
         self,
-        path: Path,
+        file: MappedFile,
         n_users: int,
         user_id_dtype: str,
         item_id_dtype: str,
         event_columns: Sequence[str] = (),
     ) -> None:
-        self._path = path
+        self._file = file
         self._n_users = n_users
         self._columns = {"user_id": user_id_dtype, "history": f"list<item: {item_id_dtype}>"}
         self._event_columns = {name: _STORED[name] for name in event_columns}
@@ -114,11 +114,11 @@ class UserTable:
         with self._lock:
             if self._loaded:
                 return
-            table = read_table(map_file(self._path), self._n_users, self._columns).combine_chunks()
+            table = read_table(self._file, self._n_users, self._columns).combine_chunks()
             ids = to_array(table.column("user_id"))
             if ids.dtype.kind == "i":
                 if (np.diff(ids) <= 0).any():
-                    raise problem(self._path.name, "user ids in ascending order", "another order")
+                    raise problem(self._file.name, "user ids in ascending order", "another order")
                 self._int_ids = ids
             else:
                 self._text_rows = {name: row for row, name in enumerate(ids.tolist())}
@@ -131,7 +131,7 @@ class UserTable:
                     told = table.column(column).chunk(0)
                     if not np.array_equal(to_array(told.offsets), self._offsets):
                         expected = f"{column} entry by entry like history"
-                        raise problem(self._path.name, expected, "other lengths")
+                        raise problem(self._file.name, expected, "other lengths")
                     self._told[name] = told.values
             self._table = table
             self._loaded = True

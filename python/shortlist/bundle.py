@@ -75,11 +75,12 @@ class Bundle:
             if not os.path.lexists(location / MANIFEST):
                 found = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", found)
+            name = location.resolve().name
             directory, let_go = hold_folder(location)
             try:
-                bundle = cls(location, directory, read_manifest(directory, location.name))
+                bundle = cls(location, directory, read_manifest(directory, name))
                 files = bundle.manifest["files"]
-                check_folder(directory, files, digests=verify, name=location.name)
+                check_folder(directory, files, digests=verify, name=name)
             except BaseException:
                 let_go()
                 raise

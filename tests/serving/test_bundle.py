@@ -1,5 +1,6 @@
 """A bundle is what its manifest says, or a BundleError names the file, expected and found."""
 
+import errno
 import json
 import os
 import shutil
@@ -391,3 +392,49 @@ def test_an_error_while_writing_leaves_nothing(tmp_path):
 
 def test_every_bundle_error_is_a_shortlist_error():
     assert issubclass(BundleError, ShortlistError)
+
+
+def test_a_loaded_engine_keeps_to_its_own_files_when_folders_change_places(copy, world):
+    with shortlist.load(world.path) as engine:
+        expected = engine.encode_items({"item_id": [100]}).tolist()
+    with shortlist.load(copy) as engine:
+        copy.rename(copy.with_name("aside.shortlist"))
+        copy.mkdir()
+        (copy / "item_encoder.onnx").write_bytes(b"another bundle's")
+        assert engine.encode_items({"item_id": [100]}).tolist() == expected  # opened only now
+
+
+def test_a_call_that_outlives_its_engine_never_reads_another_bundle(
+    world, make_tiny_bundle, tmp_path
+):
+    other = make_tiny_bundle(tmp_path / "other.shortlist", sign=-1)
+    engine = shortlist.load(world.path)
+    version = engine._switch.version  # as a call under way holds it
+    engine.close()
+    with shortlist.load(other.path):  # its folder has the number that is free now
+        user, history = next((u, h) for u, h in world.users.items() if len(h))
+        row = version.recommender.users.rows_of(np.array([user]))[0]
+        expected = world.item_ids[np.asarray(history)].tolist()
+        assert version.recommender.users.history(int(row)).tolist() == expected
+        with pytest.raises(ShortlistError, match="closed while this call was under way"):
+            version.graphs.session("item_encoder")
+
+
+def test_a_folder_that_cannot_be_opened_is_a_bundle_error(copy, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BundleError, match=r"tiny\.shortlist: expected a folder that can be read"):
+        Bundle.open(copy)
+
+
+def test_messages_name_the_bundle_and_no_descriptor(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    (copy / "items.index").write_bytes(b"x" * (copy / "items.index").stat().st_size)
+    with pytest.raises(BundleError, match=r"^tiny\.shortlist/items\.index: ") as caught:
+        Bundle.open(".")
+    assert "/proc" not in str(caught.value)
+    with pytest.raises(BundleError, match=r"^tiny\.shortlist/items\.index: ") as caught:
+        shortlist.load(copy, verify=False)
+    assert "/proc" not in str(caught.value)
