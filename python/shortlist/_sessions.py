@@ -153,7 +153,7 @@ def open_session(
         try:
             session = open_on(providers)
         except Exception:
-            if device != "auto" or len(providers) == 1:
+            if device != "auto" or cuda_graph or len(providers) == 1:
                 raise
             session = open_on(_PROVIDERS["cpu"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class

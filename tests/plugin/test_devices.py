@@ -304,3 +304,28 @@ def test_cuda_graphs_that_are_refused_are_reported_and_not_used(bundle):
 def test_wrong_options_are_refused(options, error, message, bundle):
     with pytest.raises(error, match=message):
         shortlist.load(bundle.path, **options)
+
+
+def test_a_refused_capture_is_no_silent_fallback_to_the_cpu(bundle, monkeypatch):
+    """With "auto" as with "cuda": the encoder stays on CUDA, the report says what was refused."""
+    real = _sessions.import_runtime()
+
+    class Runtime:
+        __version__ = real.__version__
+        SessionOptions, ExecutionMode = real.SessionOptions, real.ExecutionMode
+
+        @staticmethod
+        def get_available_providers():
+            return [CUDA, CPU]
+
+        @staticmethod
+        def InferenceSession(content, options, providers, **_):
+            if isinstance(providers[0], tuple):
+                raise RuntimeError("this graph cannot be captured")
+            return real.InferenceSession(content, options, providers=[CPU], enable_fallback=0)
+
+    monkeypatch.setattr(_sessions, "import_runtime", lambda: Runtime)
+    with pytest.raises(BundleError, match="cannot be captured"):
+        _sessions.open_session(
+            bundle.path / "user_encoder.onnx", name="encoder", device="auto", cuda_graph=True
+        )
