@@ -53,19 +53,38 @@ class Extras(NamedTuple):
         self, version: Version, columns: Columns, where: Any, asked: Asked
     ) -> Recommendations:
         """Join the log, answer, draw, record; see `Engine.recommend`."""
+        if self.record:
+            check_users(columns, version)
+        shown = self._answer(version, columns, where, asked)
+        self.write(version, columns, where, asked, shown)
+        return shown
+
+    def write(
+        self, version: Version, columns: Columns, where: Any, asked: Asked, shown: Recommendations
+    ) -> None:
+        """Record what is shown, if the call wants it."""
+        if self.feedback is None or not self.record:
+            return
         can_repeat = repeatable(columns, where, asked, version.recommender.schema)
+        assert columns.ids is not None  # `check_users`
+        self.feedback.append_impressions(
+            columns.ids.tolist(),
+            _with_known(shown, can_repeat),
+            timestamp=self.now,
+            bundle=version.bundle.version,
+        )
+
+    def _answer(
+        self, version: Version, columns: Columns, where: Any, asked: Asked
+    ) -> Recommendations:
         if self.feedback is not None:
             columns = with_feedback(columns, self.feedback, version, self.now)
         asked = asked._replace(extras=None)  # as for anyone who asks for the answers alone
         if self.explore is None:
-            shown = version.answer(columns, where, asked)
-        else:
-            n_found = n_candidates(self.explore, asked, version)
-            found = version.answer(columns, where, asked._replace(top_n=n_found))
-            shown = drawn(found, self.explore, asked.top_n)
-        if self.feedback is not None and self.record:
-            recorded(self.feedback, columns, _with_known(shown, can_repeat), self.now, version)
-        return shown
+            return version.answer(columns, where, asked)
+        n_found = n_candidates(self.explore, asked, version)
+        found = version.answer(columns, where, asked._replace(top_n=n_found))
+        return drawn(found, self.explore, asked.top_n)
 
 
 def extras_of(feedback: Any, explore: Any, record: Any, now: Any) -> Extras | None:
@@ -120,7 +139,8 @@ def repeatable(columns: Columns, where: Any, asked: Asked, schema: RequestSchema
     if columns.histories is not None:
         marked &= np.array([len(history) == 0 for history in columns.histories], dtype=np.bool_)
     for name, values in columns.features.items():
-        marked &= ~schema.features[name].is_given(values)
+        if name in schema.features:  # else it is another bundle's, of a trial
+            marked &= ~schema.features[name].is_given(values)
     return marked
 
 
@@ -163,16 +183,11 @@ def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommend
     )
 
 
-def recorded(
-    feedback: FeedbackLog, columns: Columns, shown: Recommendations, now: int, version: Version
-) -> None:
-    """Write what was shown to the log; every request needs a user id."""
+def check_users(columns: Columns, version: Version) -> None:
+    """Refuse to record answers to nobody: every request needs a user id."""
     missing = "" if version.user_id_dtype == "string" else np.iinfo(np.int64).min
     if columns.ids is None or (columns.ids == missing).any():
         raise DataError(
             "record: a request has no user_id, expected one in every request whose answer is "
             "recorded"
         )
-    feedback.append_impressions(
-        columns.ids.tolist(), shown, timestamp=now, bundle=version.bundle.version
-    )

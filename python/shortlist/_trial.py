@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from shortlist._columns import MISSING_INT, Array
+from shortlist._feedback_serving import check_users
 from shortlist._recommend import Asked
 from shortlist._version import Version
 from shortlist._where import check_length
@@ -43,6 +44,7 @@ def check_keys(keys: Any, n_requests: int) -> list[Any]:
     if isinstance(keys, (str, bytes)) or not hasattr(keys, "__len__"):
         raise TypeError(f"keys: got {keys!r:.60}, expected a list of texts or integers")
     values = keys.tolist() if hasattr(keys, "tolist") else list(keys)
+    values = [key.item() if isinstance(key, np.integer) else key for key in values]
     if len(values) != n_requests:
         raise DataError(f"keys: got {len(values)} keys for {n_requests} requests")
     for i, key in enumerate(values):
@@ -118,14 +120,44 @@ class Trial:
             return answer
         if not len(chosen):
             return present.recommend(columns, where, asked)
-        theirs = self._try(columns.take(chosen), _take_where(where, chosen), asked, stages)
-        if theirs is None:
-            return present.recommend(columns, where, asked)
-        if len(chosen) == columns.n_requests:
-            return theirs
-        rest = np.setdiff1d(np.arange(columns.n_requests), chosen)
-        ours = present.recommend(columns.take(rest), _take_where(where, rest), asked)
-        return _joined([(rest, ours), (chosen, theirs)])
+        return self._split(present, columns, where, asked, stages, chosen)
+
+    def _split(
+        self,
+        present: Version,
+        columns: Columns,
+        where: Any,
+        asked: Asked,
+        stages: Any,
+        chosen: Array,
+    ) -> Recommendations:
+        """Answer the chosen requests by the candidate, or by the present version if it fails.
+
+        What is shown is recorded once there is an answer to all of them.
+        """
+        extras = asked.extras
+        if extras is not None and extras.record:
+            check_users(columns, present)
+            asked = asked._replace(extras=extras._replace(record=False))
+
+        def part(numbers: Array) -> tuple[Columns, Any]:
+            if len(numbers) == columns.n_requests:
+                return columns, where
+            return columns.take(numbers), _take_where(where, numbers)
+
+        theirs = self._try(*part(chosen), asked, stages)
+        parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
+        rest = np.setdiff1d(np.arange(columns.n_requests), chosen if parts else [])
+        if len(rest):
+            parts.append((present, rest, present.recommend(*part(rest), asked)))
+        if isinstance(theirs, Exception):
+            self._failed(theirs)  # not the caller's fault: the present version could answer
+        if extras is not None:
+            for version, numbers, shown in parts:
+                extras.write(version, *part(numbers), asked, shown)
+        if len(parts) == 1:
+            return parts[0][2]
+        return _joined([(numbers, shown) for _, numbers, shown in parts])
 
     def follow(self, change: Callable[[Version], Any]) -> None:
         """Change the candidate's items too; what goes wrong there is counted."""
@@ -179,14 +211,13 @@ class Trial:
 
     def _try(
         self, columns: Columns, where: Any, asked: Asked, stages: Any
-    ) -> Recommendations | None:
-        """Let the candidate answer; None if it fails."""
+    ) -> Recommendations | Exception:
+        """Let the candidate answer; its error if it fails."""
         try:
             own = self.candidate.asked(asked.top_n, asked.exclude_seen, stages)
             answer = self.candidate.recommend(columns, where, own._replace(extras=asked.extras))
         except Exception as error:
-            self._failed(error)
-            return None
+            return error
         self._count(n_candidate=columns.n_requests)
         return answer
 
@@ -195,7 +226,8 @@ class Trial:
         if asked.extras is not None:  # nobody sees the answer
             asked = asked._replace(extras=asked.extras._replace(explore=None, record=False))
         found = self._try(columns, where, asked, stages)
-        if found is None:
+        if isinstance(found, Exception):
+            self._failed(found)
             return
         overlaps = [
             len(set(ours[:n].tolist()) & set(theirs[:m].tolist())) / n
@@ -234,7 +266,9 @@ class _Worker:
         self._thread.start()
 
     def offer(self, task: Any) -> bool:
-        """Take a task, or say that there is no room."""
+        """Take a task, or say that there is no room, or no thread (in a forked child)."""
+        if not self._thread.is_alive():
+            return False
         try:
             self._waiting.put_nowait(task)
         except queue.Full:
@@ -242,10 +276,12 @@ class _Worker:
         return True
 
     def stop(self) -> None:
-        """Finish the task at work and end the thread."""
+        """Finish the task at work, end the thread, and let go of all that it would work on."""
         self._is_over = True
         self.offer(None)  # a full queue wakes it just as well
         self._thread.join()
+        del self._work
+        self._waiting = queue.Queue(MAX_WAITING)
 
     def _run(self) -> None:
         while True:

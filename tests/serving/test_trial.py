@@ -1,7 +1,10 @@
 """Two versions side by side: who answers is a matter of the key; a shadow stays in the dark."""
 
+import gc
+import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -283,3 +286,53 @@ def test_wrong_keys_are_refused(engine, other, in_trial, keys, error, message):
         engine.start_trial(other.path)
     with pytest.raises(error, match=message):
         engine.recommend(requests_of(2), keys=keys)
+
+
+def test_what_goes_wrong_for_the_caller_is_not_the_candidates_error(engine, world, other):
+    import pyarrow.compute as pc
+
+    engine.start_trial(other.path, 1.0)
+    with pytest.raises(DataError):
+        engine.recommend(requests_of(2), where=pc.field("nope") > 1)
+    with pytest.raises(ValueError, match="top_n"):
+        engine.recommend(requests_of(2), 10**9)
+    assert engine.report()["trial"]["n_errors"] == 0
+    found = engine.recommend(requests_of(2), 5, keys=[np.int64(1), np.int64(2)])
+    assert found.version.tolist() == [2, 2]
+
+
+def test_a_call_that_fails_records_nothing_of_either_version(engine, world, other, tmp_path):
+    import pyarrow.compute as pc
+
+    users = [next(u for u in range(99) if falls_to_candidate(u, 0.5, "") is theirs)
+             for theirs in (True, False)]  # fmt: skip
+    engine.start_trial(other.path, 0.5)
+    with shortlist.FeedbackLog(tmp_path / "feedback.log") as log:
+        with pytest.raises(DataError, match="no user_id"):
+            engine.recommend([{"user_id": users[0]}, {"history": [100]}], feedback=log, record=True)
+        bad = [None, pc.field("nope") > 1]
+        with pytest.raises(DataError):
+            engine.recommend(user_ids=users, where=bad, feedback=log, record=True)
+        assert len(log) == 0
+        shown = engine.recommend(user_ids=users, top_n=3, feedback=log, record=True)
+        written = log.read().to_pydict()
+    assert shown.version.tolist() == [2, 1]
+    assert sorted(written["user_id"]) == sorted(users * 3)
+    assert len(set(zip(written["user_id"], written["bundle"], strict=True))) == 2
+    assert sorted(written["item_id"]) == sorted(shown.item_ids.ravel().tolist())
+
+
+def test_an_ended_shadow_leaves_nothing_even_without_the_collector(engine, other):
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            engine.start_trial(other.path, 1.0, shadow=True)
+            engine.recommend(requests_of(3), 5)
+            candidate = weakref.ref(engine._switch.trial.candidate)
+            engine.end_trial()
+            assert candidate() is None
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
