@@ -5,7 +5,10 @@ there is a core to run it; else when a running one is done, when it is full, or 
 waited long enough.
 """
 
+import functools
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +38,20 @@ class _Batch:
         self.whole: Answer | None = None
 
 
+_all: "weakref.WeakSet[Batcher]" = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """Have every batcher begin anew in the children that this process forks."""
+
+    def begin() -> None:
+        for batcher in [*_all]:
+            batcher._begin()
+
+    os.register_at_fork(after_in_child=begin)
+
+
 class Batcher:
     """Answers single requests of one version, several at a time.
 
@@ -60,6 +77,12 @@ class Batcher:
         self._schema = schema
         self._batching = batching
         self._n_at_once = n_at_once
+        self._begin()
+        _watch_forks()
+        _all.add(self)
+
+    def _begin(self) -> None:
+        """Start with nobody inside: at first, and in a forked child, which has no other thread."""
         self._lock = threading.Lock()
         self._is_idle = threading.Condition(self._lock)
         self._open: dict[tuple[int, Asked], _Batch] = {}

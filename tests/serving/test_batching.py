@@ -1,5 +1,6 @@
 """Micro-batching: the answers of single calls, whoever they shared a run with."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -269,3 +270,22 @@ def test_joined_requests_are_what_one_call_of_all_would_be(world):
 def test_wrong_options_are_refused(world, arguments, error, message):
     with pytest.raises(error, match=message):
         shortlist.load(world.path, **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_its_parents_calls(gated):
+    engine, gate = gated
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(engine.recommend, [{}])]
+        assert gate.has_begun.wait(60)
+        calls.append(pool.submit(engine.recommend, [{}]))
+        wait_until(lambda: waiting(engine) == 1)
+        child = os.fork()
+        if child == 0:
+            gate.may_go_on.set()
+            counts = engine.recommend([{}]).counts.tolist()
+            engine.close()
+            os._exit(0 if counts == [10] else 1)
+        gate.may_go_on.set()
+        assert [call.result(60).counts.tolist() for call in calls] == [[10], [10]]
+    wait_until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0))
