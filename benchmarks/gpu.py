@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 import shortlist
+from shortlist._graph_search import PORTABLE_GRAPH
 from shortlist.bench.machine import describe_machine
-from shortlist.export.host_graphs import PORTABLE_GRAPH
 
 TOP_N, HISTORY_LENGTH, TOLERANCE = 10, 50, 1e-2  # GPUs may use TF32
 Call = Callable[[], Any]

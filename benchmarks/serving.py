@@ -44,10 +44,11 @@ from serving_peers import (
 )
 
 import shortlist
+from shortlist._graph_search import PORTABLE_GRAPH
 from shortlist._opening import request_schema
 from shortlist._sessions import open_session
 from shortlist.bench.machine import describe_machine
-from shortlist.export.host_graphs import PLUGIN_GRAPH, PORTABLE_GRAPH, Check, graph_inputs
+from shortlist.export.host_graphs import PLUGIN_GRAPH, Check, graph_inputs
 from shortlist.export.recommend import OUTPUTS
 from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.requests import normalise

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shortlist._graph_search import PORTABLE_GRAPH
 from shortlist._opening import request_schema
 from shortlist._sessions import open_session
 from shortlist._signals import Ragged, pad_last
@@ -25,7 +26,6 @@ from shortlist.recommendations import SOURCES, Recommendations
 from shortlist.requests import MISSING_INT, Columns, RequestSchema, normalise
 
 PLUGIN_GRAPH = "recommend.onnx"
-PORTABLE_GRAPH = "recommend_portable.onnx"
 BATCH = 100
 # Float32 sums of the portable graph against float64 ones rounded once; a scorer adds its own.
 TOLERANCE = 1e-5
