@@ -25,22 +25,6 @@ constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
   throw FileError(where + ": expected " + expected + ", found " + found);
 }
 
-// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(Descriptor&& other) noexcept : number_(other.number_) { other.number_ = -1; }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
-
 // Opens a regular file without following a link and without waiting on a pipe; sets its size.
 Descriptor open_plain(int folder, const std::string& name, const std::string& where,
                       std::uint64_t* size) {
@@ -119,6 +103,11 @@ void check_nothing_else(int folder, const BundleFolder& bundle) {
 
 }  // namespace
 
+std::string BundleFolder::file(const std::string& file_name) const {
+  const std::string held = "/proc/self/fd/" + std::to_string(folder.number());
+  return (::access(held.c_str(), F_OK) == 0 ? held : path) + "/" + file_name;
+}
+
 BundleFolder open_bundle(const std::string& path, bool check_hashes) {
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
   if (real == nullptr) {
@@ -127,15 +116,16 @@ BundleFolder open_bundle(const std::string& path, bool check_hashes) {
   BundleFolder bundle;
   bundle.path = real.get();
   bundle.name = bundle.path.substr(bundle.path.rfind('/') + 1);
-  const Descriptor folder(::open(bundle.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.number() < 0) {
+  bundle.folder = Descriptor(::open(bundle.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const int folder = bundle.folder.number();
+  if (folder < 0) {
     throw_bad(path, "a bundle folder",
               errno == ENOTDIR ? "a file; unpack a zipped bundle first" : std::strerror(errno));
   }
-  bundle.manifest = read_manifest(folder.number(), bundle.name + "/" + kManifest);
-  check_nothing_else(folder.number(), bundle);
+  bundle.manifest = read_manifest(folder, bundle.name + "/" + kManifest);
+  check_nothing_else(folder, bundle);
   for (const auto& [name, record] : bundle.manifest.files) {
-    check_file(folder.number(), name, bundle.name + "/" + name, record, check_hashes);
+    check_file(folder, name, bundle.name + "/" + name, record, check_hashes);
   }
   return bundle;
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "descriptor.hpp"
 #include "manifest.hpp"
 
 namespace shortlist::engine {
@@ -11,6 +12,11 @@ struct BundleFolder {
   std::string path;  // absolute, without links
   std::string name;  // the last part of it, for messages
   Manifest manifest;
+  Descriptor folder;  // let go when all files are open
+
+  // The path of a file of this very folder, even if another has been put in its place since; of
+  // whatever stands there where the system has no /proc. @pre folder is open
+  std::string file(const std::string& file_name) const;
 };
 
 // Opens a folder: plain files only, those of the manifest and no others, of the sizes it says, and

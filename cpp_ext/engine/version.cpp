@@ -106,10 +106,12 @@ void Version::open_session(std::size_t n_threads) {
   // On shared cores spinning costs more than it saves.
   expect_ok(api_, api_.AddSessionConfigEntry(made, "session.intra_op.allow_spinning", "0"), graph_);
   expect_ok(api_, RegisterCustomOps(made, runtime_.base), graph_);
-  const std::string path = bundle_.path + "/recommend.onnx";
+  // ONNX Runtime looks for graphs.data and items.index beside the graph.
+  const std::string path = bundle_.file("recommend.onnx");
   OrtSession* session = nullptr;
   expect_ok(api_, api_.CreateSession(environment_.get(), path.c_str(), made, &session), graph_);
   session_.reset(session);
+  bundle_.folder = Descriptor();  // everything is read or mapped
 }
 
 void Version::read_interface() {

@@ -1,12 +1,16 @@
 """The C engine answers as `Engine.recommend` does, bit for bit, through swaps and from threads."""
 
+import os
+import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from c_engine import CEngine, column, lists
+from c_engine import RUNTIME, CEngine, column, lists
 
 import shortlist
 from shortlist.recommendations import SOURCES
@@ -104,6 +108,53 @@ def test_a_swap_changes_the_answers_and_swaps_back(bundle, other):
                 found = c_engine.recommend(columns, 20)
                 check_same(found, engine.recommend(requests))
                 assert found.version == c_engine.info().version == number
+
+
+# ONNX Runtime, but the second time that its API is asked for, when the bundle's files have been
+# hashed and no graph is open yet, another folder comes into the bundle's place.
+EXCHANGING = """
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+struct base { const void* (*api)(uint32_t); const char* (*version)(void); };
+static const struct base* real;
+static int n_asked;
+static const void* get_api(uint32_t version) {
+  if (++n_asked == 2 && (rename("%(running)s", "%(aside)s") || rename("%(next)s", "%(running)s")))
+    return 0;
+  return real->api(version);
+}
+static const char* get_version(void) { return real->version(); }
+const struct base* OrtGetApiBase(void) {
+  static const struct base made = {get_api, get_version};
+  const struct base* (*get_base)(void);
+  *(void**)&get_base = dlsym(dlopen("%(runtime)s", RTLD_NOW | RTLD_LOCAL), "OrtGetApiBase");
+  real = get_base();
+  return &made;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc for a runtime that exchanges")
+def test_the_bundle_that_was_checked_is_the_one_that_runs(bundle, other, tmp_path):
+    places = {name: tmp_path / f"{name}.shortlist" for name in ("running", "aside", "next")}
+    shutil.copytree(bundle.path, places["running"])
+    shutil.copytree(other.path, places["next"])
+    source, runtime = tmp_path / "exchanging.c", tmp_path / "exchanging.so"
+    source.write_text(EXCHANGING % {**places, "runtime": RUNTIME}, encoding="utf-8")
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", runtime, "-ldl"], check=True)
+    requests = random_requests(bundle, 20)
+    columns = columns_of(bundle, requests)
+    with CEngine(places["running"], onnxruntime=str(runtime).encode()) as c_engine:
+        assert places["aside"].exists()
+        assert not places["next"].exists()
+        with shortlist.load(bundle.path) as engine:
+            check_same(c_engine.recommend(columns, 20), engine.recommend(requests))
+        c_engine.swap(places["running"])
+        with shortlist.load(other.path) as engine:
+            check_same(c_engine.recommend(columns, 20), engine.recommend(requests))
+        open_files = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
+        assert not {str(path) for path in places.values()} & set(open_files)  # let go again
 
 
 def test_sixteen_threads_and_swaps_give_whole_answers(bundle, other):
