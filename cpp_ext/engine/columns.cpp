@@ -11,6 +11,8 @@ namespace {
 
 // Longer lists than any history: a mistake would fill the memory.
 constexpr std::size_t kMaxWidth = std::size_t{1} << 24;
+// Values of one column in a batch: 8 MiB of numbers.
+constexpr std::size_t kMaxPlaces = std::size_t{1} << 20;
 
 [[noreturn]] void throw_bad(const std::string& column, const std::string& got,
                             const std::string& expected) {
@@ -102,6 +104,8 @@ const BoundColumn& history_of(const std::vector<BoundColumn>& bound) {
 
 // Values of each request in a tensor of n requests.
 std::size_t width_of(const BoundColumn& column, std::size_t first, std::size_t n) {
+  const Input& input = *column.input;
+  if (input.shape.size() == 2 && !is_ragged(input)) return static_cast<std::size_t>(input.shape[1]);
   const shortlist_column* given = column.given;
   if (given == nullptr) return 1;
   if (given->splits == nullptr) return std::max<std::size_t>(1, given->width);
@@ -189,6 +193,15 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
   return bound;
 }
 
+std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t most) {
+  std::size_t n = 0, width = 1;
+  for (; n < most; ++n) {
+    for (const BoundColumn& column : bound) width = std::max(width, width_of(column, first + n, 1));
+    if (n > 0 && (n + 1) * width > kMaxPlaces) break;
+  }
+  return n;
+}
+
 Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>& shape,
                              ONNXTensorElementDataType type) {
   OrtAllocator* memory = nullptr;
@@ -202,12 +215,9 @@ Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>&
 Handle<OrtValue> make_input(const OrtApi& api, const std::vector<BoundColumn>& bound,
                             const BoundColumn& column, std::size_t first, std::size_t n) {
   const Input& input = *column.input;
-  std::size_t width = width_of(is_history(input) ? history_of(bound) : column, first, n);
+  const std::size_t width = width_of(is_history(input) ? history_of(bound) : column, first, n);
   std::vector<std::int64_t> shape = {static_cast<std::int64_t>(n)};
-  if (input.shape.size() == 2) {
-    if (!is_ragged(input)) width = static_cast<std::size_t>(input.shape[1]);
-    shape.push_back(static_cast<std::int64_t>(width));
-  }
+  if (input.shape.size() == 2) shape.push_back(static_cast<std::int64_t>(width));
   Handle<OrtValue> value = make_tensor(api, shape, input.type);
   if (input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING) {
     if (column.given != nullptr) put_texts(api, value.get(), column, first, n, width);

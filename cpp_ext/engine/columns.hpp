@@ -29,6 +29,11 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       const shortlist_column* columns, std::size_t n_columns,
                                       std::size_t n_requests);
 
+// How many of the `most` requests from `first` on make one batch. Its tensors are as wide as the
+// longest list: it ends before one has more than 2^20 values, but not before its first request.
+// @pre most >= 1
+std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t most);
+
 // The tensor of requests first .. first + n. Histories lie to the right, tags to the left.
 Handle<OrtValue> make_input(const OrtApi& api, const std::vector<BoundColumn>& bound,
                             const BoundColumn& column, std::size_t first, std::size_t n);

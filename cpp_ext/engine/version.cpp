@@ -14,7 +14,8 @@ extern "C" OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options,
 namespace shortlist::engine {
 namespace {
 
-// Larger calls are cut, as Engine.recommend cuts them: memory stays the same.
+// Larger calls are cut, as Engine.recommend cuts them, and batches of long lists once more: memory
+// does not grow with the number of requests, but for the answer.
 constexpr std::size_t kMaxBatch = 1024;
 constexpr const char* kOutputs[] = {"scores", "rows", "counts", "source", "item_ids"};
 constexpr auto kNumber = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
@@ -161,8 +162,10 @@ void Version::recommend(const shortlist_requests& requests, Answer* answer) cons
   } else {
     answer->own_numbers.resize(n_places);
   }
-  for (std::size_t first = 0; first < n; first += kMaxBatch) {
-    run(bound, requests, first, std::min(kMaxBatch, n - first), answer);
+  for (std::size_t first = 0; first < n;) {
+    const std::size_t n_now = batch_size(bound, first, std::min(kMaxBatch, n - first));
+    run(bound, requests, first, n_now, answer);
+    first += n_now;
   }
   answer->n_requests = n;
   answer->top_n = requests.top_n;

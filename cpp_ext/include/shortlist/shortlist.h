@@ -243,7 +243,9 @@ typedef struct shortlist_column {
 
 typedef struct shortlist_requests {
   size_t struct_size;
-  size_t n_requests; /* any number; longer calls are cut into batches */
+  /* Any number: calls are cut into batches, as in Python; where lists are long into smaller ones,
+     and scores are Python's up to the rounding of the graphs. */
+  size_t n_requests;
   size_t top_n;
   const shortlist_column* columns; /* columns that are not given are missing everywhere */
   size_t n_columns;

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,52 @@ def test_answers_are_the_python_engines(which, n_threads, request):
                     expected = engine.recommend(requests, top_n, exclude_seen)
                     check_same(c_engine.recommend(columns, n, top_n, not exclude_seen), expected)
         assert set(expected.source) == {"history", "features", "popular"}
+
+
+def long_requests(world, n):
+    """Short histories, but for some of 20,000 items, at the ends of batches and in the middle."""
+    requests = random_requests(world, n)
+    rng = np.random.default_rng(1)
+    for i in (0, 300, 700, 701, 1023, n - 1):
+        requests["history"][i] = rng.choice([*world.item_ids[:30], 5], 20_000).tolist()
+    requests["tags"][400] = ["a"] * 5000
+    return requests
+
+
+def test_long_histories_answer_as_in_python(bundle):
+    requests = long_requests(bundle, 1100)
+    with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
+        found = c_engine.recommend(columns_of(bundle, requests), 1100)
+        check_same(found, engine.recommend(requests))
+
+
+LONG = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from c_engine import CEngine, lists
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+history = [[100, 107]] * 1024
+history[500] = [100, 107] * 10_000
+columns = [lists("history", history, np.int64)]
+with CEngine(sys.argv[1]) as engine:
+    engine.recommend([], 1)
+    before = peak()
+    engine.recommend(columns, 1024)
+    print(peak() - before)
+"""
+
+
+def test_one_long_history_costs_its_batch_no_memory(bundle):
+    # A process of its own: this one's peak has been. Padded to the longest, 1,024 requests would be
+    # tensors of 160 MiB each.
+    done = subprocess.run(
+        [sys.executable, "-c", LONG, bundle.path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 200 << 10  # KiB
 
 
 def test_arrays_with_missing_values_answer_like_lists(bundle):
