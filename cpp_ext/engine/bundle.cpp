@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "file_reader.hpp"
 #include "sha256.hpp"
 #include "shortlist/index.hpp"
 
@@ -128,6 +129,25 @@ BundleFolder open_bundle(const std::string& path, bool check_hashes) {
     check_file(folder, name, bundle.name + "/" + name, record, check_hashes);
   }
   return bundle;
+}
+
+void check_index(const BundleFolder& bundle) {
+  const std::string where = bundle.name + "/items.index";
+  const FileReader file(bundle.file("items.index"), where);
+  const Manifest& manifest = bundle.manifest;
+  const auto expect = [&where](const std::string& key, const std::string& said,
+                               const std::string& found) {
+    if (found != said) throw_bad(where, "the manifest's " + key + " " + said, found);
+  };
+  constexpr const char* kMetrics[] = {"cosine", "dot", "euclidean"};
+  constexpr const char* kStorages[] = {"float32", "float16", "bfloat16", "int8"};
+  const auto kind = static_cast<ItemIds::Kind>(file.header().id_kind);
+  expect("n_items", std::to_string(manifest.n_items), std::to_string(file.n_items()));
+  expect("dim", std::to_string(manifest.dim), std::to_string(file.dim()));
+  expect("metric", manifest.metric, kMetrics[file.header().metric]);
+  expect("storage", manifest.storage, kStorages[file.header().storage]);
+  expect("item_id_dtype", manifest.item_id_dtype,
+         kind == ItemIds::Kind::string ? "string" : "int64");
 }
 
 }  // namespace shortlist::engine

@@ -24,4 +24,8 @@ struct BundleFolder {
 // zip is refused: unpack it. Throws FileError that names file, expected and found.
 BundleFolder open_bundle(const std::string& path, bool check_hashes);
 
+// The header of items.index must say what the manifest says, as load_index of Python asks too.
+// Throws FileError. @pre the folder is open
+void check_index(const BundleFolder& bundle);
+
 }  // namespace shortlist::engine

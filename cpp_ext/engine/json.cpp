@@ -1,6 +1,7 @@
 #include "json.hpp"
 
 #include <charconv>
+#include <set>
 #include <utility>
 
 #include "shortlist/index.hpp"
@@ -66,9 +67,13 @@ void JsonReader::object(const std::function<void(const std::string& key)>& membe
   enter();
   expect('{');
   if (!take('}')) {
+    std::set<std::string> seen;
     do {
       if (peek() != '"') throw_bad("a name in quotes", "something else");
       const std::string key = string();
+      if (!seen.insert(key).second) {
+        throw_bad("each field once", "'" + key.substr(0, 80) + "' again");
+      }
       expect(':');
       member(key);
     } while (take(','));

@@ -15,7 +15,8 @@ class JsonReader {
   // `name` is what errors call the text, which the caller keeps. All functions throw FileError.
   JsonReader(std::string name, std::string_view text);
 
-  // Reads the object that comes next: `member` gets each key, and reads or skips the value.
+  // Reads the object that comes next: `member` gets each key, and reads or skips the value. A key
+  // that comes twice is refused: which of the two counts is another matter for every reader.
   void object(const std::function<void(const std::string& key)>& member);
   std::string string();
   std::int64_t integer();

@@ -34,8 +34,8 @@ class Parser {
   Manifest parse() {
     json_.object([this](const std::string& key) { read(key); });
     json_.finish();
-    for (const char* key :
-         {"format", "format_version", "files", "n_items", "dim", "metric", "item_id_dtype"}) {
+    for (const char* key : {"format", "format_version", "files", "n_items", "dim", "max_history",
+                            "metric", "storage", "item_id_dtype"}) {
       if (seen_.count(key) == 0) json_.throw_bad(std::string("a field '") + key + "'", "none");
     }
     return manifest_;
@@ -43,8 +43,7 @@ class Parser {
 
  private:
   void read(const std::string& key) {
-    // Which of two would count is another matter for every reader.
-    if (!seen_.insert(key).second) json_.throw_bad("each field once", "'" + key + "' again");
+    seen_.insert(key);
     if (key == "format") {
       one_of(key, {"shortlist-bundle"});
     } else if (key == "format_version") {
@@ -53,8 +52,12 @@ class Parser {
       json_.object([this](const std::string& name) { read_file(name); });
     } else if (key == "n_items" || key == "dim") {
       (key == "dim" ? manifest_.dim : manifest_.n_items) = size(key, 1);
+    } else if (key == "max_history") {
+      size(key, 1);  // the graph knows it
     } else if (key == "metric") {
       manifest_.metric = one_of(key, {"cosine", "dot", "euclidean"});
+    } else if (key == "storage") {
+      manifest_.storage = one_of(key, {"float32", "float16", "bfloat16", "int8"});
     } else if (key == "item_id_dtype") {
       manifest_.item_id_dtype = one_of(key, {"int64", "string"});
     } else {
@@ -90,10 +93,10 @@ class Parser {
                       "'" + name.substr(0, 200) + "'");
     }
     FileRecord record;
-    std::set<std::string> seen;
+    bool has_size = false;
     json_.object([&](const std::string& key) {
-      if (!seen.insert(key).second) json_.throw_bad("each field once", "'" + key + "' again");
       if (key == "size") {
+        has_size = true;
         record.size = size("size of " + name, 0);
       } else if (key == "sha256") {
         record.sha256 = json_.string();
@@ -101,14 +104,12 @@ class Parser {
         json_.skip();
       }
     });
-    if (seen.count("size") == 0) json_.throw_bad("a size of " + name, "none");
+    if (!has_size) json_.throw_bad("a size of " + name, "none");
     if (!is_sha256(record.sha256)) {
       json_.throw_bad("sha256 of " + name + " to be 64 hex digits",
                       "'" + record.sha256.substr(0, 80) + "'");
     }
-    if (!manifest_.files.emplace(name, record).second) {
-      json_.throw_bad("each file once", name + " again");
-    }
+    manifest_.files.emplace(name, record);
   }
 
   JsonReader json_;

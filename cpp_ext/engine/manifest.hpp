@@ -1,5 +1,7 @@
-// What the engine needs of a bundle's manifest.json (internal). The format is described, and
-// written, by python/shortlist/bundle.py; this reader refuses what that one refuses.
+// What the engine needs of a bundle's manifest.json (internal). The format is described, checked
+// and written by python/shortlist. This reader refuses what Python's refuses in the JSON itself, in
+// the fields below and in max_history. What only Python's engine needs (features, users, the second
+// stage, lineage, the graphs it runs) is passed over.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +25,7 @@ struct Manifest {
   std::size_t n_items = 0;
   std::size_t dim = 0;
   std::string metric;
+  std::string storage;
   std::string item_id_dtype;  // "int64" or "string"
 };
 

@@ -84,6 +84,7 @@ Version::Version(const Runtime& runtime, const std::string& path, std::size_t n_
                     ": expected a file of the bundle, found no such entry in its manifest; export "
                     "the run again with this release");
   }
+  check_index(bundle_);
   try {
     open_session(n_threads);
     read_interface();

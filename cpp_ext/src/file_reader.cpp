@@ -22,14 +22,16 @@ std::size_t align_up(std::size_t value) {
 
 }  // namespace
 
-FileReader::FileReader(const std::string& path) : path_(path) {
-  map();
+FileReader::FileReader(const std::string& path) : FileReader(path, path) {}
+
+FileReader::FileReader(const std::string& path, const std::string& name) : name_(name) {
+  map(path);
   read_header();
   check_padding();
 }
 
 FileReader::FileReader(const std::string& name, const void* bytes, std::size_t size)
-    : path_(name), bytes_(static_cast<const unsigned char*>(bytes)), size_(size) {
+    : name_(name), bytes_(static_cast<const unsigned char*>(bytes)), size_(size) {
   check_size();
   if (reinterpret_cast<std::uintptr_t>(bytes) % file::kAlignment != 0) {
     mapping_ = std::make_shared<Buffer>(size);
@@ -49,12 +51,12 @@ void FileReader::check_size() const {
 
 void FileReader::throw_bad(const std::string& what, const std::string& expected,
                            const std::string& found) const {
-  throw FileError(path_ + ": " + what + ": expected " + expected + ", found " + found +
+  throw FileError(name_ + ": " + what + ": expected " + expected + ", found " + found +
                   "; the file is damaged or not an index: save it again");
 }
 
-void FileReader::map() {
-  const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+void FileReader::map(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw_bad("cannot open", "a readable index file", std::strerror(errno));
   struct stat status;
   const bool is_file = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
@@ -77,7 +79,7 @@ void FileReader::read_header() {
     throw_bad("magic", "SHORTIDX", "other bytes");
   }
   if (header_.version != file::kVersion) {
-    throw FileError(path_ + ": format version: expected " + std::to_string(file::kVersion) +
+    throw FileError(name_ + ": format version: expected " + std::to_string(file::kVersion) +
                     ", found " + std::to_string(header_.version) +
                     "; save the index again with this release");
   }

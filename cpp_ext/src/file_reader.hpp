@@ -21,6 +21,7 @@ class FileReader {
  public:
   // Throws FileError unless the header and the places of all sections are as they must be.
   explicit FileReader(const std::string& path);
+  FileReader(const std::string& path, const std::string& name);  // errors call the file `name`
   // The same for bytes in memory, which the caller keeps; errors call them `name`.
   FileReader(const std::string& name, const void* bytes, std::size_t size);
 
@@ -38,13 +39,13 @@ class FileReader {
                               const std::string& found) const;
 
  private:
-  void map();
+  void map(const std::string& path);
   void check_size() const;
   void read_header();
   void check_padding() const;
   void check_zeros(std::size_t begin, std::size_t end) const;
 
-  std::string path_;
+  std::string name_;
   std::shared_ptr<const void> mapping_;
   const unsigned char* bytes_ = nullptr;
   std::size_t size_ = 0;

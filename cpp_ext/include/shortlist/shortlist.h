@@ -218,9 +218,9 @@ typedef struct shortlist_engine_options {
   int32_t skip_hashes;
 } shortlist_engine_options;
 
-/* Opens a bundle folder (not a zip): every file is checked first, links and other files are refused
-   (SHORTLIST_FILE_ERROR). options: NULL = one thread, all checks. Free *engine with
-   shortlist_engine_close. */
+/* Opens a bundle folder (not a zip): every file is checked first; links, other files, and an index
+   that is not what the manifest says are refused (SHORTLIST_FILE_ERROR). options: NULL = one
+   thread, all checks. Free *engine with shortlist_engine_close. */
 SHORTLIST_API shortlist_status shortlist_engine_open(const char* bundle,
                                                      const shortlist_engine_options* options,
                                                      shortlist_engine** engine,
@@ -297,7 +297,7 @@ typedef struct shortlist_engine_info {
   char bundle[1024];    /* absolute path; long = cut */
 } shortlist_engine_info;
 
-/* What really runs. */
+/* What runs. n_items, dim and metric are the manifest's; those of items.index are the same. */
 SHORTLIST_API shortlist_status shortlist_engine_report(const shortlist_engine* engine,
                                                        shortlist_engine_info* info,
                                                        shortlist_error* error);

@@ -167,6 +167,34 @@ def test_a_damaged_bundle_is_refused_when_opened_and_swapped(kind, copy, bundle)
         assert engine.recommend([], 1, 3).version == 1
 
 
+INDEX = "items.index: expected the manifest's"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"dim": 8', '"dim": 7', f"{INDEX} dim 7, found 8"),
+        ('"n_items": 40', '"n_items": 1000000000000', f"{INDEX} n_items 1000000000000, found 40"),
+        ('"metric": "cosine"', '"metric": "euclidean"', f"{INDEX} metric euclidean, found cosine"),
+        ('"storage": "float32"', '"storage": "int8"', f"{INDEX} storage int8, found float32"),
+        ('"item_id_dtype": "int64"', '"item_id_dtype": "string"', f"{INDEX} item_id_dtype string"),
+        ('"storage": "float32"', '"storage": "int4"', "storage to be one of float32, float16, bf"),
+        ('"storage"', '"stored"', "a field 'storage'|field 'storage' .a storage., found no such"),
+        ('"max_history"', '"longest"', "field 'max_history'"),
+        ('"max_history": ', '"max_history": -', "max_history >= 1, found -"),
+        ('"versions"', '"x": {"a": 1, "a": 1}, "versions"', "'a' again|the name 'a' twice"),
+        ('"size"', '"size": 1, "size"', "'size' again|the name 'size' twice"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_not_the_bundles_is_refused_as_in_python(copy, old, new, message):
+    text = (copy / "manifest.json").read_text(encoding="utf-8")
+    assert old in text
+    (copy / "manifest.json").write_text(text.replace(old, new, 1), encoding="utf-8")
+    refused(FILE_ERROR, message, lambda: open_engine(copy))
+    with pytest.raises(shortlist.BundleError, match=message):
+        shortlist.load(copy)
+
+
 def test_paths_that_are_no_bundle_folder_are_named(copy, tmp_path):
     refused(FILE_ERROR, "expected a bundle folder, found nothing", lambda: open_engine("/none"))
     refused(FILE_ERROR, "found a file; unpack a zipped bundle first",
