@@ -122,7 +122,7 @@ class Bundle:
         check_folder(self.directory, self.manifest["files"], digests=True, name=self.path.name)
 
     def file(self, name: str) -> Path:
-        """Return the path of one file of the bundle.
+        """Return the path of one file of the bundle; it is good while the bundle is open.
 
         Raises
         ------
