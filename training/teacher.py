@@ -102,9 +102,11 @@ class Teacher:
         kept = np.arange(len(row)) - starts[row] < N_FOLLOWERS
         row, column, mass = row[kept], column[kept], mass[kept]
         mass = mass / np.bincount(row, mass, minlength=n_items)[row]
-        order = np.lexsort((column, row))
-        places = np.stack([row[order], column[order]], axis=1).astype(np.int64)
-        self._chances = tf.SparseTensor(places, mass[order].astype(np.float32), (n_items, n_items))
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        columns = np.zeros((n_items + 1, N_FOLLOWERS), np.int64)
+        chances = np.zeros((n_items + 1, N_FOLLOWERS), np.float32)
+        columns[row + 1, place], chances[row + 1, place] = column, mass
+        self._columns, self._chances = tf.constant(columns), tf.constant(chances)
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
 
@@ -125,9 +127,10 @@ class Teacher:
         tensor of shape (batch * n_targets, 1), float32
             1 where the teacher knows an item of the history, else 0 (and so is the mean).
         """
-        followers = tf.sparse.sparse_dense_matmul(self._chances, items)
-        table = tf.concat([tf.zeros_like(followers[:1]), followers], axis=0)
-        both = tf.gather(tf.concat([table, self._knows], axis=1), history)
+        codes, found = tf.unique(tf.reshape(history, (-1,)))
+        table = self._mean_followers(codes, items)
+        known = tf.gather(self._knows, codes)
+        both = tf.gather(tf.concat([table, known], axis=1), tf.reshape(found, tf.shape(history)))
         places = tf.range(tf.shape(history)[1])
         age = tf.cast(places[:, None] - places[None, :], tf.float32)
         weights = tf.where(age < 0.0, 0.0, self.decay ** tf.maximum(age, 0.0))
@@ -135,3 +138,12 @@ class Teacher:
         sums = tf.reshape(sums, (-1, sums.shape[-1]))
         mass = sums[:, -1:]
         return sums[:, :-1] / tf.maximum(mass, 1e-6), tf.cast(mass > 1e-6, tf.float32)
+
+    def _mean_followers(self, codes: Any, items: Any) -> Any:
+        """Mean embedding of what follows each item, (n_codes, dim); 0 for code 0."""
+        columns = tf.reshape(tf.gather(self._columns, codes), (-1,))
+        chances = tf.reshape(tf.gather(self._chances, codes), (-1,))
+        n_codes = tf.size(codes, tf.int64)
+        places = tf.stack([tf.repeat(tf.range(n_codes), N_FOLLOWERS), columns], axis=1)
+        shape = (n_codes, tf.shape(items, tf.int64)[0])
+        return tf.sparse.sparse_dense_matmul(tf.SparseTensor(places, chances, shape), items)
