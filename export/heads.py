@@ -6,13 +6,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, numpy_helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from shortlist.export.nodes import Nodes
 from shortlist.export.tensors import index_bytes, index_rows
 from shortlist.index import Index
 
 PLUGIN_DOMAIN = "ai.shortlist"
+# What TopN takes beside the history: item rows and a byte a row. Empty = everything is allowed.
+_FILTERS = {
+    "exclude": TensorProto.INT64,
+    "exclude_splits": TensorProto.INT64,
+    "allow": TensorProto.INT64,
+    "allow_splits": TensorProto.INT64,
+    "allow_mask": TensorProto.UINT8,
+}
 _STORED = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -104,7 +113,10 @@ class Head(Protocol):
         """
 
     def initializers(self) -> list[TensorProto]:
-        """Return the constants the nodes need."""
+        """Return the constants the nodes need, and what `inputs` are if they are left out."""
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """Return optional inputs of the graph that the nodes take."""
 
 
 class PluginHead:
@@ -136,12 +148,20 @@ class PluginHead:
             nodes.constant(popular.rows, np.int64),
             nodes.constant(popular.scores, np.float32),
         )
-        inputs = (queries, k, "index", rows, "", *fallback, is_unknown)
+        inputs = (queries, k, "index", rows, "", *fallback, is_unknown, *_FILTERS)
         return Found(*nodes.add_many("TopN", 3, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
 
     def initializers(self) -> list[TensorProto]:
-        """Return the index file as a constant."""
-        return [index_bytes(self._directory, "index")]
+        """Return the index file as a constant, and filters that allow everything."""
+        nothing = [helper.make_tensor(name, kind, [0], []) for name, kind in _FILTERS.items()]
+        return [index_bytes(self._directory, "index"), *nothing]
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """Return the filters of a run."""
+        return [
+            helper.make_tensor_value_info(name, kind, [f"n_{name}"])
+            for name, kind in _FILTERS.items()
+        ]
 
 
 class PortableHead:
@@ -213,6 +233,10 @@ class PortableHead:
             return [index_rows(self._directory, "items", _STORED[storage], shape)]
         codes, scales = byte_rows(index.vectors(np.arange(len(index))))
         return [numpy_helper.from_array(codes, "items"), numpy_helper.from_array(scales, "scales")]
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """Return nothing: standard operators would pay for filters that nobody gives."""
+        return []
 
     def _items(self, nodes: Nodes) -> str:
         storage = self._index.storage

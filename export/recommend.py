@@ -91,7 +91,7 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         Inputs: the encoder's, `top_n` int64 (1,), and optional `exclude_seen` bool (1,), true if
-        left out. Outputs: see `OUTPUTS`.
+        left out, and the head's filters. Outputs: see `OUTPUTS`.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(parts.encoder)
@@ -114,7 +114,7 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*head.initializers(), *_ids(parts)])
-    _set_interface(graph, parts)
+    _set_interface(graph, parts, head)
     graph.name = "recommend"
     if isinstance(head, PluginHead):
         proto.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
@@ -293,10 +293,14 @@ def _ids(parts: Parts) -> list[TensorProto]:
     return [tensor, numpy_helper.from_array(np.array([True]), "exclude_seen")]
 
 
-def _set_interface(graph: Any, parts: Parts) -> None:
+def _set_interface(graph: Any, parts: Parts, head: Head) -> None:
     info = helper.make_tensor_value_info
     graph.input.extend(
-        [info("top_n", TensorProto.INT64, [1]), info("exclude_seen", TensorProto.BOOL, [1])]
+        [
+            info("top_n", TensorProto.INT64, [1]),
+            info("exclude_seen", TensorProto.BOOL, [1]),
+            *head.inputs(),
+        ]
     )
     is_text = parts.item_ids.dtype.kind in "OU"
     types = {"item_ids": TensorProto.STRING if is_text else TensorProto.INT64}

@@ -17,6 +17,7 @@ ONNXTensorElementDataType top_n_input(std::size_t number) {
     case TopNKernel::kFallbackScores:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     case TopNKernel::kIndex:
+    case TopNKernel::kAllowMask:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     case TopNKernel::kUseFallback:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;

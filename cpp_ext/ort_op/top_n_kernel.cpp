@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "top_n_filter.hpp"
+
 namespace shortlist::ort_op {
 namespace {
 
@@ -21,26 +23,20 @@ const char* name_of(Metric metric) {
   return metric == Metric::cosine ? "cosine" : metric == Metric::dot ? "dot" : "euclidean";
 }
 
-[[noreturn]] void throw_bad(const std::string& argument, const std::string& got,
-                            const std::string& expected) {
-  throw std::invalid_argument("ai.shortlist.TopN: " + argument + ": got " + got + ", expected " +
-                              expected);
-}
-
 IndexView open_index(const OrtApi& api, const OrtKernelInfo* info) {
   const OrtValue* value = nullptr;
   int is_constant = 0;
   check(api.KernelInfoGetConstantInput_tensor(info, TopNKernel::kIndex, &is_constant, &value));
   if (is_constant == 0 || value == nullptr) {
-    throw_bad("index", "no constant",
-              "an initializer: the bytes of an index file, as external data of the graph");
+    throw_bad_input("index", "no constant",
+                    "an initializer: the bytes of an index file, as external data of the graph");
   }
   const Tensor bytes = read_tensor(api, value);
   const IndexView index = Index::borrow("ai.shortlist.TopN: index", bytes.data, bytes.size).view();
   const std::string metric = text_attribute(api, info, "metric");
   if (!metric.empty() && metric != name_of(index.metric())) {
-    throw_bad("index", std::string("the metric ") + name_of(index.metric()),
-              metric + ", which the graph was made for; export the bundle again");
+    throw_bad_input("index", std::string("the metric ") + name_of(index.metric()),
+                    metric + ", which the graph was made for; export the bundle again");
   }
   return index;
 }
@@ -50,7 +46,7 @@ struct Shares {
   const IndexView& index;
   const MatrixView& queries;
   std::size_t top_n;
-  const RaggedRows& exclude;
+  const TopNFilter& filter;
   const SearchOutput& output;
   std::mutex mutex;
   std::exception_ptr error;
@@ -59,12 +55,10 @@ struct Shares {
     const std::size_t first = task * kQueriesPerTask;
     const MatrixView part = {queries.row(first), std::min(kQueriesPerTask, queries.n_rows - first),
                              queries.dim};
-    Filter filter;
-    if (exclude.splits != nullptr) filter.exclude = {exclude.values, exclude.splits + first};
     const std::size_t place = first * top_n;
     const SearchOutput out = {output.scores + place, output.rows + place, output.counts + first};
     try {
-      index.search(part, top_n, filter, 1, out);
+      index.search(part, top_n, filter.from(first), 1, out);
     } catch (const std::invalid_argument& bad) {  // it counts rows from its own first query
       const std::string from = first == 0 ? "" : "; rows count from " + std::to_string(first);
       keep(std::make_exception_ptr(std::invalid_argument(bad.what() + from)));
@@ -81,6 +75,12 @@ struct Shares {
 
 }  // namespace
 
+void throw_bad_input(const std::string& argument, const std::string& got,
+                     const std::string& expected) {
+  throw std::invalid_argument("ai.shortlist.TopN: " + argument + ": got " + got + ", expected " +
+                              expected);
+}
+
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
     : api_(api), index_(open_index(api, info)) {}
 
@@ -92,68 +92,40 @@ void TopNKernel::compute(OrtKernelContext* context) const {
   Tensor tensor;
   read_input(api_, context, kQueries, &tensor);
   if (tensor.shape.size() != 2 || tensor.shape[1] != static_cast<std::int64_t>(index_.dim())) {
-    throw_bad("queries", "shape " + to_text(tensor.shape),
-              "(n, " + std::to_string(index_.dim()) + ")");
+    throw_bad_input("queries", "shape " + to_text(tensor.shape),
+                    "(n, " + std::to_string(index_.dim()) + ")");
   }
   const std::size_t n_queries = static_cast<std::size_t>(tensor.shape[0]);
   const MatrixView queries = {tensor.as<float>(), n_queries, index_.dim()};
   const std::size_t top_n = read_top_n(context, n_queries);
-  std::vector<std::int64_t> splits;
-  const RaggedRows exclude = read_exclude(context, n_queries, &splits);
+  const TopNFilter filter(api_, context, n_queries, index_.n_rows());
 
   const std::vector<std::int64_t> shape = {tensor.shape[0], static_cast<std::int64_t>(top_n)};
   SearchOutput output;
   output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
   output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
   output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
-  if (n_queries > 0) search(context, queries, top_n, exclude, output);
+  if (n_queries > 0) search(context, queries, top_n, filter, output);
 }
 
 std::size_t TopNKernel::read_top_n(const OrtKernelContext* context, std::size_t n_queries) const {
   Tensor tensor;
   read_input(api_, context, kTopN, &tensor);
-  if (tensor.size != 1) throw_bad("top_n", "shape " + to_text(tensor.shape), "one number");
+  if (tensor.size != 1) throw_bad_input("top_n", "shape " + to_text(tensor.shape), "one number");
   const std::int64_t top_n = *tensor.as<std::int64_t>();
-  if (top_n < 1) throw_bad("top_n", std::to_string(top_n), "at least 1");
+  if (top_n < 1) throw_bad_input("top_n", std::to_string(top_n), "at least 1");
   const std::size_t n_places = static_cast<std::size_t>(top_n);
   const std::size_t n_rows = std::max<std::size_t>(1, index_.n_rows());
   if (n_places > n_rows && n_places > kMaxEmptyPlaces / std::max<std::size_t>(1, n_queries)) {
-    throw_bad("top_n", std::to_string(top_n) + " for " + std::to_string(n_queries) + " queries",
-              "at most " + std::to_string(n_rows) + ", the rows of the index");
+    throw_bad_input("top_n",
+                    std::to_string(top_n) + " for " + std::to_string(n_queries) + " queries",
+                    "at most " + std::to_string(n_rows) + ", the rows of the index");
   }
   return n_places;
 }
 
-RaggedRows TopNKernel::read_exclude(const OrtKernelContext* context, std::size_t n_queries,
-                                    std::vector<std::int64_t>* splits) const {
-  Tensor exclude, given;
-  if (!read_input(api_, context, kExclude, &exclude)) return {};
-  const std::int64_t n = static_cast<std::int64_t>(n_queries);
-  if (read_input(api_, context, kExcludeSplits, &given)) {
-    const std::int64_t* begin = given.as<std::int64_t>();
-    if (given.shape != std::vector<std::int64_t>{n + 1}) {
-      throw_bad("exclude_splits", "shape " + to_text(given.shape),
-                "(" + std::to_string(n + 1) + ",): one more than queries");
-    }
-    if (begin[0] != 0 || !std::is_sorted(begin, begin + n + 1) ||
-        begin[n] != static_cast<std::int64_t>(exclude.size)) {
-      throw_bad("exclude_splits", "other numbers",
-                "ascending ones from 0 to " + std::to_string(exclude.size) +
-                    ", the number of values in exclude");
-    }
-    splits->assign(begin, begin + n + 1);
-  } else {
-    if (exclude.shape.size() != 2 || exclude.shape[0] != n) {
-      throw_bad("exclude", "shape " + to_text(exclude.shape),
-                "(" + std::to_string(n) + ", width), or flat with exclude_splits");
-    }
-    for (std::int64_t query = 0; query <= n; ++query) splits->push_back(query * exclude.shape[1]);
-  }
-  return {exclude.as<std::int64_t>(), splits->data()};
-}
-
 void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
-                        const RaggedRows& exclude, const SearchOutput& output) const {
+                        const TopNFilter& filter, const SearchOutput& output) const {
   std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
   std::vector<float> scores;
   SearchOutput all = output;
@@ -169,7 +141,7 @@ void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, st
     counts.resize(queries.n_rows);
     all.counts = counts.data();
   }
-  Shares shares{index_, queries, top_n, exclude, all, {}, {}};
+  Shares shares{index_, queries, top_n, filter, all, {}, {}};
   const std::size_t n_tasks = (queries.n_rows + kQueriesPerTask - 1) / kQueriesPerTask;
   if (n_tasks == 1) {
     shares.run(0);
@@ -178,32 +150,27 @@ void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, st
     check(api_.KernelContext_ParallelFor(context, run, n_tasks, 0, &shares));
   }
   if (shares.error) std::rethrow_exception(shares.error);
-  fall_back(context, queries.n_rows, top_n, exclude, all);
+  fall_back(context, queries.n_rows, top_n, filter, all);
 }
 
 void TopNKernel::fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
-                           const RaggedRows& exclude, const SearchOutput& output) const {
+                           const TopNFilter& filter, const SearchOutput& output) const {
   Tensor rows, scores, use;
   if (!read_input(api_, context, kUseFallback, &use)) return;
   read_input(api_, context, kFallbackRows, &rows);
   read_input(api_, context, kFallbackScores, &scores);
   if (use.size != n_queries || rows.data == nullptr || scores.size != rows.size) {
-    throw_bad(
+    throw_bad_input(
         "use_fallback", "shape " + to_text(use.shape),
         "(" + std::to_string(n_queries) + ",), with fallback_rows and fallback_scores of one size");
   }
   for (std::size_t query = 0; query < n_queries; ++query) {
     if (!use.as<bool>()[query]) continue;
-    std::vector<std::int64_t> excluded;
-    if (exclude.splits != nullptr) {
-      excluded.assign(exclude.values + exclude.splits[query],
-                      exclude.values + exclude.splits[query + 1]);
-      std::sort(excluded.begin(), excluded.end());
-    }
+    const AllowedRows allowed(filter.from(0), query, index_.n_rows());
     std::size_t n_found = 0;
     for (std::size_t i = 0; i < rows.size && n_found < top_n; ++i) {
       const std::int64_t row = rows.as<std::int64_t>()[i];
-      if (std::binary_search(excluded.begin(), excluded.end(), row)) continue;
+      if (!allowed.contains(row)) continue;
       output.rows[query * top_n + n_found] = row;
       output.scores[query * top_n + n_found++] = scores.as<float>()[i];
     }

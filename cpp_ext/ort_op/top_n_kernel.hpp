@@ -13,6 +13,13 @@
 //                   int64 (m,), float (m,), bool (n,), optional, all or none: queries that say so
 //                   are answered with the first of these rows that are not excluded, such as
 //                   popular items where nothing is known.
+//   also_exclude, also_exclude_splits
+//                   int64, optional: more rows that must not come back, flat with n + 1 splits.
+//   allow, allow_splits
+//                   int64, optional: only these rows may come back, for each query; with two splits
+//                   for all of them.
+//   allow_mask      uint8 (rows of the index,), optional: the same, 0 = not allowed.
+//                   Of the last five, splits and masks without values are as if left out.
 // Outputs
 //   rows            int64 (n, top_n), best first; -1 at missing places
 //   scores          float (n, top_n); -infinity at missing places
@@ -24,11 +31,18 @@
 // batches are shared out to the session's own intra-op threads; nothing here starts a thread.
 #pragma once
 
+#include <string>
+
 #include "ort_api.hpp"
-#include "shortlist/filter.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::ort_op {
+
+class TopNFilter;
+
+// Throws std::invalid_argument for an input of the node.
+[[noreturn]] void throw_bad_input(const std::string& argument, const std::string& got,
+                                  const std::string& expected);
 
 class TopNKernel {
  public:
@@ -41,6 +55,11 @@ class TopNKernel {
     kFallbackRows,
     kFallbackScores,
     kUseFallback,
+    kAlsoExclude,
+    kAlsoExcludeSplits,
+    kAllow,
+    kAllowSplits,
+    kAllowMask,
     kNInputs
   };
   enum Output : std::size_t { kRows, kScores, kCounts, kNOutputs };
@@ -53,13 +72,10 @@ class TopNKernel {
  private:
   void compute(OrtKernelContext* context) const;
   std::size_t read_top_n(const OrtKernelContext* context, std::size_t n_queries) const;
-  // The splits of a list of lists stay in `splits`.
-  RaggedRows read_exclude(const OrtKernelContext* context, std::size_t n_queries,
-                          std::vector<std::int64_t>* splits) const;
   void search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
-              const RaggedRows& exclude, const SearchOutput& output) const;
+              const TopNFilter& filter, const SearchOutput& output) const;
   void fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
-                 const RaggedRows& exclude, const SearchOutput& output) const;
+                 const TopNFilter& filter, const SearchOutput& output) const;
 
   const OrtApi& api_;
   IndexView index_;
