@@ -55,10 +55,11 @@ fuzz: setup
 	cd build/fuzz && mkdir -p corpus && tests/cpp/fuzz_seeds seeds
 	cd build/fuzz && tests/cpp/fuzz_index -max_total_time=$(SECONDS) corpus seeds
 
-# Bundles: the C engine's reader of manifests and folders as above, then Python's, and both compared.
+# Bundles: the C engine's readers of tables, manifests and folders as above, then Python's, compared.
 fuzz-bundles: setup
 	$(BIN)/cmake --preset fuzz $$(command -v clang++ >/dev/null && echo -DCMAKE_CXX_COMPILER=clang++)
-	$(BIN)/cmake --build build/fuzz --target fuzz_manifest
+	$(BIN)/cmake --build build/fuzz --target fuzz_manifest fuzz_tables
+	cd build/fuzz && mkdir -p tables && tests/cpp/fuzz_tables -max_total_time=$(SECONDS) tables ../../tests/cpp/tables
 	cd build/fuzz && mkdir -p manifests && tests/cpp/fuzz_manifest -max_total_time=$(SECONDS) manifests ../../tests/cpp/manifests
 	$(BIN)/python tests/fuzz_bundles.py --seconds $(SECONDS)
 

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
     from shortlist.training.feature_spec import FeatureSpec
 
-RESERVED = ("user_id", "item_id", "history", "history_kinds", "history_ages")
+# The other columns of requests, and what a host's run of a graph takes beside them.
+RESERVED = (
+    *("user_id", "item_id", "history", "history_kinds", "history_ages", "top_n", "exclude_seen"),
+    *("exclude", "exclude_splits", "allow", "allow_splits", "allow_mask"),
+)
 RAW_DTYPES = {"numeric": "float32", "text": "string", "timestamp": "int64", "vector": "float32"}
 MAX_WIDTH = 65_536
 

@@ -101,9 +101,9 @@ void check_places(std::size_t n_queries, std::size_t top_n, std::size_t n_rows) 
 }
 
 void check_struct(const void* given, std::size_t struct_size, std::size_t known_size,
-                  const char* name) {
+                  const char* name, std::size_t least) {
   constexpr std::size_t kMostBytes = 4096;  // more is no size but a field that was never set
-  if (struct_size < known_size || struct_size > kMostBytes) {
+  if (struct_size < least || struct_size > kMostBytes) {
     throw_argument(std::string(name) + ".struct_size", std::to_string(struct_size),
                    std::to_string(known_size) + ", its sizeof; set it and zero the other fields");
   }

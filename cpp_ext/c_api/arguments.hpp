@@ -2,8 +2,10 @@
 // std::invalid_argument that names the argument, what came, what was expected, and the fix.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -20,15 +22,22 @@ MatrixView matrix_of(const float* data, std::size_t n_rows, std::size_t dim, con
 // n_queries * top_n places of 16 bytes (a text) must fit into memory.
 void check_places(std::size_t n_queries, std::size_t top_n, std::size_t n_rows);
 
-// The bytes of a struct beyond the fields this library knows must be zero.
+// The bytes of a struct beyond the fields this library knows must be zero. Hosts of older headers
+// have structs of `least` bytes or more.
 void check_struct(const void* given, std::size_t struct_size, std::size_t known_size,
-                  const char* name);
+                  const char* name, std::size_t least);
+inline void check_struct(const void* given, std::size_t struct_size, std::size_t known_size,
+                         const char* name) {
+  check_struct(given, struct_size, known_size, name, known_size);
+}
 
-// Copies a struct that starts with struct_size.
+// Copies a struct that starts with struct_size; fields that an older host does not know are zero.
 template <class Struct>
-Struct known_fields(const Struct* given, const char* name) {
-  check_struct(given, given->struct_size, sizeof(Struct), name);
-  return *given;
+Struct known_fields(const Struct* given, const char* name, std::size_t least = sizeof(Struct)) {
+  check_struct(given, given->struct_size, sizeof(Struct), name, least);
+  Struct known{};
+  std::memcpy(&known, given, std::min(given->struct_size, sizeof(Struct)));
+  return known;
 }
 
 // New ids: unique, not -1, UTF-8 that is neither empty nor holds NUL.

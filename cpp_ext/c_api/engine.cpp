@@ -1,5 +1,6 @@
 // shortlist_engine_*: whole bundles, with ONNX Runtime.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -7,7 +8,9 @@
 #include <string>
 
 #include "arguments.hpp"
+#include "filter.hpp"
 #include "guard.hpp"
+#include "names.hpp"
 #include "shortlist/thread_pool.hpp"
 #include "version.hpp"
 
@@ -86,8 +89,14 @@ Answer* recommend(const shortlist_engine& engine, const shortlist_requests& requ
                                 std::to_string(n_items) + " items: ask for at most as many");
   }
   if (requests.n_columns > 0) check_pointer(requests.columns, "columns", "n_columns columns");
+  shortlist_filter filter{};
+  if (requests.filter != nullptr) filter = known_fields(requests.filter, "filter");
+  for (const shortlist_ids* ids : {filter.exclude, filter.allow}) {
+    if (ids != nullptr && ids->rows != nullptr) check_rows(version->index(), ids->rows, ids->n);
+  }
+  const CheckedFilter checked(version->index(), requests.n_requests, filter);
   auto answer = std::make_unique<Answer>();
-  version->recommend(requests, answer.get());
+  version->recommend(requests, checked.filter(), answer.get());
   return answer.release();
 }
 
@@ -127,7 +136,8 @@ shortlist_status shortlist_engine_recommend(const shortlist_engine* engine,
     *answer = nullptr;
     check_pointer(engine, "engine", kEngineHandle);
     check_pointer(requests, "requests", "the address of a shortlist_requests");
-    *answer = recommend(*engine, known_fields(requests, "requests"));
+    constexpr std::size_t kFirst = offsetof(shortlist_requests, filter);  // of ABI version 2
+    *answer = recommend(*engine, known_fields(requests, "requests", kFirst));
   });
 }
 

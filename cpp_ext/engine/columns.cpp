@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
 
 namespace shortlist::engine {
 namespace {
@@ -17,10 +18,6 @@ constexpr std::size_t kMaxPlaces = std::size_t{1} << 20;
 [[noreturn]] void throw_bad(const std::string& column, const std::string& got,
                             const std::string& expected) {
   throw std::invalid_argument("columns: " + column + ": got " + got + "; expected " + expected);
-}
-
-bool is_history(const Input& input) {
-  return input.name.rfind("history", 0) == 0;
 }
 
 // Lists of any length, unless the graph says how long they are.
@@ -122,11 +119,7 @@ void each_value(const BoundColumn& column, std::size_t first, std::size_t n, std
                 const Put& put) {
   const shortlist_column& given = *column.given;
   for (std::size_t i = 0; i < n; ++i) {
-    std::size_t from = (first + i) * width, size = width;
-    if (given.splits != nullptr) {
-      from = static_cast<std::size_t>(given.splits[first + i]);
-      size = static_cast<std::size_t>(given.splits[first + i + 1]) - from;
-    }
+    const auto [from, size] = place_of(given, first + i);
     const std::size_t place = i * width + (is_history(*column.input) ? width - size : 0);
     for (std::size_t k = 0; k < size; ++k) put(place + k, from + k);
   }
@@ -164,6 +157,19 @@ void put_floats(float* data, const BoundColumn& column, std::size_t first, std::
 
 }  // namespace
 
+bool is_history(const Input& input) {
+  return input.name.rfind("history", 0) == 0;
+}
+
+Place place_of(const shortlist_column& column, std::size_t request) {
+  if (column.splits == nullptr) {
+    const std::size_t width = std::max<std::size_t>(1, column.width);
+    return {request * width, width};
+  }
+  const auto from = static_cast<std::size_t>(column.splits[request]);
+  return {from, static_cast<std::size_t>(column.splits[request + 1]) - from};
+}
+
 std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       const shortlist_column* columns, std::size_t n_columns,
                                       std::size_t n_requests) {
@@ -175,12 +181,13 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
   }
   for (std::size_t i = 0; i < n_columns; ++i) {
     const char* name = columns[i].name;
+    if (name != nullptr && name == std::string_view(kUserId)) continue;
     const auto found = std::find_if(bound.begin(), bound.end(), [name](const BoundColumn& column) {
       return name != nullptr && column.input->name == name;
     });
     if (found == bound.end()) {
       const std::string said = name == nullptr ? "no name" : "'" + std::string(name) + "'";
-      throw_bad("name", said, "one of " + names + ", which the bundle takes");
+      throw_bad("name", said, "one of " + names + ", " + kUserId + ", which the bundle takes");
     }
     if (found->given != nullptr) throw_bad(name, "it twice", "each column once");
     check_column(*found->input, columns[i], n_requests);

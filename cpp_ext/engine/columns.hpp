@@ -10,6 +10,9 @@
 
 namespace shortlist::engine {
 
+// The column that names stored users.
+constexpr const char* kUserId = "user_id";
+
 // An input of the graph.
 struct Input {
   std::string name;
@@ -23,8 +26,18 @@ struct BoundColumn {
   const shortlist_column* given = nullptr;
 };
 
-// Puts the columns in the order of the inputs. Throws std::invalid_argument that names a column
-// that is unknown, of another type or shape, or there twice.
+// history and what stands beside it, entry by entry.
+bool is_history(const Input& input);
+
+// Values of one request in a column: `size` of them from `from` on.
+struct Place {
+  std::size_t from, size;
+};
+Place place_of(const shortlist_column& column, std::size_t request);
+
+// Puts the columns in the order of the inputs; user_id, which is no input, is passed over. Throws
+// std::invalid_argument that names a column that is unknown, of another type or shape, or there
+// twice.
 std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       const shortlist_column* columns, std::size_t n_columns,
                                       std::size_t n_requests);

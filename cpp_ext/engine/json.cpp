@@ -82,11 +82,11 @@ void JsonReader::object(const std::function<void(const std::string& key)>& membe
   --depth_;
 }
 
-void JsonReader::skip_list() {
+void JsonReader::list(const std::function<void()>& entry) {
   enter();
   expect('[');
   if (!take(']')) {
-    do skip();
+    do entry();
     while (take(','));
     expect(']');
   }
@@ -187,7 +187,7 @@ void JsonReader::skip() {
     case '{':
       return object([this](const std::string&) { skip(); });
     case '[':
-      return skip_list();
+      return list([this] { skip(); });
     case '"':
       string();
       return;

@@ -18,6 +18,8 @@ class JsonReader {
   // Reads the object that comes next: `member` gets each key, and reads or skips the value. A key
   // that comes twice is refused: which of the two counts is another matter for every reader.
   void object(const std::function<void(const std::string& key)>& member);
+  // Reads the list that comes next: `entry` reads or skips each of its values.
+  void list(const std::function<void()>& entry);
   std::string string();
   std::int64_t integer();
   // Passes over any value, nested at most kMaxDepth deep.
@@ -33,7 +35,6 @@ class JsonReader {
   char peek();  // the next character that is no space; '\0' at the end
   bool take(char character);
   void expect(char character);
-  void skip_list();
   void skip_number();
   void skip_digits();
   void skip_word();

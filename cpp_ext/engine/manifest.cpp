@@ -53,7 +53,18 @@ class Parser {
     } else if (key == "n_items" || key == "dim") {
       (key == "dim" ? manifest_.dim : manifest_.n_items) = size(key, 1);
     } else if (key == "max_history") {
-      size(key, 1);  // the graph knows it
+      keep_longest(size(key, 1));
+    } else if (key == "second_stage") {
+      json_.object([this](const std::string& name) {
+        if (name == "history_length") return keep_longest(size(name + " of the second stage", 1));
+        json_.skip();
+      });
+    } else if (key == "n_users") {
+      manifest_.n_users = size(key, 0);
+    } else if (key == "user_id_dtype") {
+      manifest_.user_id_dtype = one_of(key, {"int64", "string"});
+    } else if (key == "features") {
+      json_.list([this] { read_feature(); });
     } else if (key == "metric") {
       manifest_.metric = one_of(key, {"cosine", "dot", "euclidean"});
     } else if (key == "storage") {
@@ -71,6 +82,23 @@ class Parser {
     std::string names;
     for (const char* name : allowed) names += (names.empty() ? "" : ", ") + std::string(name);
     json_.throw_bad(key + " to be one of " + names, "'" + value.substr(0, 80) + "'");
+  }
+
+  void keep_longest(std::size_t n) { manifest_.max_history = std::max(manifest_.max_history, n); }
+
+  void read_feature() {
+    std::string name, side, kind, unit = "s";
+    json_.object([&](const std::string& key) {
+      std::string* const wanted = key == "name"   ? &name
+                                  : key == "side" ? &side
+                                  : key == "kind" ? &kind
+                                  : key == "unit" ? &unit
+                                                  : nullptr;
+      if (wanted == nullptr) return json_.skip();
+      *wanted = json_.string();
+    });
+    if (side != "user" || kind != "timestamp") return;
+    manifest_.time_ticks[name] = unit == "us" ? 1'000'000 : unit == "ms" ? 1000 : 1;
   }
 
   void read_version() {

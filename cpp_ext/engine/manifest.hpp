@@ -1,7 +1,7 @@
 // What the engine needs of a bundle's manifest.json (internal). The format is described, checked
-// and written by python/shortlist. This reader refuses what Python's refuses in the JSON itself, in
-// the fields below and in max_history. What only Python's engine needs (features, users, the second
-// stage, lineage, the graphs it runs) is passed over.
+// and written by python/shortlist. This reader refuses what Python's refuses in the JSON itself and
+// in the fields below. What only Python's engine needs (most of features and of the second stage,
+// lineage, the graphs it runs) is passed over.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,12 @@ struct Manifest {
   std::string metric;
   std::string storage;
   std::string item_id_dtype;  // "int64" or "string"
+  std::string user_id_dtype;  // the same; "" = not said
+  std::size_t n_users = 0;
+  // Items of a history that the graph looks at, in its encoder or in its second stage.
+  std::size_t max_history = 1;
+  // Units a second in which user features that are times are stored as numbers.
+  std::map<std::string, std::int64_t> time_ticks;
 };
 
 // Throws FileError, naming `where`, unless the text is such a manifest.

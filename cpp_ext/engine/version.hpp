@@ -5,13 +5,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "bundle.hpp"
 #include "columns.hpp"
+#include "graph.hpp"
+#include "joined.hpp"
 #include "runtime.hpp"
+#include "shortlist/filter.hpp"
 #include "shortlist/shortlist.h"
+#include "stored_users.hpp"
 
 namespace shortlist::engine {
 
@@ -29,36 +34,36 @@ class Version {
   Version(const Runtime& runtime, const std::string& path, std::size_t n_threads, bool check_hashes,
           std::uint64_t number);
 
-  // Fills `answer`. Any number of threads at once.
-  void recommend(const shortlist_requests& requests, Answer* answer) const;
+  // Fills `answer`. Any number of threads at once. `filter` has rows of index(), for all requests.
+  void recommend(const shortlist_requests& requests, const Filter& filter, Answer* answer) const;
   // One answer in which nothing is known, so that the first request finds everything in place.
   void warm() const;
 
   const BundleFolder& bundle() const { return bundle_; }
-  bool has_texts() const { return has_texts_; }
+  const IndexView& index() const { return index_; }
+  bool has_texts() const { return graph_->has_texts(); }
   std::uint64_t number() const { return number_; }
 
  private:
-  void open_session(std::size_t n_threads);
-  void read_interface();
-  void run(const std::vector<BoundColumn>& bound, const shortlist_requests& requests,
-           std::size_t first, std::size_t n, Answer* answer) const;
-  std::vector<Handle<OrtValue>> make_outputs(std::size_t top_n, std::size_t first, std::size_t n,
-                                             Answer* answer) const;
-  void keep_texts(const OrtValue* ids, std::size_t first, Answer* answer) const;
-  Handle<OrtValue> over(void* data, std::size_t n, std::size_t width,
-                        ONNXTensorElementDataType type) const;
+  struct Batch;
 
-  Runtime runtime_;
-  const OrtApi& api_;
+  void open(const Runtime& runtime, std::size_t n_threads);
+  void answer_batch(const std::vector<BoundColumn>& bound, const Batch& batch,
+                    Answer* answer) const;
+  void run(const std::vector<BoundColumn>& bound, std::size_t first_column, const Batch& batch,
+           const JoinedBatch* joined, Answer* answer) const;
+  void feed_filter(const Batch& batch, const JoinedBatch* joined, Feeds* feeds) const;
+  void feed_lists(const char* name, const char* splits_name, const RaggedRows& rows,
+                  const Batch& batch, const JoinedBatch* joined, Feeds* feeds) const;
+  std::vector<Handle<OrtValue>> make_outputs(const Batch& batch, Answer* answer) const;
+  void keep_texts(const OrtValue* ids, std::size_t first, Answer* answer) const;
+
   BundleFolder bundle_;
   std::uint64_t number_;
-  std::string graph_;  // how messages name recommend.onnx
-  Handle<OrtEnv> environment_;
-  Handle<OrtMemoryInfo> memory_;
-  Handle<OrtSession> session_;
-  std::vector<Input> inputs_;  // but for top_n
-  bool has_texts_ = false;
+  std::string name_;  // how messages name recommend.onnx
+  IndexView index_;
+  std::unique_ptr<const Graph> graph_;
+  std::unique_ptr<const StoredUsers> users_;  // null if the bundle has none
 };
 
 }  // namespace shortlist::engine

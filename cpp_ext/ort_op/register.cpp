@@ -1,5 +1,7 @@
 // What ONNX Runtime looks for in the library: RegisterCustomOps, and the tables of callbacks of the
 // operators.
+#include "register.hpp"
+
 #include <mutex>
 #include <string>
 #include <utility>
@@ -10,6 +12,8 @@
 
 namespace shortlist::ort_op {
 namespace {
+
+constexpr const char* kDomain = "ai.shortlist";
 
 ONNXTensorElementDataType top_n_input(std::size_t number) {
   switch (number) {
@@ -80,10 +84,15 @@ OrtCustomOp make_pack_history() {
   return op;
 }
 
+const OrtCustomOp& pack_history() {
+  static const OrtCustomOp op = make_pack_history();
+  return op;
+}
+
 // One domain for each ONNX Runtime in the process (there may be two). Sessions use it as long as
 // they live, so it is never released.
 OrtCustomOpDomain* domain_for(const OrtApi& api) {
-  static const OrtCustomOp ops[] = {make_top_n(), make_pack_history()};
+  static const OrtCustomOp top_n = make_top_n();
   static std::mutex mutex;
   static auto* const domains = new std::vector<std::pair<const OrtApi*, OrtCustomOpDomain*>>();
   const std::lock_guard<std::mutex> lock(mutex);
@@ -91,13 +100,41 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
     if (known == &api) return domain;
   }
   OrtCustomOpDomain* domain = nullptr;
-  check(api.CreateCustomOpDomain("ai.shortlist", &domain));
+  check(api.CreateCustomOpDomain(kDomain, &domain));
   domains->emplace_back(&api, domain);
-  for (const OrtCustomOp& op : ops) check(api.CustomOpDomain_Add(domain, &op));
+  check(api.CustomOpDomain_Add(domain, &top_n));
+  check(api.CustomOpDomain_Add(domain, &pack_history()));
+  return domain;
+}
+
+OrtCustomOpDomain* make_domain(const OrtApi& api) {
+  OrtCustomOpDomain* domain = nullptr;
+  check(api.CreateCustomOpDomain(kDomain, &domain));
   return domain;
 }
 
 }  // namespace
+
+IndexOperators::IndexTopN::IndexTopN(const IndexView& searched)
+    : OrtCustomOp(make_top_n()), index(searched) {
+  CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
+                      void** kernel) {
+    return guarded(*api, [&] {
+      *kernel = new TopNKernel(*api, info, static_cast<const IndexTopN*>(op)->index);
+    });
+  };
+}
+
+IndexOperators::IndexOperators(const OrtApi& api, const IndexView& index)
+    : api_(api), top_n_(index), domain_(make_domain(api), api.ReleaseCustomOpDomain) {
+  check(api.CustomOpDomain_Add(domain_.get(), &top_n_));
+  check(api.CustomOpDomain_Add(domain_.get(), &pack_history()));
+}
+
+OrtStatus* IndexOperators::add_to(OrtSessionOptions* options) const {
+  return api_.AddCustomOpDomain(options, domain_.get());
+}
+
 }  // namespace shortlist::ort_op
 
 // The name and signature that OrtApi::RegisterCustomOpsLibrary_V2 asks for.

@@ -23,6 +23,14 @@ const char* name_of(Metric metric) {
   return metric == Metric::cosine ? "cosine" : metric == Metric::dot ? "dot" : "euclidean";
 }
 
+// Refuses an index of another metric than the graph was made for.
+IndexView checked_index(const OrtApi& api, const OrtKernelInfo* info, const IndexView& index) {
+  const std::string metric = text_attribute(api, info, "metric");
+  if (metric.empty() || metric == name_of(index.metric())) return index;
+  throw_bad_input("index", std::string("the metric ") + name_of(index.metric()),
+                  metric + ", which the graph was made for; export the bundle again");
+}
+
 IndexView open_index(const OrtApi& api, const OrtKernelInfo* info) {
   const OrtValue* value = nullptr;
   int is_constant = 0;
@@ -32,13 +40,7 @@ IndexView open_index(const OrtApi& api, const OrtKernelInfo* info) {
                     "an initializer: the bytes of an index file, as external data of the graph");
   }
   const Tensor bytes = read_tensor(api, value);
-  const IndexView index = Index::borrow("ai.shortlist.TopN: index", bytes.data, bytes.size).view();
-  const std::string metric = text_attribute(api, info, "metric");
-  if (!metric.empty() && metric != name_of(index.metric())) {
-    throw_bad_input("index", std::string("the metric ") + name_of(index.metric()),
-                    metric + ", which the graph was made for; export the bundle again");
-  }
-  return index;
+  return Index::borrow("ai.shortlist.TopN: index", bytes.data, bytes.size).view();
 }
 
 // What ONNX Runtime's threads need to search their share of the queries.
@@ -82,7 +84,10 @@ void throw_bad_input(const std::string& argument, const std::string& got,
 }
 
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
-    : api_(api), index_(open_index(api, info)) {}
+    : TopNKernel(api, info, open_index(api, info)) {}
+
+TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info, const IndexView& index)
+    : api_(api), index_(checked_index(api, info, index)) {}
 
 OrtStatus* TopNKernel::run(OrtKernelContext* context) const noexcept {
   return guarded(api_, [&] { compute(context); });

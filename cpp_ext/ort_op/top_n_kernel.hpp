@@ -66,6 +66,8 @@ class TopNKernel {
 
   // Throws std::invalid_argument or FileError if the node or its index is not as described.
   TopNKernel(const OrtApi& api, const OrtKernelInfo* info);
+  // On this index in place of the node's.
+  TopNKernel(const OrtApi& api, const OrtKernelInfo* info, const IndexView& index);
   // One run of the node; what goes wrong comes back as a status.
   OrtStatus* run(OrtKernelContext* context) const noexcept;
 

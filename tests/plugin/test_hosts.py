@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pyarrow.compute
 import pytest
 
 import shortlist
@@ -15,6 +16,7 @@ import shortlist
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, BUILD = ROOT / "examples", ROOT / "build"
 RUNTIME = Path(onnxruntime.__file__).parent / "capi"
+(C_RUNTIME,) = RUNTIME.glob("libonnxruntime.so.1.*")
 LIBRARY = shortlist.plugin_path()
 HEADERS = [
     folder
@@ -84,18 +86,39 @@ def test_cpp_host(bundle, tmp_path):
     check_answers(bundle, lambda *call: run(*host, *call, env=environment))
 
 
+def compile_c(name, folder):
+    """Compile an example of at most 60 lines; returns the command."""
+    source, library = EXAMPLES / name, Path(LIBRARY).parent
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= 60
+    run(
+        *("gcc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", source),
+        *("-o", folder / "host", f"-I{library / 'include'}", LIBRARY, f"-Wl,-rpath,{library}"),
+    )
+    return [folder / "host"]
+
+
 @pytest.mark.usefixtures("operator")
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_c_host_of_whole_bundles(bundle, tmp_path):
-    source = EXAMPLES / "engine.c"
-    assert len(source.read_text(encoding="utf-8").splitlines()) <= 60
-    folder = Path(LIBRARY).parent
-    run(
-        *("gcc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", source),
-        *("-o", tmp_path / "host", f"-I{folder / 'include'}", LIBRARY, f"-Wl,-rpath,{folder}"),
-    )
-    (runtime,) = RUNTIME.glob("libonnxruntime.so.1.*")
-    check_answers(bundle, lambda *call: run(tmp_path / "host", bundle.path, runtime, *call))
+    host = compile_c("engine.c", tmp_path)
+    check_answers(bundle, lambda *call: run(*host, bundle.path, C_RUNTIME, *call))
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_c_host_of_stored_users(bundle, tmp_path):
+    if bundle.item_ids.dtype.kind == "U":
+        pytest.skip("the example's ids are numbers")
+    host = compile_c("users.c", tmp_path)
+    sold_out = bundle.item_ids[10:14].tolist()
+    with shortlist.load(bundle.path) as engine:
+        for user in (5, 12, 77):
+            where = ~pyarrow.compute.field("item_id").isin(sold_out)
+            expected = engine.recommend({"user_id": [user]}, TOP_N, where=where)
+            out = run(*host, bundle.path, C_RUNTIME, str(TOP_N), str(user), *map(str, sold_out))
+            lines = [line.split() for line in out.splitlines()]
+            assert [int(item_id) for item_id, _ in lines] == expected.item_ids[0].tolist()
+            assert [float.fromhex(score) for _, score in lines] == expected.scores[0].tolist()
 
 
 NODE = BUILD / "node"

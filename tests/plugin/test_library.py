@@ -45,7 +45,7 @@ def test_python_module_holds_no_second_core():
 
 def test_a_host_in_this_process_gets_the_library_that_is_loaded():
     library = ctypes.CDLL(PLUGIN)
-    assert library.shortlist_abi_version() == 2
+    assert library.shortlist_abi_version() == 3
     library.shortlist_version.restype = ctypes.c_char_p
     assert library.shortlist_version().decode() == shortlist.__version__
     with open("/proc/self/maps", encoding="utf-8") as maps:

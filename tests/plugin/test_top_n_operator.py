@@ -35,6 +35,11 @@ def session(folder, inputs=("queries", "top_n", "index"), outputs=3, n_threads=1
         "scores_": info("scores_", FLOAT, ["m"]),
         "use": info("use", TensorProto.BOOL, None),
         "splits": info("splits", INT64, ["m"]),
+        "also": info("also", INT64, ["a"]),
+        "also_splits": info("also_splits", INT64, ["b"]),
+        "allow": info("allow", INT64, ["c"]),
+        "allow_splits": info("allow_splits", INT64, ["d"]),
+        "mask": info("mask", TensorProto.UINT8, ["e"]),
     }
     names = ["rows", "scores", "counts"][:outputs]
     node = helper.make_node("TopN", list(inputs), names, domain="ai.shortlist", **attributes)
@@ -88,6 +93,87 @@ def test_lists_of_other_lengths_come_as_values_and_row_splits(tmp_path, rng):
     assert rows[0, 0] == best[0, 1]
     assert rows[1].tolist() == best[1].tolist()
     assert not set(rows[2]) & set(best[2])
+
+
+FILTERS = ("queries", "top_n", "index", "exclude", "", "rows_", "scores_", "use",
+           "also", "also_splits", "allow", "allow_splits", "mask")  # fmt: skip
+
+
+def filtered(n, **given):
+    """Feeds of n queries and no filter, but for what is given."""
+    empty, random = np.empty(0, np.int64), np.random.default_rng(8)
+    feeds = {
+        "queries": random.normal(size=(n, DIM)).astype(np.float32),
+        "top_n": np.array(4),
+        "exclude": np.full((n, 1), -1),
+        "rows_": np.array([5, 9, 2, 70, 11]),
+        "scores_": np.array([8, 6, 6, 1, 0], np.float32),
+        "use": np.zeros(n, np.bool_),
+        **dict.fromkeys(("also", "also_splits", "allow", "allow_splits"), empty),
+        "mask": np.empty(0, np.uint8),
+    }
+    return feeds | given
+
+
+def test_lists_and_masks_of_a_run_are_the_filters_of_a_search(tmp_path):
+    index, run = make_index(tmp_path), session(tmp_path, FILTERS)
+    n = 70  # more than one task
+    lists = [[i % 300, (7 * i) % 300, 3, 200] for i in range(n)]
+    flat, splits = np.concatenate(lists), 4 * np.arange(n + 1)
+    mask = np.arange(N_ITEMS) % 3 == 0
+    allowed = np.flatnonzero(mask)
+    queries = filtered(n)["queries"]
+    for given, expected in (
+        ({}, {}),
+        ({"also": flat, "also_splits": splits}, {"exclude": lists}),
+        ({"also": flat, "also_splits": splits, "exclude": np.full((n, 1), 17)},
+         {"exclude": [[*part, 17] for part in lists]}),
+        ({"allow": flat, "allow_splits": splits}, {"allow": lists}),
+        ({"allow": allowed, "allow_splits": np.array([0, len(allowed)])},
+         {"allow": allowed.tolist()}),
+        ({"mask": mask.astype(np.uint8)}, {"allow": allowed.tolist()}),
+    ):  # fmt: skip
+        rows, scores, counts = run.run(None, filtered(n, **given))
+        found = index.search(queries, top_n=4, **expected)
+        assert np.array_equal(rows, found.indices)
+        assert scores.tobytes() == found.scores.tobytes()
+        assert np.array_equal(counts, found.counts)
+
+
+def test_the_fallback_keeps_to_lists_and_masks(tmp_path):
+    make_index(tmp_path)
+    run = session(tmp_path, FILTERS)
+    use, mask = np.array([True, True]), np.ones(N_ITEMS, np.uint8)
+    mask[[5, 2]] = 0
+    for given, expected in (
+        ({"mask": mask}, [[9, 70, 11, -1]] * 2),
+        ({"allow": np.array([2, 9]), "allow_splits": np.array([0, 2])}, [[9, 2, -1, -1]] * 2),
+        ({"allow": np.array([2]), "allow_splits": np.array([0, 1, 1])}, [[2, -1, -1, -1], [-1] * 4]),
+        ({"also": np.array([9]), "also_splits": np.array([0, 0, 1])},
+         [[5, 9, 2, 70], [5, 2, 70, 11]]),
+    ):  # fmt: skip
+        rows, _, counts = run.run(None, filtered(2, use=use, **given))
+        assert rows.tolist() == expected
+        assert counts.tolist() == [sum(row >= 0 for row in part) for part in expected]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"also_splits": np.array([0, 0])}, r"also_exclude_splits: got shape \(2,\).*expected \(4,\)"),
+        ({"also": np.array([1]), "also_splits": np.array([0, 0, 0, 0])},
+         "also_exclude_splits: got other numbers, expected ascending ones from 0 to 1"),
+        ({"allow_splits": np.array([0, 0, 0])}, r"allow_splits: got shape \(3,\), expected \(4,\)"),
+        ({"mask": np.ones(7, np.uint8)}, r"allow_mask: got shape \(7,\), expected \(300,\)"),
+        ({"mask": np.ones(300, np.uint8), "allow_splits": np.array([0, 0])},
+         "allow_mask: got it beside allow, expected at most one"),
+    ],
+)  # fmt: skip
+def test_a_wrong_filter_is_named(given, message, tmp_path):
+    make_index(tmp_path)
+    run = session(tmp_path, FILTERS)
+    with pytest.raises(Exception, match=message):
+        run.run(None, filtered(3, **given))
 
 
 FALLBACK = ("queries", "top_n", "index", "exclude", "", "rows_", "scores_", "use")

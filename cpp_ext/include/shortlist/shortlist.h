@@ -30,7 +30,7 @@ extern "C" {
 
 /* Grows with every addition to this header. A library serves every host that was compiled with a
    header of the same or a smaller version, as long as its soname is the same. */
-#define SHORTLIST_ABI_VERSION 2
+#define SHORTLIST_ABI_VERSION 3
 
 #define SHORTLIST_API __attribute__((visibility("default")))
 
@@ -203,7 +203,7 @@ SHORTLIST_API shortlist_status shortlist_view_save(const shortlist_view* view, c
 /* --- Engine ---------------------------------------------------------------------------------- */
 
 /* A bundle that answers raw requests, by its recommend.onnx: what Engine.recommend of Python
-   answers, bit for bit, but for stored users (user_id), where and upserted items. It needs ONNX
+   answers, bit for bit, but for upserted items; in place of where it takes a filter. It needs ONNX
    Runtime 1.17 or newer, which is not linked but found when the first engine is opened. Any number
    of threads may call one engine; several engines may live in one process. */
 typedef struct shortlist_engine shortlist_engine;
@@ -227,7 +227,9 @@ SHORTLIST_API shortlist_status shortlist_engine_open(const char* bundle,
                                                      shortlist_error* error);
 
 /* One input of the bundle, for all requests: history, history_kinds, history_ages (seconds before
-   now), or a user feature (times in seconds since 1970). Of numbers, floats and texts one is given,
+   now), a user feature (times in seconds since 1970), or user_id: a user of the bundle, whose
+   stored features stand for those that the request does not give, and whose stored history for its
+   own if it has none; items of both do not come back. Of numbers, floats and texts one is given,
    the others are NULL. Missing values are INT64_MIN, NaN and empty texts. */
 typedef struct shortlist_column {
   const char* name;
@@ -250,9 +252,17 @@ typedef struct shortlist_requests {
   const shortlist_column* columns; /* columns that are not given are missing everywhere */
   size_t n_columns;
   int32_t include_seen; /* 1: items of the history may come back */
+  /* Since ABI version 3. What each request may get, or NULL = every item; queries are requests.
+     Rows are those of the bundle's items.index: after a swap others. */
+  const shortlist_filter* filter;
 } shortlist_requests;
 
-enum { SHORTLIST_POPULAR = 0, SHORTLIST_FEATURES = 1, SHORTLIST_HISTORY = 3 };
+enum {
+  SHORTLIST_POPULAR = 0,
+  SHORTLIST_FEATURES = 1,
+  SHORTLIST_STORED_HISTORY = 2,
+  SHORTLIST_HISTORY = 3
+};
 
 /* Made by the library, which may add fields at the end. Best first: score descending, then the
    lower row. From counts[i] on places are missing: score -infinity, row -1, number -1, empty text.

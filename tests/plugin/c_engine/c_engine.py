@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
-from c_library import LIBRARY, Text, address, call, sized
+from c_library import LIBRARY, Filter, Text, address, call, new_ids, sized
 
 (RUNTIME,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
 for name in ("engine_close", "answer_free"):
@@ -28,7 +28,7 @@ class Column(ctypes.Structure):
 class Requests(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("n_requests", c_size_t), ("top_n", c_size_t),
                 ("columns", POINTER(Column)), ("n_columns", c_size_t),
-                ("include_seen", c_int32)]  # fmt: skip
+                ("include_seen", c_int32), ("filter", POINTER(Filter))]  # fmt: skip
 
 
 class Answer(ctypes.Structure):
@@ -80,11 +80,35 @@ def lists(name, values, dtype):
     return column(name, np.array([v for row in values for v in row], dtype), splits)
 
 
-def requests_of(columns, n_requests, top_n, include_seen=False):
+def filter_of(*, exclude=None, allow=None, allow_mask=None, as_rows=False):
+    """A filter of lists of ids for each request, of one list for all, or of a mask."""
+    made, kept = sized(Filter), []
+    for name, values in (("exclude", exclude), ("allow", allow)):
+        if values is None:
+            continue
+        if not values or isinstance(values[0], list):
+            splits = np.cumsum([0, *map(len, values)])
+            values = [value for part in values for value in part]
+            setattr(made, f"{name}_splits", address(splits))
+            kept.append(splits)
+        ids = new_ids(values, as_rows)
+        setattr(made, name, ctypes.pointer(ids))
+        kept.append(ids)
+    if allow_mask is not None:
+        mask = np.ascontiguousarray(allow_mask, np.uint8)
+        made.allow_mask, made.mask_size = address(mask), mask.size
+        kept.append(mask)
+    made.keep = kept
+    return made
+
+
+def requests_of(columns, n_requests, top_n, include_seen=False, filter=None):
     made = sized(Requests, n_requests=n_requests, top_n=top_n, n_columns=len(columns),
                  include_seen=include_seen)  # fmt: skip
     array = (Column * len(columns))(*columns)
-    made.columns, made.keep = array, (array, columns)
+    made.columns, made.keep = array, (array, columns, filter)
+    if filter is not None:
+        made.filter = ctypes.pointer(filter)
     return made
 
 
@@ -99,9 +123,9 @@ class CEngine:
     def __init__(self, path, **options):
         self.handle = open_engine(path, **{"n_threads": 1, **options})
 
-    def recommend(self, columns, n_requests, top_n=10, include_seen=False):
+    def recommend(self, columns, n_requests, top_n=10, include_seen=False, filter=None):
         found = POINTER(Answer)()
-        requests = requests_of(columns, n_requests, top_n, include_seen)
+        requests = requests_of(columns, n_requests, top_n, include_seen, filter)
         call("engine_recommend", self.handle, byref(requests), byref(found))
         answer = found.contents
         shape = (answer.n_requests, answer.top_n)
