@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from c_engine import Answer, CEngine, Requests, column, filter_of, requests_of
 from c_library import INVALID_ARGUMENT, CError, call
-from test_answers import check_same, columns_of, random_requests
+from c_requests import check_same, columns_of, random_requests
 
 import shortlist
 

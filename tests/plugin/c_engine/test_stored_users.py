@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from c_engine import CEngine, column, filter_of, lists, open_engine
 from c_library import FILE_ERROR, INVALID_ARGUMENT, CError
-from test_answers import check_same, columns_of, random_requests
+from c_requests import check_same, columns_of, random_requests
 
 import shortlist
 from shortlist.bundle import Bundle, BundleWriter
