@@ -1,5 +1,5 @@
-/* A C host that knows its users by name only: the best items for a user of the bundle, by the stored
-   history, but for items that are sold out. Ids are numbers here. Built and run as engine.c:
+/* A C host that knows its users by name only: the best items for a user of the bundle, by the
+   stored history, but for items that are sold out. Ids are numbers here. Built and run as engine.c:
 
      gcc -std=c99 -O2 examples/users.c -o users $(pkg-config --cflags --libs shortlist)
      ./users movies.shortlist $ORT/lib/libonnxruntime.so 10 196  50 172 */
