@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shortlist._catalogue import Catalogue
-from shortlist._columns import Array
+from shortlist._columns import MISSING_INT, Array
 from shortlist._feedback_acts import pushed_down
 from shortlist._second_stage import SecondStage
 from shortlist._signals import (
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Larger calls are cut: past this a batch gains nothing and its activations leave the cache.
 MAX_BATCH = 1024
+# Values of one column in a batch, as in the C engine: lists are laid out as wide as the longest.
+MAX_PLACES = 1 << 20
 _Found = tuple[Array, Array, Array]  # scores, item rows, counts
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -126,6 +128,7 @@ class Recommender:
         self.encoder = encoder
         self._first = first
         self.users = users
+        self._width = max([1, *(feature.width for feature in schema.features.values())])
         self._event_features = event_features
         self._max_history = max_history
         self._n_threads = n_threads
@@ -153,27 +156,31 @@ class Recommender:
     def encode_all(self, columns: Columns, state: Catalogue) -> Array:
         """Return the user embeddings (n, dim) of any number of requests."""
         embeddings = np.empty((columns.n_requests, state.view.dim), dtype=np.float32)
-        for start, part in zip(_starts(columns), cut(columns), strict=True):
+        for start, part in cut(columns, self._width):
             embeddings[start : start + part.n_requests] = self.encode(self.gather(part, state))
         return embeddings
 
     def answer(self, columns: Columns, state: Catalogue, where: Any, asked: Asked) -> Answer:
         """Answer any number of requests, a batch at a time."""
         n = columns.n_requests
-        if 0 < n <= MAX_BATCH:
-            return self._answer(columns, state, read_where(where, 0, n, state.items.mask), asked)
-        whole = Answer.empty(n, asked.top_n)
-        for start, part in zip(_starts(columns), cut(columns), strict=True):
+        if n == 1:
+            return self._answer(columns, state, read_where(where, 0, 1, state.items.mask), asked)
+        whole = None
+        for start, part in cut(columns, self._width):
             allowed = read_where(where, start, start + part.n_requests, state.items.mask)
-            whole.fill(start, self._answer(part, state, allowed, asked))
-        return whole
+            answer = self._answer(part, state, allowed, asked)
+            if part.n_requests == n:
+                return answer
+            whole = Answer.empty(n, asked.top_n) if whole is None else whole
+            whole.fill(start, answer)
+        return Answer.empty(n, asked.top_n) if whole is None else whole
 
     def score(self, columns: Columns, state: Catalogue, rows: Array) -> Array:
         """Score given item rows (n, m) with the second stage; −1 gives −inf."""
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
         if self.second is None:
             return scores
-        for start, part in zip(_starts(columns), cut(columns), strict=True):
+        for start, part in cut(columns, self._width):
             stop = start + part.n_requests
             signals = self.gather(part, state)
             similarity = _similarity(self.encode(signals), rows[start:stop], state)
@@ -250,14 +257,35 @@ class Recommender:
         return whole.scores, whole.rows, whole.counts
 
 
-def cut(columns: Columns) -> Iterator[Columns]:
-    """Cut requests into batches."""
-    for start in _starts(columns):
-        yield columns.part(start, start + MAX_BATCH)
+def cut(columns: Columns, width: int = 1) -> Iterator[tuple[int, Columns]]:
+    """Cut requests into batches: (number of the first request, its batch).
+
+    A batch ends before one of its columns would have more than `MAX_PLACES` values, but not before
+    its first request. `width` is the least number of values a request has in some column.
+    """
+    n, start = columns.n_requests, 0
+    widths = np.maximum(_widths(columns), width)
+    while start < n:
+        longest = np.maximum.accumulate(widths[start : start + MAX_BATCH])
+        fits = longest * np.arange(1, len(longest) + 1) <= MAX_PLACES
+        stop = start + max(1, len(fits) if fits.all() else int(fits.argmin()))
+        yield start, columns if stop - start == n else columns.part(start, stop)
+        start = stop
 
 
-def _starts(columns: Columns) -> range:
-    return range(0, columns.n_requests, MAX_BATCH)
+def _widths(columns: Columns) -> Array:
+    """Return the length of the longest list of each request, at least 1."""
+    widths = np.ones(columns.n_requests, dtype=np.int64)
+    if columns.histories is not None:
+        lengths = np.fromiter(map(len, columns.histories), np.int64, columns.n_requests)
+        widths = np.maximum(widths, lengths)
+    for values in columns.features.values():
+        if values.ndim == 2 and values.dtype.kind == "f":
+            widths = np.maximum(widths, values.shape[1])
+        elif values.ndim == 2 and values.shape[1] > 1:  # tags are to the left, missing ones behind
+            missing = "" if values.dtype.kind == "O" else MISSING_INT
+            widths = np.maximum(widths, (values != missing).sum(axis=1))
+    return widths
 
 
 def _similarity(users: Array, rows: Array, state: Catalogue) -> Array:

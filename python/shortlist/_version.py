@@ -148,7 +148,7 @@ class Version:
             columns = normalise(table, schema)
         session = self.graphs.encoder("item", "item_id", schema)
         parts = []
-        for part in cut(columns):
+        for _, part in cut(columns):
             n = part.n_requests
             ids = (
                 part.ids

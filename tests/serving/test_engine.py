@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from shortlist._recommend import MAX_BATCH
+from shortlist._recommend import MAX_BATCH, cut
 from shortlist._sessions import choose_providers, import_runtime
 from shortlist.engine import load
 from shortlist.errors import ShortlistError
+from shortlist.requests import Columns
 
 
 def expected_rows(world, rows, seen, top_n, mask=None):
@@ -328,3 +329,18 @@ def test_importing_serving_does_not_even_load_onnxruntime_or_pyarrow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_batches_end_before_a_column_has_too_many_values():
+    lengths = [3, 9_000, 2, *[1] * 200, 2_000_000, 5, 5]
+    histories = [np.zeros(length, np.int64) for length in lengths]
+    tags = np.full((len(lengths), 7_000), "", object)
+    tags[150, :] = "a"
+    columns = Columns(len(lengths), None, histories, features={"tags": tags})
+    starts = [start for start, _ in cut(columns)]
+    # 116 x 9,000 values; the long row of tags allows 149 requests; 2,000,000 stand alone.
+    assert starts == [0, 116, 203, 204]
+    assert [part.n_requests for _, part in cut(columns)] == [116, 87, 1, 2]
+    assert [start for start, _ in cut(columns, 1 << 14)] == [0, 64, 128, 192, 203, 204]
+    short = Columns(2_500, None, None)
+    assert [start for start, _ in cut(short)] == [0, MAX_BATCH, 2 * MAX_BATCH]

@@ -245,8 +245,8 @@ typedef struct shortlist_column {
 
 typedef struct shortlist_requests {
   size_t struct_size;
-  /* Any number: calls are cut into batches, as in Python; where lists are long into smaller ones,
-     and scores are Python's up to the rounding of the graphs. */
+  /* Any number: calls are cut into batches, where lists are long into smaller ones, as in Python.
+   */
   size_t n_requests;
   size_t top_n;
   const shortlist_column* columns; /* columns that are not given are missing everywhere */

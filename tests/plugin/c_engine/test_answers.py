@@ -15,6 +15,9 @@ from c_engine import RUNTIME, CEngine, column
 from c_requests import check_same, columns_of, random_requests
 
 import shortlist
+from shortlist._opening import request_schema
+from shortlist._recommend import cut
+from shortlist.requests import normalise
 
 
 @pytest.mark.parametrize("which", ["bundle", "text_bundle"])
@@ -50,6 +53,8 @@ def test_long_histories_answer_as_in_python(bundle):
     with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
         found = c_engine.recommend(columns_of(bundle, requests), 1100)
         check_same(found, engine.recommend(requests))
+        starts = [start for start, _ in cut(normalise(requests, request_schema(engine.bundle)))]
+    assert starts[:4] == [0, 52, 300, 352]  # 52 lists of 20,000 fit
 
 
 LONG = """
