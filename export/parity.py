@@ -24,7 +24,8 @@ from shortlist.training.history import HistoryEvents
 TOLERANCE = 1e-5
 SCORER_TOLERANCE = 1e-4  # relative to the largest score; sums over whole histories go in
 SECOND_STAGE_USERS = 256
-# What rounding to the index's storage may change in a number of a unit vector.
+# What rounding to the index's storage may change in a number of a unit vector; of other vectors, in
+# parts of their largest number.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127}
 CHUNK = 512  # users whose score rows are in memory at once, …
 MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
@@ -47,7 +48,8 @@ class Parity:
     n_tied : int
         Users whose lists differ only in the order of scores closer than the tolerance.
     tolerance : float
-        On the score; wider by what the index's storage may round.
+        On the score; wider by what the index's storage may round, and by the longest user's and
+        item's embeddings where they are not of length 1.
     largest_score_difference : float
         Between the engine's scores and the float64 reference of the same items.
     largest_item_difference : float
@@ -151,16 +153,18 @@ def check_parity(
     ExportError
         A list differs by more than ties; the message shows the first such user with both lists.
     """
-    items = _unit(run.two_tower.item_vectors().astype(np.float64))
+    items = _scaled(run, run.two_tower.item_vectors())
     item_difference = _item_difference(run, engine)
-    tolerance = TOLERANCE + 2 * _rounding(items, engine)
     users = held_out_users(run, n_users)
+    embeddings = _scaled(run, _encode(run, users))
+    rounding = TOLERANCE * _longest(items) + 2 * _rounding(items, engine)
+    tolerance = rounding * _longest(embeddings)
     n_identical, n_tied, largest = 0, 0, 0.0
     n_total = len(users.user_ids)
     at_once = max(1, min(CHUNK, MAX_SCORES // len(items)))
     for start in range(0, n_total, at_once):
         part = users.part(start, start + at_once)
-        scores = _reference_scores(run, part, items)
+        scores = _reference_scores(run, part, embeddings[start : start + at_once], items)
         answer = engine.recommend(_requests(run, part), top_n=top_n, stages=1)
         for i, user_id in enumerate(part.user_ids.tolist()):
             found = answer.indices[i, : answer.counts[i]]
@@ -221,16 +225,20 @@ def _check_second_stage(
     }
 
 
-def _reference_scores(run: TrainedModel, users: HeldOut, items: Array) -> Array:
-    """Score the catalogue with Keras and float64: (n_users, n_items), −inf for seen items."""
+def _encode(run: TrainedModel, users: HeldOut) -> Array:
+    """Encode users with Keras: (n_users, dim)."""
     features = run.features
     codes = features.encode_history(users.histories)
     inputs = features.encode_users(users.table)
     if features.event_features:
         events = HistoryEvents(features, run.split.dataset)
         inputs |= events.encoded(users.user_ids, _codes(run, users), codes.shape[1])
-    embeddings = run.two_tower.encode_users(codes, inputs)
-    scores: Array = _unit(embeddings.astype(np.float64)) @ items.T
+    return run.two_tower.encode_users(codes, inputs)
+
+
+def _reference_scores(run: TrainedModel, users: HeldOut, embeddings: Array, items: Array) -> Array:
+    """Score the catalogue in float64: (n_users, n_items), −inf for seen items."""
+    scores: Array = embeddings @ items.T
     for row, history in zip(scores, users.histories, strict=True):
         row[run.split.item_rows(pl.Series("item_id", history.tolist()))] = -np.inf
     return scores
@@ -261,6 +269,16 @@ def request_batches(run: TrainedModel, n_users: int, size: int) -> Iterator[dict
 def _codes(run: TrainedModel, users: HeldOut) -> list[Array]:
     item_id = run.features.item_id
     return [item_id.codes(pl.Series("item_id", h.tolist())) for h in users.histories]
+
+
+def _scaled(run: TrainedModel, rows: Array) -> Array:
+    """Give float64 rows whose dot products are scores."""
+    rows = rows.astype(np.float64)
+    return _unit(rows) if run.two_tower.metric == "cosine" else rows
+
+
+def _longest(rows: Array) -> float:
+    return float(np.linalg.norm(rows, axis=1).max(initial=0.0))
 
 
 def _unit(rows: Array) -> Array:
@@ -294,8 +312,10 @@ def _item_difference(run: TrainedModel, engine: Engine) -> float:
     table = engine.items
     table = table.select([name for name in names if name in table.column_names])
     index = engine.index.vectors(np.arange(len(engine.index)))
-    difference = float(np.abs(_unit(engine.encode_items(table)) - index).max(initial=0.0))
+    items = _scaled(run, engine.encode_items(table))
+    difference = float(np.abs(items - index).max(initial=0.0))
     tolerance = TOLERANCE + ROUNDING[engine.index.storage]
+    tolerance *= max(1.0, float(np.abs(items).max(initial=0.0)))
     if not difference <= tolerance:
         raise ExportError(
             f"parity: the item encoder on raw rows differs from the index by {difference:.3g}, "

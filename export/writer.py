@@ -24,13 +24,11 @@ from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parity import request_batches
 from shortlist.export.recommend import Parts
 from shortlist.export.tables import item_table, user_table, write_table
-from shortlist.index import Index, Metric, Storage
+from shortlist.index import Index, Storage
 from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
-
-METRIC: Metric = "cosine"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def export_bundle(
         vectors = run.two_tower.refresh()
         differences = write_graphs(run, vectors, writer.directory)
         storage = cast(Storage, run.config.export.storage)  # the settings allow no other value
-        index = Index(vectors, run.split.catalogue, METRIC, storage=storage)
+        index = Index(vectors, run.split.catalogue, run.two_tower.metric, storage=storage)
         index.save(writer.directory / "items.index")
         items = item_table(run.split)
         write_table(writer.directory / "items.arrow", items)
@@ -184,7 +182,7 @@ def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str,
         "created": now.isoformat(timespec="seconds"),
         "lineage": lineage_of(run, now),
         "versions": _versions(),
-        "metric": METRIC,
+        "metric": index.metric,
         "storage": index.storage,
         **({} if index.recall is None else {"recall": index.recall}),
         "dim": index.dim,

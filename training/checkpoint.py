@@ -25,6 +25,7 @@ from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet
 
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
+CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
 WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
 _FRAMES = ("events", "items", "users", "test_events")
 
@@ -136,7 +137,7 @@ def open_run_folder(
     run is resumed: the folder keeps the new ones, and a scorer of other settings is dropped.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    has_run = (run_dir / "checkpoint.npz").exists()
+    has_run = any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
     if has_run and not resume:
         raise DataError(
             f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
@@ -167,7 +168,7 @@ def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
     # How tables are read may change: what was read is compared.
     reading = {"path", "format", "items", "users", "columns", "lists", "time_unit", "allow_future"}
     may_change = {"n_threads", *reading}
-    for section in ("data", "events", "split", "model", "train"):
+    for section in ("data", "events", "split", "model", "linear", "train"):
         before, after = vars(getattr(old, section)), vars(getattr(new, section))
         for key, value in after.items():
             if before[key] != value and key not in may_change:

@@ -24,6 +24,7 @@ TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 LOSSES = ("auto", "full", "sampled", "gbce", "bpr")
 ENCODERS = ("pool", "transformer", "hstu")
+CLOSED_FORM = ("popularity", "item-knn", "cooccurrence", "ease", "ials")  # fitted, not trained
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
 
@@ -144,7 +145,10 @@ class ModelConfig:
     """Section ``[model]``: the two encoders."""
 
     encoder: str = _other(
-        "pool", choices=ENCODERS, or_class=True, text='user encoder, or your own "module:Class"'
+        "pool",
+        choices=(*ENCODERS, *CLOSED_FORM),
+        or_class=True,
+        text='user encoder, closed-form model, or your own "module:Class"',
     )
     dim: int = _number(64, 1, 4096, text="length of the embeddings")
     history_length: int = _number(50, 1, 10_000, text="a user's last items that are looked at")
@@ -155,6 +159,26 @@ class ModelConfig:
     decay: float = _number(0.7, 0.01, 0.99, text="pool: first value of the learned decay by age")
     item_features: bool = _other(True, text="add content embeddings to the item's id embedding")
     user_features: bool = _other(True, text="feed user features to the user encoder")
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """Section ``[linear]``: the closed-form models; `models.baselines` has their formulas."""
+
+    neighbours: int = _number(20, 1, 1_000_000, text="item-knn: neighbours kept of each item")
+    shrink: float = _number(10.0, 0.0, text="item-knn: damps similarities that few users support")
+    window: int = _number(10, 1, 10_000, text="cooccurrence: largest gap of a pair, in events")
+    decay_gap: float = _number(
+        0.8, 0.01, 1.0, text="cooccurrence: weight of a pair, lost with each event in between"
+    )
+    decay_age: float = _number(
+        0.7, 0.01, 1.0, text="cooccurrence: weight of a history's item, lost with each later one"
+    )
+    power: float = _number(0.1, -10.0, 10.0, text="cooccurrence: how much popular items are damped")
+    ease_l2: float = _number(400.0, 1e-6, text="ease: regularisation")
+    als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
+    als_alpha: float = _number(10.0, 1e-6, 1e6, text="ials: confidence in an event is 1 + this")
+    als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")
 
 
 @dataclass(frozen=True)
@@ -289,6 +313,7 @@ class Config:
     events: EventsConfig = field(default_factory=EventsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)

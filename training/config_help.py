@@ -19,8 +19,8 @@ def describe_config(config: Config) -> str:
     Examples
     --------
     >>> page = describe_config(Config())
-    >>> page.splitlines()[0]
-    '# Settings of `shortlist train`. Presets: beauty, movielens-100k, movielens-1m, pool'
+    >>> page.splitlines()[0]  # doctest: +ELLIPSIS
+    '# Settings of `shortlist train`. Presets: beauty, cooccurrence, ease, ials, item-knn, ...
     """
     lines = [f"# Settings of `shortlist train`. Presets: {', '.join(presets())}"]
     for section in SECTIONS:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
+from shortlist.training.config import CLOSED_FORM
 from shortlist.training.feature import DAY, Feature, infer_kind, pad_lists
 from shortlist.training.feature_spec import FeatureSpec
 from shortlist.training.fitting import fit_events, fit_feature
@@ -66,7 +67,8 @@ class FeatureSet:
             vocabulary is ``split.catalogue``.
         config : Config, optional
             ``[data.features]`` overrides the kinds inferred from the dtypes, ``[model]`` says
-            whether features are used at all and how long a history is.
+            whether features are used at all (closed-form models use none) and how long a history
+            is.
         """
         given = config.data.features if config is not None else {}
         declared = {
@@ -101,7 +103,9 @@ class FeatureSet:
                 if spec.kind != "ignore":
                     features.append(fit_feature(known[name], side, spec, reference=newest))
         length = config.model.history_length if config is not None else 50
-        events = [] if history is None else fit_events(split.train, history, dataset.has_times)
+        if history is None or (config is not None and config.model.encoder in CLOSED_FORM):
+            return cls(item_id, features, length)
+        events = fit_events(split.train, history, dataset.has_times)
         return cls(item_id, features, length, events)
 
     @property
@@ -231,6 +235,8 @@ def _check_declared(
 
 
 def _wanted(config: Any, side: str) -> bool:
+    if config.model.encoder in CLOSED_FORM:
+        return False
     return bool(config.model.item_features if side == "item" else config.model.user_features)
 
 

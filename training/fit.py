@@ -2,11 +2,13 @@
 
 Run folder: ``config.toml``, ``features.json``, ``data/`` (copy of the dataset), ``checkpoint.npz``
 (everything to go on from), ``metrics.jsonl`` (one line an epoch), ``tensorboard/``, and at the end
-``weights.npz`` (the best epoch) and ``scorer.npz``.
+``weights.npz`` (the best epoch) and ``scorer.npz``. Closed-form models (`models.linear`) have no
+epochs: one fit, one line, and no checkpoint.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from shortlist.errors import DataError
 from shortlist.training import checkpoint
 from shortlist.training.checkpoint import open_run_folder
 from shortlist.training.config import Config, read_config
+from shortlist.training.evaluate import evaluate
 from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet, align_items
 from shortlist.training.loop import Loop, OnEpoch
 from shortlist.training.models.candidates import CandidateScorer
+from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.second_stage import load_scorer, train_scorer
@@ -109,24 +113,58 @@ def train(
     features = FeatureSet.fit(dataset, split, config)
     open_run_folder(run_dir, dataset, config, features, resume)
     model = build_model(config, features, dataset, split)
+    if isinstance(model, LinearModel):
+        history = fit_closed_form(model, split, run_dir, on_epoch)
+        return finish(model, history, split, run_dir, progress=progress)
     loop = Loop(model, config, split, run_dir)
     loop.restore()
     loop.run(progress, on_epoch)
-    return finish(loop, features, split, config, run_dir, progress=progress)
+    model.set_weights(loop.best)
+    return finish(model, loop.history, split, run_dir, progress=progress)
 
 
 def finish(
-    loop: Loop, features: FeatureSet, split: Split, config: Config, run_dir: Path, *, progress: bool
+    model: TwoTower,
+    history: list[dict[str, Any]],
+    split: Split,
+    run_dir: Path,
+    *,
+    progress: bool,
 ) -> TrainedModel:
-    """Keep the weights that a loop found best, and train the scorer on them if one is wanted."""
-    loop.model.set_weights(loop.best)
-    checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, loop.best, {"history": loop.history})
+    """Keep the weights of a model, and train the scorer on them if one is wanted."""
+    config = model.config
+    checkpoint.save_arrays(
+        run_dir / checkpoint.WEIGHTS, model.get_weights(), {"history": history}
+    )
     scorer: CandidateScorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:
-        scorer, report = train_scorer(loop.model, split, config, run_dir, progress=progress)
-    history = loop.history
-    return TrainedModel(config, features, split, loop.model, scorer, history, run_dir, report)
+        scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
+    return TrainedModel(config, model.features, split, model, scorer, history, run_dir, report)
+
+
+def fit_closed_form(
+    model: LinearModel, split: Split, run_dir: Path, on_epoch: OnEpoch | None = None
+) -> list[dict[str, Any]]:
+    """Fit a closed-form model on the train part, and measure it on what is held out.
+
+    Returns
+    -------
+    list of dict
+        One row, as of an epoch of `Loop`, without a loss.
+    """
+    started = time.perf_counter()
+    baseline = build_baseline(model.config)
+    baseline.fit(split.train, split.catalogue, split.weights(split.train))
+    model.fill(baseline.item_vectors())
+    row: dict[str, Any] = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3)}
+    row["is_best"] = split.target_events("valid").height > 0
+    if row["is_best"]:
+        row |= evaluate(baseline, split, on="valid", ks=(10, 20))
+    checkpoint.write_lines(run_dir / "metrics.jsonl", [row])
+    if on_epoch is not None:
+        on_epoch(1, row)
+    return [row]
 
 
 def load_run(run_dir: str | Path) -> TrainedModel:
@@ -152,6 +190,8 @@ def build_model(config: Config, features: FeatureSet, dataset: Dataset, split: S
 
     Items without train events have no id embedding: their vector comes from content alone.
     """
+    if is_closed_form(config):
+        return LinearModel(config, features)
     table = align_items(dataset, np.asarray(split.catalogue))
     model = TwoTower(config, features, features.encode_items(table))
     rows = split.item_rows(split.train["item_id"])

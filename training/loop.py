@@ -206,13 +206,13 @@ class Loop:
         """Write the checkpoint, then the readable log (which a resume repairs if needed)."""
         best = ((f"best/{name}", value) for name, value in self.best.items())
         state = ((f"state/{i:04d}", v.numpy()) for i, v in enumerate(self.step.variables))
-        path = self.run_dir / "checkpoint.npz"
+        path = self.run_dir / checkpoint.CHECKPOINT
         checkpoint.save_arrays(path, itertools.chain(best, state), {"history": self.history})
         checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)
 
     def restore(self) -> None:
         """Go back to the last checkpoint, if there is one."""
-        path = self.run_dir / "checkpoint.npz"
+        path = self.run_dir / checkpoint.CHECKPOINT
         if not path.exists():
             return
         arrays, state = checkpoint.load_arrays(path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TwoTowerRanker:
-    """Rank the catalogue by cosine similarity, seen items excluded.
+    """Rank the catalogue by the model's metric, seen items excluded.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class TwoTowerRanker:
         self.model = model
         self.dataset = dataset
         self.n_threads = n_threads
-        self.index = Index(model.refresh())
+        self.index = Index(model.refresh(), metric=model.metric)
         features = model.features
         self.events = HistoryEvents(features, dataset) if features.event_features else None
 

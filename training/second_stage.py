@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_USERS = 10_000  # more hardly change a scorer of this size
 MIN_USERS = 20  # with fewer there is nothing to judge by
 N_FOLDS = 5
+MAX_NUMBERS = 1 << 26  # of candidates' vectors in memory at once: 256 MiB
 METRIC = "NDCG@10"
 
 
@@ -115,7 +116,11 @@ def candidates_of(
     vectors = model.refresh()
     width = model.config.model.history_length
     users = encode_users(model, split, evaluation.user_ids, flat, lengths, width)
-    similarity = np.einsum("nd,nmd->nm", users, vectors[rows])
+    similarity = np.empty(rows.shape, np.float32)
+    at_once = max(1, MAX_NUMBERS // (rows.shape[1] * vectors.shape[1]))
+    for start in range(0, len(rows), at_once):
+        some = slice(start, start + at_once)
+        similarity[some] = np.einsum("nd,nmd->nm", users[some], vectors[rows[some]])
     is_there = rows >= 0
     values, splits = evaluation.targets
     owners = np.repeat(np.arange(len(rows)), np.diff(splits))

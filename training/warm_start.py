@@ -15,9 +15,16 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.checkpoint import open_run_folder
-from shortlist.training.fit import TrainedModel, build_model, finish, set_threads
+from shortlist.training.fit import (
+    TrainedModel,
+    build_model,
+    finish,
+    fit_closed_form,
+    set_threads,
+)
 from shortlist.training.leakage import check_no_leakage, mark_new
 from shortlist.training.loop import Loop
+from shortlist.training.models.linear import LinearModel
 from shortlist.training.teacher import count_followers
 
 if TYPE_CHECKING:
@@ -73,12 +80,16 @@ def go_on(
     )
     open_run_folder(run_dir, split.dataset, config, features, resume=False)
     model = build_model(config, features, split.dataset, split)
+    if isinstance(model, LinearModel):  # nothing to go on from: fitted anew on all events
+        history = fit_closed_form(model, split, run_dir)
+        return finish(model, history, split, run_dir, progress=progress)
     take_over(model, old, split)
     rate = config.train.learning_rate * config.update.learning_rate
     few = dataclasses.replace(config.train, epochs=config.update.epochs, learning_rate=rate)
     loop = Loop(model, dataclasses.replace(config, train=few), split, run_dir, is_new=is_new)
     loop.run(progress, None)
-    return finish(loop, features, split, config, run_dir, progress=progress)
+    model.set_weights(loop.best)
+    return finish(model, loop.history, split, run_dir, progress=progress)
 
 
 def take_over(model: TwoTower, old: TrainedModel, split: Split) -> None:

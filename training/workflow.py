@@ -30,6 +30,7 @@ from shortlist.training.models.baselines import (
     Popularity,
     RecencyItemKNN,
 )
+from shortlist.training.models.linear import is_closed_form
 from shortlist.training.plots import plot_history
 from shortlist.training.report import evaluation_markdown, write_report
 from shortlist.training.splits import Split, configured_split
@@ -89,6 +90,11 @@ def train_and_export(
     if not config.data.path:
         raise DataError(
             "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
+        )
+    if plot is not None and is_closed_form(config):
+        raise DataError(
+            f"plot: got {str(plot)!r} with model.encoder {config.model.encoder!r}, which is fitted "
+            "in one step and has no curve, expected none; leave --plot out"
         )
     dataset, cleaning = load_configured(config, progress=progress)
     _check_can_rank(dataset)

@@ -31,9 +31,10 @@ def rank(model, histories, top_n=5):
     return model.fit(TRAIN, CATALOGUE).rank(lists, np.arange(len(lists)), top_n)
 
 
-def best_first(scores, seen, floor=-np.inf):
-    scores = np.where(np.isin(np.arange(5), seen), -np.inf, scores)
-    order = [r for r in np.lexsort((np.arange(5), -scores)) if scores[r] > floor]
+def best_first(scores, seen):
+    """Order by score, of items with score 0 by popularity, and then by row."""
+    popularity = np.where(scores == 0, SEEN.sum(axis=0), 0)
+    order = [r for r in np.lexsort((np.arange(5), -popularity, -scores)) if r not in seen]
     return [*order, *[-1] * (5 - len(order))]
 
 
@@ -52,13 +53,14 @@ def test_item_knn_equals_the_dense_formula(n_neighbours, shrink):
     similarity = np.divide(both, norm, out=np.zeros((5, 5)), where=norm > 0)
     np.fill_diagonal(similarity, 0)
     got = rank(ItemKNN(n_neighbours, shrink), [[0], [3, 0]])
-    assert got[0].tolist() == best_first(similarity[0], [0], 0.0)
-    assert got[1].tolist() == best_first(similarity[3] + similarity[0], [3, 0], 0.0)
+    assert got[0].tolist() == best_first(similarity[0], [0])
+    assert got[1].tolist() == best_first(similarity[3] + similarity[0], [3, 0])
 
 
 def test_item_knn_keeps_the_best_neighbours_only():
-    # Of item 0's neighbours item 1 (2 / √8) comes before item 2 (1 / 2).
-    assert rank(ItemKNN(1, 0.0), [[0]])[0].tolist() == [1, -1, -1, -1, -1]
+    # Of item 0's neighbours item 1 (2 / √8) comes before item 2 (1 / 2); of item 3 it is item 2,
+    # and the rest follows by popularity: item 1 (4 events), item 0 (2), item 4 (none).
+    assert rank(ItemKNN(1, 0.0), [[0], [3]]).tolist() == [[1, 2, 3, 4, -1], [2, 1, 0, 4, -1]]
 
 
 def test_recency_knn_equals_the_formula_pair_by_pair():
@@ -72,9 +74,9 @@ def test_recency_knn_equals_the_formula_pair_by_pair():
                 follows[i, j] += 0.5 ** (gap - 1)
     follows /= counts[:, None] * counts[None, :] ** 0.5
     got = rank(model, [[1], [0, 1], [2, 0]])
-    assert got[0].tolist() == best_first(follows[1], [1], 0.0)
-    assert got[1].tolist() == best_first(follows[1] + 0.8 * follows[0], [0, 1], 0.0)
-    assert got[2].tolist() == best_first(follows[0] + 0.8 * follows[2], [2, 0], 0.0)
+    assert got[0].tolist() == best_first(follows[1], [1])
+    assert got[1].tolist() == best_first(follows[1] + 0.8 * follows[0], [0, 1])
+    assert got[2].tolist() == best_first(follows[0] + 0.8 * follows[2], [2, 0])
 
 
 def test_recency_is_that_of_the_latest_event_with_an_item():

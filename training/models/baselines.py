@@ -1,7 +1,8 @@
-"""Baselines that every model has to beat: counts, neighbours and closed-form linear models.
+"""Closed-form models: counts, neighbours, linear models. Baselines, and models of bundles.
 
-All implement `shortlist.training.evaluate.Ranker` after ``fit(train, catalogue)``. Where a score is
-a dot product of a user and an item vector, `shortlist.Index` ranks.
+All implement `shortlist.training.evaluate.Ranker` after ``fit(train, catalogue)``: that is how they
+stand beside a bundle in an evaluation, for catalogues of any size. `linear` makes models of
+bundles of them: a score is the dot product of a user's embedding and ``item_vectors()``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from shortlist.training.metrics import Floats, Rows
 from shortlist.training.splits import IdArray
 
 _SCORES_AT_ONCE = 1 << 24  # 128 MiB of float64
+# Score of the most popular item of which a history says nothing: below every score that says
+# something, and a billionth of it is still a normal float32.
+_FLOOR = 1e-20
 
 
 class Baseline(ABC):
@@ -85,6 +89,15 @@ class Baseline(ABC):
         return np.concatenate([*blocks, np.empty((0, top_n), np.int64)])
 
     @abstractmethod
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """Return (n_items, dim): scores are their dot products with a user's embedding.
+
+        Of `Popularity` a user's embedding is (1,); of the `ItemItem` models (1, w_1, …, w_n) with
+        the weight ``decay^age`` of each item of the history, else 0; of `ImplicitALS` it is
+        ``(I + α Σ v vᵀ)⁻¹ (1 + α) Σ v`` over the vectors v of the history's items.
+        """
+
+    @abstractmethod
     def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         """Learn from events sorted by user and time: users, item rows, weights, (n_events,)."""
 
@@ -96,22 +109,62 @@ class Baseline(ABC):
 class Popularity(Baseline):
     """Rank by the number of train events, or the sum of their weights."""
 
-    _index: shortlist.Index
+    _vectors: npt.NDArray[np.float32]
+
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """See `Baseline.item_vectors`."""
+        return self._vectors
 
     def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         counts = np.bincount(items, weights, minlength=self.n_items)
-        self._index = shortlist.Index(counts[:, None].astype(np.float32), metric="dot")
+        self._vectors = counts[:, None].astype(np.float32)
+        self._index = shortlist.Index(self._vectors, metric="dot")
 
     def _rank(self, histories: list[Rows], top_n: int) -> Rows:
         return _search(self._index, np.ones((len(histories), 1)), histories, top_n)
 
 
-class ItemKNN(Baseline):
+class ItemItem(Baseline):
+    """A score is a weighted sum over the history: ``score(j) = Σ_i decay^age(i) · W_ij``.
+
+    Age is 0 for the latest event; an item that comes again counts once, as its latest event. Items
+    of which the history says nothing (score 0) follow those it speaks for, by popularity.
+    """
+
+    decay = 1.0
+    weights: Any  # (n_items, n_items), sparse or dense
+    _floor: Floats
+
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """See `Baseline.item_vectors`."""
+        vectors = np.empty((self.n_items, self.n_items + 1), np.float32)
+        vectors[:, 0] = self._floor
+        weights = self.weights.toarray() if sparse.issparse(self.weights) else self.weights
+        vectors[:, 1:] = weights.T
+        return vectors
+
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        self.weights = self._item_weights(users, items, weights)
+        counts = np.bincount(items, weights, minlength=self.n_items)
+        self._floor = _FLOOR * counts / max(counts.max(initial=0.0), 1.0)
+
+    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+        # A user's vector is as long as the catalogue and nearly all zero: a sparse product.
+        scores = _history_matrix(histories, self.n_items, self.decay) @ self.weights
+        dense: Floats = scores.toarray() if sparse.issparse(scores) else scores
+        return _top_rows(np.where(dense == 0.0, self._floor, dense), histories, top_n)
+
+    @abstractmethod
+    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
+        """Compute W from events as for `_fit`."""
+
+
+class ItemKNN(ItemItem):
     """Item neighbours by cosine of their sets of users (Deshpande and Karypis, TOIS 2004).
 
     ``score(j) = Σ_{i in history} c_ij / (√(c_i c_j) + shrink)`` with c_ij users of both items, over
-    those i that have j among their ``n_neighbours`` best. Items with score 0 are not ranked. With
-    weights, c_ij sums the products of a user's largest weights of both items.
+    those i that have j among their ``n_neighbours`` best. With weights, c_ij sums the products of a
+    user's largest weights of both items.
 
     Parameters
     ----------
@@ -130,27 +183,23 @@ class ItemKNN(Baseline):
         self.n_neighbours = n_neighbours
         self.shrink = shrink
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
         seen = _user_item_matrix(users, items, weights, self.n_items)
         both = (seen.T @ seen).tocoo()
         count = both.diagonal()
         off = both.row != both.col
         i, j, together = both.row[off], both.col[off], both.data[off]
         cosine = together / (np.sqrt(count[i] * count[j]) + self.shrink)
-        self.similarity = _strongest(i, j, cosine, self.n_items, self.n_neighbours)
-
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        history = _history_matrix(histories, self.n_items)
-        return _top_rows((history @ self.similarity).toarray(), histories, top_n, above=0.0)
+        return _strongest(i, j, cosine, self.n_items, self.n_neighbours)
 
 
-class RecencyItemKNN(Baseline):
+class RecencyItemKNN(ItemItem):
     """Directed co-occurrence with recency: what follows the latest items of the history.
 
     ``C_ij = Σ decay_gap^(gap−1)`` over all places where j comes ``gap`` ≤ ``window`` events after
     i in a user's train events; ``score(j) = Σ_i decay_age^age(i) · C_ij / (n_i · n_j^power)`` with
-    age 0 for the latest event and n train events of an item. Items with score 0 are not ranked.
-    With weights, a pair counts the product of its events' weights, and n sums an item's weights.
+    age 0 for the latest event and n train events of an item. With weights, a pair counts the
+    product of its events' weights, and n sums an item's weights.
 
     Parameters
     ----------
@@ -176,10 +225,10 @@ class RecencyItemKNN(Baseline):
         )
         self.window = window
         self.decay_gap = decay_gap
-        self.decay_age = decay_age
+        self.decay = decay_age
         self.power = power
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
         shape = (self.n_items, self.n_items)
         follows = sparse.csr_matrix(shape, dtype=np.float64)
         for gap in range(1, self.window + 1):
@@ -189,14 +238,10 @@ class RecencyItemKNN(Baseline):
             follows = follows + sparse.csr_matrix((weight, (i, j)), shape=shape)
         count = np.bincount(items, weights, minlength=self.n_items)
         count[count == 0] = 1.0
-        self.follows = sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
-
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        history = _history_matrix(histories, self.n_items, self.decay_age)
-        return _top_rows((history @ self.follows).toarray(), histories, top_n, above=0.0)
+        return sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
 
 
-class EASE(Baseline):
+class EASE(ItemItem):
     """Embarrassingly shallow autoencoder (Steck, WWW 2019): a linear item-item model, closed form.
 
     ``B = I − P / diag(P)`` with ``P = (XᵀX + l2 · I)⁻¹``; ``score = history · B``.
@@ -214,7 +259,7 @@ class EASE(Baseline):
         self.l2 = l2
         self.max_items = max_items
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
         if self.n_items > self.max_items:
             raise DataError(
                 f"EASE: got {self.n_items} items, expected at most max_items="
@@ -225,14 +270,9 @@ class EASE(Baseline):
         gram = (seen.T @ seen).toarray()
         gram[np.diag_indices(self.n_items)] += self.l2
         inverse = np.linalg.inv(gram)
-        self.weights = -inverse / np.diag(inverse)
-        np.fill_diagonal(self.weights, 0.0)
-
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        # A user's vector is as long as the catalogue and nearly all zero: a sparse product beats
-        # an index of n_items dimensions (6,040 users, 3,416 items: seconds instead of a minute).
-        history = _history_matrix(histories, self.n_items)
-        return _top_rows(history @ self.weights, histories, top_n, above=-np.inf)
+        found = -inverse / np.diag(inverse)
+        np.fill_diagonal(found, 0.0)
+        return found
 
 
 class ImplicitALS(Baseline):
@@ -261,7 +301,7 @@ class ImplicitALS(Baseline):
         l2: float = 0.05,
         alpha: float = 10.0,
         iterations: int = 15,
-        seed: int = 0,
+        seed: int = 1,
     ) -> None:
         _require(
             dim >= 1 and l2 > 0 and alpha > 0 and iterations >= 1,
@@ -271,10 +311,20 @@ class ImplicitALS(Baseline):
         self.dim, self.l2, self.alpha = dim, l2, alpha
         self.iterations, self.seed = iterations, seed
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
-        from implicit.cpu.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """See `Baseline.item_vectors`: the items' factors, so turned that ``VᵀV + l2 · I`` is I."""
+        turned = np.linalg.solve(np.linalg.cholesky(self._gram), self._vectors.T)
+        return turned.T.astype(np.float32)
 
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+            from threadpoolctl import threadpool_limits
+        except ImportError as error:
+            raise DataError(
+                f"implicit ALS: {error}; expected the libraries implicit and threadpoolctl. Fix: "
+                "pip install 'shortlist[ials]', or use another model"
+            ) from error
         seen = _user_item_matrix(users, items, weights, self.n_items)
         seen.data = 1.0 + self.alpha * seen.data  # the library takes confidences
         with threadpool_limits(1, "blas"):  # as the library asks for
@@ -348,14 +398,14 @@ def _search(
     return index.search(queries.astype(np.float32), top_n, exclude=histories).indices
 
 
-def _top_rows(scores: Floats, histories: list[Rows], top_n: int, *, above: float) -> Rows:
-    """Return the best unseen rows with a score above a floor; score descending, then row."""
+def _top_rows(scores: Floats, histories: list[Rows], top_n: int) -> Rows:
+    """Return the best unseen rows: score descending, then row; changes the scores."""
     for user, seen in enumerate(histories):
         scores[user, seen] = -np.inf
     n_users, n_items = scores.shape
     n = min(top_n, n_items)
     least = np.partition(scores, n_items - n, axis=1)[:, n_items - n]
-    users, rows = np.nonzero((scores >= least[:, None]) & (scores > above))
+    users, rows = np.nonzero((scores >= least[:, None]) & (scores > -np.inf))
     order = np.lexsort((rows, -scores[users, rows], users))
     users, rows = users[order], rows[order]
     place = np.arange(len(users)) - np.searchsorted(users, np.arange(n_users))[users]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shortlist.index import Metric
     from shortlist.training.config import Config
     from shortlist.training.features import Feature, FeatureSet
 
@@ -44,7 +45,13 @@ class TwoTower:
     user_model : keras.Model
         ``history`` codes (batch, length) and user features → ``user_embedding`` (batch, dim);
         looks history up in the item table of the last `refresh`.
+    metric : str
+        By which items are near to users.
     """
+
+    metric: Metric = "cosine"
+    item_encoder: Any
+    user_encoder: Any
 
     def __init__(
         self,
@@ -106,13 +113,13 @@ class TwoTower:
     def refresh(self) -> NDArray[np.float32]:
         """Put the present item vectors into the table the user model reads; return them."""
         vectors = self.item_vectors()
-        self.history_lookup.table.assign(_with_padding_row(vectors))
+        self.history_lookup.table.assign(with_padding_row(vectors))
         return vectors
 
     def serving_user_model(self, item_vectors: NDArray[np.float32]) -> keras.Model:
         """Build a user model whose history table is the given (n_items, dim) vectors."""
         lookup = HistoryLookup(len(item_vectors), self.dim, name="history_vectors")
-        lookup.table.assign(_with_padding_row(item_vectors))
+        lookup.table.assign(with_padding_row(item_vectors))
         return self._build_user_model(lookup)
 
     def encode_users(
@@ -147,7 +154,7 @@ class TwoTower:
     def _build_item_model(self) -> keras.Model:
         inputs = {"item_id": keras.Input((), dtype="int64", name="item_id")}
         inputs |= feature_inputs(self.features.side("item"))
-        outputs = _named(self.item_encoder(inputs), "item_embedding")
+        outputs = named(self.item_encoder(inputs), "item_embedding")
         return keras.Model(inputs, outputs, name="item_model")
 
     def _build_user_model(self, lookup: HistoryLookup) -> keras.Model:
@@ -156,7 +163,7 @@ class TwoTower:
         inputs = feature_inputs(user_features)
         embedding = self.user_encoder(history, lookup(history), inputs)
         return keras.Model(
-            {"history": history, **inputs}, _named(embedding, "user_embedding"), name="user_model"
+            {"history": history, **inputs}, named(embedding, "user_embedding"), name="user_model"
         )
 
 
@@ -178,9 +185,11 @@ def default_item_inputs(features: FeatureSet) -> dict[str, NDArray[Any]]:
     return features.encode_items(pl.DataFrame({"item_id": features.item_id.vocabulary}))
 
 
-def _with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put a zero row before vectors (n, dim), for the code 0."""
     return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
 
 
-def _named(tensor: Any, name: str) -> Any:
+def named(tensor: Any, name: str) -> Any:
+    """Name an output of a Keras model."""
     return keras.layers.Identity(name=name)(tensor)

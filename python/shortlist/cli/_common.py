@@ -31,7 +31,17 @@ def new_parser(
 
 
 # Of the training companion, which serving does not import.
-PRESETS = ("beauty", "movielens-100k", "movielens-1m", "pool")
+PRESETS = (
+    "beauty",
+    "cooccurrence",
+    "ease",
+    "ials",
+    "item-knn",
+    "movielens-100k",
+    "movielens-1m",
+    "pool",
+    "popularity",
+)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:

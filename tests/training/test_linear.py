@@ -1,0 +1,254 @@
+"""Closed-form models are bundles like others: their lists are those of the fitted baselines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+import shortlist
+from shortlist.cli import main
+from shortlist.errors import DataError
+from shortlist.export.writer import export_bundle
+from shortlist.training import tune as tuning
+from shortlist.training import workflow
+from shortlist.training.config import CLOSED_FORM, apply_overrides, load_config
+from shortlist.training.events import Dataset, make_events
+from shortlist.training.fit import load_run, train
+from shortlist.training.models.linear import (
+    Distinct,
+    FoldIn,
+    WeightedHistory,
+    build_baseline,
+    check_affordable,
+)
+from shortlist.training.second_stage import candidates_of, first_stage
+
+ROWS = {
+    "popularity": "popularity",
+    "item-knn": "ItemKNN",
+    "cooccurrence": "ItemKNN with recency",
+    "ease": "EASE",
+    "ials": "iALS",
+}
+N_USERS, N_ITEMS = 60, 40
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Give users with tastes; some take an item twice, and item 0 is nobody's."""
+    rng = np.random.default_rng(0)
+    tastes = 1.5 * rng.normal(size=(N_USERS, 3)) @ rng.normal(size=(3, N_ITEMS - 1))
+    users, items = [], []
+    for user, taste in enumerate(np.exp(tastes)):
+        n = rng.integers(4, 14)
+        users += [user] * n
+        items += (1 + rng.choice(N_ITEMS - 1, n, p=taste / taste.sum())).tolist()
+    catalogue = pl.DataFrame({"item_id": range(N_ITEMS), "genre": [0, 1] * (N_ITEMS // 2)})
+    return Dataset("toy", make_events(pl.Series(users), pl.Series(items)), catalogue)
+
+
+@pytest.fixture(scope="module", params=CLOSED_FORM)
+def made(request, toy, tmp_path_factory):
+    """Give a trained run and its bundle."""
+    if request.param == "ials":
+        pytest.importorskip("implicit", reason="the library implicit is not installed")
+    folder = tmp_path_factory.mktemp(request.param)
+    run = train(toy, load_config(request.param), folder / "toy.run", progress=False)
+    export_bundle(run, folder / "toy.shortlist")
+    return run, folder / "toy.shortlist"
+
+
+def test_the_bundle_gives_the_metrics_of_the_baseline_in_an_evaluation(made):
+    run, path = made
+    with shortlist.load(path) as engine:
+        bundle = workflow.bundle_rankers("bundle", engine, run.split)
+        found = workflow.evaluate_split(bundle, run.split, on="valid")
+    row = found[ROWS[run.config.model.encoder]]
+    assert found["bundle"] == pytest.approx(row, abs=5e-5)
+    assert found["bundle"] == pytest.approx(run.metrics | found["bundle"], abs=5e-5)
+    assert run.metrics["HR@20"] > 0
+
+
+def test_raw_histories_stored_users_and_unknown_items_are_answered_like_the_baseline(made):
+    run, path = made
+    model = build_baseline(run.config)
+    model.fit(run.split.train, run.split.catalogue, run.split.weights(run.split.train))
+    stored = run.split.dataset.events.filter(pl.col("user_id") == 3)["item_id"].to_list()
+    histories = [[5, 7, 5], [9], stored, list(range(1, 35))]
+    ids = run.split.catalogue
+    lists = [run.split.item_rows(pl.Series("item_id", h)) for h in histories]
+    wanted = ids[model.rank(lists, np.arange(4), 5)]
+    with shortlist.load(path) as engine:
+        raw = engine.recommend({"history": [[5, 999, 7, 5], [9], stored, histories[3]]}, top_n=5)
+        known = engine.recommend({"user_id": [3]}, top_n=5)
+        nobody = engine.recommend({"history": [[999]]}, top_n=2)
+        engine.upsert_items({"item_id": [77]})
+        late = engine.recommend({"history": [[5]]}, top_n=N_ITEMS + 1, exclude_seen=False)
+    assert raw.item_ids.tolist() == wanted.tolist()
+    assert known.source.tolist() == ["stored history"]
+    assert known.item_ids[0].tolist() == wanted[2].tolist()
+    assert nobody.source.tolist() == ["popular"]
+    assert late.scores[0][late.item_ids[0] == 77].tolist() == [0.0]
+
+
+def test_a_run_folder_gives_the_same_model_again_and_is_not_overwritten(made, toy):
+    run, _ = made
+    again = load_run(run.run_dir)
+    np.testing.assert_array_equal(again.two_tower.item_vectors(), run.two_tower.item_vectors())
+    assert again.metrics == run.metrics
+    with pytest.raises(DataError, match="already holds a run"):
+        train(toy, run.config, run.run_dir, progress=False)
+    resumed = train(toy, run.config, run.run_dir, resume=True, progress=False)
+    np.testing.assert_array_equal(resumed.two_tower.item_vectors(), run.two_tower.item_vectors())
+
+
+def test_content_is_not_looked_at_but_may_be_asked_for(made):
+    _, path = made
+    with shortlist.load(path) as engine:
+        assert engine.bundle.manifest["features"] == []
+        assert engine.bundle.manifest["metric"] == "dot"
+        import pyarrow.compute as pc
+
+        found = engine.recommend({"history": [[5]]}, where=pc.field("genre") == 1, top_n=50)
+    ids = found.item_ids[0][: found.counts[0]]
+    assert len(ids) == N_ITEMS // 2 - 1
+    assert (ids % 2 == 1).all()
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_rounded_storages_pass_the_gate(toy, tmp_path, storage):
+    config = load_config("ease", overrides={"export.storage": storage})
+    run = train(toy, config, tmp_path / "toy.run", progress=False)
+    report = export_bundle(run, tmp_path / "toy.shortlist")
+    assert report.parity["n_identical"] + report.parity["n_tied"] == N_USERS
+    assert 0 < report.parity["largest_item_difference"] < report.parity["tolerance"]
+
+
+def test_candidates_of_wide_embeddings_are_scored_in_parts(made, monkeypatch):
+    run, _ = made
+    evaluation = first_stage(run.two_tower, run.split, 20)
+    asked = (run.two_tower, run.split, evaluation, run.config.scorer)
+    whole = candidates_of(*asked)
+    monkeypatch.setattr("shortlist.training.second_stage.MAX_NUMBERS", 1)  # one user at a time
+    parts = candidates_of(*asked)
+    np.testing.assert_array_equal(parts.inputs["similarity"], whole.inputs["similarity"])
+    assert (np.diff(whole.inputs["similarity"], axis=1) <= 1e-6).all()  # best first
+    assert whole.inputs["similarity"].max() > 0
+
+
+def test_settings_default_to_those_of_the_baselines_in_an_evaluation():
+    for name in CLOSED_FORM:
+        model = build_baseline(load_config(name))
+        assert vars(model) == vars(type(model)())
+
+
+def test_a_users_embedding_is_the_weighted_history():
+    codes = np.array([[0, 3, 1, 0, 3], [2, 2, 2, 2, 1], [0, 0, 0, 0, 0]])
+    found = WeightedHistory(5, 0.5, 2)(codes)
+    np.testing.assert_allclose(found, [[1, 0.5, 0, 1, 0], [1, 1, 0.5, 0, 0], [1, 0, 0, 0, 0]])
+    found = WeightedHistory(5, 1.0, 9)(codes)
+    np.testing.assert_allclose(found, [[1, 1, 0, 1, 0], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+
+
+def test_the_fold_in_takes_each_known_item_once_within_the_length():
+    codes = np.array([[0, 3, 1, 0, 3], [4, 2, 2, 2, 1], [0, 0, 0, 0, 0]])
+    found = np.sort(Distinct(4)(codes), axis=1)
+    assert found.tolist() == [[0, 0, 0, 1, 3], [0, 0, 0, 1, 2], [0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("alpha", [0.1, 10.0, 300.0])
+def test_the_fold_in_solves_the_normal_equations(alpha):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(30, 6))
+    vectors = np.linalg.qr(vectors)[0] * np.sqrt(rng.uniform(0.1, 1.0, 6))  # Σ v vᵀ ≤ I
+    known = np.array([vectors[:4], vectors[10:14], np.zeros((4, 6))])
+    found = FoldIn(alpha)(known.astype(np.float32))
+    for user, mine in zip(found, known, strict=True):
+        left = np.eye(6) + alpha * mine.T @ mine
+        wanted = np.linalg.solve(left, (1 + alpha) * mine.sum(axis=0))
+        np.testing.assert_allclose(user, wanted, atol=2e-6 * (1 + alpha))
+
+
+def test_a_catalogue_whose_table_would_not_fit_is_refused_by_name():
+    config = load_config("ease")
+    check_affordable(config, 16_383)
+    with pytest.raises(DataError, match=r"got 'ease' with 200,000 items.*149\.0 GiB, expected at "):
+        check_affordable(config, 200_000)
+    check_affordable(load_config("ials"), 10_000_000)
+
+
+def test_without_the_library_ials_says_what_to_install(toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    with pytest.raises(DataError, match=r"implicit ALS: .*pip install 'shortlist\[ials\]'"):
+        train(toy, load_config("ials"), tmp_path / "toy.run", progress=False)
+
+
+def test_tune_searches_settings_of_a_closed_form_model(toy, tmp_path):
+    pytest.importorskip("optuna", reason="the library optuna is not installed")
+    space = {"linear.ease_l2": [0.1, 5.0, 1e6]}
+    result = tuning.tune(toy, load_config("ease"), space, tmp_path, n_trials=3, progress=False)
+    tried = [
+        train(toy, apply_overrides(load_config("ease"), {"linear.ease_l2": l2}),
+              tmp_path / f"{l2}.run", progress=False).metrics["NDCG@10"]
+        for l2 in space["linear.ease_l2"]
+    ]  # fmt: skip
+    assert result["NDCG@10"] in tried
+    assert (tmp_path / "best.toml").exists()
+
+
+@pytest.fixture(scope="module")
+def files(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    toy.events.with_columns(timestamp=pl.col("timestamp") + 1_000_000_000).write_csv(
+        folder / "events.csv"
+    )
+    (folder / "ease.toml").write_text('[model]\nencoder = "ease"\n[linear]\nease_l2 = 5\n')
+    argv = ["--data", str(folder / "events.csv"), "--config", str(folder / "ease.toml"), "--quiet"]
+    assert main(["train", *argv, "--out", str(folder / "toy.shortlist")]) == 0
+    return folder
+
+
+def test_the_encoder_may_be_named_in_the_toml(files, capsys):
+    bundle = str(files / "toy.shortlist")
+    assert main(["inspect", bundle]) == 0
+    assert "dot" in capsys.readouterr().out
+    assert main(["evaluate", bundle, "--data", str(files / "events.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+    assert main(["recommend", bundle, "--history", "5", "7", "--json"]) == 0
+
+
+def test_a_curve_is_refused_before_anything_is_fitted(files, tmp_path, capsys):
+    argv = ["train", "--data", str(files / "events.csv"), "--preset", "popularity", "--quiet"]
+    argv += ["--out", str(tmp_path / "toy.shortlist"), "--plot", str(tmp_path / "toy.png")]
+    assert main(argv) == 1
+    assert "is fitted in one step and has no curve" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_update_fits_anew_on_all_events(files, tmp_path, capsys):
+    folder = shutil.copytree(files, tmp_path / "files")
+    rng = np.random.default_rng(7)
+    users = np.repeat(np.arange(30), 4)
+    with shortlist.FeedbackLog(folder / "feedback.log") as log:
+        log.append_many({
+            "user_id": users.tolist(),
+            "item_id": rng.integers(30, 50, len(users)).tolist(),  # 40 to 49 are new
+            "kind": ["event"] * len(users),
+            "timestamp": (1_100_000_000 + np.tile(np.arange(4), 30)).tolist(),
+        })  # fmt: skip
+    argv = ["update", str(folder / "toy.shortlist"), "--feedback", str(folder / "feedback.log")]
+    capsys.readouterr()
+    assert main([*argv, "--quiet", "--json", "--ignore-drift", "--ignore-gate"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_new_items"] > 0
+    run = load_run(report["run"])
+    model = build_baseline(run.config)
+    model.fit(run.split.train, run.split.catalogue, run.split.weights(run.split.train))
+    np.testing.assert_array_equal(run.two_tower.item_vectors(), model.item_vectors())
+    with shortlist.load(folder / "toy.shortlist") as engine:
+        assert 45 in engine.index.item_ids

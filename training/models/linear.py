@@ -1,0 +1,245 @@
+"""Closed-form models of bundles: the fitted tables behind the interface of the two-tower model.
+
+There is nothing to train: an item's embedding is a row of a table that `baselines` fitted, a
+user's is computed from the history by a layer without weights, and their dot product is the score.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from shortlist.errors import DataError
+from shortlist.training.config import CLOSED_FORM, Config
+from shortlist.training.models.baselines import (
+    EASE,
+    Baseline,
+    ImplicitALS,
+    ItemKNN,
+    Popularity,
+    RecencyItemKNN,
+)
+from shortlist.training.models.layers import HistoryLookup, look_up
+from shortlist.training.models.two_tower import (
+    TwoTower,
+    default_item_inputs,
+    named,
+    with_padding_row,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shortlist.index import Metric
+    from shortlist.training.features import FeatureSet
+
+MAX_TABLE = 2**30  # bytes of a table of n_items × n_items numbers: 16,383 items
+_ROUNDING = 1e-7  # relative error at which the fold-in stops: float32 has no more
+
+
+def is_closed_form(config: Config) -> bool:
+    """Say whether ``model.encoder`` names a model that is fitted and not trained."""
+    return config.model.encoder in CLOSED_FORM
+
+
+def build_baseline(config: Config) -> Baseline:
+    """Create the unfitted model that ``model.encoder`` names, with the settings of ``[linear]``."""
+    linear = config.linear
+    match config.model.encoder:
+        case "popularity":
+            return Popularity()
+        case "item-knn":
+            return ItemKNN(linear.neighbours, linear.shrink)
+        case "cooccurrence":
+            return RecencyItemKNN(
+                linear.window, linear.decay_gap, linear.decay_age, linear.power
+            )
+        case "ease":
+            return EASE(linear.ease_l2)
+    return ImplicitALS(
+        config.model.dim,
+        linear.als_l2,
+        linear.als_alpha,
+        linear.als_iterations,
+        config.train.seed,
+    )
+
+
+def check_affordable(config: Config, n_items: int) -> None:
+    """Refuse a catalogue whose table would not fit; before anything is fitted."""
+    size = 4 * n_items * (n_items + 1)
+    if config.model.encoder in ("popularity", "ials") or size <= MAX_TABLE:
+        return
+    raise DataError(
+        f"model.encoder: got {config.model.encoder!r} with {n_items:,} items, whose table takes "
+        f"{size / 2**30:.1f} GiB, expected at most {MAX_TABLE / 2**30:.0f} GiB (16,383 items). "
+        "Fix: use 'ials', 'popularity' or an encoder that is trained, such as 'pool'; or keep the "
+        "items with most events ([cleaning] k_core)"
+    )
+
+
+class LinearModel(TwoTower):
+    """A closed-form model as an item table and a user encoder without weights.
+
+    Parameters
+    ----------
+    config : Config
+        ``model.encoder`` is one of `config.CLOSED_FORM`.
+    features : FeatureSet
+        Its item vocabulary; content is not looked at.
+
+    Notes
+    -----
+    Attributes as of `TwoTower`. ``dim`` is 1 (popularity), ``model.dim`` (ials) or n_items + 1.
+    """
+
+    metric: Metric = "dot"
+
+    def __init__(self, config: Config, features: FeatureSet) -> None:
+        self.config = config
+        self.features = features
+        self.n_items = features.n_items
+        check_affordable(config, self.n_items)
+        self.item_inputs = default_item_inputs(features)
+        encoder, length = config.model.encoder, config.model.history_length
+        self._folds_in = encoder == "ials"
+        if encoder == "popularity":
+            self.dim = 1
+            self.user_encoder = SameForAll(name="user_encoder")
+        elif self._folds_in:
+            self.dim = config.model.dim
+            self.user_encoder = FoldIn(config.linear.als_alpha, name="user_encoder")
+            self.history_lookup = HistoryLookup(self.n_items, self.dim, name="history_lookup")
+        else:
+            self.dim = self.n_items + 1
+            decay = config.linear.decay_age if encoder == "cooccurrence" else 1.0
+            self.user_encoder = WeightedHistory(self.dim, decay, length, name="user_encoder")
+        self.item_encoder = ItemTable(self.n_items, self.dim, name="item_encoder")
+        self.item_model = self._build_item_model()
+        self.user_model = self._build_user_model()
+
+    def fill(self, vectors: NDArray[np.float32]) -> None:
+        """Take over the item vectors (n_items, dim) of a fitted baseline."""
+        self.item_encoder.table.assign(with_padding_row(vectors))
+        self.refresh()
+
+    def refresh(self) -> NDArray[np.float32]:
+        """Return the item vectors; the fold-in looks histories up in them from now on."""
+        return super().refresh() if self._folds_in else self.item_vectors()
+
+    def serving_user_model(self, item_vectors: NDArray[np.float32]) -> keras.Model:
+        """See `TwoTower.serving_user_model`; only the fold-in looks histories up."""
+        return super().serving_user_model(item_vectors) if self._folds_in else self.user_model
+
+    def _build_user_model(self, lookup: HistoryLookup | None = None) -> keras.Model:
+        history = keras.Input((None,), dtype="int64", name="history")
+        if self._folds_in:
+            distinct = Distinct(self.config.model.history_length, name="distinct")
+            vectors = (lookup or self.history_lookup)(distinct(history))
+            embedding = self.user_encoder(vectors)
+        else:
+            embedding = self.user_encoder(history)
+        outputs = named(embedding, "user_embedding")
+        return keras.Model({"history": history}, outputs, name="user_model")
+
+
+class ItemTable(keras.layers.Layer):  # type: ignore[misc]
+    """Item embeddings by item code; that of an unknown item (code 0) is zero."""
+
+    def __init__(self, n_items: int, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = self.add_weight(name="table", shape=(n_items + 1, dim), initializer="zeros")
+
+    def call(self, inputs: dict[str, Any]) -> Any:
+        """Look up ``item_id`` codes (batch,): (batch, dim)."""
+        return look_up(self.table, inputs["item_id"])
+
+
+class SameForAll(keras.layers.Layer):  # type: ignore[misc]
+    """User encoder of popularity: 1, whatever the history."""
+
+    is_causal = False
+
+    def call(self, codes: Any) -> Any:
+        """Encode histories (batch, length): (batch, 1)."""
+        return tf.ones((tf.shape(codes)[0], 1))
+
+
+class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
+    """User encoder of item-item models: 1, then for each item ``decay^age`` if it is in the history.
+
+    Age is the number of known items after its latest event. See `baselines.ItemItem`.
+    """
+
+    is_causal = False
+
+    def __init__(self, dim: int, decay: float, history_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim, self.decay, self.history_length = dim, decay, history_length
+
+    def call(self, codes: Any) -> Any:
+        """Encode histories of item codes (batch, length): (batch, dim), dim = n_items + 1."""
+        used, age = _recent(codes, self.history_length)
+        weights = ops.exp(age * math.log(self.decay)) * used
+        n_rows = tf.shape(codes)[0]
+        empty = tf.one_hot(tf.zeros((n_rows,), tf.int32), self.dim)
+        rows = tf.broadcast_to(tf.range(n_rows, dtype=codes.dtype)[:, None], tf.shape(codes))
+        # Of an item that comes again the latest event weighs most; padding keeps the 1 of code 0.
+        return tf.tensor_scatter_nd_max(empty, tf.stack([rows, codes], axis=-1), weights)
+
+
+class Distinct(keras.layers.Layer):  # type: ignore[misc]
+    """The known items of a history once each, in no order; 0 in the places that become free."""
+
+    def __init__(self, history_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.history_length = history_length
+
+    def call(self, codes: Any) -> Any:
+        """Drop repeats of item codes (batch, length)."""
+        used, _ = _recent(codes, self.history_length)
+        codes = codes * ops.cast(used, codes.dtype)
+        ordered = tf.math.top_k(codes, k=tf.shape(codes)[1]).values
+        before = ops.concatenate([-ops.ones_like(ordered[:, :1]), ordered[:, :-1]], axis=1)
+        return ops.where(ordered == before, ops.zeros_like(ordered), ordered)
+
+
+class FoldIn(keras.layers.Layer):  # type: ignore[misc]
+    """User encoder of implicit ALS: solve for the user from the history's item vectors v.
+
+    ``(I + α Σ v vᵀ) u = (1 + α) Σ v``. As the vectors of all items have ``Σ v vᵀ ≤ I`` (see
+    `baselines.ImplicitALS.item_vectors`), the matrix has eigenvalues from 1 to 1 + α, and with
+    ``E = I − 2 / (2 + α) · (…)``, whose norm is at most α / (2 + α), the inverse is
+    ``2 / (2 + α) · Π_k (I + E^(2^k))``: a handful of products reach float32's precision.
+    """
+
+    is_causal = False
+
+    def __init__(self, alpha: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = alpha
+        n_terms = math.log(_ROUNDING) / math.log(alpha / (2.0 + alpha))
+        self.n_doublings = max(1, math.ceil(math.log2(n_terms)))
+
+    def call(self, vectors: Any) -> Any:
+        """Encode the vectors of distinct items (batch, length, dim), zero where none: (batch, dim)."""
+        scale = 2.0 / (2.0 + self.alpha)
+        gram = ops.matmul(ops.transpose(vectors, (0, 2, 1)), vectors)
+        error = (1.0 - scale) * ops.eye(vectors.shape[-1]) - scale * self.alpha * gram
+        user = scale * (1.0 + self.alpha) * ops.sum(vectors, axis=1)[:, :, None]
+        for k in range(self.n_doublings):
+            error = ops.matmul(error, error) if k else error
+            user = user + ops.matmul(error, user)
+        return user[:, :, 0]
+
+
+def _recent(codes: Any, history_length: int) -> tuple[Any, Any]:
+    """Mark the known items within the history's length, and count the known items after each."""
+    known = ops.cast(codes > 0, "float32")
+    age = ops.sum(known, axis=1, keepdims=True) - ops.cumsum(known, axis=1)
+    return known * ops.cast(age < history_length, "float32"), age
