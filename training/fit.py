@@ -133,9 +133,7 @@ def finish(
 ) -> TrainedModel:
     """Keep the weights of a model, and train the scorer on them if one is wanted."""
     config = model.config
-    checkpoint.save_arrays(
-        run_dir / checkpoint.WEIGHTS, model.get_weights(), {"history": history}
-    )
+    checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, model.get_weights(), {"history": history})
     scorer: CandidateScorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:

@@ -56,9 +56,7 @@ def build_baseline(config: Config) -> Baseline:
         case "item-knn":
             return ItemKNN(linear.neighbours, linear.shrink)
         case "cooccurrence":
-            return RecencyItemKNN(
-                linear.window, linear.decay_gap, linear.decay_age, linear.power
-            )
+            return RecencyItemKNN(linear.window, linear.decay_gap, linear.decay_age, linear.power)
         case "ease":
             return EASE(linear.ease_l2)
     return ImplicitALS(
@@ -171,7 +169,7 @@ class SameForAll(keras.layers.Layer):  # type: ignore[misc]
 
 
 class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
-    """User encoder of item-item models: 1, then for each item ``decay^age`` if it is in the history.
+    """User encoder of item-item models: 1, then ``decay^age`` of each item, 0 of one not seen.
 
     Age is the number of known items after its latest event. See `baselines.ItemItem`.
     """
@@ -227,7 +225,7 @@ class FoldIn(keras.layers.Layer):  # type: ignore[misc]
         self.n_doublings = max(1, math.ceil(math.log2(n_terms)))
 
     def call(self, vectors: Any) -> Any:
-        """Encode the vectors of distinct items (batch, length, dim), zero where none: (batch, dim)."""
+        """Encode users by vectors of distinct items (batch, length, dim), zero where none."""
         scale = 2.0 / (2.0 + self.alpha)
         gram = ops.matmul(ops.transpose(vectors, (0, 2, 1)), vectors)
         error = (1.0 - scale) * ops.eye(vectors.shape[-1]) - scale * self.alpha * gram
