@@ -157,8 +157,8 @@ def check_parity(
     item_difference = _item_difference(run, engine)
     users = held_out_users(run, n_users)
     embeddings = _scaled(run, _encode(run, users))
-    rounding = TOLERANCE * _longest(items) + 2 * _rounding(items, engine)
-    tolerance = rounding * _longest(embeddings)
+    rounding = TOLERANCE * _longest(run, items) + 2 * _rounding(items, engine)
+    tolerance = rounding * _longest(run, embeddings)
     n_identical, n_tied, largest = 0, 0, 0.0
     n_total = len(users.user_ids)
     at_once = max(1, min(CHUNK, MAX_SCORES // len(items)))
@@ -277,7 +277,9 @@ def _scaled(run: TrainedModel, rows: Array) -> Array:
     return _unit(rows) if run.two_tower.metric == "cosine" else rows
 
 
-def _longest(rows: Array) -> float:
+def _longest(run: TrainedModel, rows: Array) -> float:
+    if run.two_tower.metric == "cosine":
+        return 1.0
     return float(np.linalg.norm(rows, axis=1).max(initial=0.0))
 
 

@@ -114,8 +114,8 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*head.initializers(), *_ids(parts)])
-    _set_interface(graph, parts, head)
-    # ONNX Runtime fuses nodes only where it knows the rank, which our operator cannot tell it; fused
+    _set_interface(graph, parts)
+    # ONNX Runtime fuses nodes only where it knows the rank, which our operator cannot tell. Fused
     # otherwise than in the engine, they would round otherwise.
     graph.value_info.append(
         helper.make_tensor_value_info(packed.codes, TensorProto.INT64, ["batch", "width"])
