@@ -114,7 +114,7 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*head.initializers(), *_ids(parts)])
-    _set_interface(graph, parts)
+    _set_interface(graph, parts, head)
     # ONNX Runtime fuses nodes only where it knows the rank, which our operator cannot tell. Fused
     # otherwise than in the engine, they would round otherwise.
     graph.value_info.append(
