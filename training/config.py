@@ -176,6 +176,10 @@ class LinearConfig:
     )
     power: float = _number(0.1, -10.0, 10.0, text="cooccurrence: how much popular items are damped")
     ease_l2: float = _number(400.0, 1e-6, text="ease: regularisation")
+    trend: float = _number(
+        0.0, 0.0, 1e6, text="item-knn, cooccurrence, ease: what the item popular now gains in score"
+    )
+    trend_days: float = _number(15.0, 1e-3, 1e6, text="trend: days before the newest event")
     als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
     als_alpha: float = _number(10.0, 1e-6, 1e6, text="ials: confidence in an event is 1 + this")
     als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")

@@ -152,6 +152,11 @@ def fit_closed_form(
         One row, as of an epoch of `Loop`, without a loss.
     """
     started = time.perf_counter()
+    trend = model.config.linear.trend
+    if trend > 0.0 and not split.dataset.has_times:
+        raise DataError(
+            f"linear.trend: got {trend:g}, but the events have no times. Fix: leave it 0"
+        )
     baseline = build_baseline(model.config)
     baseline.fit(split.train, split.catalogue, split.weights(split.train))
     model.fill(baseline.item_vectors())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -19,6 +20,7 @@ from shortlist.training import workflow
 from shortlist.training.config import CLOSED_FORM, apply_overrides, load_config
 from shortlist.training.events import Dataset, make_events
 from shortlist.training.fit import load_run, train
+from shortlist.training.models.baselines import EASE
 from shortlist.training.models.linear import (
     Distinct,
     FoldIn,
@@ -172,6 +174,46 @@ def test_the_fold_in_solves_the_normal_equations(alpha):
         left = np.eye(6) + alpha * mine.T @ mine
         wanted = np.linalg.solve(left, (1 + alpha) * mine.sum(axis=0))
         np.testing.assert_allclose(user, wanted, atol=2e-6 * (1 + alpha))
+
+
+def test_a_trend_adds_the_share_of_recent_events_to_every_score():
+    day = 86_400
+    times = pl.Series([0, 5 * day, 9 * day, 10 * day, 6 * day, 10 * day])
+    events = make_events(pl.Series([0, 0, 0, 0, 1, 1]), pl.Series([3, 0, 1, 2, 0, 2]), times)
+    catalogue, weights = np.arange(4), np.array([1, 1, 1, 0.5, 1, -1.0])
+    plain = EASE(1.0).fit(events, catalogue, weights)
+    model = EASE(1.0).with_trend(2.0, 4.5).fit(events, catalogue, weights)
+    # Of the events after day 5.5: item 1 on day 9, half of item 2 on day 10, item 0 on day 6.
+    added = model.item_vectors() - plain.item_vectors()
+    np.testing.assert_allclose(added[:, 0], [2.0, 2.0, 1.0, 0.0])
+    np.testing.assert_array_equal(added[:, 1:], 0.0)
+    user = np.array([1.0, 0, 0, 0, 1])
+    order = np.argsort(-(model.item_vectors() @ user), kind="stable")
+    assert model.rank([np.array([3])], np.arange(1), 3).tolist() == [order[order != 3].tolist()]
+
+
+def test_a_trend_survives_into_the_bundle_and_needs_times(toy, tmp_path):
+    config = apply_overrides(load_config("ease"), {"linear.trend": 3.0, "linear.trend_days": 20})
+    with pytest.raises(DataError, match=r"linear\.trend: got 3, but the events have no times"):
+        train(
+            dataclasses.replace(toy, has_times=False), config, tmp_path / "no.run", progress=False
+        )
+    later = toy.events.with_columns(timestamp=pl.col("timestamp") * 86_400)
+    dated = dataclasses.replace(toy, events=later, has_times=True)
+    run = train(dated, config, tmp_path / "toy.run", progress=False)
+    export_bundle(run, tmp_path / "toy.shortlist")
+    model = build_baseline(config).fit(run.split.train, run.split.catalogue)
+    wanted = model.rank([np.array([5])], np.arange(1), 5)
+    assert (
+        wanted.tolist()
+        != EASE()
+        .fit(run.split.train, run.split.catalogue)
+        .rank([np.array([5])], np.arange(1), 5)
+        .tolist()
+    )
+    with shortlist.load(tmp_path / "toy.shortlist") as engine:
+        found = engine.recommend({"history": [[int(run.split.catalogue[5])]]}, top_n=5)
+    assert found.item_ids.tolist() == run.split.catalogue[wanted].tolist()
 
 
 def test_a_catalogue_whose_table_would_not_fit_is_refused_by_name():

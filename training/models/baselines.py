@@ -17,6 +17,7 @@ from scipy import sparse
 
 import shortlist
 from shortlist.errors import DataError
+from shortlist.training.feature import DAY
 from shortlist.training.metrics import Floats, Rows
 from shortlist.training.splits import IdArray
 
@@ -128,17 +129,45 @@ class ItemItem(Baseline):
     """A score is a weighted sum over the history: ``score(j) = Σ_i decay^age(i) · W_ij``.
 
     Age is 0 for the latest event; an item that comes again counts once, as its latest event. Items
-    of which the history says nothing (score 0) follow those it speaks for, by popularity.
+    of which the history says nothing (score 0) follow those it speaks for, by popularity. With
+    `with_trend` each score is raised by what is popular now.
     """
 
     decay = 1.0
+    trend, trend_days = 0.0, 0.0
     weights: Any  # (n_items, n_items), sparse or dense
     _floor: Floats
+    _trend: Floats
+
+    def with_trend(self, trend: float, days: float) -> Self:
+        """Add to each score ``trend`` times the item's events of the last days.
+
+        Parameters
+        ----------
+        trend : float
+            What the item with most of those events gains; the others gain in proportion.
+        days : float
+            Before the newest train event.
+        """
+        self.trend, self.trend_days = trend, days
+        return self
+
+    def fit(
+        self,
+        train: pl.DataFrame,
+        catalogue: IdArray,
+        weights: npt.NDArray[np.floating] | None = None,
+    ) -> Self:
+        """See `Baseline.fit`; for a trend the events need times."""
+        self._trend = np.zeros(len(catalogue))
+        if self.trend > 0.0:
+            self._trend = self.trend * _recent_share(train, catalogue, weights, self.trend_days)
+        return super().fit(train, catalogue, weights)
 
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """See `Baseline.item_vectors`."""
         vectors = np.empty((self.n_items, self.n_items + 1), np.float32)
-        vectors[:, 0] = self._floor
+        vectors[:, 0] = self._trend + self._floor
         weights = self.weights.toarray() if sparse.issparse(self.weights) else self.weights
         vectors[:, 1:] = weights.T
         return vectors
@@ -152,6 +181,7 @@ class ItemItem(Baseline):
         # A user's vector is as long as the catalogue and nearly all zero: a sparse product.
         scores = _history_matrix(histories, self.n_items, self.decay) @ self.weights
         dense: Floats = scores.toarray() if sparse.issparse(scores) else scores
+        dense = dense + self._trend
         return _top_rows(np.where(dense == 0.0, self._floor, dense), histories, top_n)
 
     @abstractmethod
@@ -381,6 +411,24 @@ def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> 
         (decay ** age[kept].astype(np.float64), (users[kept], rows[kept])),
         shape=(len(histories), n_items),
     )
+
+
+def _recent_share(
+    train: pl.DataFrame,
+    catalogue: IdArray,
+    weights: npt.NDArray[np.floating] | None,
+    days: float,
+) -> Floats:
+    """Return each item's events of the last days, by weight: 1 for the item with most."""
+    weight = pl.Series("weight", np.ones(train.height) if weights is None else weights)
+    is_recent = pl.col("timestamp") > pl.col("timestamp").max() - days * DAY
+    recent = train.with_columns(weight).filter(is_recent, pl.col("weight") > 0)
+    of_item = recent.group_by("item_id").agg(pl.col("weight").sum())
+    ids = pl.Series("item_id", catalogue, dtype=train["item_id"].dtype).to_frame()
+    found = ids.join(of_item, on="item_id", how="left", maintain_order="left")["weight"]
+    counts = found.fill_null(0.0).to_numpy()
+    share: Floats = counts / max(counts.max(initial=0.0), 1e-30)
+    return share
 
 
 def _strongest(i: Rows, j: Rows, weight: Floats, n_items: int, n_kept: int) -> Any:

@@ -19,6 +19,7 @@ from shortlist.training.models.baselines import (
     EASE,
     Baseline,
     ImplicitALS,
+    ItemItem,
     ItemKNN,
     Popularity,
     RecencyItemKNN,
@@ -50,22 +51,25 @@ def is_closed_form(config: Config) -> bool:
 def build_baseline(config: Config) -> Baseline:
     """Create the unfitted model that ``model.encoder`` names, with the settings of ``[linear]``."""
     linear = config.linear
+    model: ItemItem
     match config.model.encoder:
         case "popularity":
             return Popularity()
+        case "ials":
+            return ImplicitALS(
+                config.model.dim,
+                linear.als_l2,
+                linear.als_alpha,
+                linear.als_iterations,
+                config.train.seed,
+            )
         case "item-knn":
-            return ItemKNN(linear.neighbours, linear.shrink)
+            model = ItemKNN(linear.neighbours, linear.shrink)
         case "cooccurrence":
-            return RecencyItemKNN(linear.window, linear.decay_gap, linear.decay_age, linear.power)
-        case "ease":
-            return EASE(linear.ease_l2)
-    return ImplicitALS(
-        config.model.dim,
-        linear.als_l2,
-        linear.als_alpha,
-        linear.als_iterations,
-        config.train.seed,
-    )
+            model = RecencyItemKNN(linear.window, linear.decay_gap, linear.decay_age, linear.power)
+        case _:
+            model = EASE(linear.ease_l2)
+    return model.with_trend(linear.trend, linear.trend_days) if linear.trend > 0.0 else model
 
 
 def check_affordable(config: Config, n_items: int) -> None:
