@@ -39,6 +39,7 @@ PRESETS = (
     "item-knn",
     "movielens-100k",
     "movielens-1m",
+    "movielens-1m-temporal",
     "pool",
     "popularity",
 )
