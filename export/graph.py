@@ -20,6 +20,7 @@ import tensorflow as tf
 from shortlist._sessions import open_session
 from shortlist.export.checks import check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
+from shortlist.training.models import stand_ins
 
 OPSET = 18  # the newest tf2onnx 1.17 knows
 GRAPH_TOLERANCE = 2e-5  # float32 sums in another order: 2e-6 measured on unit-length outputs
@@ -60,7 +61,11 @@ def keras_to_onnx(
         graph is invalid or over 2 GiB.
     """
     wrapped, signature = _with_listed_inputs(model)
-    with _unsupported_operations() as unsupported, warnings.catch_warnings():
+    with (
+        _unsupported_operations() as unsupported,
+        stand_ins.exporting(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # deprecations inside TensorFlow and tf2onnx
         proto = _convert(wrapped, signature, opset, output)
     _refuse_unsupported(unsupported, output)
@@ -98,7 +103,7 @@ def _convert(wrapped: keras.Model, signature: list[Any], opset: int, output: str
             wrapped,
             input_signature=signature,
             opset=opset,
-            custom_op_handlers={"Erfc": (_write_erfc, [])},
+            custom_op_handlers={"Erfc": (_write_erfc, []), stand_ins.GRU: (_write_gru, [])},
         )
     except Exception as error:  # whatever tf2onnx trips over, the reader needs the graph's name
         raise ExportError(f"{output}: tf2onnx could not convert the model: {error}") from error
@@ -122,6 +127,40 @@ def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:
         shapes=shapes,
         dtypes=dtypes,
     )
+
+
+def _write_gru(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write the stand-in of a recurrence as GRU, whose weights already have its order of gates."""
+    values, n_known, first, *weights = node.input
+    states, last = node.output
+    shapes, n_units = [context.get_shape(output) for output in node.output], _width(context, first)
+    context.remove_node(node.name)
+
+    def add(op: str, inputs: list[str], **attributes: Any) -> str:
+        return str(context.make_node(op, inputs, **attributes).output[0])
+
+    def const(label: str, value: Any) -> str:
+        return str(context.make_const(f"{name}_{label}", np.asarray(value)).output[0])
+
+    front, direction = const("front", [0]), const("direction", [1])
+    kernel, recurrent, bias = (add("Unsqueeze", [weight, front]) for weight in weights)
+    lengths = add("Cast", [n_known], attr={"to": onnx.TensorProto.INT32})
+    gru = context.make_node(
+        "GRU",
+        [values, kernel, recurrent, bias, lengths, add("Unsqueeze", [first, front])],
+        attr={"hidden_size": n_units, "linear_before_reset": 1},
+        output_count=2,
+    )
+    for found, axis, output, shape in zip(
+        gru.output, (direction, front), (states, last), shapes, strict=True
+    ):
+        context.make_node(
+            "Squeeze", [found, axis], outputs=[output], shapes=[shape], dtypes=[onnx.TensorProto.FLOAT]
+        )
+
+
+def _width(context: Any, value: str) -> int:
+    return int(context.get_shape(value)[-1])
 
 
 class _Listener(logging.Handler):

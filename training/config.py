@@ -23,7 +23,7 @@ FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgc
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 LOSSES = ("auto", "full", "sampled", "gbce", "bpr")
-ENCODERS = ("pool", "transformer", "hstu")
+ENCODERS = ("pool", "gru", "transformer", "hstu")
 CLOSED_FORM = ("popularity", "item-knn", "cooccurrence", "ease", "ials")  # fitted, not trained
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "gelu")
 
@@ -152,8 +152,8 @@ class ModelConfig:
     )
     dim: int = _number(64, 1, 4096, text="length of the embeddings")
     history_length: int = _number(50, 1, 10_000, text="a user's last items that are looked at")
-    hidden: int = _number(128, 1, 8192, text="units of the user encoder's residual MLP")
-    n_blocks: int = _number(2, 1, 64, text="layers of attention: transformer, hstu")
+    hidden: int = _number(128, 1, 8192, text="units of gru, or of the other encoders' residual MLP")
+    n_blocks: int = _number(2, 1, 64, text="layers: gru, transformer, hstu")
     n_heads: int = _number(2, 1, 64, text="heads of attention, a divisor of dim: transformer, hstu")
     dropout: float = _number(0.2, 0.0, 0.95, text="dropout inside the user encoder")
     decay: float = _number(0.7, 0.01, 0.99, text="pool: first value of the learned decay by age")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import keras
 
 from shortlist.errors import DataError
+from shortlist.training.models.gru import GruEncoder
 from shortlist.training.models.hstu import HstuEncoder
 from shortlist.training.models.layers import PoolEncoder
 from shortlist.training.models.transformer import TransformerEncoder
@@ -66,6 +67,8 @@ def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> A
         return ATTENTION[model.encoder](
             side, model.dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
         )
+    if model.encoder == "gru":
+        return GruEncoder(side, model.dim, n_blocks=model.n_blocks, **shared)
     if ":" in model.encoder:
         return _own_class(model.encoder)(side, model.dim, **shared)
     return PoolEncoder(side, model.dim, decay=model.decay, **shared)

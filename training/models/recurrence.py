@@ -1,0 +1,124 @@
+"""The recurrence of a GRU: one product over all places, then a loop with one product a place.
+
+Gates z (how much stays) and r (how much the candidate sees), the bias of the candidate's recurrent
+part inside r: ONNX's GRU with ``linear_before_reset``, gates in its order and weights in its form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from shortlist.training.models import stand_ins
+
+
+def last_states(
+    values: Any, n_known: Any, first: Any, kernel: Any, recurrent: Any, bias: Any
+) -> tuple[Any, Any]:
+    """Run over right-padded rows; while a graph is exported, as one operation.
+
+    Parameters
+    ----------
+    values : tensor of shape (length, batch, n_in), float32
+    n_known : tensor of shape (batch,), int32
+        Places of each row that count, at least 1.
+    first : tensor of shape (batch, n_units), float32
+        State before the first place.
+    kernel, recurrent : tensors of shape (3 * n_units, n_in), (3 * n_units, n_units), float32
+    bias : tensor of shape (6 * n_units,), float32
+        Three of the kernel, three of the recurrent part.
+
+    Returns
+    -------
+    tensors of shape (length, batch, n_units) and (batch, n_units), float32
+        States after each place (behind ``n_known``: anything) and after the last that counts.
+    """
+    if stand_ins.present() is not None:
+        return stand_ins.gru(values, n_known, first, kernel, recurrent, bias)
+    states = every_state(values, first, kernel, recurrent, bias)
+    places = tf.stack([n_known - 1, tf.range(tf.shape(n_known)[0])], axis=1)
+    return states, tf.gather_nd(states, places)
+
+
+def every_state(values: Any, first: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
+    """Give the states after each place, with a gradient; arguments as for `last_states`."""
+    n_gates = 3 * recurrent.shape[1]
+    given = tf.tensordot(values, kernel, [[2], [1]]) + bias[:n_gates]
+    return _recur(given, first, recurrent, bias[n_gates:])
+
+
+def _cell(given: Any, state: Any, recurrent: Any, bias: Any) -> tuple[Any, ...]:
+    kept = tf.matmul(state, recurrent, transpose_b=True) + bias
+    given_z, given_r, given_n = tf.split(given, 3, axis=-1)
+    kept_z, kept_r, kept_n = tf.split(kept, 3, axis=-1)
+    z, r = tf.sigmoid(given_z + kept_z), tf.sigmoid(given_r + kept_r)
+    candidate = tf.tanh(given_n + r * kept_n)
+    return z * state + (1.0 - z) * candidate, z, r, candidate, kept_n
+
+
+def _array(length: Any, width: int) -> Any:
+    return tf.TensorArray(tf.float32, size=length, element_shape=(None, width))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _recur(given: Any, first: Any, recurrent: Any, bias: Any) -> Any:
+    """Loop over the places; its gradient sums over all places in one product, not one a place."""
+    length, n_units = tf.shape(given)[0], recurrent.shape[1]
+    rows = _array(length, 3 * n_units).unstack(given)
+
+    def forward(place: Any, state: Any, states: Any, parts: Any) -> tuple[Any, ...]:
+        state, *inner = _cell(rows.read(place), state, recurrent, bias)
+        written = parts.write(place, tf.concat(inner, axis=-1))
+        return place + 1, state, states.write(place, state), written
+
+    arrays = _array(length, n_units), _array(length, 4 * n_units)
+    _, _, states, parts = tf.while_loop(
+        lambda place, *_: place < length, forward, (0, first, *arrays)
+    )
+    states, parts = states.stack(), parts.stack()
+
+    def gradient(slope: Any) -> tuple[Any, ...]:
+        before = tf.concat([first[None], states[:-1]], axis=0)
+        z, r, candidate, kept = tf.split(parts, 4, axis=-1)
+        of_candidate = (1.0 - z) * (1.0 - tf.square(candidate))
+        factors = [
+            (before - candidate) * z * (1.0 - z),
+            of_candidate * kept * r * (1.0 - r),
+            of_candidate,
+        ]
+        # What the recurrent part adds to the candidate passes the gate r.
+        given_slopes, first_slope = _back(tf.concat(factors, axis=-1), z, r, slope, recurrent)
+        kept_slopes = _through_gate(given_slopes, r)
+        flat = tf.reshape(kept_slopes, (-1, 3 * n_units))
+        of_recurrent = tf.matmul(flat, tf.reshape(before, (-1, n_units)), transpose_a=True)
+        return given_slopes, first_slope, of_recurrent, tf.reduce_sum(flat, axis=0)
+
+    return states, gradient
+
+
+def _back(factors: Any, z: Any, r: Any, slope: Any, recurrent: Any) -> tuple[Any, Any]:
+    """Go from the last place to the first: slopes of what is given, and of the first state."""
+    length, n_units = tf.shape(factors)[0], recurrent.shape[1]
+    every_factor = _array(length, 3 * n_units).unstack(factors)
+    every_z, every_r = _array(length, n_units).unstack(z), _array(length, n_units).unstack(r)
+    every_slope = _array(length, n_units).unstack(slope)
+
+    def backward(place: Any, carried: Any, slopes: Any) -> tuple[Any, ...]:
+        carried = carried + every_slope.read(place)
+        given = tf.tile(carried, (1, 3)) * every_factor.read(place)
+        kept = _through_gate(given, every_r.read(place))
+        carried = carried * every_z.read(place) + tf.matmul(kept, recurrent)
+        return place - 1, carried, slopes.write(place, given)
+
+    none = tf.zeros_like(slope[0])
+    _, carried, slopes = tf.while_loop(
+        lambda place, *_: place >= 0, backward, (length - 1, none, _array(length, 3 * n_units))
+    )
+    return slopes.stack(), carried
+
+
+def _through_gate(slopes: Any, r: Any) -> Any:
+    """Turn slopes of what is given into those of the recurrent part."""
+    of_gates, of_candidate = tf.split(slopes, [2 * r.shape[-1], r.shape[-1]], axis=-1)
+    return tf.concat([of_gates, of_candidate * r], axis=-1)
