@@ -155,7 +155,11 @@ def _write_gru(context: Any, node: Any, name: str, args: Any) -> None:
         gru.output, (direction, front), (states, last), shapes, strict=True
     ):
         context.make_node(
-            "Squeeze", [found, axis], outputs=[output], shapes=[shape], dtypes=[onnx.TensorProto.FLOAT]
+            "Squeeze",
+            [found, axis],
+            outputs=[output],
+            shapes=[shape],
+            dtypes=[onnx.TensorProto.FLOAT],
         )
 
 

@@ -36,7 +36,7 @@ def last_states(
     """
     if stand_ins.present() is not None:
         return stand_ins.gru(values, n_known, first, kernel, recurrent, bias)
-    states = every_state(values, first, kernel, recurrent, bias)
+    states = _compiled(values, first, kernel, recurrent, bias)
     places = tf.stack([n_known - 1, tf.range(tf.shape(n_known)[0])], axis=1)
     return states, tf.gather_nd(states, places)
 
@@ -122,3 +122,7 @@ def _through_gate(slopes: Any, r: Any) -> Any:
     """Turn slopes of what is given into those of the recurrent part."""
     of_gates, of_candidate = tf.split(slopes, [2 * r.shape[-1], r.shape[-1]], axis=-1)
     return tf.concat([of_gates, of_candidate * r], axis=-1)
+
+
+# A loop that is run operation by operation, from Python, is several times slower.
+_compiled = tf.function(every_state, reduce_retracing=True)
