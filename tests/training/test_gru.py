@@ -53,7 +53,9 @@ def test_the_last_state_is_that_after_the_last_place_that_counts():
     rng = np.random.default_rng(2)
     values = rng.normal(size=(9, 3, 5)).astype(np.float32)
     first = np.zeros((3, 6), np.float32)
-    states, last = last_states(tf.constant(values), tf.constant([1, 9, 4]), first, *weights(5, 6))
+    states, last = last_states(
+        tf.constant(values), tf.constant([1, 9, 4]), first, *weights(5, 6), run=every_state
+    )
     np.testing.assert_array_equal(last, np.stack([states[0, 0], states[8, 1], states[3, 2]]))
 
 

@@ -6,6 +6,7 @@ part inside r: ONNX's GRU with ``linear_before_reset``, gates in its order and w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +15,7 @@ from shortlist.training.models import stand_ins
 
 
 def last_states(
-    values: Any, n_known: Any, first: Any, kernel: Any, recurrent: Any, bias: Any
+    values: Any, n_known: Any, first: Any, *weights: Any, run: Callable[..., Any]
 ) -> tuple[Any, Any]:
     """Run over right-padded rows; while a graph is exported, as one operation.
 
@@ -25,9 +26,10 @@ def last_states(
         Places of each row that count, at least 1.
     first : tensor of shape (batch, n_units), float32
         State before the first place.
-    kernel, recurrent : tensors of shape (3 * n_units, n_in), (3 * n_units, n_units), float32
-    bias : tensor of shape (6 * n_units,), float32
-        Three of the kernel, three of the recurrent part.
+    weights : three tensors, float32
+        As for `every_state`.
+    run : callable
+        `every_state`, compiled or not.
 
     Returns
     -------
@@ -35,14 +37,28 @@ def last_states(
         States after each place (behind ``n_known``: anything) and after the last that counts.
     """
     if stand_ins.present() is not None:
-        return stand_ins.gru(values, n_known, first, kernel, recurrent, bias)
-    states = _compiled(values, first, kernel, recurrent, bias)
+        return stand_ins.gru(values, n_known, first, *weights)
+    states = run(values, first, *weights)
     places = tf.stack([n_known - 1, tf.range(tf.shape(n_known)[0])], axis=1)
     return states, tf.gather_nd(states, places)
 
 
 def every_state(values: Any, first: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
-    """Give the states after each place, with a gradient; arguments as for `last_states`."""
+    """Give the states after each place, with a gradient.
+
+    Parameters
+    ----------
+    values : tensor of shape (length, batch, n_in), float32
+    first : tensor of shape (batch, n_units), float32
+        State before the first place.
+    kernel, recurrent : tensors of shape (3 * n_units, n_in), (3 * n_units, n_units), float32
+    bias : tensor of shape (6 * n_units,), float32
+        Three of the kernel, three of the recurrent part.
+
+    Returns
+    -------
+    tensor of shape (length, batch, n_units), float32
+    """
     n_gates = 3 * recurrent.shape[1]
     given = tf.tensordot(values, kernel, [[2], [1]]) + bias[:n_gates]
     return _recur(given, first, recurrent, bias[n_gates:])
@@ -122,7 +138,3 @@ def _through_gate(slopes: Any, r: Any) -> Any:
     """Turn slopes of what is given into those of the recurrent part."""
     of_gates, of_candidate = tf.split(slopes, [2 * r.shape[-1], r.shape[-1]], axis=-1)
     return tf.concat([of_gates, of_candidate * r], axis=-1)
-
-
-# A loop that is run operation by operation, from Python, is several times slower.
-_compiled = tf.function(every_state, reduce_retracing=True)
