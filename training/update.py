@@ -32,7 +32,7 @@ from shortlist.training.new_events import add_events, new_events, with_skips
 from shortlist.training.next_events import NextEvents
 from shortlist.training.splits import Split, configured_split
 from shortlist.training.warm_start import go_on
-from shortlist.versions import history, promote, version_of, versions_folder
+from shortlist.versions import KEPT, history, promote, prune, version_of, versions_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,7 @@ def update_bundle(
     overrides: Mapping[str, object] | None = None,
     ignore_drift: bool = False,
     ignore_gate: bool = False,
+    keep: int = KEPT,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train a bundle on the new events of a feedback log, and replace it if it is not worse.
@@ -80,6 +81,9 @@ def update_bundle(
         ``train.batch_size``.
     ignore_drift, ignore_gate : bool
         Go on in spite of alarms; replace in spite of the gate.
+    keep : int
+        So many of the newest other versions stay beside the champion, see `versions.prune`; with
+        `out` none is removed.
     progress : bool
         Show a progress bar.
 
@@ -88,8 +92,8 @@ def update_bundle(
     dict
         ``bundle`` (where the new one lies), ``version``, ``parent``, ``run``, ``is_champion``,
         ``previous`` (where the replaced one lies), ``n_events`` (new ones), ``n_trained``,
-        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``seconds`` (by step), ``drift`` and
-        ``gate``.
+        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``removed`` (old versions), ``seconds``
+        (by step), ``drift`` and ``gate``.
 
     Raises
     ------
@@ -100,6 +104,8 @@ def update_bundle(
         Drift passes a threshold of ``[update]``.
     """
     clock = _Clock()
+    if keep < 1:
+        raise DataError(f"--keep: got {keep}, expected at least 1 version beside the champion")
     if out is not None:
         check_target(out)
     check_settings(overrides or {})
@@ -172,6 +178,7 @@ def update_bundle(
         "run": str(new_run),
         "is_champion": is_champion,
         "previous": None if previous is None else str(previous),
+        "removed": prune(bundle, keep) if out is None else [],
         "n_events": arrived.height,
         "n_trained": int(is_trained.sum()),
         "n_freed": int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),

@@ -71,12 +71,18 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
             ids = id_column(name, columns[name], dtype)
             _refuse_missing(name, ids == ("" if dtype == "string" else MISSING_INT), "an id")
             read.append(ids.tolist())
-        read.append([_text("kind", i, kind) for i, kind in enumerate(_plain(columns["kind"]))])
+        read.append(_texts("kind", _plain(columns["kind"])))
         times = time_column("timestamp", columns["timestamp"])
         _refuse_missing("timestamp", times == MISSING_INT, "a time")
         read.append(times.tolist())
     for name in OPTIONAL:
-        given = _plain(columns[name]) if name in columns else [None] * n
+        if name not in columns:
+            read.append([None] * n)
+            continue
+        given = _plain(columns[name])
+        if name not in _CHECKS and set(map(type, given)) == {str}:
+            read.append(_texts(name, given))
+            continue
         check = _CHECKS.get(name, _text)
         read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(given)])
     return list(zip(*read, strict=True))
@@ -106,6 +112,13 @@ def _refuse_missing(name: str, missing: Any, wanted: str) -> None:
     if np.any(missing):
         row = int(np.argmax(missing))
         raise DataError(f"requests: {name!r} row {row} is missing, expected {wanted}")
+
+
+def _texts(name: str, values: list[Any]) -> list[str]:
+    """Check texts; many of them at once, and one by one only to name the one that is wrong."""
+    if set(map(type, values)) == {str} and "" not in values and _is_utf8("".join(values)):
+        return values
+    return [_text(name, i, value) for i, value in enumerate(values)]
 
 
 def _text(name: str, i: int, value: Any) -> str:

@@ -8,6 +8,7 @@ import datetime
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from shortlist._manifest import version_of
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
 
-__all__ = ["find_run", "history", "new_version", "promote", "rollback", "version_of"]
+__all__ = ["find_run", "history", "new_version", "promote", "prune", "rollback", "version_of"]
 
 MAX_ANCESTORS = 100  # told in a manifest
+KEPT = 10  # versions that an update leaves beside the champion
+_DOOMED = ".removed-"  # a folder with this in front is no version any more
 
 
 def new_version(created: datetime.datetime) -> str:
@@ -154,6 +157,64 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         "replaced": version_of(manifest),
         "kept": str(replaced),
     }
+
+
+def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
+    """Remove old versions beside a bundle, and their run folders.
+
+    The champion and the version it came from, which `rollback` takes, always stay, and so do run
+    folders that a version that stays was exported from.
+
+    Parameters
+    ----------
+    bundle : str or path
+        The champion.
+    keep : int
+        So many of the newest other versions stay.
+
+    Returns
+    -------
+    list of str
+        The versions that were removed, oldest first.
+
+    Raises
+    ------
+    ValueError
+        `keep` is below 1.
+
+    Notes
+    -----
+    A folder is renamed before it is emptied: a prune that was killed leaves no half of a version,
+    and the next one finishes it. Engines that still run a removed version may fail where they open
+    one of its files for the first time.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
+    place = Path(bundle).resolve()
+    folder = versions_folder(place)
+    for left in folder.glob(f"{_DOOMED}*"):
+        shutil.rmtree(left)
+    _settle(folder)
+    with Bundle.open(place, verify=False) as opened:
+        champion = own_entry(opened.manifest)
+    kept = _kept(folder)
+    others = sorted(kept.keys() - {champion["parent"]})
+    doomed = others[: max(0, len(others) - keep)]
+    runs = {version: _run_name(path) for version, path in kept.items()}
+    needed = {champion.get("run"), *(run for version, run in runs.items() if version not in doomed)}
+    for version in doomed:
+        for path in (folder / (runs[version] or ""), kept[version]):
+            if path.parent == folder and path.is_dir() and path.name not in needed:
+                gone = folder / f"{_DOOMED}{path.name}"
+                path.rename(gone)
+                shutil.rmtree(gone)
+    return doomed
+
+
+def _run_name(bundle: Path) -> str | None:
+    with Bundle.open(bundle, verify=False) as opened:
+        run: str | None = own_entry(opened.manifest).get("run")
+    return run
 
 
 def _settle(folder: Path) -> None:

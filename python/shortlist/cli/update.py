@@ -13,6 +13,7 @@ from shortlist.cli._common import (
     print_json,
     require_extra,
 )
+from shortlist.versions import KEPT
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -46,6 +47,13 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--ignore-gate", action="store_true", help="replace the bundle even if the new one is worse"
     )
+    parser.add_argument(
+        "--keep",
+        type=int,
+        default=KEPT,
+        metavar="N",
+        help=f"keep the N newest other versions, remove older ones (default {KEPT})",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
@@ -64,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         overrides=parse_overrides(args.set),
         ignore_drift=args.ignore_drift,
         ignore_gate=args.ignore_gate,
+        keep=args.keep,
         progress=not args.quiet,
     )
     if args.json:
@@ -101,4 +110,6 @@ def _lines(report: dict[str, Any], champion: Path) -> list[str]:
         ]
     else:
         lines.append(f"version {report['version']}: {report['bundle']}; {champion} stays as it is")
+    if report["removed"]:
+        lines.append(f"old versions removed (--keep): {', '.join(report['removed'])}")
     return lines
