@@ -124,7 +124,7 @@ class FeatureSpec:
         if self.buckets == 1:
             raise DataError("buckets: got 1, expected 0 or at least 2")
         if self.kind == "history" and not self.event_kinds and not self.ages:
-            raise DataError("history: got event_kinds and ages both false, expected one of them")
+            raise DataError("event_kinds: got false and ages false, expected one of them true")
 
     @classmethod
     def parse(cls, key: str, value: object) -> FeatureSpec:

@@ -67,6 +67,8 @@ def fit_feature(
             return _fit_times(feature, feature.read(values), reference)
         if kind == "vector":
             return _fit_vectors(feature, values)
+        if values.dtype.is_numeric():
+            raise DataError(_only_numbers(side, values, kind, "'categorical' or 'numeric'"))
         feature.read(values)  # text has nothing to fit, but must be text
         return feature
     if kind == "multi_categorical" and spec.separator and values.dtype == pl.String:
@@ -74,6 +76,8 @@ def fit_feature(
     is_list = isinstance(values.dtype, pl.List)
     inner = values.dtype.inner if isinstance(values.dtype, pl.List) else values.dtype
     id_dtype = id_dtype_of(inner)
+    if kind == "multi_categorical" and values.dtype.is_integer():
+        raise DataError(_only_numbers(side, values, kind, "'categorical'"))
     if id_dtype is None or is_list != (kind == "multi_categorical"):
         wanted = "a list of strings or integers" if kind == "multi_categorical" else "text or int"
         raise DataError(
@@ -82,6 +86,15 @@ def fit_feature(
         )
     flat = cast_column(values.explode() if is_list else values, polars_dtype(id_dtype), None)
     return Feature(name, side, kind, id_dtype, _vocabulary(flat.drop_nulls(), spec), spec=spec)
+
+
+def _only_numbers(side: str, values: pl.Series, kind: str, better: str) -> str:
+    """Say what to do with a text column of a CSV in which every cell happens to be a number."""
+    return (
+        f"{side} table: column {values.name!r} is declared {kind}: got {values.dtype}, as every "
+        f"cell is one number, expected text; declare it {better}, or give the table as Parquet "
+        "with the column as text"
+    )
 
 
 def fit_events(train: pl.DataFrame, spec: FeatureSpec, has_times: bool) -> list[Feature]:

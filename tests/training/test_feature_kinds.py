@@ -198,7 +198,16 @@ def test_empty_and_missing_text_have_no_codes():
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ([1, 2], "text", r"item table: column 'x' has dtype int64.*are strings"),
+        (
+            [1, 2],
+            "text",
+            r"'x' is declared text: got Int64, as .* 'categorical' or 'numeric'",
+        ),
+        (
+            [1, 2],
+            "multi_categorical",
+            "got Int64, as every cell is one number, expected text",
+        ),
         (["yesterday"], "timestamp", r"item table: column 'x' row 0 is 'yesterday', expected ISO"),
         ([1e18], "timestamp", r"item table: column 'x' row 0 is 1e\+18, expected a time in 's'"),
         ([True], "timestamp", r"item table: column 'x' row 0 is bool True, expected a time"),

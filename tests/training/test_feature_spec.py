@@ -60,6 +60,10 @@ def test_every_kind_takes_its_parameters_and_no_others(kind):
         ({"kind": "timestamp", "unit": "m"}, r"x\.unit: got 'm', allowed: s, ms, us"),
         ({"kind": "multi_categorical", "separator": 3}, r"x\.separator: got 3, expected text"),
         (
+            {"kind": "history", "event_kinds": False, "ages": False},
+            r"^x\.event_kinds: got false and ages false, expected one of them true",
+        ),
+        (
             {"kind": "text", "word_ngrams": 0, "char_ngrams": 0},
             r"x\.word_ngrams: got 0 and char_ngrams 0, expected at least one",
         ),
