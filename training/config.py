@@ -220,7 +220,12 @@ class TrainConfig:
         "random", "random", "cooccurrence", text="first id embeddings of the items"
     )
     teacher: float = _number(
-        0.0, 0.0, 0.99, text="part of the target spread as co-occurrence with recency says"
+        0.0, 0.0, 0.99, text="part of the target spread as a closed-form model says"
+    )
+    teacher_model: str = _choice(
+        "cooccurrence",
+        *("cooccurrence", "ease", "both"),
+        text="teacher: what follows what, EASE with linear.ease_l2, or their mean",
     )
     teacher_decay: float = _number(
         0.7, 0.01, 0.99, text="teacher: weight of an item of the history, lost with each later one"

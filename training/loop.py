@@ -17,10 +17,17 @@ from shortlist.errors import DataError
 from shortlist.training import checkpoint
 from shortlist.training.evaluate import evaluate
 from shortlist.training.features import align_users
+from shortlist.training.models.baselines import EASE
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.splits import to_id_array
 from shortlist.training.step import TrainStep
-from shortlist.training.teacher import count_followers, first_vectors
+from shortlist.training.teacher import (
+    count_followers,
+    damp_popular,
+    first_vectors,
+    positive_weights,
+    strongest,
+)
 from shortlist.training.windows import Windows
 
 if TYPE_CHECKING:
@@ -104,17 +111,30 @@ class Loop:
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
-        follows = None
-        begins = config.train.item_init == "cooccurrence" and is_new is None
-        if begins or config.train.teacher > 0.0:
-            follows = count_followers(self.windows.codes - 1, self.windows.lengths, model.n_items)
-        if begins:
-            model.begin_with(first_vectors(follows, model.dim, config.train.seed), counts > 0)
+        if config.train.item_init == "cooccurrence" and is_new is None:
+            vectors = first_vectors(self._count_followers(), model.dim, config.train.seed)
+            model.begin_with(vectors, counts > 0)
+        taught = self._teach() if config.train.teacher > 0.0 else None
         self.step = TrainStep(
-            model, config, inputs, counts, self.n_steps * config.train.epochs, follows
+            model, config, inputs, counts, self.n_steps * config.train.epochs, taught
         )
         self.best = model.get_weights()
         self.history: list[dict[str, Any]] = []
+
+    def _count_followers(self) -> Any:
+        n_items = self.model.n_items
+        return count_followers(self.windows.codes - 1, self.windows.lengths, n_items)
+
+    def _teach(self) -> Any:
+        """Compute what ``train.teacher_model`` says, for `Teacher`."""
+        wanted, said = self.config.train.teacher_model, []
+        if wanted != "ease":
+            said.append(strongest(damp_popular(self._count_followers())))
+        if wanted != "cooccurrence":
+            ease, split = EASE(self.config.linear.ease_l2), self.split
+            ease.fit(split.train, split.catalogue, split.weights(split.train))
+            said.append(strongest(positive_weights(ease.weights)))
+        return sum(said[1:], said[0])
 
     @property
     def is_finished(self) -> bool:

@@ -54,8 +54,8 @@ class TrainStep:
         How often each item is a target, for the negative sampler.
     total_steps : int
         Length of the learning-rate schedule.
-    follows : csr_matrix of shape (n_items, n_items), optional
-        From `teacher.count_followers`; needed for ``train.teacher``.
+    taught : csr_matrix of shape (n_items, n_items), optional
+        What the teacher says, see `teacher.Teacher`; needed for ``train.teacher``.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TrainStep:
         user_inputs: dict[str, NDArray[Any]],
         target_counts: NDArray[np.int64],
         total_steps: int,
-        follows: Any = None,
+        taught: Any = None,
     ) -> None:
         self.model = model
         self.train = config.train
@@ -84,7 +84,7 @@ class TrainStep:
                     f"train.teacher: got {config.train.teacher} with the sampled softmax, expected "
                     "0; a teacher needs train.loss = 'full'"
                 )
-            known = follows[self.rows][:, self.rows]
+            known = taught[self.rows][:, self.rows]
             self.teacher = Teacher(known, decay=config.train.teacher_decay)
         by_popularity = config.train.loss in ("auto", "full", "sampled")
         self.sampler = NegativeSampler(target_counts[self.rows], 0.75 if by_popularity else 0.0)

@@ -1,8 +1,9 @@
 """What items follow which in the train part: first item vectors, and a teacher for the loss.
 
-Counting is strong where events are few (see `baselines.RecencyItemKNN`). Its scores are a sum over
-the history, so that the mean item embedding by the teacher's probabilities, all that the loss
-needs of them, is a sum too: one sparse product a step, whatever the number of items.
+Counting is strong where events are few (see `baselines.RecencyItemKNN`); EASE may teach as well.
+Their scores are a sum over the history, so that the mean item embedding by the teacher's
+probabilities, all that the loss needs of them, is a sum too: one sparse product a step, whatever
+the number of items.
 """
 
 from __future__ import annotations
@@ -78,34 +79,61 @@ def first_vectors(follows: Any, dim: int, seed: int) -> npt.NDArray[np.float32]:
     return (vectors + 0.1 * noise).astype(np.float32)
 
 
+def damp_popular(follows: Any, power: float = 0.25) -> Any:
+    """Divide the counts of `count_followers` by the popularity of what follows, to a power."""
+    popularity = np.maximum(np.asarray(follows.sum(axis=0)).ravel(), 1.0)
+    return follows @ sparse.diags(popularity**-power)
+
+
+def positive_weights(weights: npt.NDArray[np.float64]) -> Any:
+    """Keep the largest positive item-item weights (n_items, n_items) of each row, such as EASE's.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of shape (n_items, n_items), float64
+    """
+    n_items = len(weights)
+    n_kept = min(N_FOLLOWERS, n_items)
+    columns = np.argpartition(-weights, n_kept - 1, axis=1)[:, :n_kept]
+    kept = np.maximum(np.take_along_axis(weights, columns, axis=1), 0.0).ravel()
+    rows = np.repeat(np.arange(n_items), n_kept)
+    found = sparse.csr_matrix((kept, (rows, columns.ravel())), shape=weights.shape)
+    found.eliminate_zeros()
+    return found
+
+
+def strongest(mass: Any) -> Any:
+    """Keep the `N_FOLLOWERS` largest entries of each row, scaled so that they sum to 1."""
+    entries = mass.tocoo()
+    order = np.lexsort((entries.col, -entries.data, entries.row))
+    row, column, data = entries.row[order], entries.col[order], entries.data[order]
+    kept = np.arange(len(row)) - np.searchsorted(row, row) < N_FOLLOWERS
+    row, column, data = row[kept], column[kept], data[kept]
+    data = data / np.bincount(row, data, minlength=mass.shape[0])[row]
+    return sparse.csr_matrix((data, (row, column)), shape=mass.shape)
+
+
 class Teacher:
-    """Co-occurrence with recency as a target distribution.
+    """A target distribution: each item of the history spreads its weight over other items.
 
     Parameters
     ----------
-    follows : csr_matrix of shape (n_items, n_items)
-        From `count_followers`.
+    mass : csr_matrix of shape (n_items, n_items)
+        What item i says of item j, 0 or more, in any scale: `damp_popular`, `positive_weights`,
+        or a sum of `strongest` of them. The largest entries of a row count.
     decay : float
         Weight of a history's item, lost with each later one.
-    power : float
-        How strongly popular items are damped.
     """
 
-    def __init__(self, follows: Any, *, decay: float, power: float = 0.25) -> None:
-        n_items = follows.shape[0]
+    def __init__(self, mass: Any, *, decay: float) -> None:
+        n_items = mass.shape[0]
         self.decay = decay
-        popularity = np.maximum(np.asarray(follows.sum(axis=0)).ravel(), 1.0)
-        damped = (follows @ sparse.diags(popularity**-power)).tocoo()
-        order = np.lexsort((damped.col, -damped.data, damped.row))
-        row, column, mass = damped.row[order], damped.col[order], damped.data[order]
-        starts = np.searchsorted(row, np.arange(n_items))
-        kept = np.arange(len(row)) - starts[row] < N_FOLLOWERS
-        row, column, mass = row[kept], column[kept], mass[kept]
-        mass = mass / np.bincount(row, mass, minlength=n_items)[row]
+        kept = strongest(mass).tocoo()
+        row, column, chance = kept.row, kept.col, kept.data
         place = np.arange(len(row)) - np.searchsorted(row, row)
         columns = np.zeros((n_items + 1, N_FOLLOWERS), np.int64)
         chances = np.zeros((n_items + 1, N_FOLLOWERS), np.float32)
-        columns[row + 1, place], chances[row + 1, place] = column, mass
+        columns[row + 1, place], chances[row + 1, place] = column, chance
         self._columns, self._chances = tf.constant(columns), tf.constant(chances)
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)

@@ -1,12 +1,22 @@
 import numpy as np
+import polars as pl
 import pytest
 
+from shortlist.training.config import load_config
+from shortlist.training.events import Dataset, make_events
+from shortlist.training.features import FeatureSet
+from shortlist.training.loop import Loop
+from shortlist.training.models.two_tower import TwoTower
+from shortlist.training.splits import Split
 from shortlist.training.teacher import (
     GAP_DECAY,
     WINDOW,
     Teacher,
     count_followers,
+    damp_popular,
     first_vectors,
+    positive_weights,
+    strongest,
 )
 
 
@@ -43,7 +53,8 @@ def test_the_mean_item_is_that_of_the_faded_chances(follows, n_targets):
     damped = counts * np.maximum(counts.sum(axis=0), 1.0) ** -0.25
     sums = damped.sum(axis=1, keepdims=True)
     chances = np.divide(damped, sums, out=np.zeros_like(damped), where=sums > 0)
-    means, knows = Teacher(follows, decay=0.5).mean_items(history, items, n_targets)
+    teacher = Teacher(damp_popular(follows), decay=0.5)
+    means, knows = teacher.mean_items(history, items, n_targets)
     row = 0
     for codes in history:
         for end in range(len(codes))[-n_targets:]:
@@ -76,3 +87,38 @@ def test_without_any_pair_the_first_vectors_are_random():
     vectors = first_vectors(follows, 4, seed=1)
     assert np.isfinite(vectors).all()
     assert np.abs(vectors).min(axis=1).max() > 0
+
+
+def test_of_other_weights_the_largest_positive_ones_count(monkeypatch):
+    monkeypatch.setattr("shortlist.training.teacher.N_FOLLOWERS", 2)
+    weights = np.array(
+        [[0.0, 0.3, 0.1, 0.2], [0.5, 0.0, -0.1, 0.0], [-1.0, -1.0, 0.0, -1.0], [0] * 4]
+    )
+    found = positive_weights(weights).toarray()
+    np.testing.assert_allclose(found, [[0, 0.3, 0, 0.2], [0.5, 0, 0, 0], [0] * 4, [0] * 4])
+    np.testing.assert_allclose(
+        strongest(positive_weights(weights)).toarray(),
+        [[0, 0.6, 0, 0.4], [1, 0, 0, 0], [0] * 4, [0] * 4],
+    )
+
+
+@pytest.mark.parametrize("wanted", ["cooccurrence", "ease", "both"])
+def test_the_teacher_is_the_model_that_the_settings_name(wanted, tmp_path):
+    # Users a b | a b c | b a: what follows what is no matter of EASE.
+    events = make_events(pl.Series([0, 0, 1, 1, 1, 2, 2]), pl.Series([0, 1, 0, 1, 2, 1, 0]))
+    split = Split(Dataset("toy", events), events, events.head(0), events.head(0), "none")
+    settings = {"train.teacher": 0.5, "train.teacher_model": wanted, "linear.ease_l2": 1.0}
+    config = load_config(overrides=settings | {"model.dim": 4})
+    features = FeatureSet.fit(split.dataset, split, config)
+    model = TwoTower(config, features)
+    follows = np.array([[0, 2, 0.8], [1, 0, 1], [0, 0, 0]])
+    popularity = np.array([1.0, 2.0, 1.8])  # sums of the columns
+    follows = follows / popularity**0.25
+    seen = np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])
+    inverse = np.linalg.inv(seen.T @ seen + np.eye(3))
+    ease = np.maximum(-inverse / np.diag(inverse) * (1 - np.eye(3)), 0)
+    parts = {"cooccurrence": [follows], "ease": [ease], "both": [follows, ease]}[wanted]
+    chances = sum(part[:2] / part[:2].sum(axis=1, keepdims=True) for part in parts) / len(parts)
+    teacher = Loop(model, config, split, tmp_path).step.teacher
+    means, _ = teacher.mean_items(np.array([[1], [2]]), np.eye(3, dtype=np.float32), 1)
+    np.testing.assert_allclose(means, chances, atol=1e-6)
