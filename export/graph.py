@@ -18,7 +18,7 @@ import onnx
 import tensorflow as tf
 
 from shortlist._sessions import open_session
-from shortlist.export.checks import check_interface, check_model, rename_value
+from shortlist.export.checks import MAX_BYTES, check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
 from shortlist.training.models import stand_ins
 
@@ -63,7 +63,7 @@ def keras_to_onnx(
     wrapped, signature = _with_listed_inputs(model)
     with (
         _unsupported_operations() as unsupported,
-        stand_ins.exporting(),
+        stand_ins.exporting() as replaced,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # deprecations inside TensorFlow and tf2onnx
@@ -73,7 +73,28 @@ def keras_to_onnx(
     _name_dims(proto, dims or {})
     check_interface(proto, [spec.name for spec in signature], output)
     check_model(proto, output)
+    _put_tables(proto, replaced, output)
     return proto
+
+
+def _put_tables(proto: onnx.ModelProto, replaced: stand_ins.StandIns, output: str) -> None:
+    """Put the tables of embeddings in the places of the rows that stood for them."""
+    lost = dict(replaced.tables)
+    for tensor in proto.graph.initializer:
+        key = tensor.raw_data
+        if key in replaced.tables:
+            rows = np.ascontiguousarray(replaced.tables[key], dtype="<f4")
+            tensor.dims[:] = rows.shape
+            tensor.raw_data = rows.tobytes()
+            lost.pop(key, None)
+    if lost:
+        names = ", ".join(table.name for table in lost.values())
+        raise ExportError(f"{output}: the graph lost the tables {names} on the way; report this")
+    if proto.ByteSize() > MAX_BYTES:
+        raise ExportError(
+            f"{output}: the graph has {proto.ByteSize():,} bytes, expected at most {MAX_BYTES:,}; "
+            "use a smaller dim or fewer items"
+        )
 
 
 def _with_listed_inputs(model: keras.Model) -> tuple[keras.Model, list[Any]]:

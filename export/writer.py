@@ -20,8 +20,8 @@ from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
 from shortlist.export.lineage import lineage_of
 from shortlist.export.lookup import add_lookups
+from shortlist.export.parity import MAX_SCORES, request_batches
 from shortlist.export.parity import check_parity as check_bundle
-from shortlist.export.parity import request_batches
 from shortlist.export.recommend import Parts
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
@@ -169,7 +169,8 @@ def _gate(run: TrainedModel, directory: Path) -> dict[str, Any]:
     plugin = Path(plugin_path()) if has_onnx_operator() else None
     with load(directory, device="cpu") as engine:
         parity = check_bundle(run, engine, n_users=n_users, top_n=top_n).to_dict()
-        batches = request_batches(run, n_users, BATCH)
+        at_once = max(1, min(BATCH, MAX_SCORES // len(engine.index)))
+        batches = request_batches(run, n_users, at_once)
         graphs = check_host_graphs(engine, batches, top_n=top_n, plugin=plugin)
     return parity | {"graphs": graphs}
 

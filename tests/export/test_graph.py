@@ -6,6 +6,7 @@ import onnx
 import pytest
 from keras import ops
 
+from shortlist.export import graph as graph_module
 from shortlist.export.checks import check_interface
 from shortlist.export.errors import ExportError
 from shortlist.export.graph import (
@@ -13,6 +14,7 @@ from shortlist.export.graph import (
     keras_to_onnx,
     random_batches,
 )
+from shortlist.training.models.layers import HistoryLookup
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,48 @@ def test_the_smallest_network_answers_the_same_in_onnx_runtime():
     graph = keras_to_onnx(model, "score")
     rows = np.array([[1, 2], [2, 3], [3, 4]], dtype=np.float32)
     assert check_parity(graph, model, [{"features": rows}]) < 1e-6
+
+
+def test_a_table_of_embeddings_is_put_in_only_after_the_conversion(monkeypatch):
+    table = np.random.default_rng(1).normal(size=(5001, 8)).astype(np.float32)
+    lookup = HistoryLookup(5000, 8)
+    lookup.table.assign(table)
+    history = keras.Input((None,), dtype="int64", name="history")
+    model = keras.Model(
+        {"history": history}, keras.ops.sum(lookup(history), axis=1) + lookup(history)[:, -1]
+    )
+    converted = []
+    original = graph_module._convert
+
+    def convert(*args):
+        converted.append(original(*args))
+        assert converted[0].ByteSize() < table.nbytes / 10
+        return converted[0]
+
+    monkeypatch.setattr(graph_module, "_convert", convert)
+    proto = keras_to_onnx(model, "sum")
+    assert converted
+    large = [t for t in proto.graph.initializer if t.ByteSize() >= table.nbytes]
+    assert large
+    for tensor in large:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), table)
+    assert check_parity(proto, model, random_batches(model, {"history": 5001})) < 2e-5
+
+
+def test_a_table_that_the_graph_does_not_hold_any_more_fails_the_export(monkeypatch):
+    lookup = HistoryLookup(10, 4)
+    history = keras.Input((None,), dtype="int64", name="history")
+    model = keras.Model({"history": history}, keras.ops.sum(lookup(history), axis=1))
+    original = graph_module._convert
+
+    def convert(*args):
+        proto = original(*args)
+        for tensor in proto.graph.initializer:
+            if list(tensor.dims) == [2, 4]:
+                values = onnx.numpy_helper.to_array(tensor) * 2
+                tensor.raw_data = values.tobytes()
+        return proto
+
+    monkeypatch.setattr(graph_module, "_convert", convert)
+    with pytest.raises(ExportError, match=r"sum: the graph lost the tables item_vectors"):
+        keras_to_onnx(model, "sum")

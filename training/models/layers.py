@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from shortlist.training.models import stand_ins
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,7 +49,8 @@ def fold(seed: Any, number: int) -> Any:
 
 def look_up(table: Any, codes: Any) -> Any:
     """Take rows of a variable without ever reading all of it, nor in the gradient."""
-    return tf.gather(table.value, codes)
+    exported = stand_ins.present()
+    return tf.gather(table.value if exported is None else exported.rows_for(table), codes)
 
 
 class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
