@@ -157,6 +157,12 @@ class ModelConfig:
     n_heads: int = _number(2, 1, 64, text="heads of attention, a divisor of dim: transformer, hstu")
     dropout: float = _number(0.2, 0.0, 0.95, text="dropout inside the user encoder")
     decay: float = _number(0.7, 0.01, 0.99, text="pool: first value of the learned decay by age")
+    n_members: int = _number(
+        1,
+        1,
+        64,
+        text="encoders side by side, each of dim / n_members: an ensemble in one embedding",
+    )
     item_features: bool = _other(True, text="add content embeddings to the item's id embedding")
     user_features: bool = _other(True, text="feed user features to the user encoder")
 

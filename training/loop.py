@@ -112,8 +112,7 @@ class Loop:
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
         if config.train.item_init == "cooccurrence" and is_new is None:
-            vectors = first_vectors(self._count_followers(), model.dim, config.train.seed)
-            model.begin_with(vectors, counts > 0)
+            model.begin_with(self._first_vectors(), counts > 0)
         taught = self._teach() if config.train.teacher > 0.0 else None
         self.step = TrainStep(
             model, config, inputs, counts, self.n_steps * config.train.epochs, taught
@@ -124,6 +123,12 @@ class Loop:
     def _count_followers(self) -> Any:
         n_items = self.model.n_items
         return count_followers(self.windows.codes - 1, self.windows.lengths, n_items)
+
+    def _first_vectors(self) -> NDArray[np.float32]:
+        follows, n_members = self._count_followers(), self.config.model.n_members
+        width, seed = self.model.dim // n_members, self.config.train.seed
+        parts = [first_vectors(follows, width, seed + 10_000 * i) for i in range(n_members)]
+        return np.concatenate(parts, axis=1)
 
     def _teach(self) -> Any:
         """Compute what ``train.teacher_model`` says, for `Teacher`."""

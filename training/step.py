@@ -27,7 +27,7 @@ from shortlist.training.losses import (
     pairwise_ranking,
     sampled_softmax,
 )
-from shortlist.training.models.layers import fold, keep_mask
+from shortlist.training.models.layers import fold, keep_mask, take_parts
 from shortlist.training.teacher import Teacher
 from shortlist.training.windows import take_rows
 
@@ -145,8 +145,11 @@ class TrainStep:
         with tf.GradientTape() as tape:
             items = self._encode_items(self._item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
-            loss = self._catalogue_loss(embedding, items, history, target, weight)
-            loss *= self._part(weight)
+            losses = [
+                self._catalogue_loss(own, of_items, history, target, weight)
+                for own, of_items in self._by_member(embedding, items)
+            ]
+            loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
 
     def _catalogue_loss(
@@ -190,16 +193,23 @@ class TrainStep:
             items = self._encode_items(item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
             embedding, target, weight = only_weighted(weight, embedding, target, weight)
+            aims, others = tf.gather(items, target - 1), tf.gather(items, negatives - 1)
             sampled = {
-                "targets": tf.gather(items, target - 1),
-                "negatives": tf.gather(items, negatives - 1),
                 "target_rows": tf.gather(codes, target - 1) - 1,
                 "negative_rows": tf.gather(codes, negatives - 1) - 1,
                 "weights": weight,
             }
-            loss = self._sampled_loss(embedding, **sampled)
-            loss *= self._part(weight)
+            losses = [
+                self._sampled_loss(own, targets=aim, negatives=other, **sampled)
+                for own, aim, other in self._by_member(embedding, aims, others)
+            ]
+            loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
+
+    def _by_member(self, *vectors: Any) -> list[tuple[Any, ...]]:
+        """Cut vectors (n, dim) into those of each member, which has a loss of its own."""
+        n_members = self.model.config.model.n_members
+        return list(zip(*(take_parts(each, n_members) for each in vectors), strict=True))
 
     def _part(self, weight: Any) -> Any:
         """Say how much a batch counts: rows of a causal encoder hold few or many events."""

@@ -6,14 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
+from keras import ops
 
 from shortlist.errors import DataError
 from shortlist.training.models.gru import GruEncoder
 from shortlist.training.models.hstu import HstuEncoder
-from shortlist.training.models.layers import PoolEncoder
+from shortlist.training.models.layers import PoolEncoder, fold, take_parts
 from shortlist.training.models.transformer import TransformerEncoder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shortlist.training.config import ModelConfig
     from shortlist.training.features import FeatureSet
 
@@ -48,30 +51,79 @@ class UserEncoder(Protocol):
         ...
 
 
+class Members(keras.layers.Layer):  # type: ignore[misc]
+    """Encoders of one kind side by side, each with its own part of the items' vectors.
+
+    They are trained by themselves, from other first weights. The cosine of their joined embeddings
+    is the mean of their cosines: an ensemble (Lakshminarayanan et al., NeurIPS 2017) that one index
+    searches.
+    """
+
+    def __init__(self, members: Sequence[Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.members = list(members)
+        self.is_causal: bool = members[0].is_causal
+
+    def call(
+        self,
+        codes: Any,
+        vectors: Any,
+        inputs: dict[str, Any],
+        *,
+        n_targets: int = 1,
+        seed: Any = None,
+    ) -> Any:
+        """Encode users; see `layers.PoolEncoder.call`."""
+        parts = take_parts(vectors, len(self.members))
+        found = [
+            member(codes, part, inputs, n_targets=n_targets, seed=fold(seed, 1000 + i))
+            for i, (member, part) in enumerate(zip(self.members, parts, strict=True))
+        ]
+        return ops.concatenate(found, axis=-1) * len(found) ** -0.5
+
+
 def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> Any:
     """Create the user encoder that the settings name, untrained."""
+    if model.n_members == 1:
+        return _build_member(model, model.dim, features, seed, "user_encoder")
+    if model.dim % model.n_members:
+        raise DataError(
+            f"model.n_members: got {model.n_members}, expected a divisor of model.dim = {model.dim}"
+        )
+    members = [
+        _build_member(
+            model, model.dim // model.n_members, features, seed + 10_000 * i, f"member_{i}"
+        )
+        for i in range(model.n_members)
+    ]
+    return Members(members, name="user_encoder")
+
+
+def _build_member(model: ModelConfig, dim: int, features: FeatureSet, seed: int, name: str) -> Any:
     shared: dict[str, Any] = {
         "hidden": model.hidden,
         "history_length": model.history_length,
         "dropout": model.dropout,
         "seed": seed,
         "event_features": features.event_features,
-        "name": "user_encoder",
+        "name": name,
     }
     side = features.side("user")
     if model.encoder in ATTENTION:
-        if model.dim % model.n_heads:
+        if dim % model.n_heads:
+            of_members = "" if dim == model.dim else " / model.n_members"
             raise DataError(
-                f"model.n_heads: got {model.n_heads}, expected a divisor of model.dim = {model.dim}"
+                f"model.n_heads: got {model.n_heads}, expected a divisor of model.dim{of_members} "
+                f"= {dim}"
             )
         return ATTENTION[model.encoder](
-            side, model.dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
+            side, dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
         )
     if model.encoder == "gru":
-        return GruEncoder(side, model.dim, n_blocks=model.n_blocks, **shared)
+        return GruEncoder(side, dim, n_blocks=model.n_blocks, **shared)
     if ":" in model.encoder:
-        return _own_class(model.encoder)(side, model.dim, **shared)
-    return PoolEncoder(side, model.dim, decay=model.decay, **shared)
+        return _own_class(model.encoder)(side, dim, **shared)
+    return PoolEncoder(side, dim, decay=model.decay, **shared)
 
 
 def _own_class(path: str) -> Any:

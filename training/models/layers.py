@@ -30,6 +30,22 @@ def l2_normalize(vectors: Any) -> Any:
     return vectors * ops.rsqrt(ops.maximum(norm_squared, EPSILON))
 
 
+def normalize_parts(vectors: Any, n_parts: int) -> Any:
+    """Scale rows (batch, dim) to length 1, each of ``n_parts`` equal parts to the same length."""
+    if n_parts == 1:
+        return l2_normalize(vectors)
+    width = vectors.shape[-1]
+    parts = l2_normalize(ops.reshape(vectors, (-1, n_parts, width // n_parts)))
+    return ops.reshape(parts, (-1, width)) * n_parts**-0.5
+
+
+def take_parts(vectors: Any, n_parts: int) -> list[Any]:
+    """Undo `normalize_parts`: ``n_parts`` tensors of rows of length 1, from vectors (…, dim)."""
+    if n_parts == 1:
+        return [vectors]
+    return [part * n_parts**0.5 for part in tf.split(vectors, n_parts, axis=-1)]
+
+
 def dropout(values: Any, rate: float, seed: Any) -> Any:
     """Zero a part ``rate`` of the values and scale up the rest; no-op without a seed (2,) int32."""
     if seed is None or rate == 0.0:
@@ -135,13 +151,21 @@ def _sparse_sum(table: Any, codes: Any, weights: Any) -> Any:
 class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
     """Item embedding = L2-normalised(id embedding + content embeddings).
 
+    With several members (`encoders.Members`) each part of an embedding is normalised by itself.
     An unknown id (code 0) has no id embedding, so a new item gets its vector from its content.
     """
 
     def __init__(
-        self, n_items: int, features: Sequence[Feature], dim: int, seed: int, **kwargs: Any
+        self,
+        n_items: int,
+        features: Sequence[Feature],
+        dim: int,
+        seed: int,
+        n_members: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.n_members = n_members
         self.id_table = self.add_weight(
             name="id_table",
             shape=(n_items + 1, dim),
@@ -177,7 +201,7 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
             total = total * id_keep
         for vectors in self.content(inputs, training=training):
             total = total + vectors
-        return l2_normalize(total)
+        return normalize_parts(total, self.n_members)
 
 
 class HistoryLookup(keras.layers.Layer):  # type: ignore[misc]

@@ -66,7 +66,12 @@ class TwoTower:
         self.n_items = features.n_items
         self.item_inputs = item_inputs or default_item_inputs(features)
         self.item_encoder = ItemEncoder(
-            self.n_items, features.side("item"), model.dim, seed, name="item_encoder"
+            self.n_items,
+            features.side("item"),
+            model.dim,
+            seed,
+            model.n_members,
+            name="item_encoder",
         )
         self.user_encoder = build_user_encoder(model, features, seed + 1000)
         self.history_lookup = HistoryLookup(self.n_items, model.dim, name="history_lookup")
