@@ -163,12 +163,13 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     """Remove old versions beside a bundle, and their run folders.
 
     The champion and the version it came from, which `rollback` takes, always stay, and so do run
-    folders that a version that stays was exported from.
+    folders that a version that stays was exported from. Bundles that have another name than their
+    version are a host's own, or an update is at work on them: they stay and do not count.
 
     Parameters
     ----------
     bundle : str or path
-        The champion.
+        The champion; beside a bundle that lies among the versions itself, nothing is removed.
     keep : int
         So many of the newest other versions stay.
 
@@ -192,23 +193,34 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
         raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
     place = Path(bundle).resolve()
     folder = versions_folder(place)
+    if place.parent == folder:
+        return []
     for left in folder.glob(f"{_DOOMED}*"):
-        shutil.rmtree(left)
+        _delete(left)
     _settle(folder)
     with Bundle.open(place, verify=False) as opened:
         champion = own_entry(opened.manifest)
     kept = _kept(folder)
-    others = sorted(kept.keys() - {champion["parent"]})
+    named = {version for version, path in kept.items() if path.stem == version}
+    others = sorted(named - {champion["parent"], champion["version"]})
     doomed = others[: max(0, len(others) - keep)]
     runs = {version: _run_name(path) for version, path in kept.items()}
     needed = {champion.get("run"), *(run for version, run in runs.items() if version not in doomed)}
     for version in doomed:
         for path in (folder / (runs[version] or ""), kept[version]):
-            if path.parent == folder and path.is_dir() and path.name not in needed:
+            if path.parent == folder and os.path.lexists(path) and path.name not in needed:
                 gone = folder / f"{_DOOMED}{path.name}"
                 path.rename(gone)
-                shutil.rmtree(gone)
+                _delete(gone)
     return doomed
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, a zip, or a link, whose target stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _run_name(bundle: Path) -> str | None:

@@ -62,8 +62,48 @@ def test_a_run_folder_that_a_kept_version_came_from_stays(world, champion):
     assert (folder / "1.run").is_dir()
     assert sorted(path.name for path in folder.glob("*.shortlist")) == [
         f"{name_of(2)}.shortlist",
+        f"{name_of(8)}.shortlist",
         "again.shortlist",
     ]
+
+
+def test_bundles_under_a_name_of_their_own_stay(world, champion):
+    folder = champion.with_suffix(".versions")
+    for name, version in (("golden", name_of(10)), ("best", "20251101T000000-000000")):
+        write_version(world, folder / f"{name}.shortlist", version, run="1.run")
+    versions.prune(champion, 1)
+    assert {path.stem for path in folder.glob("*.shortlist")} == {
+        "golden", "best", name_of(2), name_of(8),
+    }  # fmt: skip
+    assert (folder / "1.run").is_dir()
+
+
+def test_a_bundle_among_the_versions_is_no_champion(champion):
+    oldest = champion.with_suffix(".versions") / f"{name_of(1)}.shortlist"
+    assert versions.prune(oldest, 1) == []
+    assert kept_days(champion) == (set(range(1, 9)), set(range(1, 10)))
+
+
+def test_a_copy_of_the_champion_stays(champion):
+    folder = champion.with_suffix(".versions")
+    shutil.copytree(champion, folder / f"{name_of(9)}.shortlist")
+    versions.prune(champion, 1)
+    assert kept_days(champion)[0] == {2, 8, 9}
+
+
+def test_zips_and_links_are_removed_but_not_what_links_lead_to(champion, tmp_path):
+    folder = champion.with_suffix(".versions")
+    zipped, linked = (folder / f"{name_of(day)}.shortlist" for day in (1, 3))
+    shutil.make_archive(str(tmp_path / "one"), "zip", zipped)
+    shutil.rmtree(zipped)
+    (tmp_path / "one.zip").rename(zipped)
+    for place in (linked, folder / "4.run"):
+        place.rename(tmp_path / place.name)
+        place.symlink_to(tmp_path / place.name)
+    assert versions.prune(champion, 1) == [name_of(day) for day in (1, 3, 4, 5, 6, 7)]
+    assert kept_days(champion) == ({2, 8}, {2, 8, 9})
+    assert (tmp_path / linked.name / "manifest.json").is_file()
+    assert (tmp_path / "4.run" / "config.toml").is_file()
 
 
 @pytest.mark.parametrize("n_removed", range(3))
