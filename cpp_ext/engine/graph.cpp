@@ -56,10 +56,14 @@ std::size_t count_filters(const OrtApi& api, const OrtSession* session) {
   return n_filters;
 }
 
+// One value a request, or a list of any length; only vectors, of numbers, have a length of their
+// own.
 bool is_column(const Input& input) {
   const bool is_typed = input.type == kNumber || input.type == kFloat || input.type == kText;
   const std::size_t rank = input.shape.size();
-  return is_typed && (rank == 1 || (rank == 2 && input.shape[1] != 0));
+  const bool is_vector = input.type == kFloat && !is_history(input);
+  return is_typed && (rank == 1 || (rank == 2 && (input.shape[1] < 0 || is_vector))) &&
+         (rank == 1 || input.shape[1] != 0);
 }
 
 Handle<OrtEnv> make_environment(const OrtApi& api) {
@@ -131,7 +135,8 @@ void Graph::read_interface() {
   std::size_t n_inputs = 0, n_outputs = 0, n_fit = 0;
   expect(api_.SessionGetInputCount(session_.get(), &n_inputs));
   expect(api_.SessionGetOutputCount(session_.get(), &n_outputs));
-  bool has_top_n = false, has_history = false, are_columns = true;
+  bool has_top_n = false, are_columns = true;
+  auto history_type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
   for (std::size_t i = 0; i < n_inputs; ++i) {
     Input input =
         read_port(api_, session_.get(), i, api_.SessionGetInputName, api_.SessionGetInputTypeInfo);
@@ -139,7 +144,7 @@ void Graph::read_interface() {
       has_top_n = input.type == kNumber;
       continue;
     }
-    has_history = has_history || (input.name == "history" && input.shape.size() == 2);
+    if (input.name == "history" && input.shape.size() == 2) history_type = input.type;
     are_columns = are_columns && is_column(input);
     inputs_.push_back(std::move(input));
   }
@@ -152,6 +157,7 @@ void Graph::read_interface() {
     n_fit += is_one_of(output.name, kOutputs) && output.type == wanted;
   }
   has_filters_ = count_filters(api_, session_.get()) == std::size(kFilters);
+  const bool has_history = history_type == (has_texts_ ? kText : kNumber);
   if (has_top_n && has_history && are_columns && n_fit == std::size(kOutputs)) return;
   throw std::runtime_error("other inputs and outputs than those of docs/plugin.md");
 }

@@ -218,6 +218,24 @@ def rewritten(copy, name, content):
         return writer.commit()
 
 
+@pytest.mark.parametrize(("name", "kind"), [("tags", None), ("history", None), ("history", 8)])
+def test_graphs_whose_lists_cannot_be_joined_with_stored_ones_are_refused(name, kind, copy):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(copy / "recommend.onnx", load_external_data=False)
+    (tensor,) = (i.type.tensor_type for i in graph.graph.input if i.name == name)
+    if kind is None:  # else texts where the bundle's ids are numbers
+        tensor.shape.dim[1].dim_value = 3
+    else:
+        tensor.elem_type = kind
+        made = onnx.helper.make_node("Cast", [name], [f"{name}_made"], to=onnx.TensorProto.INT64)
+        for node in graph.graph.node:
+            node.input[:] = [f"{name}_made" if given == name else given for given in node.input]
+        graph.graph.node.insert(0, made)
+    again = rewritten(copy, "recommend.onnx", graph.SerializeToString())
+    refused(FILE_ERROR, "found other inputs and outputs than those of docs/plugin.md",
+            lambda: open_engine(again))  # fmt: skip
+
+
 def test_graphs_that_are_no_such_graph_are_refused(copy, bundle):
     other = (bundle.path / "user_encoder.onnx").read_bytes()
     for content, message in (
