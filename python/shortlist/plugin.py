@@ -17,7 +17,7 @@ def plugin_path() -> str:
     >>> import ctypes
     >>> library = ctypes.CDLL(plugin_path())
     >>> library.shortlist_abi_version()
-    2
+    3
     """
     return str(Path(_core.__file__).with_name("libshortlist.so"))
 
