@@ -7,7 +7,7 @@ In this order: find the run folder, read what is new, measure drift, go on from 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import functools
 import shutil
 import time
 from pathlib import Path
@@ -32,7 +32,15 @@ from shortlist.training.new_events import add_events, new_events, with_skips
 from shortlist.training.next_events import NextEvents
 from shortlist.training.splits import Split, configured_split
 from shortlist.training.warm_start import go_on
-from shortlist.versions import KEPT, history, promote, prune, version_of, versions_folder
+from shortlist.versions import (
+    KEPT,
+    history,
+    promote,
+    prune,
+    updating,
+    version_of,
+    versions_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +100,8 @@ def update_bundle(
     dict
         ``bundle`` (where the new one lies), ``version``, ``parent``, ``run``, ``is_champion``,
         ``previous`` (where the replaced one lies), ``n_events`` (new ones), ``n_trained``,
-        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``removed`` (old versions), ``seconds``
-        (by step), ``drift`` and ``gate``.
+        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``removed`` (old versions),
+        ``not_removed`` (why old ones could not be), ``seconds`` (by step), ``drift`` and ``gate``.
 
     Raises
     ------
@@ -102,27 +110,66 @@ def update_bundle(
         setting that needs a full training.
     DriftError
         Drift passes a threshold of ``[update]``.
+    ShortlistError
+        Another update of the bundle is at work.
     """
-    clock = _Clock()
     if keep < 1:
         raise DataError(f"--keep: got {keep}, expected at least 1 version beside the champion")
+    check_settings(overrides or {})
+    train_and_judge = functools.partial(
+        _train_and_judge,
+        bundle,
+        feedback=feedback,
+        run_dir=run_dir,
+        items=items,
+        users=users,
+        overrides=overrides or {},
+        ignore_drift=ignore_drift,
+        ignore_gate=ignore_gate,
+        progress=progress,
+    )
     if out is not None:
         check_target(out)
-    check_settings(overrides or {})
+        new_run = out.with_suffix(".run")
+        if new_run.exists():
+            raise DataError(f"--out: {new_run} exists, expected a free place for the run folder")
+        return train_and_judge(out, new_run, replaces=False) | {"removed": [], "not_removed": None}
+    folder = versions_folder(bundle)
+    with updating(bundle) as name:
+        place, new_run = folder / f"new-{name}.shortlist", folder / f"{name}.run"
+        return train_and_judge(place, new_run, replaces=True) | _prune(bundle, keep)
+
+
+def _train_and_judge(
+    bundle: Path,
+    place: Path,
+    new_run: Path,
+    *,
+    replaces: bool,
+    feedback: str | Path,
+    run_dir: Path | None,
+    items: Path | None,
+    users: Path | None,
+    overrides: Mapping[str, object],
+    ignore_drift: bool,
+    ignore_gate: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    clock = _Clock()
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
     folder = run_of(bundle, manifest, run_dir)
-    config = apply_overrides(read_config(folder / "config.toml"), overrides or {})
+    config = apply_overrides(read_config(folder / "config.toml"), overrides)
     set_threads(config.train.n_threads)  # before TensorFlow's first use
     with open_log(feedback) as log:
         old = load_run(folder)
         _check_same_run(old, manifest, folder)
         before = old.split.dataset
         arrived = new_events(log, before, config)
-        n_logged, place = len(log), log.path
+        n_logged, log_path = len(log), log.path
     if arrived.height == 0:
         raise DataError(
-            f"feedback: got {n_logged:,} rows in {place}, none of which is an event that the "
+            f"feedback: got {n_logged:,} rows in {log_path}, none of which is an event that the "
             "training did not have, expected new ones; nothing to do until more come"
         )
     config = with_skips(config, arrived)
@@ -137,7 +184,7 @@ def update_bundle(
             "--ignore-drift"
         )
     clock.lap("drift")
-    if out is None and not (overrides or ignore_gate):
+    if replaces and not (overrides or ignore_gate):
         _check_not_tried(bundle, manifest, known)
     config = dataclasses.replace(config, split=hold_out(config, arrived, known))
     split = configured_split(known, config)
@@ -147,7 +194,6 @@ def update_bundle(
             f"feedback: all {arrived.height:,} new events are of one time, so that none is left to "
             "train on when the newest are held out; log times to the second, or wait for more"
         )
-    place, new_run = _places(bundle, out)
     try:
         run = go_on(old, split, config, new_run, progress=progress)
         clock.lap("training")
@@ -164,7 +210,7 @@ def update_bundle(
     with Bundle.open(place, verify=False) as opened:
         version = version_of(opened.manifest)
     is_champion, previous = False, None
-    if out is None:
+    if replaces:
         kept = place.with_name(f"{version}.shortlist")
         place.rename(kept)
         place = kept
@@ -178,7 +224,6 @@ def update_bundle(
         "run": str(new_run),
         "is_champion": is_champion,
         "previous": None if previous is None else str(previous),
-        "removed": prune(bundle, keep) if out is None else [],
         "n_events": arrived.height,
         "n_trained": int(is_trained.sum()),
         "n_freed": int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),
@@ -313,16 +358,12 @@ def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) 
             )
 
 
-def _places(bundle: Path, out: Path | None) -> tuple[Path, Path]:
-    """Return where to write the new bundle, and its run folder, which must be new."""
-    if out is not None:
-        run_dir = out.with_suffix(".run")
-        if run_dir.exists():
-            raise DataError(f"--out: {run_dir} exists, expected a free place for the run folder")
-        return out, run_dir
-    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
-    folder = versions_folder(bundle)
-    return folder / f"new-{stamp}.shortlist", folder / f"{stamp}.run"
+def _prune(bundle: Path, keep: int) -> dict[str, Any]:
+    """Remove old versions; that one cannot be removed undoes nothing of an update."""
+    try:
+        return {"removed": prune(bundle, keep), "not_removed": None}
+    except OSError as error:
+        return {"removed": [], "not_removed": str(error)}
 
 
 def _replace(bundle: Path, challenger: Path, parent: str) -> Path:

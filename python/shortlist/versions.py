@@ -4,25 +4,31 @@ Beside ``movies.shortlist``, the champion that hosts serve, lies ``movies.versio
 that were there before it or never got there, each named by its version, and their run folders.
 """
 
+import contextlib
 import datetime
+import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from shortlist._bundle_writer import exchange
 from shortlist._manifest import version_of
 from shortlist.bundle import Bundle
-from shortlist.errors import BundleError
+from shortlist.errors import BundleError, ShortlistError
 
-__all__ = ["find_run", "history", "new_version", "promote", "prune", "rollback", "version_of"]
+__all__ = [
+    *("find_run", "history", "new_version", "promote", "prune", "rollback", "updating"),
+    "version_of",
+]
 
 MAX_ANCESTORS = 100  # told in a manifest
 KEPT = 10  # versions that an update leaves beside the champion
 _DOOMED = ".removed-"  # a folder with this in front is no version any more
+_STAMP = r"\d{8}T\d{12}"  # what `updating` names a new bundle and its run folder by
 
 
 def new_version(created: datetime.datetime) -> str:
@@ -157,6 +163,57 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         "replaced": version_of(manifest),
         "kept": str(replaced),
     }
+
+
+@contextlib.contextmanager
+def updating(bundle: Path) -> Iterator[str]:
+    """Hold a bundle's versions for one update, and remove what a killed one left among them.
+
+    Yields
+    ------
+    str
+        A name for the new bundle, ``new-NAME.shortlist``, and its run folder, ``NAME.run``.
+
+    Raises
+    ------
+    ShortlistError
+        Another update of the bundle is at work.
+    """
+    folder = versions_folder(bundle)
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        _take(lock, bundle)
+        _sweep(bundle, folder)
+        yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it
+        os.close(lock)
+
+
+def _take(lock: int, bundle: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ShortlistError(
+            f"{bundle}: another update of this bundle is at work; try again when it is done"
+        ) from None
+    except OSError:
+        pass  # a file system without locks: updates must not meet there
+
+
+def _sweep(bundle: Path, folder: Path) -> None:
+    """Remove new bundles without a version's name, and run folders that no bundle came from."""
+    for left in folder.glob("new-*.shortlist"):
+        if re.fullmatch(rf"new-{_STAMP}", left.stem):
+            _delete(left)
+    with Bundle.open(bundle, verify=False) as opened:
+        needed = {own_entry(opened.manifest).get("run")}
+    needed |= {_run_name(path) for path in _kept(folder).values()}
+    for run in folder.glob("*.run"):
+        if run.name not in needed and re.fullmatch(_STAMP, run.stem):
+            _delete(run)
 
 
 def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:

@@ -371,7 +371,31 @@ def test_a_failed_update_leaves_no_run_folder(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(update, "export_bundle", fail)
     assert "no disk" in updated(folder, capsys, *CALM, "--set", "update.epochs=1")
-    assert list((folder / "shop.versions").iterdir()) == []
+    assert not (folder / "shop.versions").exists()
+
+
+def test_a_second_update_waits_its_turn_and_clears_up_after_a_killed_one(folder, capsys):
+    with shortlist.versions.updating(folder / "shop.shortlist") as name:
+        versions = folder / "shop.versions"
+        left = [versions / f"{name}.run", versions / f"new-{name}.shortlist", versions / "own.run"]
+        for path in left:
+            path.mkdir()
+        error = updated(folder, capsys, *CALM)
+        assert "another update of this bundle is at work" in error
+        assert all(path.exists() for path in left)
+    report = updated(folder, capsys, *CALM, "--set", "update.epochs=1")
+    assert [path.exists() for path in left] == [False, False, True]
+    assert report["run"] in map(str, versions.glob("*.run"))
+
+
+def test_old_versions_that_cannot_be_removed_undo_no_update(folder, capsys, monkeypatch):
+    def fail(*_):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(update, "prune", fail)
+    report = updated(folder, capsys, *CALM, "--set", "update.epochs=1")
+    assert report["removed"] == []
+    assert report["not_removed"] == "not yours"
 
 
 def test_a_bundle_that_was_replaced_meanwhile_is_not_replaced_again(folder, tmp_path):

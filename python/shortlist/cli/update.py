@@ -112,4 +112,8 @@ def _lines(report: dict[str, Any], champion: Path) -> list[str]:
         lines.append(f"version {report['version']}: {report['bundle']}; {champion} stays as it is")
     if report["removed"]:
         lines.append(f"old versions removed (--keep): {', '.join(report['removed'])}")
+    if report["not_removed"]:
+        lines.append(
+            f"old versions stay (--keep), the next update tries again: {report['not_removed']}"
+        )
     return lines
