@@ -77,7 +77,7 @@ def synthetic(n_items: int) -> Any:
     return Dataset("synthetic", events)
 
 
-def export_untrained(dataset: Any, folder: Path) -> tuple[Path, Any]:
+def export_untrained(dataset: Any, folder: Path, seed: int = 6) -> tuple[Path, Any]:
     """Write a bundle of the two-tower as it is before training; give its Keras user model too."""
     from shortlist.export import export_bundle
     from shortlist.training.config import load_config
@@ -89,7 +89,7 @@ def export_untrained(dataset: Any, folder: Path) -> tuple[Path, Any]:
     split = make_split(dataset, "leave-one-out")
     features = FeatureSet.fit(dataset, split, config)
     model = build_model(config, features, dataset, split)
-    random = np.random.default_rng(6)  # a bias of zero would be left out of the graph
+    random = np.random.default_rng(seed)  # a bias of zero would be left out of the graph
     weights = {
         name: value + random.normal(0, 0.02, value.shape).astype(np.float32)
         for name, value in model.get_weights().items()

@@ -1,13 +1,17 @@
 // shortlist_engine_*: whole bundles, with ONNX Runtime.
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "arguments.hpp"
+#include "background.hpp"
 #include "filter.hpp"
 #include "guard.hpp"
 #include "names.hpp"
@@ -58,24 +62,39 @@ std::unique_ptr<shortlist_engine> open_engine(const char* bundle,
   return engine;
 }
 
-void swap(shortlist_engine& engine, const char* bundle) {
-  const std::lock_guard<std::mutex> lock(engine.swapping);
-  std::shared_ptr<const Version> old = engine.current();
-  const auto version = std::make_shared<const Version>(engine.runtime, bundle, engine.n_threads,
-                                                       engine.check_hashes, old->number() + 1);
-  if (version->has_texts() != old->has_texts()) {
+std::shared_ptr<const Version> open_next(const shortlist_engine& engine, const char* bundle,
+                                         const Version& old) {
+  auto version = std::make_shared<const Version>(engine.runtime, bundle, engine.n_threads,
+                                                 engine.check_hashes, old.number() + 1);
+  if (version->has_texts() != old.has_texts()) {
     const auto kind = [](const Version& of) { return of.has_texts() ? "texts" : "numbers"; };
     throw FileError(
         version->bundle().name + ": its item ids are " + kind(*version) +
-        ", those of the running bundle " + kind(*old) +
+        ", those of the running bundle " + kind(old) +
         ": requests that fit one do not fit the other; open it as an engine of its own");
   }
   version->warm();
-  {
-    const std::lock_guard<std::mutex> moment(engine.reading);
-    engine.version = version;
+  return version;
+}
+
+// Waits a while for the calls under way, so that memory is given back here and not in a request.
+void let_go(std::shared_ptr<const Version> old) {
+  for (int i = 0; i < 1000 && old.use_count() > 1; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-}  // `old` goes here, or with the last call that runs on it
+}
+
+void swap(shortlist_engine& engine, const char* bundle) {
+  const std::lock_guard<std::mutex> lock(engine.swapping);
+  engine::run_in_background([&] {
+    std::shared_ptr<const Version> next = open_next(engine, bundle, *engine.current());
+    {
+      const std::lock_guard<std::mutex> moment(engine.reading);
+      engine.version.swap(next);
+    }
+    let_go(std::move(next));
+  });
+}
 
 Answer* recommend(const shortlist_engine& engine, const shortlist_requests& requests) {
   const std::shared_ptr<const Version> version = engine.current();

@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 namespace shortlist::engine {
 namespace {
 
-constexpr std::uint32_t kRounds[64] = {
+alignas(16) constexpr std::uint32_t kRounds[64] = {
     0x428A2F98, 0x71374491, 0xB5C0FBCF, 0xE9B5DBA5, 0x3956C25B, 0x59F111F1, 0x923F82A4, 0xAB1C5ED5,
     0xD807AA98, 0x12835B01, 0x243185BE, 0x550C7DC3, 0x72BE5D74, 0x80DEB1FE, 0x9BDC06A7, 0xC19BF174,
     0xE49B69C1, 0xEFBE4786, 0x0FC19DC6, 0x240CA1CC, 0x2DE92C6F, 0x4A7484AA, 0x5CB0A9DC, 0x76F988DA,
@@ -25,9 +30,7 @@ std::uint32_t big_endian(const unsigned char* bytes) {
          (std::uint32_t{bytes[2]} << 8) | bytes[3];
 }
 
-}  // namespace
-
-void Sha256::add_block(const unsigned char* bytes) {
+void add_block(Sha256State& state, const unsigned char* bytes) {
   std::uint32_t words[64];
   for (int i = 0; i < 16; ++i) words[i] = big_endian(bytes + 4 * i);
   for (int i = 16; i < 64; ++i) {
@@ -35,7 +38,7 @@ void Sha256::add_block(const unsigned char* bytes) {
     words[i] = words[i - 16] + words[i - 7] + (rotate(a, 7) ^ rotate(a, 18) ^ (a >> 3)) +
                (rotate(b, 17) ^ rotate(b, 19) ^ (b >> 10));
   }
-  auto [a, b, c, d, e, f, g, h] = state_;
+  auto [a, b, c, d, e, f, g, h] = state;
   for (int i = 0; i < 64; ++i) {
     const std::uint32_t first = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) +
                                 ((e & f) ^ (~e & g)) + kRounds[i] + words[i];
@@ -51,10 +54,79 @@ void Sha256::add_block(const unsigned char* bytes) {
     a = first + second;
   }
   const std::uint32_t added[8] = {a, b, c, d, e, f, g, h};
-  for (std::size_t i = 0; i < 8; ++i) state_[i] += added[i];
+  for (std::size_t i = 0; i < 8; ++i) state[i] += added[i];
+}
+
+#if defined(__x86_64__)
+
+// Intel SHA extensions: a register holds words A, B, E, F, the other one C, D, G, H, highest first,
+// and one instruction does two rounds.
+__attribute__((target("sha,sse4.1"))) void add_blocks_sha(Sha256State& state,
+                                                          const unsigned char* bytes,
+                                                          std::size_t n) {
+  const __m128i big_endian_words = _mm_set_epi64x(0x0C0D0E0F08090A0B, 0x0405060700010203);
+  auto* words = reinterpret_cast<__m128i*>(state.data());
+  const __m128i badc = _mm_shuffle_epi32(_mm_loadu_si128(words), 0xB1);
+  const __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128(words + 1), 0x1B);
+  __m128i abef = _mm_alignr_epi8(badc, hgfe, 8);
+  __m128i cdgh = _mm_blend_epi16(hgfe, badc, 0xF0);
+  for (; n > 0; --n, bytes += 64) {
+    const __m128i abef_before = abef, cdgh_before = cdgh;
+    __m128i message[4];  // the last 16 words
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      __m128i& next = message[i % 4];
+      if (i < 4) {
+        next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes) + i);
+        next = _mm_shuffle_epi8(next, big_endian_words);
+      } else {
+        const __m128i last = message[(i + 3) % 4];
+        next = _mm_sha256msg1_epu32(next, message[(i + 1) % 4]);
+        next = _mm_add_epi32(next, _mm_alignr_epi8(last, message[(i + 2) % 4], 4));
+        next = _mm_sha256msg2_epu32(next, last);
+      }
+      const auto* round = reinterpret_cast<const __m128i*>(kRounds) + i;
+      __m128i added = _mm_add_epi32(next, _mm_load_si128(round));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, added);
+      added = _mm_shuffle_epi32(added, 0x0E);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, added);
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+  _mm_storeu_si128(words, _mm_blend_epi16(feba, dchg, 0xF0));
+  _mm_storeu_si128(words + 1, _mm_alignr_epi8(dchg, feba, 8));
+}
+
+bool has_sha() {
+  __builtin_cpu_init();
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__builtin_cpu_supports("sse4.1") || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) {
+    return false;
+  }
+  return (b >> 29 & 1) != 0;
+}
+
+#endif
+
+}  // namespace
+
+void add_blocks_anywhere(Sha256State& state, const unsigned char* bytes, std::size_t n) {
+  for (; n > 0; --n, bytes += 64) add_block(state, bytes);
+}
+
+AddBlocks native_add_blocks() {
+#if defined(__x86_64__)
+  static const bool is_there = has_sha();
+  if (is_there) return add_blocks_sha;
+#endif
+  return nullptr;
 }
 
 void Sha256::add(const void* data, std::size_t size) {
+  const AddBlocks native = native_add_blocks();
+  const AddBlocks add_blocks = native != nullptr ? native : add_blocks_anywhere;
   const auto* bytes = static_cast<const unsigned char*>(data);
   const std::size_t n_pending = size_ % 64;
   size_ += size;
@@ -62,12 +134,12 @@ void Sha256::add(const void* data, std::size_t size) {
     const std::size_t n = std::min(size, 64 - n_pending);
     std::memcpy(pending_.data() + n_pending, bytes, n);
     if (n_pending + n < 64) return;
-    add_block(pending_.data());
+    add_blocks(state_, pending_.data(), 1);
     bytes += n;
     size -= n;
   }
-  for (; size >= 64; bytes += 64, size -= 64) add_block(bytes);
-  if (size > 0) std::memcpy(pending_.data(), bytes, size);
+  add_blocks(state_, bytes, size / 64);
+  std::memcpy(pending_.data(), bytes + size / 64 * 64, size % 64);
 }
 
 std::string Sha256::hex_digest() {

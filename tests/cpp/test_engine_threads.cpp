@@ -1,6 +1,7 @@
-// Sixteen threads call one engine of the C ABI while its bundle is swapped: every answer is one
-// version's as a whole. Made for ThreadSanitizer (preset native-tsan), with sessions of one thread:
-// it does not see how ONNX Runtime's own workers, which are not built for it, hand work over.
+// Sixteen threads call one engine of the C ABI while its bundle is swapped, with histories, stored
+// users and filters: every answer is one version's as a whole. Made for ThreadSanitizer (preset
+// native-tsan), with sessions of one thread: it does not see how ONNX Runtime's own workers, which
+// are not built for it, hand work over.
 //   test_engine_threads LIBONNXRUNTIME BUNDLE OTHER N_SWAPS N_THREADS
 #include <atomic>
 #include <cstdint>
@@ -37,26 +38,48 @@ Bytes bytes_of(const shortlist_answer& answer) {
 
 class Requests {
  public:
-  Requests(std::size_t n, std::int64_t first_id) : ids_(3 * n) {
+  // A third each has a history, a stored user, and both; none gets its own two excluded items.
+  Requests(std::size_t n, std::int64_t first_id)
+      : ids_(3 * n), users_(n), excluded_(2 * n), splits_(n + 1) {
     for (std::size_t i = 0; i < ids_.size(); ++i) {
-      ids_[i] = first_id + 7 * static_cast<std::int64_t>((i * i + i / 3) % 40);
+      ids_[i] = i / 3 % 3 == 1 ? kMissing : first_id + item(i * i + i / 3);
     }
-    column_.name = "history";
-    column_.numbers = ids_.data();
-    column_.width = 3;
+    constexpr std::int64_t kUsers[4] = {5, 9, 12, 77};  // 77 is none of the bundle's
+    for (std::size_t i = 0; i < n; ++i) {
+      users_[i] = i % 3 == 0 ? kMissing : kUsers[i / 3 % 4];
+      excluded_[2 * i] = first_id + item(i);
+      excluded_[2 * i + 1] = first_id + item(3 * i + 1);
+      splits_[i + 1] = static_cast<std::int64_t>(2 * i + 2);
+    }
+    columns_[0].name = "history";
+    columns_[0].numbers = ids_.data();
+    columns_[0].width = 3;
+    columns_[1].name = "user_id";
+    columns_[1].numbers = users_.data();
+    exclude_.n = excluded_.size();
+    exclude_.numbers = excluded_.data();
+    filter_.struct_size = sizeof filter_;
+    filter_.exclude = &exclude_;
+    filter_.exclude_splits = splits_.data();
     requests_.struct_size = sizeof requests_;
     requests_.n_requests = n;
     requests_.top_n = kTopN;
-    requests_.columns = &column_;
-    requests_.n_columns = 1;
+    requests_.columns = columns_;
+    requests_.n_columns = 2;
+    requests_.filter = &filter_;
   }
   Requests(const Requests&) = delete;
   Requests& operator=(const Requests&) = delete;
   const shortlist_requests* get() const { return &requests_; }
 
  private:
-  std::vector<std::int64_t> ids_;
-  shortlist_column column_{};
+  static constexpr std::int64_t kMissing = INT64_MIN;
+  static std::int64_t item(std::size_t i) { return 7 * static_cast<std::int64_t>(i % 40); }
+
+  std::vector<std::int64_t> ids_, users_, excluded_, splits_;
+  shortlist_column columns_[2] = {};
+  shortlist_ids exclude_{};
+  shortlist_filter filter_{};
   shortlist_requests requests_{};
 };
 

@@ -1,0 +1,52 @@
+#include "background.hpp"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <exception>
+#include <thread>
+
+namespace shortlist::engine {
+namespace {
+
+constexpr int kNice = 10;                    // a tenth of the weight of a thread of nice 0
+constexpr std::uint64_t kSliceNs = 100'000;  // how long requests wait for it where all cores work
+
+// A nice value is a thread's own on Linux. Lowering it back needs a privilege, so the thread must
+// end with its work. What fails changes nothing: the work is then done as any other.
+void give_way() noexcept {
+#if defined(__linux__) && defined(SYS_sched_setattr)
+  const auto thread = static_cast<id_t>(::syscall(SYS_gettid));
+  const int nice = ::getpriority(PRIO_PROCESS, thread);
+  struct {
+    std::uint32_t size, policy;
+    std::uint64_t flags;
+    std::int32_t nice;
+    std::uint32_t priority;
+    std::uint64_t runtime, deadline, period;
+  } attributes{48, 0, 0, nice + kNice > 19 ? 19 : nice + kNice, 0, kSliceNs, 0, 0};
+  if (::syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
+    static_cast<void>(::setpriority(PRIO_PROCESS, thread, attributes.nice));
+  }
+#endif
+}
+
+}  // namespace
+
+void run_in_background(const std::function<void()>& work) {
+  std::exception_ptr error;
+  std::thread thread([&] {
+    give_way();
+    try {
+      work();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  });
+  thread.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace shortlist::engine
