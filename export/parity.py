@@ -3,7 +3,8 @@
 Keras encoders and a float64 brute force rank the catalogue for held-out users; the bundle's engine,
 loaded from its files, answers raw requests of the same users. The lists must be equal, except that
 items whose reference scores differ by less than the tolerance may change places. An index that
-rounds item vectors (`export.storage`) widens the tolerance by exactly what it rounds.
+rounds item vectors (`export.storage`) widens the tolerance by exactly what it rounds, a user
+encoder in float16 (`export.precision`) by `half.ROUNDING`.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from shortlist.engine import Engine
+from shortlist.export import half
 from shortlist.export.errors import ExportError
 from shortlist.training.features import align_users
 from shortlist.training.fit import TrainedModel
@@ -48,8 +50,8 @@ class Parity:
     n_tied : int
         Users whose lists differ only in the order of scores closer than the tolerance.
     tolerance : float
-        On the score; wider by what the index's storage may round, and by the longest user's and
-        item's embeddings where they are not of length 1.
+        On the score; wider by what the index's storage and float16 may round, and by the longest
+        user's and item's embeddings where they are not of length 1.
     largest_score_difference : float
         Between the engine's scores and the float64 reference of the same items.
     largest_item_difference : float
@@ -157,7 +159,8 @@ def check_parity(
     item_difference = _item_difference(run, engine)
     users = held_out_users(run, n_users)
     embeddings = _scaled(run, _encode(run, users))
-    rounding = TOLERANCE * _longest(run, items) + 2 * _rounding(items, engine)
+    allowed = TOLERANCE + (half.ROUNDING if run.config.export.precision == "float16" else 0.0)
+    rounding = allowed * _longest(run, items) + 2 * _rounding(items, engine)
     tolerance = rounding * _longest(run, embeddings)
     n_identical, n_tied, largest = 0, 0, 0.0
     n_total = len(users.user_ids)

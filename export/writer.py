@@ -17,6 +17,7 @@ import shortlist
 from shortlist.bundle import BundleWriter
 from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
+from shortlist.export.half import ROUNDING, half_products
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
 from shortlist.export.lineage import lineage_of
 from shortlist.export.lookup import add_lookups
@@ -132,6 +133,9 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
         codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
         batches = random_batches(model, codes, seed=run.config.train.seed)
         differences[f"{side}_encoder"] = check_parity(core, model, batches)
+        if side == "user" and run.config.export.precision == "float16":
+            core = half_products(core)
+            differences["user_encoder"] = check_parity(core, model, batches, tolerance=ROUNDING)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
     if run.scorer is not None and run.scorer_report.get("is_kept"):
         model, n_codes = run.scorer.model, features.item_id.n_codes

@@ -312,6 +312,11 @@ class ExportConfig:
     storage: str = _choice(
         "float32", *STORAGES, text="how item vectors are kept; int8 is approximate"
     )
+    precision: str = _choice(
+        "float32",
+        *("float32", "float16"),
+        text="of the user encoder's tables and products; float16: half the memory, faster on GPUs",
+    )
     portable: bool = _other(
         True, text="write recommend_portable.onnx, for hosts without the plugin"
     )

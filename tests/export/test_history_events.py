@@ -298,3 +298,15 @@ def test_histories_that_are_not_the_beginning_of_a_user_s_events_count_as_usual(
 def test_the_set_survives_json(run):
     assert FeatureSet.from_json(run.features.to_json()) == run.features
     assert dataclasses.replace(run.features, event_features=[]) != run.features
+
+
+def test_ages_beyond_float16_are_taken_in_a_float16_encoder(run, engine, requests, tmp_path):
+    settings = dataclasses.replace(run.config.export, precision="float16")
+    half_run = dataclasses.replace(run, config=dataclasses.replace(run.config, export=settings))
+    path = tmp_path / "half.shortlist"
+    export_bundle(half_run, path)
+    years = [[age + 20 * 365 * DAY for age in row] for row in requests["history_ages"]]
+    with shortlist.load(path) as rounded:
+        for given in (requests, {**requests, "history_ages": years}):
+            found = rounded.encode_users(given)
+            np.testing.assert_allclose(found, engine.encode_users(given), atol=2**-8)
