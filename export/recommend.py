@@ -58,8 +58,9 @@ class Parts:
         Items of a history the encoder looks at.
     item_ids : ndarray of shape (n_items,)
         int64 or str.
-    n_events : ndarray of shape (n_items,)
-        Events of each item in training.
+    popularity : ndarray of shape (n_items,), float32
+        Score of each item for a request of which nothing is known: its events in training, or what
+        the model says.
     scorer : onnx.ModelProto or None
         The second stage.
     n_candidates, history_length : int
@@ -72,7 +73,7 @@ class Parts:
     has_kinds: bool
     max_history: int
     item_ids: npt.NDArray[Any]
-    n_events: npt.NDArray[np.int64]
+    popularity: npt.NDArray[np.float32]
     scorer: onnx.ModelProto | None = None
     n_candidates: int = 1
     history_length: int = 1
@@ -176,8 +177,8 @@ def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.Mo
     nodes.add("Where", has_history, nodes.constant(HISTORY, np.int64), lesser)
     nodes.rename_last("source")
     is_known = nodes.add("Or", has_history, features) if features else has_history
-    order = np.argsort(-parts.n_events, kind="stable")
-    popular = Popular(order, parts.n_events[order].astype(np.float32))
+    order = np.argsort(-parts.popularity, kind="stable")
+    popular = Popular(order, parts.popularity[order])
     k = "top_n"
     if parts.scorer is not None:
         k = nodes.add("Max", k, nodes.constant([parts.n_candidates], np.int64))

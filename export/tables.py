@@ -14,11 +14,14 @@ from shortlist.training.splits import Split
 
 # Ages change with the clock, so times are stored.
 _STORED = {"history_kinds": "history_kinds", "history_ages": "history_times"}
-RESERVED = ("item_id", "n_events")
+RESERVED = ("item_id", "n_events", "popular_score")
 
 
-def item_table(split: Split) -> pa.Table:
+def item_table(split: Split, popular: npt.NDArray[np.float32] | None = None) -> pa.Table:
     """Build items.arrow: `item_id`, `n_events` in train, and the item table's own columns.
+
+    Where requests without a history are answered by other scores than `n_events`, `popular` holds
+    them, (n_items,); they are the column `popular_score`.
 
     Events that are no targets, such as dislikes, do not make an item popular: they do not count.
 
@@ -29,7 +32,10 @@ def item_table(split: Split) -> pa.Table:
     n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
     frame = align_items(split.dataset, catalogue)
     others = [name for name in frame.columns if name not in RESERVED]
-    frame = frame.select("item_id", pl.Series("n_events", n_events), *others)
+    told = [pl.Series("n_events", n_events)]
+    if popular is not None:
+        told.append(pl.Series("popular_score", popular, pl.Float32))
+    frame = frame.select("item_id", *told, *others)
     return to_plain_arrow(frame)
 
 

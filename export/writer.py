@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 import shortlist
+from shortlist._items import popularity_of
 from shortlist.bundle import BundleWriter
 from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
@@ -30,6 +31,7 @@ from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
+from shortlist.training.models.linear import LinearModel
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def export_bundle(
         storage = cast(Storage, run.config.export.storage)  # the settings allow no other value
         index = Index(vectors, run.split.catalogue, run.two_tower.metric, storage=storage)
         index.save(writer.directory / "items.index")
-        items = item_table(run.split)
+        model = run.two_tower
+        popular = model.popular_scores() if isinstance(model, LinearModel) else None
+        items = item_table(run.split, popular)
         write_table(writer.directory / "items.arrow", items)
         parts = _host_parts(run, items, writer.directory)
         write_host_graphs(parts, index, writer.directory, portable=run.config.export.portable)
@@ -159,7 +163,7 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         has_kinds=any(feature.form != "ages" for feature in features.event_features),
         max_history=features.history_length,
         item_ids=np.asarray(items.column("item_id").to_pylist()),
-        n_events=items.column("n_events").to_numpy(),
+        popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
         n_candidates=run.scorer_report.get("n_candidates", 1),
         history_length=run.scorer_report.get("history_length", 1),

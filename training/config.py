@@ -187,7 +187,7 @@ class LinearConfig:
     )
     trend_days: float = _number(15.0, 1e-3, 1e6, text="trend: days before the newest event")
     als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
-    als_alpha: float = _number(10.0, 1e-6, 1e6, text="ials: confidence in an event is 1 + this")
+    als_alpha: float = _number(10.0, 1e-6, 1e4, text="ials: confidence in an event is 1 + this")
     als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")
 
 

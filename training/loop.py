@@ -121,14 +121,13 @@ class Loop:
         self.history: list[dict[str, Any]] = []
 
     def _count_followers(self) -> Any:
-        n_items = self.model.n_items
-        return count_followers(self.windows.codes - 1, self.windows.lengths, n_items)
+        windows, n_items = self.windows, self.model.n_items
+        return count_followers(windows.codes - 1, windows.lengths, n_items, windows.weights)
 
     def _first_vectors(self) -> NDArray[np.float32]:
         follows, n_members = self._count_followers(), self.config.model.n_members
         width, seed = self.model.dim // n_members, self.config.train.seed
-        parts = [first_vectors(follows, width, seed + 10_000 * i) for i in range(n_members)]
-        return np.concatenate(parts, axis=1)
+        return first_vectors(follows, width, seed, n_members)
 
     def _teach(self) -> Any:
         """Compute what ``train.teacher_model`` says, for `Teacher`."""

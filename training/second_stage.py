@@ -145,6 +145,7 @@ def encode_users(
 ) -> NDArray[np.float32]:
     """Encode users by their flat history codes and the user table."""
     table = align_users(split.dataset, user_ids)
+    width = min(width, int(lengths.max(initial=1)))
     history = pad_lists(codes, lengths, width, align="right")
     inputs = model.features.encode_users(table)
     if model.features.event_features:

@@ -23,7 +23,9 @@ GAP_DECAY = 0.8  # weight lost per event between the two
 N_FOLLOWERS = 40  # kept of each item by the teacher
 
 
-def count_followers(rows: Rows, lengths: Rows, n_items: int) -> Any:
+def count_followers(
+    rows: Rows, lengths: Rows, n_items: int, weights: npt.NDArray[np.floating] | None = None
+) -> Any:
     """Count how often item j comes after item i, less with each event between them.
 
     Parameters
@@ -33,22 +35,27 @@ def count_followers(rows: Rows, lengths: Rows, n_items: int) -> Any:
     lengths : ndarray of shape (n_users,), int64
         Events of each user.
     n_items : int
+    weights : ndarray of shape (n_events,), optional
+        ``split.weights``: a pair counts the product of its events' weights, as in
+        `baselines.RecencyItemKNN`; events of weight 0 or below (dislikes) are in none.
 
     Returns
     -------
     scipy.sparse.csr_matrix of shape (n_items, n_items), float64
     """
+    counted = np.ones(len(rows)) if weights is None else np.maximum(weights, 0.0).astype(float)
     users = np.repeat(np.arange(len(lengths)), lengths)
     follows = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
     for gap in range(1, WINDOW + 1):
         same = users[gap:] == users[:-gap]
         i, j = rows[:-gap][same], rows[gap:][same]
-        weight = np.full(len(i), GAP_DECAY ** (gap - 1))
+        weight = GAP_DECAY ** (gap - 1) * (counted[:-gap] * counted[gap:])[same]
         follows = follows + sparse.csr_matrix((weight, (i, j)), shape=follows.shape)
+    follows.eliminate_zeros()
     return follows
 
 
-def first_vectors(follows: Any, dim: int, seed: int) -> npt.NDArray[np.float32]:
+def first_vectors(follows: Any, dim: int, seed: int, n_members: int = 1) -> npt.NDArray[np.float32]:
     """Factorise the counts: items that occur together get similar vectors of length 1.
 
     Positive pointwise mutual information, truncated singular value decomposition (Levy and
@@ -56,12 +63,13 @@ def first_vectors(follows: Any, dim: int, seed: int) -> npt.NDArray[np.float32]:
 
     Returns
     -------
-    ndarray of shape (n_items, dim), float32
-        What the counts leave open (no partner, small catalogue) is filled with random numbers.
+    ndarray of shape (n_items, n_members · dim), float32
+        The vectors of each member, by noise of its own. What the counts leave open (no partner,
+        small catalogue) is noise alone.
     """
     rng = np.random.default_rng(seed)
     n_items = follows.shape[0]
-    noise = rng.normal(0.0, dim**-0.5, (n_items, dim))
+    noise = [rng.normal(0.0, dim**-0.5, (n_items, dim))]
     both = (follows + follows.T).tocoo()
     total = np.asarray(both.sum(axis=0)).ravel()
     information = np.log(both.data * total.sum() / (total[both.row] * total[both.col]))
@@ -70,13 +78,16 @@ def first_vectors(follows: Any, dim: int, seed: int) -> npt.NDArray[np.float32]:
         (information[kept], (both.row[kept], both.col[kept])), shape=both.shape
     )
     n_factors = min(dim, n_items - 1, matrix.nnz)
-    if n_factors < 1:
-        return noise.astype(np.float32)
-    left, values, _ = svds(matrix, k=n_factors, v0=rng.normal(size=n_items))
-    vectors = left * np.sqrt(values)
-    vectors = np.pad(vectors, ((0, 0), (0, dim - n_factors)))
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return (vectors + 0.1 * noise).astype(np.float32)
+    vectors = np.zeros((n_items, dim))
+    scale = 1.0
+    if n_factors >= 1:
+        left, values, _ = svds(matrix, k=n_factors, v0=rng.normal(size=n_items))
+        vectors[:, :n_factors] = left * np.sqrt(values)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        scale = 0.1
+    noise += [rng.normal(0.0, dim**-0.5, (n_items, dim)) for _ in range(n_members - 1)]
+    parts = [(vectors + scale * part).astype(np.float32) for part in noise]
+    return np.concatenate(parts, axis=1)
 
 
 def damp_popular(follows: Any, power: float = 0.25) -> Any:
@@ -92,14 +103,17 @@ def positive_weights(weights: npt.NDArray[np.float64]) -> Any:
     -------
     scipy.sparse.csr_matrix of shape (n_items, n_items), float64
     """
-    n_items = len(weights)
-    n_kept = min(N_FOLLOWERS, n_items)
-    columns = np.argpartition(-weights, n_kept - 1, axis=1)[:, :n_kept]
-    kept = np.maximum(np.take_along_axis(weights, columns, axis=1), 0.0).ravel()
-    rows = np.repeat(np.arange(n_items), n_kept)
-    found = sparse.csr_matrix((kept, (rows, columns.ravel())), shape=weights.shape)
-    found.eliminate_zeros()
-    return found
+    n_kept = min(N_FOLLOWERS, len(weights))
+    parts = []
+    for start in range(0, len(weights), 1024):  # the copies of all rows at once would be large
+        block = weights[start : start + 1024]
+        columns = np.argpartition(-block, n_kept - 1, axis=1)[:, :n_kept]
+        kept = np.maximum(np.take_along_axis(block, columns, axis=1), 0.0).ravel()
+        rows = np.repeat(np.arange(len(block)), n_kept)
+        part = sparse.csr_matrix((kept, (rows, columns.ravel())), shape=block.shape)
+        part.eliminate_zeros()
+        parts.append(part)
+    return sparse.vstack(parts, format="csr")
 
 
 def strongest(mass: Any) -> Any:

@@ -125,7 +125,9 @@ def _among_neighbours(
     """Give fresh items the mean vector of the kept items near them, as long as theirs are."""
     lengths = split.train.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
     rows = split.item_rows(split.train["item_id"])
-    follows: Any = count_followers(rows, lengths.astype(np.int64), len(table))
+    follows: Any = count_followers(
+        rows, lengths.astype(np.int64), len(table), split.weights(split.train)
+    )
     near = (follows + follows.T).tocsr()[is_fresh][:, is_kept]
     means = near @ table[is_kept]
     norms = np.linalg.norm(means, axis=1, keepdims=True)

@@ -82,14 +82,16 @@ class ItemTable:
         return found
 
     def popular(self) -> tuple[Array, Array]:
-        """Return (rows, n_events): item rows by events in training, most first, ties by row."""
+        """Return (rows, scores): best first, ties by row; scores (n_rows,) float32.
+
+        `popular_score` where the model has an answer for requests without a history, else events in
+        training, `n_events`.
+        """
         if self._popular is None:
             places = self.places
-            stored = np.append(to_array(self.stored.column("n_events")).astype(np.int64), -1)
-            n_events = stored[places]
-            order = np.argsort(-n_events, kind="stable")
-            order = order[places[order] >= 0]
-            self._popular = (order, n_events.astype(np.float32))
+            scores = np.append(popularity_of(self.stored), np.float32(-np.inf))[places]
+            order = np.argsort(-scores, kind="stable")
+            self._popular = (order[places[order] >= 0], scores)
         return self._popular
 
     def mask(self, where: Any) -> Array:
@@ -142,6 +144,13 @@ class ItemTable:
             return rows
         found: Array = np.append(self._places, -1)[rows]
         return found
+
+
+def popularity_of(table: Any) -> Array:
+    """Return scores (n_rows,), float32, of rows of items.arrow for requests without a history."""
+    name = "popular_score" if "popular_score" in table.column_names else "n_events"
+    scores = to_array(table.column(name)).astype(np.float32)
+    return np.where(np.isnan(scores), np.float32(0), scores)  # of items that came later
 
 
 def _titles(table: Any) -> Array:

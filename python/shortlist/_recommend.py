@@ -314,12 +314,12 @@ def _put_popular(
     answer: Answer,
 ) -> None:
     """Answer requests of which nothing is known: one list serves all that have seen nothing."""
-    order, n_events = state.items.popular()
+    order, scores = state.items.popular()
     order = order if mask is None else order[mask[order]]
     best = order[:top_n]
     answer.counts[rest] = len(best)
     answer.rows[rest, : len(best)] = best
-    answer.scores[rest, : len(best)] = n_events[best]
+    answer.scores[rest, : len(best)] = scores[best]
     if seen is None:
         return
     for place in np.flatnonzero(seen.lengths):  # items that came after the training, for one
@@ -329,4 +329,4 @@ def _put_popular(
         request = rest[place]
         answer.counts[request] = len(best)
         answer.rows[request] = np.append(best, np.full(padding, -1))
-        answer.scores[request] = np.append(n_events[best], np.full(padding, -np.inf))
+        answer.scores[request] = np.append(scores[best], np.full(padding, -np.inf))

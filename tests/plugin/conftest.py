@@ -40,7 +40,7 @@ def _parts(worlds, manifest, world, folder, with_scorer):
         has_kinds=False,
         max_history=manifest["max_history"],
         item_ids=world.item_ids,
-        n_events=world.n_events,
+        popularity=world.n_events.astype(np.float32),
         scorer=onnx.load(folder / "scorer.onnx") if with_scorer else None,
         n_candidates=second["n_candidates"],
         history_length=second["history_length"],

@@ -26,7 +26,7 @@ from shortlist.training.models.linear import (
     FoldIn,
     WeightedHistory,
     build_baseline,
-    check_affordable,
+    check_settings,
 )
 from shortlist.training.second_stage import candidates_of, first_stage
 
@@ -213,15 +213,44 @@ def test_a_trend_survives_into_the_bundle_and_needs_times(toy, tmp_path):
     )
     with shortlist.load(tmp_path / "toy.shortlist") as engine:
         found = engine.recommend({"history": [[int(run.split.catalogue[5])]]}, top_n=5)
+        cold = engine.recommend([{}], top_n=N_ITEMS)
     assert found.item_ids.tolist() == run.split.catalogue[wanted].tolist()
+    nothing = model.rank([np.array([], np.int64)], np.arange(1), N_ITEMS)
+    assert cold.source.tolist() == ["popular"]
+    assert cold.item_ids.tolist() == run.split.catalogue[nothing].tolist()  # what is popular now
+
+
+def test_popularity_answers_alike_with_and_without_a_history(toy, tmp_path):
+    weights = np.where(np.arange(toy.events.height) % 3 == 0, "view", "buy")
+    events = toy.events.with_columns(pl.Series("kind", weights))
+    config = load_config("popularity", overrides={"events.weights": {"view": 0.01}})
+    run = train(
+        dataclasses.replace(toy, events=events), config, tmp_path / "toy.run", progress=False
+    )
+    export_bundle(run, tmp_path / "toy.shortlist")
+    with shortlist.load(tmp_path / "toy.shortlist") as engine:
+        last = engine.recommend([{}], top_n=N_ITEMS).item_ids[0, -1]
+        asked = [{}, {"history": [int(last)]}]
+        both = engine.recommend(asked, top_n=N_ITEMS - 1)
+    assert both.source.tolist() == ["popular", "history"]
+    np.testing.assert_array_equal(*both.item_ids)
+    np.testing.assert_allclose(*both.scores, rtol=1e-6)
+    assert len(set(both.scores[0].tolist())) > 5
+
+
+@pytest.mark.parametrize("name", ["popularity", "ials"])
+def test_a_trend_is_refused_where_there_is_none(name):
+    config = load_config(name, overrides={"linear.trend": 1.0})
+    with pytest.raises(DataError, match=r"linear\.trend: got 1 with model\.encoder"):
+        check_settings(config, 10)
 
 
 def test_a_catalogue_whose_table_would_not_fit_is_refused_by_name():
     config = load_config("ease")
-    check_affordable(config, 8_191)
+    check_settings(config, 8_191)
     with pytest.raises(DataError, match=r"got 'ease' with 8,192 items.*0\.3 GiB, expected at most"):
-        check_affordable(config, 8_192)
-    check_affordable(load_config("ials"), 10_000_000)
+        check_settings(config, 8_192)
+    check_settings(load_config("ials"), 10_000_000)
 
 
 def test_without_the_library_ials_says_what_to_install(toy, tmp_path, monkeypatch):

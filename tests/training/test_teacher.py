@@ -45,6 +45,23 @@ def test_followers_are_counted_within_users_and_fade_with_the_gap(follows, histo
     np.testing.assert_allclose(follows.toarray(), brute_force(histories, 10))
 
 
+def test_pairs_count_by_their_weights_and_dislikes_not_at_all():
+    rows, lengths = np.array([0, 1, 2, 0, 1]), np.array([3, 2])
+    follows = count_followers(rows, lengths, 3, np.array([1.0, -1.0, 0.5, 2.0, 3.0])).toarray()
+    expected = np.zeros((3, 3))
+    expected[0, 2], expected[0, 1] = 0.8 * 0.5, 6.0  # over the disliked item 1, and of user 2
+    np.testing.assert_allclose(follows, expected)
+    alike = count_followers(rows, lengths, 3, np.ones(5)).toarray()
+    np.testing.assert_array_equal(alike, count_followers(rows, lengths, 3).toarray())
+
+
+def test_members_begin_with_the_same_factors_and_noise_of_their_own(follows):
+    alone, both = first_vectors(follows, 4, 7), first_vectors(follows, 4, 7, n_members=2)
+    np.testing.assert_array_equal(both[:, :4], alone)
+    assert both.shape == (10, 8)
+    assert 0 < np.abs(both[:, 4:] - alone).max() < 1
+
+
 @pytest.mark.parametrize("n_targets", [0, 2])
 def test_the_mean_item_is_that_of_the_faded_chances(follows, n_targets):
     items = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy import sparse
+from scipy.linalg import lapack
 
 import shortlist
 from shortlist.errors import DataError
@@ -22,8 +23,9 @@ from shortlist.training.metrics import Floats, Rows
 from shortlist.training.splits import IdArray
 
 _SCORES_AT_ONCE = 1 << 24  # 128 MiB of float64
-# Score of the most popular item of which a history says nothing: below every score that says
-# something, and a billionth of it is still a normal float32.
+_ROWS_AT_ONCE = 1024  # of a matrix that is worked on in its place
+# Score of the most popular item of which a history says nothing: below every positive score, and a
+# billionth of it is still a normal float32.
 _FLOOR = 1e-20
 
 
@@ -299,10 +301,31 @@ class EASE(ItemItem):
         seen = _user_item_matrix(users, items, weights, self.n_items)
         gram = (seen.T @ seen).toarray()
         gram[np.diag_indices(self.n_items)] += self.l2
-        inverse = np.linalg.inv(gram)
-        found = -inverse / np.diag(inverse)
-        np.fill_diagonal(found, 0.0)
-        return found
+        return _ease_weights(gram)
+
+
+def _ease_weights(gram: Floats) -> Floats:
+    """Return ``I − P / diag(P)`` with ``P = gram⁻¹``, symmetric positive definite; in its place."""
+    # Column-major and row-major are one for a symmetric matrix: LAPACK then copies nothing.
+    factor, failed = lapack.dpotrf(gram.T, overwrite_a=1, clean=0)
+    if not failed:
+        inverse, failed = lapack.dpotri(factor, overwrite_c=1)
+    if failed:
+        raise DataError(
+            "linear.ease_l2: the item-item matrix cannot be inverted in float64, expected a larger "
+            "value; 100 and more are usual"
+        )
+    diagonal = inverse.diagonal().copy()
+    found: Floats = inverse.T  # the triangle that dpotri fills is the lower one here
+    for start in range(0, len(found), _ROWS_AT_ONCE):
+        stop = start + _ROWS_AT_ONCE
+        found[start:stop, start:stop] = np.tril(found[start:stop, start:stop])
+        block = found[start:stop, start:stop]
+        found[start:stop, start:stop] = block + np.tril(block, -1).T
+        found[start:stop, stop:] = found[stop:, start:stop].T
+    found /= -diagonal
+    np.fill_diagonal(found, 0.0)
+    return found
 
 
 class ImplicitALS(Baseline):
