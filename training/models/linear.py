@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from shortlist.index import Metric
     from shortlist.training.features import FeatureSet
 
-# Bytes of a table of n_items × n_items numbers: 8,191 items. Converting the item encoder takes 27
-# times that (measured: 15.6 GB for the 0.59 GB of 12,101 items).
+# Bytes of a table of n_items × n_items numbers: 8,191 items. On 12,101 items EASE was fitted in
+# 4.5 GiB, and the export with its checks was not done after three minutes.
 MAX_TABLE = 2**28
 _ROUNDING = 1e-7  # relative error at which the fold-in stops: float32 has no more
 
