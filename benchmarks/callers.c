@@ -8,35 +8,17 @@
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <pthread.h>
-#include <shortlist.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { kTopN = 10, kChecked = 32, kMostCallers = 64 };
+#include "calls.h"
 
-static shortlist_engine* engine;
-static int64_t* histories;
-static size_t length, n_requests;
+enum { kChecked = 32, kMostCallers = 64 };
+
+static size_t n_requests;
 static atomic_int is_over;
-
-static void check(shortlist_status status, const shortlist_error* error) {
-  if (status == SHORTLIST_OK) return;
-  fprintf(stderr, "callers: %s\n", error->message);
-  exit(1);
-}
-
-static shortlist_answer* recommend(size_t i) {
-  shortlist_error error;
-  shortlist_answer* answer;
-  shortlist_column column = {.name = "history", .numbers = histories + i * length, .width = length};
-  shortlist_requests requests = {.struct_size = sizeof requests, .n_requests = 1, .top_n = kTopN};
-  requests.columns = &column;
-  requests.n_columns = 1;
-  check(shortlist_engine_recommend(engine, &requests, &answer, &error), &error);
-  return answer;
-}
 
 static void* call(void* count) {
   size_t n = 0;

@@ -9,7 +9,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <pthread.h>
-#include <shortlist.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { kTopN = 10, kRequests = 256, kMostCallers = 64, kMostTimes = 1 << 20 };
+#include "calls.h"
+
+enum { kRequests = 256, kMostCallers = 64, kMostTimes = 1 << 20 };
 enum { kSteady, kSwaps, kOver };
 
 typedef struct {
@@ -30,18 +31,9 @@ typedef struct {
   size_t n[2];
 } Caller;
 
-static shortlist_engine* engine;
-static int64_t* histories;
-static size_t length;
 static Expected expected[2][kRequests];
 static double interval;
 static atomic_int phase;
-
-static void check(shortlist_status status, const shortlist_error* error) {
-  if (status == SHORTLIST_OK) return;
-  fprintf(stderr, "swaps: %s\n", error->message);
-  exit(1);
-}
 
 static double now(void) {
   struct timespec time;
@@ -52,17 +44,6 @@ static double now(void) {
 static void wait_until(double due) {
   struct timespec until = {(time_t)due, (long)(1e9 * (due - (double)(time_t)due))};
   clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-}
-
-static shortlist_answer* recommend(size_t i) {
-  shortlist_error error;
-  shortlist_answer* answer;
-  shortlist_column column = {.name = "history", .numbers = histories + i * length, .width = length};
-  shortlist_requests requests = {.struct_size = sizeof requests, .n_requests = 1, .top_n = kTopN};
-  requests.columns = &column;
-  requests.n_columns = 1;
-  check(shortlist_engine_recommend(engine, &requests, &answer, &error), &error);
-  return answer;
 }
 
 static int is_of(const shortlist_answer* answer, const Expected* one) {

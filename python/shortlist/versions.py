@@ -179,28 +179,35 @@ def updating(bundle: Path) -> Iterator[str]:
     ShortlistError
         Another update of the bundle is at work.
     """
+    Bundle.open(bundle, verify=False).close()  # before a folder is made beside it
     folder = versions_folder(bundle)
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
-        _take(lock, bundle)
-        _sweep(bundle, folder)
-        yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+        _take(lock, folder, bundle)
+        try:
+            _sweep(bundle, folder)
+            yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if nothing came of it
     finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # if nothing came of it
         os.close(lock)
 
 
-def _take(lock: int, bundle: Path) -> None:
+def _take(lock: int, folder: Path, bundle: Path) -> None:
+    is_free = True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ShortlistError(
-            f"{bundle}: another update of this bundle is at work; try again when it is done"
-        ) from None
+        is_free = False
     except OSError:
         pass  # a file system without locks: updates must not meet there
+    # One that just ended may have removed the folder between our two calls.
+    if not is_free or not folder.exists() or not os.path.samestat(os.fstat(lock), folder.stat()):
+        raise ShortlistError(
+            f"{bundle}: another update of this bundle is at work; try again when it is done"
+        )
 
 
 def _sweep(bundle: Path, folder: Path) -> None:

@@ -377,6 +377,8 @@ def test_a_failed_update_leaves_no_run_folder(folder, capsys, monkeypatch):
 def test_a_second_update_waits_its_turn_and_clears_up_after_a_killed_one(folder, capsys):
     with shortlist.versions.updating(folder / "shop.shortlist") as name:
         versions = folder / "shop.versions"
+        assert "another update" in updated(folder, capsys, *CALM)
+        assert versions.is_dir()  # empty so far, and not the second one's to remove
         left = [versions / f"{name}.run", versions / f"new-{name}.shortlist", versions / "own.run"]
         for path in left:
             path.mkdir()

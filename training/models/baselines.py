@@ -283,7 +283,7 @@ class EASE(ItemItem):
     l2 : float
         Regularisation.
     max_items : int
-        Refuse larger catalogues: memory is 16 · n_items² bytes, time grows with n_items³.
+        Refuse larger catalogues: memory is about 20 · n_items² bytes, time grows with n_items³.
     """
 
     def __init__(self, l2: float = 400.0, max_items: int = 20_000) -> None:
@@ -296,7 +296,7 @@ class EASE(ItemItem):
             raise DataError(
                 f"EASE: got {self.n_items} items, expected at most max_items="
                 f"{self.max_items}. Fix: use ItemKNN, or raise max_items if "
-                f"{16 * self.n_items**2 / 2**30:.0f} GiB are there"
+                f"{20 * self.n_items**2 / 2**30:.0f} GiB are there"
             )
         seen = _user_item_matrix(users, items, weights, self.n_items)
         gram = (seen.T @ seen).toarray()
