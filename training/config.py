@@ -248,9 +248,15 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """Section ``[scorer]``: the DNN scorer, the second stage."""
+    """Section ``[scorer]``: the second stage, the DNN scorer or a table of what follows what."""
 
     enabled: bool = _other(False, text="train a scorer after the encoders")
+    kind: str = _choice(
+        "dnn",
+        *("dnn", "followers"),
+        text="a network that learns from validation events, or counts of what follows what "
+        "in the train part, added to the first stage's score",
+    )
     hidden: tuple[int, ...] = _other((32, 16), text="units of the hidden layers", low=1)
     activation: str = _choice("relu", *ACTIVATIONS, text="activation of the hidden layers")
     output: str = _choice("linear", "sigmoid", "linear", text="activation of the score")
@@ -266,6 +272,16 @@ class ScorerConfig:
     history_length: int = _number(500, 1, 10_000, text="a user's last items that are looked at")
     n_factors: int = _number(64, 1, 1024, text="length of the linear item factors")
     factor_l2: float = _number(300.0, 1e-6, text="regularisation of the linear item factors")
+    follower_weight: float = _number(
+        0.1, 0.0, 1e6, text="followers: what the latest item's first follower gains in score"
+    )
+    follower_window: int = _number(3, 1, 10_000, text="followers: largest gap of a pair, in events")
+    follower_gap_decay: float = _number(
+        0.5, 0.01, 1.0, text="followers: weight of a pair, lost with each event in between"
+    )
+    follower_decay: float = _number(
+        0.5, 0.01, 1.0, text="followers: weight of a history's item, lost with each later one"
+    )
     validation: float = _number(0.1, 0.0, 0.9, text="rows: part held out (from 20 rows on)")
     patience: int = _number(2, 1, 100_000, text="rows: epochs without a better validation loss")
     seed: int = _number(1, 0, 2**31 - 1, text="same seed, same scorer")

@@ -24,11 +24,10 @@ from shortlist.training.evaluate import evaluate
 from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet, align_items
 from shortlist.training.loop import Loop, OnEpoch
-from shortlist.training.models.candidates import CandidateScorer
 from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
-from shortlist.training.second_stage import load_scorer, train_scorer
+from shortlist.training.second_stage import Scorer, load_scorer, train_scorer
 from shortlist.training.splits import Split, check_no_leakage, configured_split
 
 
@@ -43,7 +42,7 @@ class TrainedModel:
     split : Split
     two_tower : TwoTower
         With the weights of the best epoch.
-    scorer : CandidateScorer or None
+    scorer : CandidateScorer, FollowerScorer or None
     history : list of dict
         One dict an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
         ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
@@ -56,7 +55,7 @@ class TrainedModel:
     features: FeatureSet
     split: Split
     two_tower: TwoTower
-    scorer: CandidateScorer | None
+    scorer: Scorer | None
     history: list[dict[str, Any]]
     run_dir: Path
     scorer_report: dict[str, Any] = field(default_factory=dict)
@@ -134,7 +133,7 @@ def finish(
     """Keep the weights of a model, and train the scorer on them if one is wanted."""
     config = model.config
     checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, model.get_weights(), {"history": history})
-    scorer: CandidateScorer | None = None
+    scorer: Scorer | None = None
     report: dict[str, Any] = {}
     if config.scorer.enabled:
         scorer, report = train_scorer(model, split, config, run_dir, progress=progress)

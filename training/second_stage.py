@@ -1,8 +1,9 @@
 """The second stage in the pipeline: the scorer learns to order the first stage's candidates.
 
-It is trained on the validation events: on train events the encoders, which have seen them, rank
-the targets far too well for the scorer to learn what it will meet in service. Whether it helps is
-measured on the same users by cross-fitting: each is ranked by a scorer that never saw them.
+The DNN is trained on the validation events: on train events the encoders, which have seen them,
+rank the targets far too well for the scorer to learn what it will meet in service. Whether it helps
+is measured on the same users by cross-fitting: each is ranked by a scorer that never saw them.
+Followers (``scorer.kind``) are counted in the train part; validation only says whether they help.
 """
 
 from __future__ import annotations
@@ -19,10 +20,18 @@ from shortlist.training.config import ScorerConfig
 from shortlist.training.evaluate import Evaluation, evaluate_users
 from shortlist.training.features import align_users, pad_lists
 from shortlist.training.history import HistoryEvents
-from shortlist.training.models.candidates import INPUTS, CandidateScorer, Tables, restore
+from shortlist.training.models.candidates import (
+    CHUNK,
+    INPUTS,
+    CandidateScorer,
+    Tables,
+    restore,
+)
 from shortlist.training.models.factors import linear_factors
+from shortlist.training.models.followers import Followers, FollowerScorer, restore_followers
 from shortlist.training.models.scorer import DNNScorer, fit_candidates
 from shortlist.training.ranker import TwoTowerRanker
+from shortlist.training.teacher import count_followers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +45,7 @@ MIN_USERS = 20  # with fewer there is nothing to judge by
 N_FOLDS = 5
 MAX_NUMBERS = 1 << 26  # of candidates' vectors in memory at once: 256 MiB
 METRIC = "NDCG@10"
+Scorer = CandidateScorer | FollowerScorer
 
 
 @dataclass(frozen=True)
@@ -59,42 +69,49 @@ class Candidates:
 
 def train_scorer(
     model: TwoTower, split: Split, config: Config, run_dir: Path, *, progress: bool
-) -> tuple[CandidateScorer | None, dict[str, Any]]:
+) -> tuple[Scorer | None, dict[str, Any]]:
     """Train the scorer, measure what it changes, and save it.
 
     Returns
     -------
-    scorer : CandidateScorer or None
+    scorer : CandidateScorer, FollowerScorer or None
         None if there are too few users with a history and validation events.
     report : dict
-        ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
+        ``kind``, ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
         ``standard_error`` of their difference, and the settings that serving needs.
     """
     settings = config.scorer
     report: dict[str, Any] = {
+        "kind": settings.kind,
         "is_kept": False,
         "n_candidates": settings.n_candidates,
         "history_length": settings.history_length,
         "n_users": 0,
     }
-    scorer = None
+    scorer: Scorer | None = None
     if split.valid.height and _count_users(split) >= MIN_USERS:
         evaluation = first_stage(model, split, settings.n_candidates)
         found = candidates_of(model, split, evaluation, settings)
-        scorer, report = _train(split, evaluation, found, settings, report, progress)
+        if settings.kind == "followers":
+            scorer = FollowerScorer(settings, fit_followers(split, settings))
+            gain = _gain(evaluation, rerank(_scores(scorer, found), found.rows))
+        else:
+            scorer, gain = _train(split, evaluation, found, settings, progress)
+        report |= gain
     weights = {} if scorer is None else scorer.get_weights()
     state = {"config": dataclasses.asdict(settings), "report": report}
     checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)
     return scorer, report
 
 
-def load_scorer(run_dir: Path, config: Config) -> tuple[CandidateScorer | None, dict[str, Any]]:
+def load_scorer(run_dir: Path, config: Config) -> tuple[Scorer | None, dict[str, Any]]:
     """Read the scorer of a run folder; (None, {}) if the run has none."""
     if not config.scorer.enabled:
         return None, {}
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
     settings = ScorerConfig(**state["config"] | {"hidden": tuple(state["config"]["hidden"])})
-    return (restore(settings, weights) if weights else None), state["report"]
+    build = restore_followers if settings.kind == "followers" else restore
+    return (build(settings, weights) if weights else None), state["report"]
 
 
 def first_stage(model: TwoTower, split: Split, n_candidates: int) -> Evaluation:
@@ -171,6 +188,20 @@ def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
     return Tables(before, after, popular, np.zeros(5, np.float32), np.ones(5, np.float32))
 
 
+def fit_followers(split: Split, settings: ScorerConfig) -> Followers:
+    """Count what follows what in the train part."""
+    lengths = split.train.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
+    follows = count_followers(
+        split.item_rows(split.train["item_id"]),
+        lengths.astype(np.int64),
+        len(split.catalogue),
+        split.weights(split.train),
+        window=settings.follower_window,
+        gap_decay=settings.follower_gap_decay,
+    )
+    return Followers.of(follows)
+
+
 def rerank(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Order candidate rows by score, ties by the lower row, missing places last."""
     order = np.lexsort((rows, np.where(rows < 0, np.inf, -scores)), axis=1)
@@ -186,7 +217,6 @@ def _train(
     evaluation: Evaluation,
     found: Candidates,
     settings: ScorerConfig,
-    report: dict[str, Any],
     progress: bool,
 ) -> tuple[CandidateScorer, dict[str, Any]]:
     tables = fit_tables(split, settings)
@@ -204,7 +234,15 @@ def _train(
         scores[folds == fold] = _predict(part, features[folds == fold])
     final = _fit(features, found, np.ones(len(features), np.bool_), settings, rng, progress)
     scorer.scorer.set_weights(final.get_weights())
-    return scorer, report | _gain(evaluation, rerank(scores, found.rows))
+    return scorer, _gain(evaluation, rerank(scores, found.rows))
+
+
+def _scores(scorer: FollowerScorer, found: Candidates) -> NDArray[np.float32]:
+    n, parts = len(found.rows), []
+    for start in range(0, n, CHUNK):
+        some = {name: found.inputs[name][start : start + CHUNK] for name in INPUTS}
+        parts.append(np.asarray(scorer.model(some)))
+    return np.concatenate(parts)
 
 
 def _features(scorer: CandidateScorer, found: Candidates) -> NDArray[np.float32]:

@@ -24,7 +24,13 @@ N_FOLLOWERS = 40  # kept of each item by the teacher
 
 
 def count_followers(
-    rows: Rows, lengths: Rows, n_items: int, weights: npt.NDArray[np.floating] | None = None
+    rows: Rows,
+    lengths: Rows,
+    n_items: int,
+    weights: npt.NDArray[np.floating] | None = None,
+    *,
+    window: int = WINDOW,
+    gap_decay: float = GAP_DECAY,
 ) -> Any:
     """Count how often item j comes after item i, less with each event between them.
 
@@ -38,6 +44,10 @@ def count_followers(
     weights : ndarray of shape (n_events,), optional
         ``split.weights``: a pair counts the product of its events' weights, as in
         `baselines.RecencyItemKNN`; events of weight 0 or below (dislikes) are in none.
+    window : int
+        Largest gap between two events that counts.
+    gap_decay : float
+        Weight lost per event between the two.
 
     Returns
     -------
@@ -46,10 +56,10 @@ def count_followers(
     counted = np.ones(len(rows)) if weights is None else np.maximum(weights, 0.0).astype(float)
     users = np.repeat(np.arange(len(lengths)), lengths)
     follows = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for gap in range(1, WINDOW + 1):
+    for gap in range(1, window + 1):
         same = users[gap:] == users[:-gap]
         i, j = rows[:-gap][same], rows[gap:][same]
-        weight = GAP_DECAY ** (gap - 1) * (counted[:-gap] * counted[gap:])[same]
+        weight = gap_decay ** (gap - 1) * (counted[:-gap] * counted[gap:])[same]
         follows = follows + sparse.csr_matrix((weight, (i, j)), shape=follows.shape)
     follows.eliminate_zeros()
     return follows

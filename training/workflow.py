@@ -326,7 +326,8 @@ def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Datas
 
 
 def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
-    if on != "valid" or engine.default_stages == 1:
+    told = engine.bundle.manifest.get("second_stage", {})
+    if on != "valid" or engine.default_stages == 1 or told.get("kind") == "followers":
         return None
     return (
         "the second stage was trained on the validation events, so its metrics here are too good; "
