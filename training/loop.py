@@ -117,7 +117,7 @@ class Loop:
         self.step = TrainStep(
             model, config, inputs, counts, self.n_steps * config.train.epochs, taught
         )
-        self.best = model.get_weights()
+        self.best: dict[str, NDArray[np.float32]] = {}  # after the first epoch that is measured
         self.history: list[dict[str, Any]] = []
 
     def _count_followers(self) -> Any:
@@ -219,6 +219,7 @@ class Loop:
                 row["is_best"] = row[METRIC] > max(before, default=-1.0)
             # Nothing held out: the last epoch counts.
             if row["is_best"] or not self.has_valid:
+                self.best = {}  # its memory is needed for the new ones
                 self.best = self.model.get_weights()
 
     def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:

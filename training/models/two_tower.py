@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from shortlist.training.models.encoders import build_user_encoder
 from shortlist.training.models.layers import HistoryLookup, ItemEncoder
 from shortlist.training.models.weights import assign_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -109,17 +110,28 @@ class TwoTower:
 
     def item_vectors(self) -> NDArray[np.float32]:
         """Encode the catalogue: (n_items, dim) float32, row = position in the catalogue."""
-        chunks = [
-            self.item_model({k: v[i : i + CHUNK] for k, v in self.item_inputs.items()}).numpy()
-            for i in range(0, self.n_items, CHUNK)
-        ]
-        return np.concatenate(chunks)
+        vectors = np.empty((self.n_items, self.dim), np.float32)
+        for start, part in self._encoded_chunks():
+            vectors[start : start + len(part)] = part
+        return vectors
 
     def refresh(self) -> NDArray[np.float32]:
-        """Put the present item vectors into the table the user model reads; return them."""
-        vectors = self.item_vectors()
-        self.history_lookup.table.assign(with_padding_row(vectors))
-        return vectors
+        """Put the present item vectors into the table the user model reads.
+
+        Returns
+        -------
+        ndarray of shape (n_items, dim), float32, read-only
+            That table: a large catalogue is held once. The next `refresh` leaves it as it is.
+        """
+        table = self.history_lookup.table.value
+        for start, part in self._encoded_chunks():
+            table[start + 1 : start + 1 + len(part)].assign(part)
+        return np.asarray(memoryview(tf.convert_to_tensor(table)))[1:]
+
+    def _encoded_chunks(self) -> Iterator[tuple[int, Any]]:
+        for i in range(0, self.n_items, CHUNK):
+            inputs = {k: v[i : i + CHUNK] for k, v in self.item_inputs.items()}
+            yield i, self.item_model(inputs).numpy()
 
     def serving_user_model(self, item_vectors: NDArray[np.float32]) -> keras.Model:
         """Build a user model whose history table is the given (n_items, dim) vectors."""
