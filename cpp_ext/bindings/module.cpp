@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include "register_index.hpp"
+#include "shortlist/background.hpp"
+#include "shortlist/file_hash.hpp"
 #include "shortlist/index.hpp"
 #include "shortlist/nibbles.hpp"
 #include "shortlist/simd.hpp"
@@ -23,6 +25,11 @@ PYBIND11_MODULE(_core, module) {
   module.attr("max_threads") = shortlist::kMaxThreads;
   module.def("num_threads", &shortlist::num_threads);
   module.def("set_num_threads", &shortlist::set_num_threads);
+  module.def("give_way", &shortlist::give_way);
+  module.def("hash_in_background", &shortlist::hash_in_background,
+             py::call_guard<py::gil_scoped_release>());
+  module.def("give_back_memory", &shortlist::give_back_memory,
+             py::call_guard<py::gil_scoped_release>());
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

@@ -11,10 +11,10 @@
 #include <utility>
 
 #include "arguments.hpp"
-#include "background.hpp"
 #include "filter.hpp"
 #include "guard.hpp"
 #include "names.hpp"
+#include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
 #include "version.hpp"
 
@@ -77,23 +77,35 @@ std::shared_ptr<const Version> open_next(const shortlist_engine& engine, const c
   return version;
 }
 
+std::size_t threads_of(const shortlist_engine& engine) {
+  return engine.n_threads == 0 ? shortlist::num_threads() : engine.n_threads;
+}
+
 // Waits a while for the calls under way, so that memory is given back here and not in a request.
 void let_go(std::shared_ptr<const Version> old) {
   for (int i = 0; i < 1000 && old.use_count() > 1; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+  old.reset();
+  give_back_memory();
 }
 
 void swap(shortlist_engine& engine, const char* bundle) {
   const std::lock_guard<std::mutex> lock(engine.swapping);
-  engine::run_in_background([&] {
+  const auto work = [&] {
     std::shared_ptr<const Version> next = open_next(engine, bundle, *engine.current());
     {
       const std::lock_guard<std::mutex> moment(engine.reading);
       engine.version.swap(next);
     }
     let_go(std::move(next));
-  });
+  };
+  // A session's workers inherit how the thread that makes it runs, and would give way for good.
+  if (threads_of(engine) == 1) {
+    run_in_background(work);
+  } else {
+    work();
+  }
 }
 
 Answer* recommend(const shortlist_engine& engine, const shortlist_requests& requests) {
@@ -187,7 +199,7 @@ shortlist_status shortlist_engine_report(const shortlist_engine* engine,
     info->version = version->number();
     info->n_items = manifest.n_items;
     info->dim = manifest.dim;
-    info->n_threads = engine->n_threads == 0 ? shortlist::num_threads() : engine->n_threads;
+    info->n_threads = threads_of(*engine);
     info->metric = metric_of(manifest.metric);
     info->has_texts = version->has_texts() ? 1 : 0;
     put_text(engine->runtime.base->GetVersionString(), info->onnxruntime, sizeof info->onnxruntime);

@@ -10,16 +10,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 #include "file_reader.hpp"
-#include "sha256.hpp"
+#include "shortlist/file_hash.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::engine {
 namespace {
-
-constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
 
 [[noreturn]] void throw_bad(const std::string& where, const std::string& expected,
                             const std::string& found) {
@@ -76,12 +73,7 @@ void check_file(int folder, const std::string& name, const std::string& where,
     throw_bad(where, std::to_string(record.size) + " bytes", std::to_string(size) + " bytes");
   }
   if (!check_hash) return;
-  Sha256 hash;
-  std::vector<char> block(kBlockBytes);
-  while (const std::size_t n = read_some(file.number(), block.data(), block.size(), where)) {
-    hash.add(block.data(), n);
-  }
-  const std::string found = hash.hex_digest();
+  const std::string found = hash_file(file.number(), where);
   if (found != record.sha256) throw_bad(where, "sha256 " + record.sha256, "sha256 " + found);
 }
 

@@ -11,8 +11,8 @@
 
 namespace {
 
-using shortlist::engine::Sha256;
-using shortlist::engine::Sha256State;
+using shortlist::Sha256;
+using shortlist::Sha256State;
 
 int n_errors = 0;
 
@@ -55,7 +55,7 @@ void check_pieces(std::mt19937& random) {
 }
 
 void check_native(std::mt19937& random) {
-  const auto native = shortlist::engine::native_add_blocks();
+  const auto native = shortlist::native_add_blocks();
   if (native == nullptr) {
     std::puts("this CPU has no SHA instructions: only the portable code is tested");
     return;
@@ -68,7 +68,7 @@ void check_native(std::mt19937& random) {
       one[i] = other[i] = static_cast<std::uint32_t>(random());
     }
     native(one, bytes.data() + 1, n);
-    shortlist::engine::add_blocks_anywhere(other, bytes.data() + 1, n);
+    shortlist::add_blocks_anywhere(other, bytes.data() + 1, n);
     if (one != other) {
       std::printf("%zu blocks: the CPU's instructions give another state\n", n);
       ++n_errors;

@@ -125,6 +125,25 @@ def test_a_swap_changes_the_answers_and_swaps_back(bundle, other):
                 assert found.version == c_engine.info().version == number
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values there")
+def test_the_workers_of_a_swapped_bundle_do_not_give_way(bundle, other):
+    def nice_values():
+        found = {}
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                found[thread] = os.getpriority(os.PRIO_PROCESS, int(thread))
+            except ProcessLookupError:  # it ended meanwhile
+                continue
+        return found
+
+    with CEngine(bundle.path, n_threads=3) as engine:
+        before = nice_values()
+        engine.swap(other.path)
+        new = {thread: value for thread, value in nice_values().items() if thread not in before}
+        assert new  # the new session's workers
+        assert set(new.values()) == {os.getpriority(os.PRIO_PROCESS, threading.get_native_id())}
+
+
 # ONNX Runtime, but when its first environment is made, when the bundle's files have been hashed and
 # no graph is open yet, another folder comes into the bundle's place. CreateEnv is the fourth of the
 # functions of OrtApi, whose order is for ever; 1.17 has more than 270.

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-namespace shortlist::engine {
+namespace shortlist {
 
 using Sha256State = std::array<std::uint32_t, 8>;
 // Takes n blocks of 64 bytes into the state.
@@ -29,4 +29,4 @@ class Sha256 {
   std::uint64_t size_ = 0;
 };
 
-}  // namespace shortlist::engine
+}  // namespace shortlist

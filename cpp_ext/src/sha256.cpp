@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 
-namespace shortlist::engine {
+namespace shortlist {
 namespace {
 
 alignas(16) constexpr std::uint32_t kRounds[64] = {
@@ -159,4 +159,4 @@ std::string Sha256::hex_digest() {
   return text;
 }
 
-}  // namespace shortlist::engine
+}  // namespace shortlist

@@ -1,18 +1,25 @@
-#include "background.hpp"
+#include "shortlist/background.hpp"
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdlib>  // defines __GLIBC__
 #include <exception>
 #include <thread>
 
-namespace shortlist::engine {
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+namespace shortlist {
 namespace {
 
 constexpr int kNice = 10;                    // a tenth of the weight of a thread of nice 0
 constexpr std::uint64_t kSliceNs = 100'000;  // how long requests wait for it where all cores work
+
+}  // namespace
 
 // A nice value is a thread's own on Linux. Lowering it back needs a privilege, so the thread must
 // end with its work. What fails changes nothing: the work is then done as any other.
@@ -33,8 +40,6 @@ void give_way() noexcept {
 #endif
 }
 
-}  // namespace
-
 void run_in_background(const std::function<void()>& work) {
   std::exception_ptr error;
   std::thread thread([&] {
@@ -49,4 +54,10 @@ void run_in_background(const std::function<void()>& work) {
   if (error) std::rethrow_exception(error);
 }
 
-}  // namespace shortlist::engine
+void give_back_memory() noexcept {
+#ifdef __GLIBC__
+  static_cast<void>(::malloc_trim(0));
+#endif
+}
+
+}  // namespace shortlist

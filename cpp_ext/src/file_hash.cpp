@@ -1,0 +1,36 @@
+#include "shortlist/file_hash.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "sha256.hpp"
+#include "shortlist/background.hpp"
+#include "shortlist/index.hpp"
+
+namespace shortlist {
+
+std::string hash_file(int descriptor, const std::string& name) {
+  constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
+  std::vector<char> block(kBlockBytes);
+  Sha256 hash;
+  for (;;) {
+    const ssize_t n = ::read(descriptor, block.data(), block.size());
+    if (n == 0) return hash.hex_digest();
+    if (n > 0) {
+      hash.add(block.data(), static_cast<std::size_t>(n));
+    } else if (errno != EINTR) {
+      throw FileError(name + ": expected a file that can be read, found " + std::strerror(errno));
+    }
+  }
+}
+
+std::string hash_in_background(int descriptor, const std::string& name) {
+  std::string found;
+  run_in_background([&] { found = hash_file(descriptor, name); });
+  return found;
+}
+
+}  // namespace shortlist
