@@ -1,10 +1,12 @@
 """A bundle's graphs, opened when first needed and checked against its manifest."""
 
 import threading
+from functools import partial
 from typing import Any
 
+from shortlist._background import in_background
 from shortlist._manifest import problem
-from shortlist._sessions import nodes_by_provider, open_session, provider_of
+from shortlist._sessions import may_give_way, nodes_by_provider, open_session, provider_of
 from shortlist.bundle import Bundle
 from shortlist.errors import ShortlistError
 from shortlist.requests import RequestSchema
@@ -21,10 +23,15 @@ class Graphs:
     device : {"auto", "cpu", "cuda", "tensorrt"}
     n_threads : int
         Of each session; 0 = all cores.
+    under_load : bool
+        Requests are being answered meanwhile: open sessions in the background, where that may be.
     """
 
-    def __init__(self, bundle: Bundle, device: str, n_threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str, n_threads: int, *, under_load: bool = False
+    ) -> None:
         self._bundle = bundle
+        self._in_background = under_load and may_give_way(device, n_threads)
         self._device = device
         self._n_threads = n_threads
         self._lock = threading.Lock()
@@ -49,13 +56,15 @@ class Graphs:
         return session
 
     def _open_session(self, name: str, *, cuda_graph: bool = False) -> Any:
-        return open_session(
+        open_it = partial(
+            open_session,
             self._bundle.file(f"{name}.onnx"),
             name=f"{self._bundle.path.name}/{name}.onnx",
             device=self._device,
             n_threads=self._n_threads,
             cuda_graph=cuda_graph,
         )
+        return in_background(open_it) if self._in_background else open_it()
 
     def encoder(self, side: str, ids: str, schema: RequestSchema) -> Any:
         """Return the session of the user or item encoder; its inputs and output must fit.

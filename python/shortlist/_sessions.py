@@ -1,5 +1,6 @@
 """ONNX Runtime sessions: which device really runs, how many threads, errors that say the fix."""
 
+import functools
 import importlib.metadata
 import os
 from pathlib import Path
@@ -40,6 +41,7 @@ def import_runtime() -> Any:
     return onnxruntime
 
 
+@functools.cache  # it looks through the folders of all packages
 def _is_installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)
@@ -71,6 +73,19 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
             "pip uninstall onnxruntime and install 'shortlist[gpu]', or use device='cpu'"
         )
     return [name for name in wanted if name in available]
+
+
+def may_give_way(device: str, n_threads: int) -> bool:
+    """Say whether sessions may be opened on a thread that gives way to others.
+
+    Not if they start threads of their own, with `n_threads` or for a GPU: these would give way for
+    good. Nor with ONNX Runtime before 1.31, which holds the interpreter meanwhile.
+    """
+    runtime = import_runtime()
+    release = tuple(int(part) for part in runtime.__version__.split(".")[:2])
+    providers = choose_providers(device, runtime.get_available_providers())
+    has_no_threads = (n_threads or get_num_threads()) == 1 and providers == _PROVIDERS["cpu"]
+    return has_no_threads and release >= (1, 31)
 
 
 def nodes_by_provider(session: Any) -> dict[str, int]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from shortlist import _core
+from shortlist._background import wait_until_unused
 from shortlist._opening import Settings
 from shortlist._trial import Trial, check_trial
 from shortlist._version import Version, check_same_ids, open_version
@@ -53,8 +55,9 @@ class Switch:
         with self._changing:
             new = self._load(path, verify)
             with _closed_on_error(new), self._writing:
-                self.now()
+                old: list[object] = [self.now()]
                 self.version = new
+            _let_go(old)
 
     def start_trial(
         self, path: str | os.PathLike[str], share: Any, shadow: Any, salt: Any, verify: bool
@@ -105,6 +108,13 @@ class Switch:
             new.warm(old.graphs.providers())
         self._n_versions = number
         return new
+
+
+def _let_go(old: list[object]) -> None:
+    """Wait for calls under way, so that the old version's memory is given back here, not by one."""
+    wait_until_unused(old)
+    old.clear()
+    _core.give_back_memory()
 
 
 @contextmanager

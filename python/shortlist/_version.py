@@ -9,6 +9,7 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._batching import Batcher
+from shortlist._bundle_files import check_folder
 from shortlist._catalogue import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._columns import Array, id_column
 from shortlist._fixed_batches import FixedEncoder
@@ -49,7 +50,8 @@ class Version:
         items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self.index, items)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
-        self.graphs = Graphs(bundle, settings.device, settings.n_threads)
+        under_load = number > 1
+        self.graphs = Graphs(bundle, settings.device, settings.n_threads, under_load=under_load)
         self.recommender = open_recommender(bundle, self.graphs, self.state, settings)
         self.batcher = self._make_batcher(settings) if settings.batching.max_batch > 1 else None
         weakref.finalize(self, bundle.close)
@@ -186,9 +188,13 @@ class Version:
 def open_version(
     path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
 ) -> Version:
-    """Open, verify and load a bundle."""
-    bundle = Bundle.open(path, verify=verify)
+    """Open, verify and load a bundle; where others are being served, beside their requests."""
+    under_load = number > 1
+    bundle = Bundle.open(path, verify=verify and not under_load)
     try:
+        if verify and under_load:
+            files, name = bundle.manifest["files"], bundle.path.name
+            check_folder(bundle.directory, files, digests=True, name=name, under_load=True)
         return Version(bundle, number, settings)
     except BaseException:
         bundle.close()

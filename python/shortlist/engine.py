@@ -344,7 +344,7 @@ class Engine:
         The new bundle is loaded, verified and warmed while the present one goes on answering.
         Then calls that begin get the new one, those under way finish on the old one, and every
         call is answered by one of them as a whole. The old one's memory goes when its last call
-        is done. To go back, swap to the old path.
+        is done, for which `swap` waits up to a second. To go back, swap to the old path.
 
         Parameters
         ----------

@@ -2,10 +2,12 @@
 
 import gc
 import os
+import shutil
 import threading
 import time
 import weakref
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 import shortlist
 from shortlist import BundleError, ShortlistError
+from shortlist._background import wait_until_unused
 
 REQUESTS = [{"history": [100, 107]}, {"user_id": 5}, {"history": [121, 300, 114], "age": 20.0}, {}]
 
@@ -86,6 +89,19 @@ def test_a_bundle_that_cannot_be_used_leaves_the_engine_as_it_was(world, text_wo
         assert answer(engine) == answer_of(world)
 
 
+def test_a_changed_byte_is_found_before_the_bundle_answers(world, tmp_path):
+    changed = tmp_path / "changed.shortlist"
+    shutil.copytree(world.path, changed)
+    data = bytearray((changed / "items.arrow").read_bytes())
+    data[len(data) // 2] ^= 1
+    (changed / "items.arrow").write_bytes(data)
+    with shortlist.load(world.path) as engine:
+        with pytest.raises(BundleError, match=r"changed\.shortlist/items\.arrow: expected sha256"):
+            engine.swap(changed)
+        assert answer(engine) == answer_of(world)
+        engine.swap(changed, verify=False)
+
+
 def test_a_closed_engine_does_not_swap(world, other):
     engine = shortlist.load(world.path)
     engine.close()
@@ -137,6 +153,32 @@ def test_a_call_under_way_finishes_on_the_old_bundle(world, other, monkeypatch):
         may_go_on.set()
         caller.join()
         assert answers == [answer_of(world)]
+
+
+def test_a_swap_outlasts_the_calls_under_way_and_frees_the_old_bundle(world, other, monkeypatch):
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    with shortlist.load(world.path) as engine:
+        old, recommender = weakref.ref(engine._switch.version), engine._switch.version.recommender
+        encode = recommender.encode
+
+        def wait(signals):
+            has_begun.set()
+            assert may_go_on.wait(60)
+            return encode(signals)
+
+        monkeypatch.setattr(recommender, "encode", wait)
+        caller = threading.Thread(target=lambda: answer(engine))
+        caller.start()
+        assert has_begun.wait(60)
+        monkeypatch.setattr("shortlist._switch.wait_until_unused", partial(until_unused, may_go_on))
+        engine.swap(other.path)
+        assert old() is None
+        caller.join()
+
+
+def until_unused(may_go_on, held):
+    may_go_on.set()
+    wait_until_unused(held, 60)
 
 
 def resident_bytes():

@@ -1,0 +1,127 @@
+"""What is done beside requests gives way to them, and nothing that stays behind does."""
+
+import gc
+import hashlib
+import os
+import sys
+import threading
+import time
+import weakref
+
+import onnxruntime
+import pytest
+
+import shortlist
+from shortlist import BundleError, _core, _graphs
+from shortlist._background import in_background, wait_until_unused
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values there")
+
+
+def nice():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@linux_only
+def test_work_in_the_background_gives_way_and_its_caller_does_not():
+    before = nice()
+    assert in_background(nice) == min(before + 10, 19)
+    assert nice() == before
+
+
+def test_an_error_in_the_background_comes_out_and_keeps_nothing_alive():
+    class Payload:
+        pass
+
+    def fail():
+        payload = Payload()
+        kept.append(weakref.ref(payload))
+        raise ValueError("as it was")
+
+    kept = []
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="as it was"):
+            in_background(fail)
+        assert kept[0]() is None  # no cycle that waits for the collector
+    finally:
+        gc.enable()
+
+
+def test_waiting_ends_when_nobody_else_has_it_or_the_time_is_over():
+    held: list[object] = [object()]
+    wait_until_unused(held, 60)  # at once
+    kept = [held[0]]
+    wait_until_unused(held, 0.01)
+    threading.Timer(0.05, kept.clear).start()
+    began = time.monotonic()
+    wait_until_unused(held, 60)
+    assert time.monotonic() - began < 30
+    assert kept == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, (1 << 20) - 1, 1 << 20, (2 << 20) + 7])
+def test_files_are_hashed_as_hashlib_does(tmp_path, size):
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        assert _core.hash_in_background(file.fileno(), "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(BundleError, match=r"tiny/items\.index: expected a file that can be re"):
+            _core.hash_in_background(folder, "tiny/items.index")
+    finally:
+        os.close(folder)
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("n_threads", "release", "gives_way"),
+    [
+        (1, "1.31.0", True),
+        (1, "2.0.0.dev20270101", True),
+        (2, "1.31.0", False),  # its workers would give way for good
+        (1, "1.30.1", False),  # it held the interpreter: everyone would wait for the thread
+    ],
+)
+def test_sessions_open_in_the_background_where_they_may(
+    world, monkeypatch, n_threads, release, gives_way
+):
+    monkeypatch.setattr(onnxruntime, "__version__", release)
+    found = []
+    opened = _graphs.open_session
+
+    def open_session(*arguments, **options):
+        found.append(nice())
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(_graphs, "open_session", open_session)
+    with shortlist.load(world.path, n_threads=n_threads) as engine:
+        assert found
+        assert set(found) == {nice()}  # nobody is being served yet
+        found.clear()
+        engine.swap(world.path)
+        assert found
+        assert set(found) == {min(nice() + 10, 19) if gives_way else nice()}
+
+
+@linux_only
+def test_the_workers_of_a_swapped_bundle_do_not_give_way(world):
+    def nice_values():
+        found = {}
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                found[thread] = os.getpriority(os.PRIO_PROCESS, int(thread))
+            except ProcessLookupError:  # it ended meanwhile
+                continue
+        return found
+
+    with shortlist.load(world.path, n_threads=3) as engine:
+        before = nice_values()
+        engine.swap(world.path)
+        new = {thread: value for thread, value in nice_values().items() if thread not in before}
+        assert new  # the new session's workers
+        assert set(new.values()) == {nice()}
