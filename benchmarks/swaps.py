@@ -32,6 +32,7 @@ from shortlist.bench.machine import describe_machine
 from shortlist.plugin import plugin_path
 
 TOP_N, HISTORY_LENGTH, N_REQUESTS = 10, 50, 256
+MOST_TIMES = 1 << 20  # of each caller
 
 
 class Load:
@@ -40,18 +41,20 @@ class Load:
     def __init__(
         self, engine: Any, requests: list[Any], expected: list[list[Any]], interval: float
     ) -> None:
-        self.during = "swaps"
-        self.times: dict[str, list[float]] = {"swaps": [], "steady": []}
+        self.during = ""  # nothing is kept yet
         self.is_over, self.error = False, ""
+        self._kept: list[dict[str, Kept]] = []
         self._engine, self._requests, self._expected = engine, requests, expected
         self._interval = interval
 
     def run(self) -> None:
+        kept = {"": Kept(1), "swaps": Kept(MOST_TIMES), "steady": Kept(MOST_TIMES)}
+        self._kept.append(kept)
         i, due = 0, time.perf_counter()
         while not self.is_over:
             during = self.during
             recs = self._engine.recommend(self._requests[i], TOP_N)
-            self.times[during].append(time.perf_counter() - due)
+            kept[during].add(time.perf_counter() - due)
             got = (recs.indices.tobytes(), recs.scores.tobytes())
             if got not in (self._expected[0][i], self._expected[1][i]):
                 self.error, self.is_over = f"request {i} is answered by neither bundle", True
@@ -62,6 +65,28 @@ class Load:
                 due = now
             elif due > now:
                 time.sleep(due - now)
+
+    def times(self) -> dict[str, Any]:
+        """Return the seconds of each request, by what happened meanwhile."""
+        return {
+            during: np.concatenate([kept[during].values() for kept in self._kept])
+            for during in ("swaps", "steady")
+        }
+
+
+class Kept:
+    """Times, in memory that is resident from the start: it must not count as the engine's."""
+
+    def __init__(self, most: int) -> None:
+        self._times, self._n = np.ones(most, dtype=np.float32), 0
+
+    def add(self, seconds: float) -> None:
+        if self._n < len(self._times):
+            self._times[self._n] = seconds
+            self._n += 1
+
+    def values(self) -> Any:
+        return self._times[: self._n]
 
 
 def measure_engine(args: argparse.Namespace, bundles: list[Path], histories: Any) -> dict[str, Any]:
@@ -85,7 +110,7 @@ def measure_engine(args: argparse.Namespace, bundles: list[Path], histories: Any
                 caller.join()
     if load.error:
         raise SystemExit(f"swaps: {load.error}")
-    return {"times": load.times, "resident": [before, after], "swap_s": took}
+    return {"times": load.times(), "resident": [before, after], "swap_s": took}
 
 
 def swap_in_rounds(
@@ -95,7 +120,6 @@ def swap_in_rounds(
     for i in range(10):
         engine.swap(bundles[i % 2])
     before, took = 0, 0.0
-    load.times = {"swaps": [], "steady": []}
     for _ in range(args.rounds):
         began = time.perf_counter()
         load.during = "swaps"
