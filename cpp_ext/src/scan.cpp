@@ -19,6 +19,8 @@ constexpr std::size_t kSliceBytes = 128 * 1024;
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
+// Fewer tiles than this ask for more than they have time to wait for.
+constexpr std::size_t kSharingTiles = 3;
 // The slice of a query that is alone with nibbles: no other query will want it from the cache, and
 // rows of its hits come from memory while the rest of it is scanned.
 constexpr std::size_t kNibbleBlocks = 4 * kMaxScanBlocks;
@@ -50,7 +52,9 @@ bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const Que
   return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
 }
 
-bool Scanner::rescore(const SegmentView& view, QueryRun& run, Pending& pending) {
+bool Scanner::rescore(const SegmentView& view, QueryRun& run) {
+  Pending& pending = run.pending;
+  if (pending.size == 0) return false;
   const Segment& segment = *view.segment;
   double sums[Pending::kCapacity];
   exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.places, 0,
@@ -85,10 +89,10 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   QueryRun& run = *tile.runs[q];
   if (!is_candidate(view, place, run)) return;
   view.segment->vectors.prefetch(place);
-  Pending& pending = pending_[q];
+  Pending& pending = run.pending;
   pending.places[pending.size++] = static_cast<std::int64_t>(place);
   ++run.n_candidates;
-  if (pending.size == Pending::kCapacity && rescore(view, run, pending)) {
+  if (pending.size == Pending::kCapacity && rescore(view, run)) {
     update_thresholds(view, first, n_blocks, tile, q);
   }
 }
@@ -117,7 +121,8 @@ Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std:
 }
 
 void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
-                         QueryRun* const* runs, std::size_t n_runs, bool by_nibbles) {
+                         QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
+                         bool by_nibbles) {
   const PackedItems& packed = view.segment->packed;
   Tile tile = tile_of(packed.n_groups, runs, n_runs);
   tile.by_nibbles = by_nibbles;
@@ -134,14 +139,14 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
         by_nibbles ? table_.scan_nibbles(packed.nibbles + b * packed.nibble_block_bytes(), n_blocks,
                                          packed.n_groups, tile.codes, tile.thresholds[0], hits)
                    : table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
-                                 tile.codes, n_runs, tile.thresholds[0], hits);
+                                 tile.codes, n_runs, tile.thresholds[0], ahead, hits);
+    ahead.codes += n_blocks * ahead.n_bytes;
+    // The rows of earlier hits, which came meanwhile.
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      if (rescore(view, *runs[q])) update_thresholds(view, b, n_blocks, tile, q);
+    }
     for (std::size_t i = 0; i < n_hits; ++i) {
       take_hit(view, b, n_blocks, tile, hits[i].query, hits[i].item, hits[i].dot);
-    }
-    // The rows of nibble hits, which are many, come from memory while more blocks are scanned.
-    const bool is_early = by_nibbles && b + n_blocks < end;
-    for (std::size_t q = 0; !is_early && q < n_runs; ++q) {
-      if (pending_[q].size > 0) rescore(view, *runs[q], pending_[q]);
     }
   }
 }
@@ -180,10 +185,7 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
     if (scanned.size() == 1 && view.segment->packed.nibbles != nullptr) {
       scan_alone(view, b, slice_end, *scanned[0]);
     } else {
-      for (std::size_t q = 0; q < scanned.size(); q += table_.query_tile) {
-        scan_slice(view, b, slice_end, scanned.data() + q,
-                   std::min(table_.query_tile, scanned.size() - q));
-      }
+      scan_tiles(view, b, slice_end, end);
     }
     for (QueryRun* run : runs) {
       if (2 * run->n_candidates > (slice_end - b) * kBlockItems) {
@@ -192,6 +194,26 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
       run->n_candidates = 0;
     }
   }
+  for (QueryRun* run : runs) rescore(view, *run);
+}
+
+// The first tile would wait for the codes of every slice: the tiles of the slice before, which find
+// theirs in the cache, share the work of asking for them.
+void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t end,
+                         std::size_t last) {
+  const PackedItems& packed = view.segment->packed;
+  const std::vector<QueryRun*>& runs = buffers_.scanned;
+  const std::size_t n_tiles = (runs.size() + table_.query_tile - 1) / table_.query_tile;
+  kernels::Ahead ahead = {packed.codes + end * packed.block_bytes(), 0};
+  if (end < last && n_tiles >= kSharingTiles) {
+    const std::size_t share = (packed.block_bytes() + n_tiles - 1) / n_tiles;
+    ahead.n_bytes = (share + kernels::kCacheLine - 1) / kernels::kCacheLine * kernels::kCacheLine;
+  }
+  for (std::size_t q = 0; q < runs.size(); q += table_.query_tile) {
+    scan_slice(view, first, end, runs.data() + q, std::min(table_.query_tile, runs.size() - q),
+               ahead);
+    ahead.codes += (end - first) * ahead.n_bytes;
+  }
 }
 
 // One query waits for memory: nibbles are half the bytes, where they prove enough.
@@ -199,7 +221,7 @@ void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t
                          QueryRun& run) {
   QueryRun* runs[] = {&run};
   const bool by_nibbles = run.n_slices_to_code == 0;
-  scan_slice(view, first, end, runs, 1, by_nibbles);
+  scan_slice(view, first, end, runs, 1, {}, by_nibbles);
   if (!by_nibbles) {
     --run.n_slices_to_code;
   } else if (kNibbleAdvantage * run.n_candidates > (end - first) * kBlockItems) {
@@ -256,14 +278,14 @@ void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t 
 }
 
 void Scanner::score_list(QueryRun& run) {
-  Pending& pending = pending_[0];
+  Pending& pending = run.pending;
   const std::vector<std::int64_t>& rows = *run.query->short_list();
   for (const SegmentView& view : snapshot_.segments) {
     const auto take = [&](std::int64_t place) {
       if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) return;
       view.segment->vectors.prefetch(static_cast<std::size_t>(place));
       pending.places[pending.size++] = place;
-      if (pending.size == Pending::kCapacity) rescore(view, run, pending);
+      if (pending.size == Pending::kCapacity) rescore(view, run);
     };
     if (view.segment->is_delta) {  // in no order: look at each place whether it is on the list
       for (std::size_t place = 0; place < view.n_places; ++place) {
@@ -272,7 +294,7 @@ void Scanner::score_list(QueryRun& run) {
     } else {
       for (const std::int64_t row : rows) take(view.segment->place_of(row));
     }
-    rescore(view, run, pending);
+    rescore(view, run);
   }
 }
 

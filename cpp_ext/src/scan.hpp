@@ -33,6 +33,13 @@ class SharedScore {
 // Slices scored without a scan before the bound gets another try.
 constexpr std::size_t kScoredSlices = 15;
 
+// Places of one query that wait for their exact score.
+struct Pending {
+  static constexpr std::size_t kCapacity = 32;
+  std::int64_t places[kCapacity];
+  std::size_t size = 0;
+};
+
 // What one thread found for one query so far.
 struct QueryRun {
   QueryRun(const PreparedQuery& prepared, std::size_t top_n, SharedScore* shared_score)
@@ -45,6 +52,8 @@ struct QueryRun {
   float floor = -std::numeric_limits<float>::infinity();
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
+  // Of the segment at hand. Their rows were asked for, and come while other blocks are scanned.
+  Pending pending;
   // The bound proves nothing where scores lie closer together than it is wide (all rows alike, or
   // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
   std::size_t n_candidates = 0;  // in the slice at hand
@@ -97,15 +106,11 @@ class Scanner {
     const std::int32_t* dots;
     const std::int32_t* maxima;
   };
-  // Places of one query that wait for their exact score.
-  struct Pending {
-    static constexpr std::size_t kCapacity = 16;
-    std::int64_t places[kCapacity];
-    std::size_t size = 0;
-  };
-
   void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
-                  QueryRun* const* runs, std::size_t n_runs, bool by_nibbles = false);
+                  QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
+                  bool by_nibbles = false);
+  // Blocks [first, end) for all runs that scan them; a slice follows unless end is last.
+  void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
   void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores every item of blocks [first, end) exactly.
   void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
@@ -122,14 +127,13 @@ class Scanner {
                 std::uint32_t q, std::size_t item, std::int32_t dot);
   void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
                          Tile& tile, std::size_t q) const;
-  // True if the N-th score has changed.
-  bool rescore(const SegmentView& view, QueryRun& run, Pending& pending);
+  // Scores what is pending; true if the N-th score has changed.
+  bool rescore(const SegmentView& view, QueryRun& run);
   bool is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const;
 
   const Snapshot& snapshot_;
   const kernels::Table& table_;
   ScanBuffers& buffers_;
-  Pending pending_[kernels::kMaxTile];
 };
 
 }  // namespace shortlist

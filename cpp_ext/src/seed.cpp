@@ -122,7 +122,6 @@ void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& til
       break;
     }
   }
-  if (pending_[q].size > 0) rescore(view, run, pending_[q]);
 }
 
 void Scanner::seed_slice(const SegmentView& view, std::size_t first, std::size_t end,

@@ -113,8 +113,9 @@ struct ScanCase {
   std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> hits(
       const Table& table, const std::int32_t* thresholds) const {
     std::vector<Hit> found(kMaxScanBlocks * kBlockItems * n_queries);
+    // A hint past the end of the codes does no harm.
     found.resize(table.scan(codes.data(), n_blocks, n_groups, query_codes.data(), n_queries,
-                            thresholds, found.data()));
+                            thresholds, {codes.data() + codes.size(), 128}, found.data()));
     return sorted_hits(found);
   }
 

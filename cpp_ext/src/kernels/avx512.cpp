@@ -180,9 +180,10 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
 
 template <size_t kQueries>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-                 const int32_t* thresholds, Hit* hits) {
+                 const int32_t* thresholds, Ahead ahead, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    fetch(ahead);
     if (is_hopeless<kQueries>(thresholds + b)) continue;
     const TileDots dots = dots_of_block<kQueries>(codes, n_groups, queries);
     if (__builtin_expect(above_any<kQueries>(dots, thresholds + b) == 0, 1)) continue;
@@ -232,20 +233,20 @@ void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int
 }
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+            size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   switch (n_queries) {
     case 1:
-      return scan_tile<1>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<1>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
     case 2:
-      return scan_tile<2>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<2>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
     case 3:
-      return scan_tile<3>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<3>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
     case 4:
-      return scan_tile<4>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<4>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
     case 5:
-      return scan_tile<5>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<5>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
     default:
-      return scan_tile<6>(codes, n_blocks, n_groups, queries, thresholds, hits);
+      return scan_tile<6>(codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
   }
 }
 

@@ -20,6 +20,7 @@ constexpr size_t kBlockItems = 64;
 constexpr size_t kGroupDims = 4;
 constexpr size_t kGroupBytes = kBlockItems * kGroupDims;
 constexpr int32_t kCodeOffset = 128;
+constexpr size_t kCacheLine = 64;
 
 // The high four bits of the codes once more, half the bytes: nibbles[block][pair][item][4], where
 // the low half of a byte of pair p belongs to group 2p and the high half to group 2p + 1. An
@@ -45,6 +46,13 @@ struct Hit {
   uint32_t item;  // position, counted from the first item of the first block of the call
   uint32_t query;
   int32_t dot;  // sum of unsigned code * query code, offset included
+};
+
+// What a scan asks the memory for meanwhile: n_bytes from `codes` on with the first block, the next
+// n_bytes with the second, and so on. A hint: nothing is read, the addresses need not exist.
+struct Ahead {
+  const uint8_t* codes;
+  size_t n_bytes;  // a multiple of kCacheLine
 };
 
 // What the bound needs to know about each block (parallel arrays), docs/exact_top_n.md.
@@ -86,7 +94,7 @@ struct Table {
   // Reports every item of n_blocks blocks with dot > thresholds[query * kMaxScanBlocks + block];
   // returns the number of hits. n_groups is even. Hits come in no particular order.
   size_t (*scan)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-                 size_t n_queries, const int32_t* thresholds, Hit* hits);
+                 size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits);
   // The same of one query and the nibbles: dot = sum of nibble * query code.
   size_t (*scan_nibbles)(const uint8_t* nibbles, size_t n_blocks, size_t n_groups,
                          const int8_t* query, const int32_t* thresholds, Hit* hits);

@@ -155,11 +155,12 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
 
 template <size_t kQueries>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-                 const int32_t* thresholds, Hit* hits) {
+                 const int32_t* thresholds, Ahead ahead, Hit* hits) {
   int32_t offsets[kMaxTile];
   sum_queries(queries, n_groups, kQueries, offsets);
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    fetch(ahead);
     if (is_hopeless<kQueries>(thresholds + b)) continue;
     for (size_t item = 0; item < kBlockItems; item += 16) {
       const TileDots dots =
@@ -177,9 +178,10 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
 // One query; dots_of is dots_of_block or nibble_dots_of_block, with blocks of block_bytes.
 template <class DotsOf>
 inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_blocks,
-                         size_t block_bytes, const int32_t* thresholds, Hit* hits) {
+                         size_t block_bytes, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
+    fetch(ahead);
     const int32_t t = thresholds[b];
     if (t == kHopeless) continue;
     const TileDots dots = dots_of(codes);
@@ -195,20 +197,20 @@ inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_b
 }
 
 size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
-                const int32_t* thresholds, Hit* hits) {
+                const int32_t* thresholds, Ahead ahead, Hit* hits) {
   int32_t offsets[kMaxTile];
   sum_queries(query, n_groups, 1, offsets);
   const int32_t offset = offsets[0];
   return scan_alone(
       [=](const uint8_t* block) { return dots_of_block(block, n_groups, query, offset); }, codes,
-      n_blocks, n_groups * kGroupBytes, thresholds, hits);
+      n_blocks, n_groups * kGroupBytes, thresholds, ahead, hits);
 }
 
 size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
                     const int32_t* thresholds, Hit* hits) {
   return scan_alone(
       [=](const uint8_t* block) { return nibble_dots_of_block(block, n_groups, query); }, nibbles,
-      n_blocks, n_groups / 2 * kGroupBytes, thresholds, hits);
+      n_blocks, n_groups / 2 * kGroupBytes, thresholds, {}, hits);
 }
 
 // Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
@@ -242,10 +244,10 @@ void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int
 }
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+            size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   constexpr decltype(&scan_one) kFunctions[kTile] = {scan_one,     scan_tile<2>, scan_tile<3>,
                                                      scan_tile<4>, scan_tile<5>, scan_tile<6>};
-  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, hits);
+  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
 }
 
 void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,

@@ -67,9 +67,10 @@ size_t scan_block(const uint8_t* block, size_t n_groups, const int8_t* query, si
 }
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+            size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b) {
+    fetch(ahead);
     for (size_t q = 0; q < n_queries; ++q) {
       const int32_t threshold = thresholds[q * kMaxScanBlocks + b];
       if (threshold == kHopeless) continue;

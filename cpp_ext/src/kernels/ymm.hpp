@@ -175,9 +175,10 @@ size_t write_sixteen(Sixteen dots, const int32_t* thresholds, uint32_t first_ite
 
 template <size_t kQueries>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-                 const int32_t* thresholds, Hit* hits) {
+                 const int32_t* thresholds, Ahead ahead, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
+    fetch(ahead);
     if (is_hopeless<kQueries>(thresholds + b)) continue;
     for (size_t item = 0; item < kBlockItems; item += 16) {
       const Sixteen dots = dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries);
@@ -193,9 +194,10 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
 // One query; dots_of is dots_of_block or nibble_dots_of_block, with blocks of block_bytes.
 template <class DotsOf>
 inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_blocks,
-                         size_t block_bytes, const int32_t* thresholds, Hit* hits) {
+                         size_t block_bytes, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
+    fetch(ahead);
     const int32_t t = thresholds[b];
     if (t == kHopeless) continue;
     const SixtyFour dots = dots_of(codes);
@@ -215,23 +217,23 @@ inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_b
 }
 
 size_t scan_one(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* query,
-                const int32_t* thresholds, Hit* hits) {
+                const int32_t* thresholds, Ahead ahead, Hit* hits) {
   return scan_alone([=](const uint8_t* block) { return dots_of_block(block, n_groups, query); },
-                    codes, n_blocks, n_groups * kGroupBytes, thresholds, hits);
+                    codes, n_blocks, n_groups * kGroupBytes, thresholds, ahead, hits);
 }
 
 size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, const int8_t* query,
                     const int32_t* thresholds, Hit* hits) {
   return scan_alone(
       [=](const uint8_t* block) { return nibble_dots_of_block(block, n_groups, query); }, nibbles,
-      n_blocks, n_groups / 2 * kGroupBytes, thresholds, hits);
+      n_blocks, n_groups / 2 * kGroupBytes, thresholds, {}, hits);
 }
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
-            size_t n_queries, const int32_t* thresholds, Hit* hits) {
+            size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   constexpr decltype(&scan_one) kFunctions[kTile] = {scan_one, scan_tile<2>, scan_tile<3>,
                                                      scan_tile<4>};
-  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, hits);
+  return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
 }
 
 // Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
