@@ -6,10 +6,15 @@
 
 namespace shortlist::kernels {
 
+static inline double lesser(double a, double b) {
+  return a < b ? a : b;
+}
+
 // u.x <= s t (dot - offset) + r ||u|| + f m, so an item is hopeless if
 //   dot <= (needed + h - r ||u|| - f m) / (s t) + offset.
-// Where scales differ: dividing by the largest s is safe above zero, by the smallest below.
-// Everything is float64; the last subtraction covers rounding here and truncation toward zero.
+// Where scales differ: dividing by the largest s is safe above zero, by the smallest below, so the
+// lesser quotient is. Everything is float64; the factors 1 - 1e-9 and 1 + 1e-9 and what is taken
+// from the offset cover rounding here and truncation toward zero.
 static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
                        const QueryBound* query, int32_t* out) {
   constexpr double kLimit = kHopeless;
@@ -20,16 +25,16 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
   const double* norm = stats->norm + first;
   const double* half_square = stats->half_square + first;
   const QueryBound q = *query;
+  const double least_needed = q.needed - q.slack;
+  const double above_zero = q.inverse_scale * (1 - 1e-9);
+  const double below_zero = q.inverse_scale * (1 + 1e-9);
+  const double offset = q.offset - (2.0 + 2e-9 * (q.offset < 0 ? -q.offset : q.offset));
   for (size_t b = 0; b < n_blocks; ++b) {
-    const double needed = q.needed + half_square[b] - (q.slack + 1e-11 * half_square[b]);
-    const double bound = q.norm * residual[b] + q.residual * code_norm[b];
-    const double room = needed - bound;
-    const double unit = room > 0 ? inverse_scale[b] : inverse_least[b];
-    double dot = room * (unit * q.inverse_scale) + q.offset;
-    const double size = dot < 0 ? -dot : dot;
-    const double offset_size = q.offset < 0 ? -q.offset : q.offset;
-    dot -= 2.0 + 1e-9 * (size + offset_size);
-    dot = dot > kLimit ? kLimit : dot;
+    const double needed = least_needed + half_square[b] * (1 - 1e-11);
+    const double room = needed - (q.norm * residual[b] + q.residual * code_norm[b]);
+    double dot = lesser(room * (inverse_scale[b] * above_zero),
+                        room * (inverse_least[b] * below_zero));
+    dot = lesser(dot + offset, kLimit);
     dot = dot < -kLimit ? -kLimit : dot;
     // Cauchy-Schwarz alone proves the whole block hopeless: no dot product reaches this value.
     dot = needed > q.norm * norm[b] ? kLimit : dot;
