@@ -34,8 +34,16 @@ ScanBuffers& thread_buffers() {
 
 }  // namespace
 
+std::int32_t* ScanBuffers::seed_dots(std::size_t n) {
+  if (n > n_seed_dots_) {
+    seed_dots_ = Buffer(n * sizeof(std::int32_t));
+    n_seed_dots_ = n;
+  }
+  return seed_dots_.as<std::int32_t>();
+}
+
 bool QueryRun::refresh_bound() {
-  float known = std::max(floor, best.threshold());
+  float known = best.threshold();
   if (shared != nullptr) known = std::max(known, shared->get());
   if (known == needed && has_threshold()) return false;
   needed = known;
@@ -79,22 +87,25 @@ void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std:
   table_.thresholds(&stats, first, n_blocks, &bound, tile.thresholds[q]);
 }
 
+bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run) {
+  const PackedItems& packed = view.segment->packed;
+  if (position >= packed.n_items) return false;  // padding of the last block
+  const std::size_t place = packed.row_at(position);
+  if (!is_candidate(view, place, run)) return false;
+  view.segment->vectors.prefetch(place);
+  if (run.pending.size == Pending::kCapacity) rescore(view, run);
+  run.pending.places[run.pending.size++] = static_cast<std::int64_t>(place);
+  return true;
+}
+
 void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                        std::uint32_t q, std::size_t item, std::int32_t dot) {
   if (dot <= tile.thresholds[q][item / kBlockItems]) return;
-  const PackedItems& packed = view.segment->packed;
-  const std::size_t position = first * kBlockItems + item;
-  if (position >= packed.n_items) return;  // padding of the last block
-  const std::size_t place = packed.row_at(position);
   QueryRun& run = *tile.runs[q];
-  if (!is_candidate(view, place, run)) return;
-  view.segment->vectors.prefetch(place);
-  Pending& pending = run.pending;
-  pending.places[pending.size++] = static_cast<std::int64_t>(place);
+  const float needed = run.needed;
+  if (!take(view, first * kBlockItems + item, run)) return;
   ++run.n_candidates;
-  if (pending.size == Pending::kCapacity && rescore(view, run)) {
-    update_thresholds(view, first, n_blocks, tile, q);
-  }
+  if (run.needed != needed) update_thresholds(view, first, n_blocks, tile, q);
 }
 
 Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "buffer.hpp"
 #include "kernels/kernels.hpp"
 #include "query.hpp"
 #include "shortlist/neighbor.hpp"
@@ -48,8 +49,6 @@ struct QueryRun {
   const PreparedQuery* query;
   TopN best;
   SharedScore* shared;  // null when no other thread works on this query
-  // The N-th score among items that were scored to find a threshold, before they are collected.
-  float floor = -std::numeric_limits<float>::infinity();
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
   // Of the segment at hand. Their rows were asked for, and come while other blocks are scanned.
@@ -69,13 +68,18 @@ struct QueryRun {
 struct ScanBuffers {
   std::vector<kernels::Hit> hits;
   std::vector<std::int8_t> tile_codes;
-  std::vector<std::int32_t> dots;    // [run][block][kBlockItems] while a threshold is looked for
-  std::vector<std::int32_t> maxima;  // [run][block][kMaximaLanes]
-  std::vector<float> scores;         // the best of each part of a block, about
+  std::vector<float> scores;  // the best of each part of a block, about
   std::vector<std::int64_t> places;
   std::vector<double> sums;
   std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
   std::vector<QueryRun*> scanned;  // the runs that scan it
+
+  // Room for the dot products of a slice: aligned, as a store that crosses a cache line costs two.
+  std::int32_t* seed_dots(std::size_t n);
+
+ private:
+  Buffer seed_dots_;
+  std::size_t n_seed_dots_ = 0;
 };
 
 class Scanner {
@@ -103,8 +107,8 @@ class Scanner {
   // Blocks first .. first + n_blocks - 1 and the dot products of one query with their items.
   struct SeedSlice {
     std::size_t first, n_blocks;
-    const std::int32_t* dots;
-    const std::int32_t* maxima;
+    std::int32_t* dots;           // [n_blocks][kBlockItems]
+    const std::int32_t* maxima;  // [n_blocks][kMaximaLanes]
   };
   void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
@@ -120,8 +124,11 @@ class Scanner {
   // Like scan_slice, for runs without a threshold: in two passes, the first of which finds one.
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
-  void find_floor(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
+  void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
+  // Lets the item at a position of the packed items wait for its score; false if it is none that
+  // the query may return.
+  bool take(const SegmentView& view, std::size_t position, QueryRun& run);
   // Takes one hit unless the bound has moved past it meanwhile.
   void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                 std::uint32_t q, std::size_t item, std::int32_t dot);

@@ -1,13 +1,13 @@
 // The first slice of a scan, while no N-th score is known. Its dot products are kept: the largest
-// ones lead to N good items, the N-th of which is the threshold for all others.
+// ones lead to N good items, whose exact scores make a threshold for all others.
 #include <algorithm>
 #include <functional>
 
-#include "exact.hpp"
 #include "scan.hpp"
 
 namespace shortlist {
 
+using kernels::Hit;
 using kernels::kBlockItems;
 using kernels::kMaximaLanes;
 using kernels::kMaxScanBlocks;
@@ -24,14 +24,30 @@ std::int32_t largest(const std::int32_t* maxima) {
   return *std::max_element(maxima, maxima + kMaximaLanes);
 }
 
+// The least and the greatest. In lanes, so that none waits for the one before.
+std::pair<float, float> range_of(const std::vector<float>& scores) {
+  constexpr std::size_t kLanes = 8;
+  float low[kLanes], high[kLanes];
+  std::fill_n(low, kLanes, scores[0]);
+  std::fill_n(high, kLanes, scores[0]);
+  std::size_t i = 0;
+  for (; i + kLanes <= scores.size(); i += kLanes) {
+    for (std::size_t k = 0; k < kLanes; ++k) {
+      low[k] = std::min(low[k], scores[i + k]);
+      high[k] = std::max(high[k], scores[i + k]);
+    }
+  }
+  for (; i < scores.size(); ++i) {
+    low[0] = std::min(low[0], scores[i]);
+    high[0] = std::max(high[0], scores[i]);
+  }
+  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
+}
+
 // A value that n_wanted of the scores reach, and few more: by counting, as nth_element would
 // mispredict a branch at every other score. @pre 0 < n_wanted <= scores.size()
 float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
-  float low = scores[0], high = scores[0];
-  for (const float score : scores) {
-    low = std::min(low, score);
-    high = std::max(high, score);
-  }
+  const auto [low, high] = range_of(scores);
   const float scale = static_cast<float>(kBuckets - 1) / (high - low);
   if (scale > 0 && scale < std::numeric_limits<float>::infinity()) {
     std::uint32_t counts[kBuckets] = {};
@@ -51,9 +67,9 @@ float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
 
 }  // namespace
 
-// Scores the items behind the best maxima; the N-th of them is a score to reach. Leaves the floor
-// as it is when they are fewer than N.
-void Scanner::find_floor(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
+// Takes the items behind the best maxima, and strikes them out of the slice: the N-th of their
+// scores is one to reach for all others. Takes none where there are fewer maxima than N.
+void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
   const std::size_t n_places = run.best.capacity();
   const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
   const std::size_t n_wanted = is_filtered ? kFilteredFactor * n_places : n_places;
@@ -66,54 +82,36 @@ void Scanner::find_floor(const SegmentView& view, const SeedSlice& slice, QueryR
   table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
                      scores.data());
   const float cutoff = cutoff_for(scores, n_wanted);
-
-  std::vector<std::int64_t>& places = buffers_.places;
-  places.clear();
-  const std::size_t n_items_of_part = kBlockItems / n_parts;
-  for (std::size_t i = 0; i < scores.size() && places.size() < 2 * n_wanted; ++i) {
+  std::size_t n_taken = 0;
+  for (std::size_t i = 0; i < scores.size() && n_taken < 2 * n_wanted; ++i) {
     if (scores[i] < cutoff) continue;
     const std::size_t block = i / n_parts, lane = i % n_parts;
     const std::int32_t* maxima = slice.maxima + block * kMaximaLanes;
     const std::int32_t most = n_parts == 1 ? largest(maxima) : maxima[lane];
-    const std::int32_t* dots = slice.dots + block * kBlockItems;
-    std::size_t item = lane;
-    for (std::size_t k = 1; k < n_items_of_part && dots[item] != most; ++k) item += n_parts;
-    const std::size_t position = (slice.first + block) * kBlockItems + item;
-    if (position >= packed.n_items) continue;  // padding of the last block
-    const std::size_t place = packed.row_at(position);
-    if (is_candidate(view, place, run)) places.push_back(static_cast<std::int64_t>(place));
+    std::int32_t* dots = slice.dots + block * kBlockItems;
+    const std::int32_t below = most - 1;
+    const Hit* hit = buffers_.hits.data();
+    table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
+    while (hit->dot != most || hit->item % n_parts != lane) ++hit;
+    if (!take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
+    dots[hit->item] = std::numeric_limits<std::int32_t>::min();
+    ++n_taken;
   }
-  if (places.size() < n_places) return;
-  std::vector<double>& sums = buffers_.sums;
-  sums.resize(std::max(sums.size(), places.size()));
-  exact_sums(table_, snapshot_.metric, view.segment->vectors, run.query->exact(), places.data(), 0,
-             places.size(), sums.data());
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    sums[i] = static_cast<double>(to_score(snapshot_.metric, sums[i]));
-  }
-  const auto nth = sums.begin() + static_cast<std::ptrdiff_t>(n_places - 1);
-  std::nth_element(sums.begin(), nth, sums.begin() + static_cast<std::ptrdiff_t>(places.size()),
-                   std::greater<>());
-  run.floor = static_cast<float>(*nth);
-  if (run.shared != nullptr) run.shared->raise(run.floor);
-  run.refresh_bound();
 }
 
 // Takes the items of the slice that may beat the threshold; where those are most, all the rest.
 void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q) {
   QueryRun& run = *tile.runs[q];
+  Hit* hits = buffers_.hits.data();
   for (std::size_t chunk = 0; chunk < slice.n_blocks; chunk += kMaxScanBlocks) {
     const std::size_t n_blocks = std::min(kMaxScanBlocks, slice.n_blocks - chunk);
     update_thresholds(view, slice.first + chunk, n_blocks, tile, q);
-    for (std::size_t b = 0; b < n_blocks; ++b) {
-      const std::int32_t threshold = tile.thresholds[q][b];
-      if (largest(slice.maxima + (chunk + b) * kMaximaLanes) <= threshold) continue;
-      const std::int32_t* dots = slice.dots + (chunk + b) * kBlockItems;
-      for (std::size_t item = 0; item < kBlockItems; ++item) {
-        if (dots[item] <= threshold) continue;
-        take_hit(view, slice.first + chunk, n_blocks, tile, static_cast<std::uint32_t>(q),
-                 b * kBlockItems + item, dots[item]);
-      }
+    const std::size_t n_hits =
+        table_.pick(slice.dots + chunk * kBlockItems, slice.maxima + chunk * kMaximaLanes, n_blocks,
+                    tile.thresholds[q], hits);
+    for (std::size_t i = 0; i < n_hits; ++i) {
+      take_hit(view, slice.first + chunk, n_blocks, tile, static_cast<std::uint32_t>(q),
+               hits[i].item, hits[i].dot);
     }
     const std::size_t n_seen = chunk + n_blocks;
     if (n_seen < slice.n_blocks && 2 * run.n_candidates > n_seen * kBlockItems) {
@@ -124,23 +122,24 @@ void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& til
   }
 }
 
+// In three passes over the queries: the rows that one pass asks for come while the queries that
+// follow are looked at.
 void Scanner::seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                          QueryRun* const* runs, std::size_t n_runs) {
   const PackedItems& packed = view.segment->packed;
   const std::size_t n_blocks = end - first;
   Tile tile = tile_of(packed.n_groups, runs, n_runs);
-  std::vector<std::int32_t>& dots = buffers_.dots;
-  std::vector<std::int32_t>& maxima = buffers_.maxima;
-  dots.resize(std::max(dots.size(), n_runs * n_blocks * kBlockItems));
-  maxima.resize(std::max(maxima.size(), n_runs * n_blocks * kMaximaLanes));
+  const std::size_t n_dots = n_blocks * kBlockItems, n_maxima = n_blocks * kMaximaLanes;
+  std::int32_t* dots = buffers_.seed_dots(n_runs * (n_dots + n_maxima));
+  std::int32_t* maxima = dots + n_runs * n_dots;
   table_.dots(packed.codes + first * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
-              n_runs, dots.data(), maxima.data());
-  for (std::size_t q = 0; q < n_runs; ++q) {
-    const SeedSlice slice = {first, n_blocks, dots.data() + q * n_blocks * kBlockItems,
-                             maxima.data() + q * n_blocks * kMaximaLanes};
-    find_floor(view, slice, *runs[q]);
-    collect(view, slice, tile, q);
-  }
+              n_runs, dots, maxima);
+  const auto slice_of = [=](std::size_t q) {
+    return SeedSlice{first, n_blocks, dots + q * n_dots, maxima + q * n_maxima};
+  };
+  for (std::size_t q = 0; q < n_runs; ++q) take_best(view, slice_of(q), *runs[q]);
+  for (std::size_t q = 0; q < n_runs; ++q) rescore(view, *runs[q]);
+  for (std::size_t q = 0; q < n_runs; ++q) collect(view, slice_of(q), tile, q);
 }
 
 }  // namespace shortlist

@@ -178,6 +178,28 @@ void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std:
   }
 }
 
+// The hits of each query among dot products that are kept are those of a scan.
+void check_pick(const Table& table, std::size_t dim, std::size_t n_queries, std::size_t n_blocks,
+                Fill fill, std::mt19937& random) {
+  const ScanCase scan(table, dim, n_queries, n_blocks, fill, random);
+  const std::vector<std::int32_t> dots = scan.dots(*scalar_table());
+  std::int32_t thresholds[kMaxTile * kMaxScanBlocks] = {};
+  set_thresholds(scan, dots, 0, random, thresholds);
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> picked;
+  for (std::size_t q = 0; q < n_queries; ++q) {
+    const std::int32_t* maxima = dots.data() + n_queries * n_blocks * kBlockItems;
+    std::vector<Hit> found(kMaxScanBlocks * kBlockItems);
+    found.resize(table.pick(dots.data() + q * n_blocks * kBlockItems,
+                            maxima + q * n_blocks * kMaximaLanes, n_blocks,
+                            thresholds + q * kMaxScanBlocks, found.data()));
+    for (Hit& hit : found) hit.query = static_cast<std::uint32_t>(q);
+    for (const auto& hit : sorted_hits(found)) picked.push_back(hit);
+  }
+  if (picked != scan.hits(*scalar_table(), thresholds)) {
+    report(table, "pick", dim, n_queries, n_blocks);
+  }
+}
+
 void check_nibbles(const Table& table, std::size_t dim, std::size_t n_blocks, Fill fill,
                    std::mt19937& random) {
   const ScanCase scan(table, dim, 1, n_blocks, fill, random);
@@ -236,6 +258,7 @@ int check_kernels(const Table& table) {
     for (std::size_t n_queries = 1; n_queries <= table.query_tile; ++n_queries) {
       for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
         check_scan(table, dim, n_queries, 1 + (dim + n_queries) % kMaxScanBlocks, fill, random);
+        check_pick(table, dim, n_queries, 1 + (dim + n_queries) % kMaxScanBlocks, fill, random);
       }
     }
   }

@@ -268,9 +268,29 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   }
 }
 
+size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const int32_t* thresholds,
+            Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b) {
+    const __m256i most =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(maxima + b * kMaximaLanes));
+    if (_mm256_cmpgt_epi32_mask(most, _mm256_set1_epi32(thresholds[b])) == 0) continue;
+    n_hits += write_hits(dots + b * kBlockItems, 1, thresholds + b,
+                         static_cast<uint32_t>(b * kBlockItems), hits + n_hits);
+  }
+  return n_hits;
+}
+
+inline int32_t largest(const int32_t* maxima) {
+  const __m128i* four = reinterpret_cast<const __m128i*>(maxima);
+  __m128i most = _mm_max_epi32(_mm_loadu_si128(four), _mm_loadu_si128(four + 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
+  return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xB1)));
+}
+
 const Table kTable = {
     "avx512", kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
-    scan,     scan_nibbles, dots,  best_scores};
+    scan,     scan_nibbles, dots,  pick,              best_scores<largest>};
 
 }  // namespace
 

@@ -103,6 +103,9 @@ struct Table {
   // lane, lane + kMaximaLanes, ... of the block.
   void (*dots)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                size_t n_queries, int32_t* dots, int32_t* maxima);
+  // The hits among such dot products of one query, where a block's maxima reach its threshold.
+  size_t (*pick)(const int32_t* dots, const int32_t* maxima, size_t n_blocks,
+                 const int32_t* thresholds, Hit* hits);
   // out[block * n_parts + part] = about the best score - h (for cosine and dot: the best score) in
   // a part of block first + block, from one query's maxima; n_parts is 1 or kMaximaLanes.
   void (*best_scores)(const BlockStats* stats, size_t first, size_t n_blocks,

@@ -257,8 +257,23 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
+inline int32_t largest(const int32_t* maxima) {
+  return vmaxvq_s32(vmaxq_s32(vld1q_s32(maxima), vld1q_s32(maxima + 4)));
+}
+
+size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const int32_t* thresholds,
+            Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, maxima += kMaximaLanes) {
+    if (largest(maxima) <= thresholds[b]) continue;
+    n_hits += write_hits(dots + b * kBlockItems, 1, kBlockItems, thresholds + b,
+                         static_cast<uint32_t>(b * kBlockItems), hits + n_hits);
+  }
+  return n_hits;
+}
+
 const Table kTable = {"neon", kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
-                      scan,   scan_nibbles, dots,  best_scores};
+                      scan,   scan_nibbles, dots,  pick,              best_scores<largest>};
 
 }  // namespace
 

@@ -119,8 +119,26 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   }
 }
 
+size_t pick(const int32_t* dots, const int32_t*, size_t n_blocks, const int32_t* thresholds,
+            Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t i = 0; i < n_blocks * kBlockItems; ++i) {
+    if (dots[i] <= thresholds[i / kBlockItems]) continue;
+    hits[n_hits++] = {static_cast<uint32_t>(i), 0, dots[i]};
+  }
+  return n_hits;
+}
+
+int32_t largest(const int32_t* maxima) {
+  int32_t most = maxima[0];
+  for (size_t lane = 1; lane < kMaximaLanes; ++lane) {
+    most = maxima[lane] > most ? maxima[lane] : most;
+  }
+  return most;
+}
+
 const Table kTable = {"scalar", 127,          4,    score_rows<false>, score_rows<true>, thresholds,
-                      scan,     scan_nibbles, dots, best_scores};
+                      scan,     scan_nibbles, dots, pick,              best_scores<largest>};
 
 }  // namespace
 

@@ -57,29 +57,44 @@ static bool is_hopeless(const int32_t* thresholds) {
   return true;
 }
 
+// The score of one step of the dot product, and h, for each of up to kMaxScanBlocks blocks.
+static inline void units_of(const BlockStats* stats, size_t first, size_t n_blocks,
+                            const QueryBound* query, float* unit, float* less) {
+  // The largest factors with which no score leaves the float32 range.
+  constexpr double kMaxUnit = 1e28, kMaxLess = 1e37;
+  for (size_t b = 0; b < n_blocks; ++b) {
+    const double step = 1.0 / (stats->inverse_scale[first + b] * query->inverse_scale);
+    unit[b] = static_cast<float>(lesser(step, kMaxUnit));
+    less[b] = static_cast<float>(lesser(stats->half_square[first + b], kMaxLess));
+  }
+}
+
 // A guess that costs little and need not be safe: it chooses the items that are scored first.
+// kLargest(maxima) is the largest of the kMaximaLanes of a block: a loop over so few is not made
+// one instruction (GCC 12).
+template <int32_t (*kLargest)(const int32_t*)>
 static void best_scores(const BlockStats* stats, size_t first, size_t n_blocks,
                         const QueryBound* query, const int32_t* maxima, size_t n_parts,
                         float* out) {
-  // The largest factors with which no score leaves the float32 range.
-  constexpr double kMaxUnit = 1e28, kMaxLess = 1e37;
   const int32_t offset = static_cast<int32_t>(query->offset);
-  for (size_t b = 0; b < n_blocks; ++b, maxima += kMaximaLanes, out += n_parts) {
-    const double step = 1.0 / (stats->inverse_scale[first + b] * query->inverse_scale);
-    const double half_square = stats->half_square[first + b];
-    const float unit = static_cast<float>(step < kMaxUnit ? step : kMaxUnit);
-    const float less = static_cast<float>(half_square < kMaxLess ? half_square : kMaxLess);
+  float unit[kMaxScanBlocks], less[kMaxScanBlocks];
+  size_t n;
+  for (size_t start = 0; start < n_blocks; start += n) {
+    n = n_blocks - start < kMaxScanBlocks ? n_blocks - start : kMaxScanBlocks;
+    units_of(stats, first + start, n, query, unit, less);
     if (n_parts == 1) {
-      int32_t most = maxima[0];
-      for (size_t lane = 1; lane < kMaximaLanes; ++lane) {
-        most = maxima[lane] > most ? maxima[lane] : most;
+      int32_t most[kMaxScanBlocks];
+      for (size_t b = 0; b < n; ++b) most[b] = kLargest(maxima + b * kMaximaLanes);
+      for (size_t b = 0; b < n; ++b) {
+        out[b] = static_cast<float>(most[b] - offset) * unit[b] - less[b];
       }
-      out[0] = static_cast<float>(most - offset) * unit - less;
     } else {
-      for (size_t lane = 0; lane < kMaximaLanes; ++lane) {
-        out[lane] = static_cast<float>(maxima[lane] - offset) * unit - less;
+      for (size_t i = 0; i < n * kMaximaLanes; ++i) {
+        const size_t b = i / kMaximaLanes;
+        out[i] = static_cast<float>(maxima[i] - offset) * unit[b] - less[b];
       }
     }
+    maxima += n * kMaximaLanes, out += n * n_parts;
   }
 }
 

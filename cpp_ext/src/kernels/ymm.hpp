@@ -19,6 +19,10 @@ inline __m256i load(const uint8_t* codes) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
 }
 
+inline __m256i load_sums(const int32_t* sums) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums));
+}
+
 inline __m256i broadcast(const int8_t* query) {
   int32_t four;
   __builtin_memcpy(&four, query, 4);
@@ -282,8 +286,30 @@ void dots(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* 
   kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, dots, maxima);
 }
 
+size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const int32_t* thresholds,
+            Hit* hits) {
+  size_t n_hits = 0;
+  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+    const int32_t t = thresholds[b];
+    const __m256i any = above(load_sums(maxima), t);
+    if (_mm256_testz_si256(any, any)) continue;
+    for (size_t item = 0; item < kBlockItems; item += 8) {
+      n_hits += write_hits(load_sums(dots + item), t,
+                           static_cast<uint32_t>(b * kBlockItems + item), 0, hits + n_hits);
+    }
+  }
+  return n_hits;
+}
+
+inline int32_t largest(const int32_t* maxima) {
+  const __m128i* four = reinterpret_cast<const __m128i*>(maxima);
+  __m128i most = _mm_max_epi32(_mm_loadu_si128(four), _mm_loadu_si128(four + 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
+  return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xB1)));
+}
+
 const Table kTable = {kLevel, kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
-                      scan,   scan_nibbles, dots,  best_scores};
+                      scan,   scan_nibbles, dots,  pick,              best_scores<largest>};
 
 }  // namespace
 }  // namespace shortlist::kernels
