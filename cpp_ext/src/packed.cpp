@@ -9,7 +9,7 @@
 namespace shortlist {
 namespace {
 
-std::atomic<std::size_t> min_code_bytes{32 * 1024 * 1024};
+std::atomic<std::size_t> min_code_bytes{8 * 1024 * 1024};
 
 }  // namespace
 

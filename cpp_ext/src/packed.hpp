@@ -19,7 +19,7 @@ struct PackedItems {
   const std::uint8_t* codes = nullptr;   // [n_blocks][n_groups][64][4], 64-byte aligned
   const std::uint32_t* order = nullptr;  // position -> row; null = the same
   const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
-  // For one query over a catalogue larger than the caches, which waits for memory; null where the
+  // For one query over codes beyond the second-level cache, which it waits for; null where the
   // codes are small or are the rows themselves.
   const std::uint8_t* nibbles = nullptr;  // [n_blocks][n_groups / 2][64][4]
   const double* nibble_stats = nullptr;   // [3][n_blocks]: inverse_scale, residual, code_norm

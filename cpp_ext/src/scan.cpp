@@ -21,9 +21,6 @@ constexpr std::size_t kSeedBlocks = 256;
 constexpr std::size_t kExactChunk = 256;
 // Fewer tiles than this ask for more than they have time to wait for.
 constexpr std::size_t kSharingTiles = 3;
-// The slice of a query that is alone with nibbles: no other query will want it from the cache, and
-// rows of its hits come from memory while the rest of it is scanned.
-constexpr std::size_t kNibbleBlocks = 4 * kMaxScanBlocks;
 // A scan of nibbles saves about as much time as scoring every so manieth item costs.
 constexpr std::size_t kNibbleAdvantage = 16;
 
@@ -177,9 +174,6 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
     const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
                                                 : std::min(kSeedBlocks, kSeedBytes / block_bytes);
     slice_end = std::min(end, b + std::max(kMaxScanBlocks, n_blocks));
-    if (runs.size() == 1 && seeded.empty() && view.segment->packed.nibbles != nullptr) {
-      slice_end = std::min(end, b + kNibbleBlocks);
-    }
     scanned.clear();
     for (QueryRun* run : runs) {
       if (run->n_slices_to_score > 0) {
@@ -231,13 +225,21 @@ void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t
 void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t end,
                          QueryRun& run) {
   QueryRun* runs[] = {&run};
-  const bool by_nibbles = run.n_slices_to_code == 0;
-  scan_slice(view, first, end, runs, 1, {}, by_nibbles);
-  if (!by_nibbles) {
-    --run.n_slices_to_code;
-  } else if (kNibbleAdvantage * run.n_candidates > (end - first) * kBlockItems) {
-    run.n_slices_to_code = kScoredSlices;
-    run.n_candidates = 0;  // says nothing about the codes
+  std::size_t n_blocks;
+  for (std::size_t b = first; b < end; b += n_blocks) {
+    n_blocks = std::min(end - b, kMaxScanBlocks);
+    const bool by_nibbles = run.n_chunks_to_code == 0;
+    const std::size_t n_before = run.n_candidates;
+    scan_slice(view, b, b + n_blocks, runs, 1, {}, by_nibbles);
+    if (!by_nibbles) {
+      --run.n_chunks_to_code;
+      continue;
+    }
+    if (kNibbleAdvantage * (run.n_candidates - n_before) > n_blocks * kBlockItems) {
+      run.n_chunks_to_code = run.nibble_pause;
+      run.nibble_pause *= 2;
+    }
+    run.n_candidates = n_before;  // those of nibbles say nothing about the codes
   }
 }
 

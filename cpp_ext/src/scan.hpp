@@ -57,7 +57,10 @@ struct QueryRun {
   // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
   std::size_t n_candidates = 0;  // in the slice at hand
   std::size_t n_slices_to_score = 0;
-  std::size_t n_slices_to_code = 0;  // left to scan by codes, where nibbles proved too little
+  // Where nibbles prove too little, chunks of kMaxScanBlocks are scanned by codes before they get
+  // another try: each time twice as many, so that tries cost next to nothing where all are in vain.
+  std::size_t n_chunks_to_code = 0;
+  std::size_t nibble_pause = kScoredSlices;
 
   // Takes over the highest known N-th score; false if it has not changed.
   bool refresh_bound();
