@@ -15,6 +15,8 @@ using kernels::kMaxScanBlocks;
 
 // Half of the smallest second-level cache in use today.
 constexpr std::size_t kSliceBytes = 128 * 1024;
+// But not so small that most of the time goes into thresholds and the like.
+constexpr std::size_t kMinSliceBlocks = 16;
 // The slice in which a first threshold is looked for: the larger, the better the threshold.
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
@@ -173,7 +175,7 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
     }
     const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
                                                 : std::min(kSeedBlocks, kSeedBytes / block_bytes);
-    slice_end = std::min(end, b + std::max(kMaxScanBlocks, n_blocks));
+    slice_end = std::min(end, b + std::max(kMinSliceBlocks, n_blocks));
     scanned.clear();
     for (QueryRun* run : runs) {
       if (run->n_slices_to_score > 0) {

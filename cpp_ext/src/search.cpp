@@ -13,7 +13,7 @@
 namespace shortlist {
 namespace {
 
-// Queries that pass over the items together.
+// Queries that pass over the items together, about.
 constexpr std::size_t kGroupQueries = 128;
 // Below this many multiply-adds per thread, waking a thread costs more than it saves.
 constexpr std::size_t kWorkPerThread = 2'000'000;
@@ -23,6 +23,10 @@ constexpr std::size_t kQueriesPerThread = 16;
 constexpr std::size_t kBlocksPerTask = 128;
 // A catalogue this small is scored exactly without a scan.
 constexpr std::size_t kSmallCatalogue = 96;
+
+std::size_t ceil_div(std::size_t n, std::size_t divisor) {
+  return (n + divisor - 1) / divisor;
+}
 
 void write_hits(const std::vector<Neighbor>& hits, std::size_t query, std::size_t top_n,
                 const SearchOutput& output) {
@@ -60,11 +64,12 @@ class Search {
       }
       return;
     }
-    const std::size_t per_thread = (n_queries + n_threads - 1) / n_threads;
+    // As many groups for each thread, all of about the same size: every group reads all items.
+    const std::size_t per_thread =
+        std::max<std::size_t>(1, ceil_div(n_queries, n_threads * kGroupQueries));
     const std::size_t tile = table_.query_tile;
-    const std::size_t group =
-        std::min(kGroupQueries / tile * tile, (per_thread + tile - 1) / tile * tile);
-    const std::size_t n_groups = n_queries == 0 ? 0 : (n_queries + group - 1) / group;
+    const std::size_t group = ceil_div(ceil_div(n_queries, n_threads * per_thread), tile) * tile;
+    const std::size_t n_groups = n_queries == 0 ? 0 : ceil_div(n_queries, group);
     std::atomic<std::size_t> next{0};
     parallel_for(std::min(n_threads, n_groups), [&](std::size_t) {
       Scanner scanner(snapshot_, table_);

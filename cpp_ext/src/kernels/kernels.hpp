@@ -36,7 +36,7 @@ constexpr int32_t kHopeless = 2147483000;
 // Most queries a scan call takes on any level.
 constexpr size_t kMaxTile = 6;
 // Most blocks a scan call takes; a call can report kMaxScanBlocks * kBlockItems * n_queries hits.
-constexpr size_t kMaxScanBlocks = 16;
+constexpr size_t kMaxScanBlocks = 32;
 
 // The maxima of a block that a kernel reports.
 constexpr size_t kMaximaLanes = 8;
