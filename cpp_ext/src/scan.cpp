@@ -20,7 +20,6 @@ constexpr std::size_t kMinSliceBlocks = 16;
 // The slice in which a first threshold is looked for: the larger, the better the threshold.
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
-constexpr std::size_t kExactChunk = 256;
 // Fewer tiles than this ask for more than they have time to wait for.
 constexpr std::size_t kSharingTiles = 3;
 // A scan of nibbles saves about as much time as scoring every so manieth item costs.
@@ -242,74 +241,6 @@ void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t
       run.nibble_pause *= 2;
     }
     run.n_candidates = n_before;  // those of nibbles say nothing about the codes
-  }
-}
-
-void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_t end,
-                          QueryRun& run) {
-  const PackedItems& packed = view.segment->packed;
-  end = std::min(end * kBlockItems, packed.n_items);
-  if (packed.order == nullptr) {
-    score_all(view, first * kBlockItems, end, run);
-  } else {
-    buffers_.sums.resize(std::max(buffers_.sums.size(), kExactChunk));
-    buffers_.places.assign(packed.order + first * kBlockItems, packed.order + end);
-    for (std::size_t start = 0; start < buffers_.places.size(); start += kExactChunk) {
-      const std::size_t n = std::min(kExactChunk, buffers_.places.size() - start);
-      exact_sums(table_, snapshot_.metric, view.segment->vectors, run.query->exact(),
-                 buffers_.places.data() + start, 0, n, buffers_.sums.data());
-      push_sums(view, buffers_.places.data() + start, 0, n, run);
-    }
-  }
-  if (run.shared != nullptr) run.shared->raise(run.best.threshold());
-}
-
-// Offers the scored places, places[i] or first + i, to the run.
-void Scanner::push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
-                        std::size_t n, QueryRun& run) {
-  const Segment& segment = *view.segment;
-  float threshold = run.best.threshold();
-  for (std::size_t i = 0; i < n; ++i) {
-    const float score = to_score(snapshot_.metric, buffers_.sums[i]);
-    if (score < threshold) continue;
-    const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
-    const Neighbor found = {score, segment.row_at(place)};
-    if (!run.best.accepts(found) || !is_candidate(view, place, run)) continue;
-    run.best.push(found);
-    threshold = run.best.threshold();
-  }
-}
-
-void Scanner::score_all(const SegmentView& view, std::size_t first, std::size_t end,
-                        QueryRun& run) {
-  buffers_.sums.resize(std::max(buffers_.sums.size(), kExactChunk));
-  const StoredRows& vectors = view.segment->vectors;
-  for (std::size_t start = first; start < end; start += kExactChunk) {
-    const std::size_t n = std::min(kExactChunk, end - start);
-    exact_sums(table_, snapshot_.metric, vectors, run.query->exact(), nullptr, start, n,
-               buffers_.sums.data());
-    push_sums(view, nullptr, start, n, run);
-  }
-}
-
-void Scanner::score_list(QueryRun& run) {
-  Pending& pending = run.pending;
-  const std::vector<std::int64_t>& rows = *run.query->short_list();
-  for (const SegmentView& view : snapshot_.segments) {
-    const auto take = [&](std::int64_t place) {
-      if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) return;
-      view.segment->vectors.prefetch(static_cast<std::size_t>(place));
-      pending.places[pending.size++] = place;
-      if (pending.size == Pending::kCapacity) rescore(view, run);
-    };
-    if (view.segment->is_delta) {  // in no order: look at each place whether it is on the list
-      for (std::size_t place = 0; place < view.n_places; ++place) {
-        take(static_cast<std::int64_t>(place));
-      }
-    } else {
-      for (const std::int64_t row : rows) take(view.segment->place_of(row));
-    }
-    rescore(view, run);
   }
 }
 

@@ -31,6 +31,8 @@ class SharedScore {
   std::atomic<float> score_{-std::numeric_limits<float>::infinity()};
 };
 
+// In place of the dot product of an item that was taken already; no threshold is below it.
+constexpr std::int32_t kStruckOut = std::numeric_limits<std::int32_t>::min();
 // Slices scored without a scan before the bound gets another try.
 constexpr std::size_t kScoredSlices = 15;
 
@@ -110,7 +112,7 @@ class Scanner {
   // Blocks first .. first + n_blocks - 1 and the dot products of one query with their items.
   struct SeedSlice {
     std::size_t first, n_blocks;
-    std::int32_t* dots;           // [n_blocks][kBlockItems]
+    std::int32_t* dots;          // [n_blocks][kBlockItems]
     const std::int32_t* maxima;  // [n_blocks][kMaximaLanes]
   };
   void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
@@ -119,8 +121,10 @@ class Scanner {
   // Blocks [first, end) for all runs that scan them; a slice follows unless end is last.
   void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
   void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
-  // Scores every item of blocks [first, end) exactly.
-  void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
+  // Scores every item of blocks [first, end) exactly; where their dot products are given, all but
+  // those struck out.
+  void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run,
+                   const std::int32_t* dots = nullptr);
   void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
                  std::size_t n, QueryRun& run);
   Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);

@@ -94,7 +94,7 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
     table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
     while (hit->dot != most || hit->item % n_parts != lane) ++hit;
     if (!take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
-    dots[hit->item] = std::numeric_limits<std::int32_t>::min();
+    dots[hit->item] = kStruckOut;
     ++n_taken;
   }
 }
@@ -116,7 +116,8 @@ void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& til
     const std::size_t n_seen = chunk + n_blocks;
     if (n_seen < slice.n_blocks && 2 * run.n_candidates > n_seen * kBlockItems) {
       run.n_slices_to_score = kScoredSlices;
-      score_slice(view, slice.first + n_seen, slice.first + slice.n_blocks, run);
+      score_slice(view, slice.first + n_seen, slice.first + slice.n_blocks, run,
+                  slice.dots + n_seen * kBlockItems);
       break;
     }
   }

@@ -97,6 +97,18 @@ def test_permuting_items_permutes_indices(catalogue, metric):
         assert set(real[inner]) == set(back[inner])
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("batch", [1, 8])
+def test_near_duplicates_are_returned_once(metric, batch):
+    # The bound proves nothing: after the best items, all the rest of a slice are scored.
+    rng = np.random.default_rng(0)
+    items = (100 + rng.normal(size=(12_000, 2))).astype(np.float32)
+    queries = rng.normal(size=(batch, 2)).astype(np.float32)
+    hits = shortlist.Index(items, metric=metric).search(queries, top_n=50)
+    for row in hits.indices:
+        assert len(set(row)) == 50
+
+
 @SETTINGS
 @given(catalogues(), METRICS, st.integers(1, 30))
 def test_split_and_merge_equals_the_whole(catalogue, metric, top_n):

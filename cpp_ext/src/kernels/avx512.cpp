@@ -5,6 +5,7 @@
 #include "avx512_exact.hpp"
 #include "kernels.hpp"
 #include "thresholds.hpp"
+#include "x86.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -18,9 +19,7 @@ inline __m512i load(const void* from) {
 }
 
 inline __m512i broadcast(const int8_t* query) {
-  int32_t four;
-  __builtin_memcpy(&four, query, 4);
-  return _mm512_set1_epi32(four);
+  return _mm512_set1_epi32(four_codes(query));
 }
 
 // dots + codes * query, four products to each sum. Assembly, because around the intrinsic GCC 12
@@ -165,14 +164,17 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
                                             const int32_t* thresholds, uint32_t first_item,
                                             Hit* hits) {
   size_t n_hits = 0;
-  for (uint32_t q = 0; q < n_queries; ++q, dots += kBlockItems) {
-    const __m512i threshold = _mm512_set1_epi32(thresholds[q * kMaxScanBlocks]);
-    for (uint32_t start = 0; start < kBlockItems; start += 16) {
-      unsigned mask = _mm512_cmpgt_epi32_mask(load(dots + start), threshold);
-      for (; mask != 0; mask &= mask - 1) {
-        const uint32_t item = start + static_cast<uint32_t>(__builtin_ctz(mask));
-        hits[n_hits++] = {first_item + item, q, dots[item]};
-      }
+  for (uint32_t q = 0; q < n_queries; ++q, dots += kBlockItems, thresholds += kMaxScanBlocks) {
+    const Row row = {load(dots), load(dots + 16), load(dots + 32), load(dots + 48)};
+    if (above(row, *thresholds) == 0) continue;  // one query of the tile has a hit, seldom more
+    const __m512i t = _mm512_set1_epi32(*thresholds);
+    const uint64_t low =
+        _mm512_kunpackw(_mm512_cmpgt_epi32_mask(row.b, t), _mm512_cmpgt_epi32_mask(row.a, t));
+    const uint64_t high =
+        _mm512_kunpackw(_mm512_cmpgt_epi32_mask(row.d, t), _mm512_cmpgt_epi32_mask(row.c, t));
+    for (uint64_t mask = high << 32 | low; mask != 0; mask &= mask - 1) {
+      const uint32_t item = static_cast<uint32_t>(__builtin_ctzll(mask));
+      hits[n_hits++] = {first_item + item, q, dots[item]};
     }
   }
   return n_hits;
@@ -272,25 +274,16 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
             Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b) {
-    const __m256i most =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(maxima + b * kMaximaLanes));
-    if (_mm256_cmpgt_epi32_mask(most, _mm256_set1_epi32(thresholds[b])) == 0) continue;
+    if (largest(maxima + b * kMaximaLanes) <= thresholds[b]) continue;
     n_hits += write_hits(dots + b * kBlockItems, 1, thresholds + b,
                          static_cast<uint32_t>(b * kBlockItems), hits + n_hits);
   }
   return n_hits;
 }
 
-inline int32_t largest(const int32_t* maxima) {
-  const __m128i* four = reinterpret_cast<const __m128i*>(maxima);
-  __m128i most = _mm_max_epi32(_mm_loadu_si128(four), _mm_loadu_si128(four + 1));
-  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
-  return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xB1)));
-}
-
 const Table kTable = {
-    "avx512", kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
-    scan,     scan_nibbles, dots,  pick,              best_scores<largest>};
+    "avx512",     kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
+    scan_nibbles, dots,      pick,  best_scores<largest>};
 
 }  // namespace
 

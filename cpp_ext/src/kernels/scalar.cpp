@@ -137,8 +137,9 @@ int32_t largest(const int32_t* maxima) {
   return most;
 }
 
-const Table kTable = {"scalar", 127,          4,    score_rows<false>, score_rows<true>, thresholds,
-                      scan,     scan_nibbles, dots, pick,              best_scores<largest>};
+const Table kTable = {
+    "scalar",     127,  4,    score_rows<false>,   score_rows<true>, thresholds, scan,
+    scan_nibbles, dots, pick, best_scores<largest>};
 
 }  // namespace
 

@@ -6,8 +6,12 @@
 
 namespace shortlist::kernels {
 
+// In this form each becomes one instruction.
 static inline double lesser(double a, double b) {
   return a < b ? a : b;
+}
+static inline double greater(double a, double b) {
+  return a > b ? a : b;
 }
 
 // u.x <= s t (dot - offset) + r ||u|| + f m, so an item is hopeless if
@@ -32,10 +36,9 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
   for (size_t b = 0; b < n_blocks; ++b) {
     const double needed = least_needed + half_square[b] * (1 - 1e-11);
     const double room = needed - (q.norm * residual[b] + q.residual * code_norm[b]);
-    double dot = lesser(room * (inverse_scale[b] * above_zero),
-                        room * (inverse_least[b] * below_zero));
-    dot = lesser(dot + offset, kLimit);
-    dot = dot < -kLimit ? -kLimit : dot;
+    double dot =
+        lesser(room * (inverse_scale[b] * above_zero), room * (inverse_least[b] * below_zero));
+    dot = lesser(greater(dot + offset, -kLimit), kLimit);
     // Cauchy-Schwarz alone proves the whole block hopeless: no dot product reaches this value.
     dot = needed > q.norm * norm[b] ? kLimit : dot;
     out[b] = static_cast<int32_t>(dot);

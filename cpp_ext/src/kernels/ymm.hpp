@@ -1,13 +1,13 @@
 // Everything the two levels with 256-bit registers share. The including file has defined before:
 //   kLevel, kQueryMax and add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring
 //   groups times the query codes p and r, four products to each of eight sums.
-// Static or in an unnamed namespace throughout: every kernel file has its own copy.
 #pragma once
 
 #include <immintrin.h>
 
 #include "kernels.hpp"
 #include "thresholds.hpp"
+#include "x86.hpp"
 #include "ymm_exact.hpp"
 
 namespace shortlist::kernels {
@@ -15,18 +15,12 @@ namespace {
 
 constexpr size_t kTile = 4;
 
-inline __m256i load(const uint8_t* codes) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-}
-
-inline __m256i load_sums(const int32_t* sums) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums));
+inline __m256i load(const void* from) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
 inline __m256i broadcast(const int8_t* query) {
-  int32_t four;
-  __builtin_memcpy(&four, query, 4);
-  return _mm256_set1_epi32(four);
+  return _mm256_set1_epi32(four_codes(query));
 }
 
 inline __m256i above(__m256i dots, int32_t threshold) {
@@ -240,31 +234,30 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
   return kFunctions[n_queries - 1](codes, n_blocks, n_groups, queries, thresholds, ahead, hits);
 }
 
-// Stores the dot products of a query with items 16 * quarter .. of a block, and their maxima joined
-// with those of the quarters before.
+// Stores the dot products of a quarter of a block, and the maxima of the quarters so far.
 inline void put(int32_t* dots, int32_t* maxima, size_t quarter, __m256i low, __m256i high) {
   __m256i* out = reinterpret_cast<__m256i*>(dots + 16 * quarter);
-  __m256i* most_out = reinterpret_cast<__m256i*>(maxima);
   const __m256i most = _mm256_max_epi32(low, high);
   _mm256_storeu_si256(out, low);
   _mm256_storeu_si256(out + 1, high);
-  _mm256_storeu_si256(most_out,
-                      quarter == 0 ? most : _mm256_max_epi32(most, _mm256_loadu_si256(most_out)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(maxima),
+                      quarter == 0 ? most : _mm256_max_epi32(most, load(maxima)));
 }
 
 template <size_t kQueries>
 void dots_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                int32_t* dots, int32_t* maxima) {
   const size_t stride = n_blocks * kBlockItems, step = n_blocks * kMaximaLanes;
-  for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
+  for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     for (size_t i = 0; i < kBlockItems / 16; ++i) {
-      const uint8_t* start = codes + b * n_groups * kGroupBytes + i * 16 * kGroupDims;
-      const Sixteen sums = dots_of_sixteen<kQueries>(start, n_groups, queries);
+      const Sixteen sums =
+          dots_of_sixteen<kQueries>(codes + i * 16 * kGroupDims, n_groups, queries);
       put(dots, maxima, i, sums.q0a, sums.q0b);
       if constexpr (kQueries > 1) put(dots + stride, maxima + step, i, sums.q1a, sums.q1b);
       if constexpr (kQueries > 2) put(dots + 2 * stride, maxima + 2 * step, i, sums.q2a, sums.q2b);
       if constexpr (kQueries > 3) put(dots + 3 * stride, maxima + 3 * step, i, sums.q3a, sums.q3b);
     }
+    dots += kBlockItems, maxima += kMaximaLanes;
   }
 }
 
@@ -290,26 +283,18 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
             Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, dots += kBlockItems, maxima += kMaximaLanes) {
-    const int32_t t = thresholds[b];
-    const __m256i any = above(load_sums(maxima), t);
-    if (_mm256_testz_si256(any, any)) continue;
+    if (largest(maxima) <= thresholds[b]) continue;
     for (size_t item = 0; item < kBlockItems; item += 8) {
-      n_hits += write_hits(load_sums(dots + item), t,
-                           static_cast<uint32_t>(b * kBlockItems + item), 0, hits + n_hits);
+      const uint32_t first = static_cast<uint32_t>(b * kBlockItems + item);
+      n_hits += write_hits(load(dots + item), thresholds[b], first, 0, hits + n_hits);
     }
   }
   return n_hits;
 }
 
-inline int32_t largest(const int32_t* maxima) {
-  const __m128i* four = reinterpret_cast<const __m128i*>(maxima);
-  __m128i most = _mm_max_epi32(_mm_loadu_si128(four), _mm_loadu_si128(four + 1));
-  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
-  return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xB1)));
-}
-
-const Table kTable = {kLevel, kQueryMax,    kTile, score_rows<false>, score_rows<true>, thresholds,
-                      scan,   scan_nibbles, dots,  pick,              best_scores<largest>};
+const Table kTable = {
+    kLevel,       kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
+    scan_nibbles, dots,      pick,  best_scores<largest>};
 
 }  // namespace
 }  // namespace shortlist::kernels
