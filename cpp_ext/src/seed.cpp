@@ -2,6 +2,7 @@
 // ones lead to N good items, whose exact scores make a threshold for all others.
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "scan.hpp"
 
@@ -19,6 +20,8 @@ constexpr std::size_t kPartsPerPlace = 4;
 // Filters take good items away: so many more are looked at when there are some.
 constexpr std::size_t kFilteredFactor = 4;
 constexpr std::size_t kBuckets = 256;
+// Blocks that are collected before it shows that most of their items are candidates.
+constexpr std::size_t kFirstChunk = 8;
 
 std::int32_t largest(const std::int32_t* maxima) {
   return *std::max_element(maxima, maxima + kMaximaLanes);
@@ -103,8 +106,9 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
 void Scanner::collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q) {
   QueryRun& run = *tile.runs[q];
   Hit* hits = buffers_.hits.data();
-  for (std::size_t chunk = 0; chunk < slice.n_blocks; chunk += kMaxScanBlocks) {
-    const std::size_t n_blocks = std::min(kMaxScanBlocks, slice.n_blocks - chunk);
+  std::size_t n_blocks;
+  for (std::size_t chunk = 0; chunk < slice.n_blocks; chunk += n_blocks) {
+    n_blocks = std::min(chunk == 0 ? kFirstChunk : kMaxScanBlocks, slice.n_blocks - chunk);
     update_thresholds(view, slice.first + chunk, n_blocks, tile, q);
     const std::size_t n_hits =
         table_.pick(slice.dots + chunk * kBlockItems, slice.maxima + chunk * kMaximaLanes, n_blocks,
