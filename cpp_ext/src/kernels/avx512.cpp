@@ -168,10 +168,11 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
     const Row row = {load(dots), load(dots + 16), load(dots + 32), load(dots + 48)};
     if (above(row, *thresholds) == 0) continue;  // one query of the tile has a hit, seldom more
     const __m512i t = _mm512_set1_epi32(*thresholds);
-    const uint64_t low =
-        _mm512_kunpackw(_mm512_cmpgt_epi32_mask(row.b, t), _mm512_cmpgt_epi32_mask(row.a, t));
-    const uint64_t high =
-        _mm512_kunpackw(_mm512_cmpgt_epi32_mask(row.d, t), _mm512_cmpgt_epi32_mask(row.c, t));
+    const auto mask_of = [t](__m512i values) {
+      return static_cast<uint64_t>(_mm512_cmpgt_epi32_mask(values, t));
+    };
+    const uint64_t low = mask_of(row.b) << 16 | mask_of(row.a);
+    const uint64_t high = mask_of(row.d) << 16 | mask_of(row.c);
     for (uint64_t mask = high << 32 | low; mask != 0; mask &= mask - 1) {
       const uint32_t item = static_cast<uint32_t>(__builtin_ctzll(mask));
       hits[n_hits++] = {first_item + item, q, dots[item]};
