@@ -24,7 +24,8 @@ class Graphs:
     n_threads : int
         Of each session; 0 = all cores.
     under_load : bool
-        Requests are being answered meanwhile: open sessions in the background, where that may be.
+        Requests are being answered meanwhile: open sessions in the background, where that may be,
+        until `begin_to_serve`.
     """
 
     def __init__(
@@ -47,6 +48,10 @@ class Graphs:
             if session is None:
                 session = self._sessions[name] = self._open_session(name)
             return session
+
+    def begin_to_serve(self) -> None:
+        """Open what is still to be opened as fast as can be: callers wait for it from now on."""
+        self._in_background = False
 
     def with_cuda_graphs(self, name: str) -> Any:
         """Open NAME.onnx anew, its runs captured as CUDA graphs; BundleError if it cannot be."""

@@ -168,7 +168,10 @@ class Version:
         return np.empty((0, self.index.dim), dtype=np.float32)
 
     def warm(self, graphs: Iterable[str]) -> None:
-        """Open these graphs as far as the bundle has them, and answer once in every way."""
+        """Open these graphs as far as the bundle has them, and answer once in every way.
+
+        What else is opened is opened for a caller that waits, no longer in the background.
+        """
         for name in graphs:
             if self.bundle.has(f"{name}.onnx"):
                 self.graphs.session(name)
@@ -176,6 +179,7 @@ class Version:
         columns = normalise(requests, self.recommender.schema)
         for stages in (1, 2):
             self.recommender.answer(columns, self.state, None, Asked(1, True, stages))
+        self.graphs.begin_to_serve()
 
     def close(self) -> None:
         """Let go of the graphs and of a zipped bundle's files, once batches under way are done."""

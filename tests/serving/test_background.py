@@ -109,6 +109,25 @@ def test_sessions_open_in_the_background_where_they_may(
 
 
 @linux_only
+def test_a_swapped_bundle_opens_what_a_caller_waits_for_as_any_other(world, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "__version__", "1.31.0")
+    found = {}
+    opened = _graphs.open_session
+
+    def open_session(graph, **options):
+        found[graph.name] = nice()
+        return opened(graph, **options)
+
+    monkeypatch.setattr(_graphs, "open_session", open_session)
+    with shortlist.load(world.path, n_threads=1) as engine:
+        engine.swap(world.path)
+        assert "item_encoder.onnx" not in found
+        assert found.pop("user_encoder.onnx") == min(nice() + 10, 19)
+        engine.encode_items([{"item_id": 5, "genres": ["war"]}])
+        assert found["item_encoder.onnx"] == nice()
+
+
+@linux_only
 def test_the_workers_of_a_swapped_bundle_do_not_give_way(world):
     def nice_values():
         found = {}
