@@ -9,7 +9,6 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._batching import Batcher
-from shortlist._bundle_files import check_folder
 from shortlist._catalogue import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._columns import Array, id_column
 from shortlist._fixed_batches import FixedEncoder
@@ -193,12 +192,8 @@ def open_version(
     path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
 ) -> Version:
     """Open, verify and load a bundle; where others are being served, beside their requests."""
-    under_load = number > 1
-    bundle = Bundle.open(path, verify=verify and not under_load)
+    bundle = Bundle.open(path, verify=verify, under_load=number > 1)
     try:
-        if verify and under_load:
-            files, name = bundle.manifest["files"], bundle.path.name
-            check_folder(bundle.directory, files, digests=True, name=name, under_load=True)
         return Version(bundle, number, settings)
     except BaseException:
         bundle.close()

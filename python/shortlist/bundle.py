@@ -40,7 +40,9 @@ class Bundle:
         self._let_go: weakref.finalize[[], Bundle] | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], *, verify: bool = True, under_load: bool = False
+    ) -> Self:
         """Open a bundle folder or zip and verify it.
 
         Parameters
@@ -51,6 +53,8 @@ class Bundle:
         verify : bool
             Compare every file's size and sha256 with the manifest (reads every byte once). With
             False only the list of files and their sizes are compared.
+        under_load : bool
+            Requests are being answered meanwhile: files are hashed on threads that give way.
 
         Returns
         -------
@@ -80,7 +84,7 @@ class Bundle:
             try:
                 bundle = cls(location, directory, read_manifest(directory, name))
                 files = bundle.manifest["files"]
-                check_folder(directory, files, digests=verify, name=name)
+                check_folder(directory, files, digests=verify, name=name, under_load=under_load)
             except BaseException:
                 let_go()
                 raise
@@ -93,8 +97,9 @@ class Bundle:
         try:
             unpack(location, Path(temporary.name))
             directory = Path(temporary.name)
-            bundle = cls(location, directory, read_manifest(directory))
-            check_folder(bundle.directory, bundle.manifest["files"], digests=verify)
+            bundle = cls(location, directory, read_manifest(directory, location.name))
+            files, name = bundle.manifest["files"], location.name
+            check_folder(directory, files, digests=verify, name=name, under_load=under_load)
         except BaseException:
             temporary.cleanup()
             raise

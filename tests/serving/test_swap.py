@@ -102,6 +102,34 @@ def test_a_changed_byte_is_found_before_the_bundle_answers(world, tmp_path):
         engine.swap(changed, verify=False)
 
 
+def test_a_swap_names_a_changed_file_as_load_does(world, tmp_path, monkeypatch):
+    changed = tmp_path / "changed.shortlist"
+    shutil.copytree(world.path, changed)
+    data = bytearray((changed / "items.arrow").read_bytes())
+    data[len(data) // 2] ^= 1
+    (changed / "items.arrow").write_bytes(data)
+    (tmp_path / "link.shortlist").symlink_to(changed)
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "w") as archive:
+        for file in changed.iterdir():
+            archive.write(file, file.name)
+    monkeypatch.chdir(changed)
+    names = {
+        tmp_path / "tiny.zip": "tiny.zip",
+        Path("."): "changed.shortlist",
+        tmp_path / "link.shortlist": "changed.shortlist",
+    }
+    with shortlist.load(world.path) as engine:
+        for path, name in names.items():
+            said = []
+            for take in (shortlist.load, engine.swap):
+                with pytest.raises(BundleError) as caught:
+                    take(path)
+                said.append(str(caught.value))
+            assert said[0] == said[1]
+            assert said[0].startswith(f"{name}/items.arrow: expected sha256 ")
+        assert answer(engine) == answer_of(world)
+
+
 def test_a_closed_engine_does_not_swap(world, other):
     engine = shortlist.load(world.path)
     engine.close()
