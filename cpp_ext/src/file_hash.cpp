@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "sha256.hpp"
-#include "shortlist/background.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist {
@@ -25,12 +24,6 @@ std::string hash_file(int descriptor, const std::string& name) {
       throw FileError(name + ": expected a file that can be read, found " + std::strerror(errno));
     }
   }
-}
-
-std::string hash_in_background(int descriptor, const std::string& name) {
-  std::string found;
-  run_in_background([&] { found = hash_file(descriptor, name); });
-  return found;
 }
 
 }  // namespace shortlist

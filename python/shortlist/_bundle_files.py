@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist import _core
+from shortlist._background import in_background
 from shortlist._manifest import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest, problem
 from shortlist.errors import BundleError
 
@@ -70,11 +71,22 @@ def check_file(
             raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
         if digests:
             if under_load:
-                found = _core.hash_in_background(file.fileno(), where)
+                found = _hash_beside_requests(file.fileno(), where)
             else:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != record["sha256"]:
                 raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
+
+
+def _hash_beside_requests(descriptor: int, where: str) -> str:
+    """Hash an open file on a thread that gives way; an interrupt ends the wait, not the thread."""
+    own = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+
+    def work() -> str:
+        with own:
+            return _core.hash_file(own.fileno(), where)
+
+    return in_background(work)
 
 
 def check_folder(

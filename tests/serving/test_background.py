@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 import shortlist
 from shortlist import BundleError, _core, _graphs
 from shortlist._background import in_background, wait_until_unused
+from shortlist.bundle import Bundle
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values there")
 
@@ -65,16 +67,50 @@ def test_files_are_hashed_as_hashlib_does(tmp_path, size):
     data = os.urandom(size)
     (tmp_path / "file").write_bytes(data)
     with (tmp_path / "file").open("rb") as file:
-        assert _core.hash_in_background(file.fileno(), "file") == hashlib.sha256(data).hexdigest()
+        assert _core.hash_file(file.fileno(), "file") == hashlib.sha256(data).hexdigest()
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(BundleError, match=r"tiny/items\.index: expected a file that can be re"):
-            _core.hash_in_background(folder, "tiny/items.index")
+            _core.hash_file(folder, "tiny/items.index")
     finally:
         os.close(folder)
+
+
+def test_hashing_beside_requests_can_be_interrupted(world):
+    """The wait ends at once; the thread ends later, and closes its own descriptor."""
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupt
+
+    def slow(descriptor, where):
+        descriptors.append(descriptor)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        is_over.wait(60)
+        os.fstat(descriptor)  # still open, though the caller has closed its own
+        return hashed(descriptor, where)
+
+    descriptors, hashed, is_over = [], _core.hash_file, threading.Event()
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_core, "hash_file", slow)
+            with pytest.raises(Interrupt):
+                Bundle.open(world.path, under_load=True)
+            assert not is_over.is_set()
+            is_over.set()
+            for thread in threading.enumerate():
+                if thread.name == "shortlist-background":
+                    thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptors[0])
 
 
 @linux_only

@@ -8,7 +8,5 @@ namespace [[gnu::visibility("default")]] shortlist {
 // 64 hex digits of what an open file has from its present place on. Memory: 1 MiB. Throws
 // FileError, which calls the file `name`, if it cannot be read.
 std::string hash_file(int descriptor, const std::string& name);
-// The same on a thread that gives way (background.hpp).
-std::string hash_in_background(int descriptor, const std::string& name);
 
 }  // namespace shortlist
