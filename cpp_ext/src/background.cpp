@@ -1,5 +1,6 @@
 #include "shortlist/background.hpp"
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,9 +23,11 @@ constexpr std::uint64_t kSliceNs = 100'000;  // how long requests wait for it wh
 }  // namespace
 
 // A nice value is a thread's own on Linux. Lowering it back needs a privilege, so the thread must
-// end with its work. What fails changes nothing: the work is then done as any other.
+// end with its work. Threads of other policies than the usual one keep theirs: to name that one
+// would take them out of a lower class. What fails changes nothing: the work is then done as any
+// other.
 void give_way() noexcept {
-#if defined(__linux__) && defined(SYS_sched_setattr)
+#if defined(__linux__) && defined(SYS_sched_setattr) && defined(SYS_sched_getscheduler)
   const auto thread = static_cast<id_t>(::syscall(SYS_gettid));
   const int nice = ::getpriority(PRIO_PROCESS, thread);
   struct {
@@ -33,8 +36,9 @@ void give_way() noexcept {
     std::int32_t nice;
     std::uint32_t priority;
     std::uint64_t runtime, deadline, period;
-  } attributes{48, 0, 0, nice + kNice > 19 ? 19 : nice + kNice, 0, kSliceNs, 0, 0};
-  if (::syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
+  } attributes{48, SCHED_OTHER, 0, nice + kNice > 19 ? 19 : nice + kNice, 0, kSliceNs, 0, 0};
+  if (::syscall(SYS_sched_getscheduler, 0) != SCHED_OTHER ||
+      ::syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
     static_cast<void>(::setpriority(PRIO_PROCESS, thread, attributes.nice));
   }
 #endif

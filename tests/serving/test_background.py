@@ -31,6 +31,23 @@ def test_work_in_the_background_gives_way_and_its_caller_does_not():
     assert nice() == before
 
 
+@linux_only
+@pytest.mark.parametrize("policy", ["SCHED_BATCH", "SCHED_IDLE"])
+def test_a_thread_of_a_lower_class_stays_in_it(policy):
+    def give_way():
+        os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))
+        before = nice()
+        _core.give_way()
+        found.append((os.sched_getscheduler(0), nice() - before))
+
+    found = []
+    thread = threading.Thread(target=give_way)
+    before = nice()
+    thread.start()
+    thread.join()
+    assert found == [(getattr(os, policy), min(10, 19 - before))]
+
+
 def test_an_error_in_the_background_comes_out_and_keeps_nothing_alive():
     class Payload:
         pass
