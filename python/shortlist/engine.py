@@ -172,8 +172,8 @@ class Engine:
             expression (or None) a request. Each is evaluated once, then cached.
         stages : {1, 2}, optional
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
-            items, put into a new order by the DNN scorer. Default: `default_stages`. Requests
-            without a history have one stage.
+            items, put into a new order by the bundle's second stage. Default: `default_stages`.
+            Requests without a history have one stage.
         keys : array-like of shape (n_requests,), str or int, optional
             What chooses a request's version while a trial runs (`start_trial`); None, also for
             single requests, stands for its `user_id`. Without a trial they do nothing.
@@ -310,7 +310,7 @@ class Engine:
         return self._switch.now().encode_items(table)
 
     def score(self, requests: Any, item_ids: Any) -> Array:
-        """Score given items for every request with the bundle's DNN scorer.
+        """Score given items for every request with the bundle's second stage.
 
         Parameters
         ----------
