@@ -59,8 +59,9 @@ struct QueryRun {
   // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
   std::size_t n_candidates = 0;  // in the slice at hand
   std::size_t n_slices_to_score = 0;
-  // Where nibbles prove too little, chunks of kMaxScanBlocks are scanned by codes before they get
-  // another try: each time twice as many, so that tries cost next to nothing where all are in vain.
+  // Where nibbles prove too little, chunks (up to kMaxScanBlocks of a slice) are scanned by codes
+  // before they get another try: each time twice as many, so that tries cost next to nothing where
+  // all are in vain.
   std::size_t n_chunks_to_code = 0;
   std::size_t nibble_pause = kScoredSlices;
 
@@ -128,7 +129,8 @@ class Scanner {
   void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
                  std::size_t n, QueryRun& run);
   Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);
-  // Like scan_slice, for runs without a threshold: in two passes, the first of which finds one.
+  // Like scan_slice, for runs without a threshold: in three passes, the first two of which find
+  // one.
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
   void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
