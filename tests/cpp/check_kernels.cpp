@@ -4,6 +4,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <tuple>
 #include <vector>
@@ -136,6 +137,7 @@ struct ScanCase {
 
 constexpr std::int32_t kNoItem = kHopeless;
 constexpr std::int32_t kEveryItem = -2147483000;
+constexpr std::int32_t kStruckOut = std::numeric_limits<std::int32_t>::min();  // as in scan.hpp
 
 // Thresholds equal to some dot product of the block: "above" must not mean "equal".
 void set_thresholds(const ScanCase& scan, const std::vector<std::int32_t>& dots, unsigned round,
@@ -178,26 +180,51 @@ void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std:
   }
 }
 
-// The hits of each query among dot products that are kept are those of a scan.
+// The hits of one query among dot products that are kept.
+std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> picked_hits(
+    const Table& table, const std::int32_t* dots, const std::int32_t* maxima, std::size_t n_blocks,
+    const std::int32_t* thresholds, std::size_t q) {
+  std::vector<Hit> found(kMaxScanBlocks * kBlockItems);
+  found.resize(table.pick(dots, maxima, n_blocks, thresholds, found.data()));
+  for (Hit& hit : found) hit.query = static_cast<std::uint32_t>(q);
+  return sorted_hits(found);
+}
+
+// Strikes out the largest of each block, and about an eighth of the others.
+void strike_out(std::int32_t* dots, std::size_t n_blocks, std::mt19937& random) {
+  for (std::size_t b = 0; b < n_blocks; ++b, dots += kBlockItems) {
+    *std::max_element(dots, dots + kBlockItems) = kStruckOut;
+    for (std::size_t i = 0; i < kBlockItems; ++i) {
+      if (random() % 8 == 0) dots[i] = kStruckOut;
+    }
+  }
+}
+
+// The hits of each query are those of a scan; and of items that are struck out none, though the
+// maxima still tell of them.
 void check_pick(const Table& table, std::size_t dim, std::size_t n_queries, std::size_t n_blocks,
                 Fill fill, std::mt19937& random) {
   const ScanCase scan(table, dim, n_queries, n_blocks, fill, random);
-  const std::vector<std::int32_t> dots = scan.dots(*scalar_table());
+  std::vector<std::int32_t> dots = scan.dots(*scalar_table());
   std::int32_t thresholds[kMaxTile * kMaxScanBlocks] = {};
   set_thresholds(scan, dots, 0, random, thresholds);
+  const auto expected = scan.hits(*scalar_table(), thresholds);
   std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> picked;
   for (std::size_t q = 0; q < n_queries; ++q) {
-    const std::int32_t* maxima = dots.data() + n_queries * n_blocks * kBlockItems;
-    std::vector<Hit> found(kMaxScanBlocks * kBlockItems);
-    found.resize(table.pick(dots.data() + q * n_blocks * kBlockItems,
-                            maxima + q * n_blocks * kMaximaLanes, n_blocks,
-                            thresholds + q * kMaxScanBlocks, found.data()));
-    for (Hit& hit : found) hit.query = static_cast<std::uint32_t>(q);
-    for (const auto& hit : sorted_hits(found)) picked.push_back(hit);
+    std::int32_t* own = dots.data() + q * n_blocks * kBlockItems;
+    const std::int32_t* maxima =
+        dots.data() + n_queries * n_blocks * kBlockItems + q * n_blocks * kMaximaLanes;
+    std::int32_t* limits = thresholds + q * kMaxScanBlocks;
+    const auto hits = picked_hits(table, own, maxima, n_blocks, limits, q);
+    picked.insert(picked.end(), hits.begin(), hits.end());
+    strike_out(own, n_blocks, random);
+    limits[random() % n_blocks] = kStruckOut;  // the lowest threshold of all
+    if (picked_hits(table, own, maxima, n_blocks, limits, q) !=
+        picked_hits(*scalar_table(), own, maxima, n_blocks, limits, q)) {
+      report(table, "pick of items struck out", dim, n_queries, n_blocks);
+    }
   }
-  if (picked != scan.hits(*scalar_table(), thresholds)) {
-    report(table, "pick", dim, n_queries, n_blocks);
-  }
+  if (picked != expected) report(table, "pick", dim, n_queries, n_blocks);
 }
 
 void check_nibbles(const Table& table, std::size_t dim, std::size_t n_blocks, Fill fill,
