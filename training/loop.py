@@ -18,6 +18,7 @@ from shortlist.training import checkpoint
 from shortlist.training.evaluate import evaluate
 from shortlist.training.features import align_users
 from shortlist.training.models.baselines import EASE
+from shortlist.training.models.weights import snapshot
 from shortlist.training.ranker import TwoTowerRanker
 from shortlist.training.splits import to_id_array
 from shortlist.training.step import TrainStep
@@ -230,7 +231,7 @@ class Loop:
     def save(self) -> None:
         """Write the checkpoint, then the readable log (which a resume repairs if needed)."""
         best = ((f"best/{name}", value) for name, value in self.best.items())
-        state = ((f"state/{i:04d}", v.numpy()) for i, v in enumerate(self.step.variables))
+        state = ((f"state/{i:04d}", snapshot(v)) for i, v in enumerate(self.step.variables))
         path = self.run_dir / checkpoint.CHECKPOINT
         checkpoint.save_arrays(path, itertools.chain(best, state), {"history": self.history})
         checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)

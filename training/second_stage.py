@@ -75,7 +75,7 @@ def train_scorer(
     Returns
     -------
     scorer : CandidateScorer, FollowerScorer or None
-        None if there are too few users with a history and validation events.
+        None if there are too few users with a history and validation events for a DNN.
     report : dict
         ``kind``, ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
         ``standard_error`` of their difference, and the settings that serving needs.
@@ -89,15 +89,17 @@ def train_scorer(
         "n_users": 0,
     }
     scorer: Scorer | None = None
+    if settings.kind == "followers":
+        scorer = FollowerScorer(settings, fit_followers(split, settings))
+        report["is_kept"] = True  # unless validation says otherwise
     if split.valid.height and _count_users(split) >= MIN_USERS:
         evaluation = first_stage(model, split, settings.n_candidates)
         found = candidates_of(model, split, evaluation, settings)
-        if settings.kind == "followers":
-            scorer = FollowerScorer(settings, fit_followers(split, settings))
-            gain = _gain(evaluation, rerank(_scores(scorer, found), found.rows))
+        if isinstance(scorer, FollowerScorer):
+            report |= _gain(evaluation, rerank(_scores(scorer, found), found.rows))
         else:
             scorer, gain = _train(split, evaluation, found, settings, progress)
-        report |= gain
+            report |= gain
     weights = {} if scorer is None else scorer.get_weights()
     state = {"config": dataclasses.asdict(settings), "report": report}
     checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)

@@ -187,6 +187,9 @@ def _train_and_judge(
     if replaces and not (overrides or ignore_gate):
         _check_not_tried(bundle, manifest, known)
     config = dataclasses.replace(config, split=hold_out(config, arrived, known))
+    judged = old.scorer_report
+    if config.scorer.kind == judged.get("kind") == "followers" and not judged["is_kept"]:
+        config = apply_overrides(config, {"scorer.enabled": False})  # it did not help in training
     split = configured_split(known, config)
     is_trained = mark_new(split.train, before.events)
     if not is_trained.any():
@@ -291,8 +294,8 @@ def _fits(new: pl.DataType, old: pl.DataType) -> bool:
 def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConfig:
     """Return a split by time that tests on the newest ``update.holdout`` of the new events.
 
-    As many new events before them validate where there is a second stage, which is trained on
-    those. Shares are of all events, for where new ones are older than some the training had.
+    As many new events before them validate where there is a DNN scorer, which is trained on those.
+    Shares are of all events, for where new ones are older than some the training had.
     """
     holdout = config.update.holdout
     times = arrived["timestamp"].sort()
@@ -302,7 +305,8 @@ def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConf
         return int((everything >= times[int(len(times) * (1 - share))]).sum())
 
     n_test = n_since(holdout)
-    n_valid = n_since(2 * holdout) - n_test if config.scorer.enabled else 0
+    has_dnn = config.scorer.enabled and config.scorer.kind == "dnn"
+    n_valid = n_since(2 * holdout) - n_test if has_dnn else 0
     # Half an event less, so that no rounding moves the cut to the event before.
     return SplitConfig(
         "temporal", valid=n_valid / len(everything), test=(n_test - 0.5) / len(everything)

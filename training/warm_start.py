@@ -102,7 +102,7 @@ def take_over(model: TwoTower, old: TrainedModel, split: Split) -> None:
     weights = model.get_weights()
     before = old.two_tower.get_weights()
     (name,) = (name for name in weights if name.endswith(ID_TABLE))
-    table, old_table = weights[name], before[name]
+    table, old_table = weights[name].copy(), before[name]
     n_old = len(old.split.catalogue)
     rows = old.split.item_rows(old.split.train["item_id"])
     was_trained = np.concatenate([[False], np.bincount(rows, minlength=n_old) > 0])

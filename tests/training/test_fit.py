@@ -78,6 +78,21 @@ def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, config, t
     assert same_weights(resumed.two_tower.get_weights(), run.two_tower.get_weights())
 
 
+def test_a_run_interrupted_before_its_first_measured_epoch_resumes_too(shop, config, tmp_path):
+    rare = apply_overrides(config, {"train.evaluate_every": 3})
+    whole = train(shop, rare, tmp_path / "whole", progress=False)
+    assert ["NDCG@10" in row for row in whole.history[:3]] == [False, False, True]
+
+    def stop(epoch, row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(shop, rare, tmp_path / "run", progress=False, on_epoch=stop)
+    resumed = train(shop, rare, tmp_path / "run", resume=True, progress=False)
+    assert without_clock(resumed.history) == without_clock(whole.history)
+    assert same_weights(resumed.two_tower.get_weights(), whole.two_tower.get_weights())
+
+
 KILLED = """
 import sys, pathlib
 from shortlist.training import checkpoint, loop, second_stage

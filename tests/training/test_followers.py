@@ -20,6 +20,7 @@ from shortlist.training.models.followers import (
 )
 from shortlist.training.second_stage import load_scorer, train_scorer
 from shortlist.training.teacher import count_followers
+from shortlist.training.update import hold_out
 
 WANTED = {"scorer.enabled": True, "scorer.kind": "followers", "scorer.n_candidates": 15}
 
@@ -117,6 +118,23 @@ def test_validation_events_are_not_counted(run):
     alone = dataclasses.replace(run.split, valid=run.split.valid.clear(), test=run.split.test)
     counted = second_stage.fit_followers(alone, run.config.scorer)
     np.testing.assert_array_equal(counted.shares, run.scorer.followers.shares)
+
+
+def test_without_validation_it_is_kept_as_the_settings_ask(run, tmp_path):
+    none = dataclasses.replace(run.split, valid=run.split.valid.clear())
+    scorer, report = train_scorer(run.two_tower, none, run.config, tmp_path, progress=False)
+    assert (report["is_kept"], report["n_users"]) == (True, 0)
+    np.testing.assert_array_equal(scorer.followers.codes, run.scorer.followers.codes)
+
+
+def test_an_update_withholds_validation_events_for_a_network_alone(run):
+    events = run.split.dataset.events
+    n_valid = [
+        hold_out(apply_overrides(run.config, {"scorer.kind": kind}), events, run.split.dataset)
+        for kind in ("dnn", "followers")
+    ]
+    assert n_valid[0].valid > 0.0
+    assert n_valid[1].valid == 0.0
 
 
 def test_a_bundle_answers_with_it_as_keras_does_in_every_graph(run, tmp_path):

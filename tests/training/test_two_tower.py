@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf2onnx
 
 from shortlist.errors import DataError
-from shortlist.training.config import ENCODERS, apply_overrides
+from shortlist.training.config import ENCODERS, apply_overrides, load_config
 from shortlist.training.features import FeatureSet, align_items
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.ranker import TwoTowerRanker
@@ -121,6 +121,27 @@ def test_the_serving_model_uses_the_vectors_it_is_given(model, users, history):
     np.testing.assert_allclose(served, model.encode_users(history, users), atol=1e-6)
     other = model.serving_user_model(-vectors)({"history": history, **users}).numpy()
     assert np.abs(other - served).max() > 1e-2
+
+
+def test_what_was_read_stays_while_the_model_changes(shop):
+    config = load_config(overrides={"model.dim": 4, "model.hidden": 4})
+    split = leave_one_out(shop)
+    features = FeatureSet.fit(shop, split, config)
+    model = TwoTower(config, features, features.encode_items(align_items(shop, split.catalogue)))
+    vectors, weights = model.refresh(), model.get_weights()
+    kept = vectors.copy(), {name: value.copy() for name, value in weights.items()}
+    other = TwoTower(config, features, model.item_inputs)
+    other.set_weights(weights)
+    for changed in (model, other):  # in place, by steps of every kind
+        for weight in changed.weights:
+            weight.value.assign_add(tf.ones_like(weight.value))
+            rows = tf.IndexedSlices(tf.zeros((1, *weight.shape[1:])), [0])
+            weight.value.scatter_update(rows)
+        changed.refresh()
+    np.testing.assert_array_equal(vectors, kept[0])
+    assert all(np.array_equal(weights[name], value) for name, value in kept[1].items())
+    with pytest.raises(ValueError, match="read-only"):
+        vectors[0] = 0.0
 
 
 def to_onnx(model):

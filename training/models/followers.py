@@ -76,12 +76,13 @@ class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
         """Return ``Σ decay^age · share`` (batch, n) of the candidates; 0 for unknown ones."""
         # Always N_LATEST places, however long the lists of a batch are: sums keep their order.
         padded = ops.pad(history, [[0, 0], [N_LATEST, 0]])[:, -N_LATEST:]
-        codes = ops.reshape(ops.take(self.codes, padded, axis=0), (-1, 1, N_LATEST * N_FOLLOWERS))
-        shares = ops.take(self.shares, padded, axis=0) * self._fading
-        shares = ops.reshape(shares, (-1, 1, N_LATEST * N_FOLLOWERS))
+        codes = ops.expand_dims(ops.take(self.codes, padded, axis=0), 2)
+        shares = ops.expand_dims(ops.take(self.shares, padded, axis=0) * self._fading, 2)
         wanted = ops.expand_dims(ops.cast(candidates, "int32"), -1)
-        follows = ops.cast(ops.equal(codes, wanted), "float32")
-        total = ops.sum(follows * shares, axis=-1)
+        total = 0.0
+        for place in range(N_LATEST):  # one after another: (batch, n, N_FOLLOWERS) at a time
+            is_follower = ops.cast(ops.equal(codes[:, place], wanted), "float32")
+            total = total + ops.sum(is_follower * shares[:, place], axis=-1)
         return total * ops.cast(candidates > 0, "float32")
 
 

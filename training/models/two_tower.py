@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from shortlist.training.models.encoders import build_user_encoder
 from shortlist.training.models.layers import HistoryLookup, ItemEncoder
-from shortlist.training.models.weights import assign_weights
+from shortlist.training.models.weights import assign_weights, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,8 +84,8 @@ class TwoTower:
         return [*self.item_encoder.trainable_variables, *self.user_encoder.trainable_variables]
 
     def get_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Copy the weights out, by name."""
-        return {name: weight.numpy() for name, weight in self._named_weights()}
+        """Return the present weights by name, read-only; later changes of the model leave them."""
+        return {name: snapshot(weight.value) for name, weight in self._named_weights()}
 
     def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
         """Copy weights in and refresh the history table; names and shapes must match."""
@@ -126,7 +125,7 @@ class TwoTower:
         table = self.history_lookup.table.value
         for start, part in self._encoded_chunks():
             table[start + 1 : start + 1 + len(part)].assign(part)
-        return np.asarray(memoryview(tf.convert_to_tensor(table)))[1:]
+        return snapshot(table)[1:]
 
     def _encoded_chunks(self) -> Iterator[tuple[int, Any]]:
         for i in range(0, self.n_items, CHUNK):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from shortlist.errors import DataError
@@ -21,3 +22,9 @@ def assign_weights(
                 f"{tuple(variable.shape)}; it was trained with other settings"
             )
         variable.assign(got)
+
+
+def snapshot(variable: tf.Variable) -> NDArray[Any]:
+    """Read a variable without a copy: read-only; TensorFlow copies before it next writes there."""
+    values: NDArray[Any] = np.asarray(memoryview(tf.convert_to_tensor(variable)))
+    return values
