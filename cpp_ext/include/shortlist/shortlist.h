@@ -289,8 +289,8 @@ SHORTLIST_API void shortlist_answer_free(shortlist_answer* answer); /* NULL is i
 
 /* Opens, checks and warms another bundle while the present one goes on answering, then puts it in
    its place: calls that begin get the new one, those under way finish on the old one, whose memory
-   goes with the last of them. The work is done on a thread of low priority that ends with the call.
-   Its ids must be of the same kind. After an error nothing has changed. */
+   goes with the last of them. With n_threads = 1 the work is done on a thread of low priority that
+   ends with the call. Its ids must be of the same kind. After an error nothing has changed. */
 SHORTLIST_API shortlist_status shortlist_engine_swap(shortlist_engine* engine, const char* bundle,
                                                      shortlist_error* error);
 
