@@ -169,25 +169,24 @@ def _pack_ages(nodes: Nodes, packed: Packed, gap: float) -> str:
 def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.ModelProto) -> None:
     """Append everything behind the encoder; the last nodes have the names of the outputs."""
     embedding = proto.graph.output[0].name
-    has_history = nodes.add("Greater", n_known, nodes.constant(0, np.int64))
+    no_history = nodes.add("Equal", n_known, nodes.constant(0, np.int64))
     features = _has_feature(nodes, parts.features)
-    lesser = nodes.constant(POPULAR, np.int64)
+    lesser, is_unknown = nodes.constant(POPULAR, np.int64), no_history
     if features:
         lesser = nodes.add("Where", features, nodes.constant(FEATURES, np.int64), lesser)
-    nodes.add("Where", has_history, nodes.constant(HISTORY, np.int64), lesser)
+        is_unknown = nodes.add("And", no_history, nodes.add("Not", features))
+    nodes.add("Where", no_history, lesser, nodes.constant(HISTORY, np.int64))
     nodes.rename_last("source")
-    is_known = nodes.add("Or", has_history, features) if features else has_history
     order = np.argsort(-parts.popularity, kind="stable")
     popular = Popular(order, parts.popularity[order])
     k = "top_n"
     if parts.scorer is not None:
         k = nodes.add("Max", k, nodes.constant([parts.n_candidates], np.int64))
-    is_unknown = nodes.add("Not", is_known)
     found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
         history = head.pack(nodes, _CODES, parts.history_length).codes
         again = _rerank(nodes, parts.scorer, found, history, k, proto)
-        found = choose(nodes, has_history, again, _first(nodes, found))
+        found = choose(nodes, no_history, _first(nodes, found), again)
     _name_outputs(nodes, {found.rows: "rows", found.scores: "scores", found.counts: "counts"})
     nodes.add("Gather", "item_ids_by_row", "rows")  # row −1 is the last entry: no id
     nodes.rename_last("item_ids")

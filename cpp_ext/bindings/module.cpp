@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "register_columns.hpp"
 #include "register_index.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/file_hash.hpp"
@@ -37,5 +38,6 @@ PYBIND11_MODULE(_core, module) {
       PyErr_SetString(type.ptr(), error.what());
     }
   });
+  shortlist::bindings::register_columns(module);
   shortlist::bindings::register_index(module);
 }

@@ -150,6 +150,30 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   return rows;
 }
 
+// Rows of the known ids of each list one after another, and where each list begins and ends.
+py::tuple known_rows_of_int64(const IndexView& view, const std::vector<RowArray>& lists) {
+  RowArray splits(static_cast<py::ssize_t>(lists.size() + 1));
+  std::int64_t* const ends = splits.mutable_data();
+  std::size_t n_ids = 0;
+  for (const RowArray& ids : lists) n_ids += static_cast<std::size_t>(ids.size());
+  RowArray rows(static_cast<py::ssize_t>(n_ids));
+  std::int64_t* const out = rows.mutable_data();
+  std::int64_t n_known = 0;
+  {
+    py::gil_scoped_release release;
+    ends[0] = 0;
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      std::int64_t* const found = out + n_known;
+      const std::size_t n = static_cast<std::size_t>(lists[i].size());
+      view.rows_of(lists[i].data(), n, found);
+      n_known += std::remove(found, found + n, -1) - found;
+      ends[i + 1] = n_known;
+    }
+  }
+  if (static_cast<std::size_t>(n_known) < n_ids) rows.resize({n_known});
+  return py::make_tuple(rows, splits);
+}
+
 FloatArray vectors(const IndexView& view, const RowArray& rows) {
   const std::size_t n_rows = static_cast<std::size_t>(rows.size());
   FloatArray out({n_rows, view.dim()});
@@ -207,6 +231,7 @@ void register_views(py::module_& module) {
       .def("search", &search)
       .def("rows_of_int64", &rows_of_int64)
       .def("rows_of_strings", &rows_of_strings)
+      .def("known_rows_of_int64", &known_rows_of_int64)
       .def("vectors", &vectors)
       .def("save", &IndexView::save, py::call_guard<py::gil_scoped_release>());
 }

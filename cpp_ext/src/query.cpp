@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -12,26 +13,37 @@ namespace {
 // An exact score costs about as much as scanning this many items.
 constexpr std::size_t kScanAdvantage = 16;
 
-std::vector<std::int64_t> sorted_rows(const std::int64_t* begin, const std::int64_t* end,
-                                      std::size_t n_items, const char* name) {
-  std::vector<std::int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(end - begin));
+// Counts the rows that are not negative; one past the last is refused.
+std::size_t count_rows(const std::int64_t* begin, const std::int64_t* end, std::size_t n_rows,
+                       const char* name) {
+  std::size_t n_real = 0;
   for (const std::int64_t* row = begin; row != end; ++row) {
-    if (*row >= static_cast<std::int64_t>(n_items)) {
+    if (*row >= static_cast<std::int64_t>(n_rows)) {
       throw std::invalid_argument(std::string(name) + ": got row " + std::to_string(*row) +
-                                  "; the index has " + std::to_string(n_items) + " rows");
+                                  "; the index has " + std::to_string(n_rows) + " rows");
     }
-    if (*row >= 0) rows.push_back(*row);
+    n_real += *row >= 0;
   }
+  return n_real;
+}
+
+std::vector<std::int64_t> sorted_rows(const std::int64_t* begin, const std::int64_t* end,
+                                      std::size_t n_rows, const char* name) {
+  std::vector<std::int64_t> rows;
+  rows.reserve(count_rows(begin, end, n_rows, name));
+  std::copy_if(begin, end, std::back_inserter(rows), [](std::int64_t row) { return row >= 0; });
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   return rows;
 }
 
-std::vector<std::int64_t> list_of(const RaggedRows& ragged, std::size_t number, std::size_t n_items,
-                                  const char* name) {
-  return sorted_rows(ragged.values + ragged.splits[number],
-                     ragged.values + ragged.splits[number + 1], n_items, name);
+RowSet row_set(const std::int64_t* begin, const std::int64_t* end, std::size_t n_rows,
+               const char* name) {
+  RowSet rows(count_rows(begin, end, n_rows, name));
+  for (const std::int64_t* row = begin; row != end; ++row) {
+    if (*row >= 0) rows.insert(*row);
+  }
+  return rows;
 }
 
 bool contains(const std::vector<std::int64_t>& rows, std::int64_t row) {
@@ -141,11 +153,15 @@ kernels::QueryBound PreparedQuery::bound_for(float score) const {
 void PreparedQuery::set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,
                                std::size_t n_rows) {
   if (filter.exclude.splits != nullptr) {
-    excluded_ = list_of(filter.exclude, number, n_rows, "exclude");
+    const RaggedRows& lists = filter.exclude;
+    excluded_ = row_set(lists.values + lists.splits[number],
+                        lists.values + lists.splits[number + 1], n_rows, "exclude");
   }
   if (filter.allow.splits != nullptr) {
     has_own_list_ = true;
-    allowed_ = list_of(filter.allow, number, n_rows, "allow");
+    const RaggedRows& lists = filter.allow;
+    allowed_ = sorted_rows(lists.values + lists.splits[number],
+                           lists.values + lists.splits[number + 1], n_rows, "allow");
     n_allowed_ = std::min(n_allowed_, allowed_.size());
     if (allowed_.size() * kScanAdvantage < n_rows) short_list_ = &allowed_;
   } else if (shared.is_set) {
@@ -155,11 +171,11 @@ void PreparedQuery::set_filter(const Filter& filter, const SharedAllow& shared, 
       n_allowed_ = std::min(n_allowed_, shared.rows.size());
     }
   }
-  is_filtered_ = !excluded_.empty() || has_own_list_ || shared_ != nullptr;
+  is_filtered_ = !excluded_.is_empty() || has_own_list_ || shared_ != nullptr;
 }
 
 bool PreparedQuery::passes_filter(std::int64_t row) const {
-  if (!excluded_.empty() && contains(excluded_, row)) return false;
+  if (excluded_.contains(row)) return false;
   if (has_own_list_) return contains(allowed_, row);
   if (shared_ == nullptr) return true;
   return shared_->mask != nullptr ? shared_->mask[row] != 0 : contains(shared_->rows, row);

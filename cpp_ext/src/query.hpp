@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.hpp"
+#include "row_set.hpp"
 #include "shortlist/filter.hpp"
 #include "snapshot.hpp"
 
@@ -63,7 +64,7 @@ class PreparedQuery {
   Codes codes_, nibble_codes_;
   kernels::QueryBound bound_{};
   double square_ = 0;
-  std::vector<std::int64_t> excluded_;
+  RowSet excluded_;
   std::vector<std::int64_t> allowed_;
   const SharedAllow* shared_ = nullptr;
   bool has_own_list_ = false;

@@ -134,6 +134,8 @@ class Scanner {
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
   void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
+  std::size_t take_between(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
+                           float cutoff, float above, std::size_t n_most, QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
   // Lets the item at a position of the packed items wait for its score; false if it is none that
   // the query may return.

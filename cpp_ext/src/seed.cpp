@@ -17,8 +17,10 @@ namespace {
 
 // Parts of blocks that stand for one item each; with fewer, good items hide behind better ones.
 constexpr std::size_t kPartsPerPlace = 4;
-// Filters take good items away: so many more are looked at when there are some.
-constexpr std::size_t kFilteredFactor = 4;
+// Filters take good items away: every so manieth place is looked at once more when there are some…
+constexpr std::size_t kSparePlaces = 4;
+// … and up to so many for each place where that was not enough.
+constexpr std::size_t kMostTries = 4;
 constexpr std::size_t kBuckets = 256;
 // Blocks that are collected before it shows that most of their items are candidates.
 constexpr std::size_t kFirstChunk = 8;
@@ -75,7 +77,7 @@ float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
 void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
   const std::size_t n_places = run.best.capacity();
   const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
-  const std::size_t n_wanted = is_filtered ? kFilteredFactor * n_places : n_places;
+  std::size_t n_wanted = is_filtered ? n_places + n_places / kSparePlaces + 1 : n_places;
   const std::size_t n_parts = kPartsPerPlace * n_wanted <= slice.n_blocks ? 1 : kMaximaLanes;
   if (n_wanted > slice.n_blocks * n_parts) return;
   const PackedItems& packed = view.segment->packed;
@@ -84,10 +86,27 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
   scores.resize(slice.n_blocks * n_parts);
   table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
                      scores.data());
-  const float cutoff = cutoff_for(scores, n_wanted);
+  const std::size_t n_most = std::min(scores.size(), kMostTries * n_places);
+  float above = std::numeric_limits<float>::infinity();
   std::size_t n_taken = 0;
-  for (std::size_t i = 0; i < scores.size() && n_taken < 2 * n_wanted; ++i) {
-    if (scores[i] < cutoff) continue;
+  while (true) {
+    const float cutoff = cutoff_for(scores, n_wanted);
+    n_taken += take_between(view, slice, n_parts, cutoff, above, 2 * n_wanted - n_taken, run);
+    if (n_taken >= n_places || n_wanted >= n_most) return;
+    above = cutoff;
+    n_wanted = std::min(n_most, 2 * n_wanted);  // the filter took too many away
+  }
+}
+
+// Takes the items behind the maxima in [cutoff, above), at most n_most, and says how many passed
+// the filter.
+std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slice,
+                                  std::size_t n_parts, float cutoff, float above,
+                                  std::size_t n_most, QueryRun& run) {
+  const std::vector<float>& scores = buffers_.scores;
+  std::size_t n_taken = 0;
+  for (std::size_t i = 0; i < scores.size() && n_taken < n_most; ++i) {
+    if (scores[i] < cutoff || scores[i] >= above) continue;
     const std::size_t block = i / n_parts, lane = i % n_parts;
     const std::int32_t* maxima = slice.maxima + block * kMaximaLanes;
     const std::int32_t most = n_parts == 1 ? largest(maxima) : maxima[lane];
@@ -100,6 +119,7 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
     dots[hit->item] = kStruckOut;
     ++n_taken;
   }
+  return n_taken;
 }
 
 // Takes the items of the slice that may beat the threshold; where those are most, all the rest.

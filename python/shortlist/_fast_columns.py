@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shortlist import _core
+
 Array = npt.NDArray[Any]
 
 MISSING_INT = -(2**63)  # the graphs' "no id here": never a valid id, never in a vocabulary
 _NONE = type(None)
-_LISTS = ({list}, {tuple}, {list, _NONE}, {_NONE})
+_LISTS = {list, tuple, _NONE}
 _NUMBERS = (
     {float},
     {int},
@@ -64,22 +66,18 @@ def numbers(rows: Sequence[Any]) -> Array | None:
 
 def flat_lists(rows: Sequence[Any], dtype: str) -> tuple[Array, Array] | None:
     """Read lists of int or str: all values one after another, and how many each row has."""
-    if set(map(type, rows)) not in _LISTS:
+    if dtype == "int64":
+        return _core.flat_int_lists(rows)
+    if not set(map(type, rows)) <= _LISTS:
         return None
-    filled = [row or () for row in rows] if None in rows else rows
+    filled = [row or () for row in rows]
     lengths = np.fromiter(map(len, filled), np.int64, len(filled))
-    is_one = len(filled) == 1 and type(filled[0]) is list
-    values = filled[0] if is_one else list(chain.from_iterable(filled))
-    if set(map(type, values)) - {str if dtype == "string" else int}:
+    values = list(chain.from_iterable(filled))
+    if set(map(type, values)) - {str}:
         return None
-    if dtype == "string":
-        flat = np.empty(len(values), dtype=object)
-        flat[:] = values
-        return flat, lengths
-    try:
-        return np.array(values, dtype=np.int64), lengths
-    except OverflowError:
-        return None
+    flat = np.empty(len(values), dtype=object)
+    flat[:] = values
+    return flat, lengths
 
 
 def cut(flat: Array, lengths: Array) -> list[Array]:
@@ -87,8 +85,7 @@ def cut(flat: Array, lengths: Array) -> list[Array]:
     if len(lengths) == 1:
         return [flat]
     stops = np.cumsum(lengths).tolist()
-    starts = [0, *stops[:-1]]
-    return [flat[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    return [flat[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
 def lay_out(flat: Array, lengths: Array, missing: Any) -> Array:

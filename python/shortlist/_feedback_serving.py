@@ -89,6 +89,8 @@ class Extras(NamedTuple):
 
 def extras_of(feedback: Any, explore: Any, record: Any, now: Any) -> Extras | None:
     """Check the options of a call; None where it wants answers alone."""
+    if feedback is None and explore is None and record is False and now is None:  # the usual case
+        return None
     if feedback is not None and not isinstance(feedback, FeedbackLog):
         raise TypeError(
             f"feedback: got {type(feedback).__name__}, expected a FeedbackLog; open the file with "

@@ -223,7 +223,8 @@ class Recommender:
         if signals.skipped is not None:
             queries = pushed_down(queries, signals.skipped, state.view)
         scores, rows, counts = self._search(queries, seen, state, allowed, n_found)
-        stages = np.ones(len(counts), dtype=np.int8)
+        stages = np.empty(len(counts), dtype=np.int8)
+        stages.fill(1)
         if second is None or not len(again):
             return Answer(scores, rows, counts, signals.source, stages)
         cut_counts = np.minimum(counts, top_n)

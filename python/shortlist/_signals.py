@@ -108,7 +108,7 @@ def gather(
         user_rows = users.rows_of(columns.ids)
         if not (user_rows >= 0).any():
             user_rows = None
-    source = (given.lengths > 0) * np.int8(HISTORY)
+    source = _source_of(given)
     histories, seen = given, given_now
     if user_rows is not None and users is not None:
         joined = columns.is_joined  # these have the stored history in their own
@@ -188,19 +188,22 @@ def take(ragged: Ragged, chosen: Array) -> Ragged:
 def _known_rows(histories: list[Array] | None, n: int, view: _core.IndexView) -> Ragged:
     if histories is None:
         return Ragged(_NO_ROWS, np.zeros(n + 1, dtype=np.int64))
-    if n == 1:
-        ids = histories[0]
-        is_int = ids.dtype.kind == "i" and not view.has_string_ids
-        rows = view.rows_of_int64(ids) if is_int else _arguments.rows_of(view, ids, "history")
-        if np.minimum.reduce(rows, initial=0) < 0:
-            rows = rows[rows >= 0]
-        return Ragged(rows, np.array([0, len(rows)]))
+    if not view.has_string_ids:
+        return Ragged(*view.known_rows_of_int64(histories))
     splits = np.zeros(n + 1, dtype=np.int64)
     np.cumsum([len(history) for history in histories], out=splits[1:])
     filled = [history for history in histories if len(history)]
     if not filled:
         return Ragged(_NO_ROWS, splits)
     return _drop_unknown(_arguments.rows_of(view, np.concatenate(filled), "history"), splits)
+
+
+def _source_of(given: Ragged) -> Array:
+    """Say which requests have a history of their own."""
+    if len(given.splits) == 2:  # one request: NumPy's calls cost more than they do
+        return np.array([HISTORY if len(given.values) else POPULAR], dtype=np.int8)
+    source: Array = (given.lengths > 0) * np.int8(HISTORY)
+    return source
 
 
 def _drop_unknown(rows: Array, splits: Array) -> Ragged:

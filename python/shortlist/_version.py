@@ -1,9 +1,11 @@
 """One loaded bundle: all that a call of the engine reads. A swap puts another in its place."""
 
+from __future__ import annotations
+
 import os
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +28,9 @@ from shortlist.index import simd_level
 from shortlist.recommendations import Recommendations
 from shortlist.requests import Columns, RequestSchema, normalise
 from shortlist.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from shortlist._feedback_serving import Extras
 
 
 class Version:
@@ -65,10 +70,13 @@ class Version:
         """Type of user ids: "int64" or "string"."""
         return str(self.bundle.manifest["user_id_dtype"])
 
-    def asked(self, top_n: int, exclude_seen: bool, stages: Any) -> Asked:
+    def asked(
+        self, top_n: int, exclude_seen: bool, stages: Any, extras: Extras | None = None
+    ) -> Asked:
         """Return what a call wants; `stages` must fit this bundle."""
         told = self.bundle.manifest.get("second_stage", {})
-        return Asked(top_n, exclude_seen, check_stages(stages, self.recommender.second, told))
+        n_stages = check_stages(stages, self.recommender.second, told)
+        return Asked(top_n, exclude_seen, n_stages, extras)
 
     def recommend(self, columns: Columns, where: Any, asked: Asked) -> Recommendations:
         """Answer checked requests, with all that the call wants."""

@@ -30,10 +30,10 @@ class Filter(NamedTuple):
         """Return the filter of some requests."""
         return self if self.groups is None else Filter(self.masks, self.groups[chosen])
 
-    def parts(self, n: int) -> list[tuple[Array, Array | None]]:
+    def parts(self, n: int) -> list[tuple[Any, Array | None]]:
         """Say which of the n requests share a mask: (their numbers, the mask), none empty."""
         if self.groups is None:
-            return [(np.arange(n), self.masks[0])] if n else []
+            return [(slice(None), self.masks[0])] if n else []
         return [(np.flatnonzero(self.groups == g), self.masks[g]) for g in np.unique(self.groups)]
 
 

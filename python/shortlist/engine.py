@@ -219,7 +219,7 @@ class Engine:
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
         requests = given_requests(requests, user_ids)
-        asked = version.asked(top_n, bool(exclude_seen), stages)._replace(extras=extras)
+        asked = version.asked(top_n, bool(exclude_seen), stages, extras)
         if trial is not None:
             return trial.recommend(version, requests, keys, where, asked, stages)
         columns = normalise(requests, version.recommender.schema)

@@ -46,6 +46,18 @@ def test_every_dim_equals_the_oracle(level, metric):
         check(*data(dim), metric)
 
 
+@pytest.mark.parametrize("n_excluded", [1, 5, 12, 40, 700])
+def test_the_best_items_of_each_query_may_be_excluded(level, n_excluded):
+    items, queries = data(24, n_items=3000)
+    expected = reference.all_scores(items, queries, "cosine")
+    seen = np.argsort(-expected, axis=1)[:, :n_excluded]
+    exclude = [[*reversed(rows), rows[0], -1] for rows in seen.tolist()]  # in any order, repeated
+    hits = shortlist.Index(items).search(queries, exclude=exclude)
+    allowed = np.ones(expected.shape, np.bool_)
+    np.put_along_axis(allowed, seen, False, axis=1)
+    reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, 1.0, allowed)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_bits_equal_the_scalar_level(level, metric):
     for dim in DIMS:
