@@ -5,9 +5,10 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from shortlist import _core
 from shortlist._background import in_background
@@ -61,32 +62,14 @@ def read_manifest(directory: Path, name: str | None = None) -> dict[str, Any]:
         return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where)
 
 
-def check_file(
-    path: Path, where: str, record: dict[str, Any], *, digests: bool, under_load: bool = False
-) -> None:
-    """Compare one file with its manifest entry: size, and sha256 where `digests` is True."""
-    with os.fdopen(open_plain(path, where), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != record["size"]:
-            raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
-        if digests:
-            if under_load:
-                found = _hash_beside_requests(file.fileno(), where)
-            else:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != record["sha256"]:
-                raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
-
-
-def _hash_beside_requests(descriptor: int, where: str) -> str:
-    """Hash an open file on a thread that gives way; an interrupt ends the wait, not the thread."""
-    own = os.fdopen(os.dup(descriptor), "rb", buffering=0)
-
-    def work() -> str:
-        with own:
-            return _core.hash_file(own.fileno(), where)
-
-    return in_background(work)
+def _open_file(path: Path, where: str, record: dict[str, Any]) -> BinaryIO:
+    """Open one file of a bundle; it must have the size that its manifest entry says."""
+    file = os.fdopen(open_plain(path, where), "rb")
+    size = os.fstat(file.fileno()).st_size
+    if size != record["size"]:
+        file.close()
+        raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
+    return file
 
 
 def check_folder(
@@ -99,8 +82,8 @@ def check_folder(
 ) -> None:
     """Compare a bundle folder with the manifest's `files`: none missing, extra or changed.
 
-    With `under_load` files are hashed on threads that give way to requests and do not need the
-    interpreter, rather than as fast as can be.
+    With `under_load` files are hashed on a thread that gives way to requests and does not need the
+    interpreter, rather than as fast as can be. An interrupt then ends the wait, not the thread.
     """
     name = name or directory.name
     try:
@@ -109,9 +92,25 @@ def check_folder(
         raise problem(str(directory), "a folder that can be read", f"{error}") from error
     for extra in sorted(present - {*files, MANIFEST}):
         raise problem(f"{name}/{extra}", "only files the manifest lists", "an extra file")
-    for file, record in files.items():
-        where = f"{name}/{file}"
-        check_file(directory / file, where, record, digests=digests, under_load=under_load)
+    with ExitStack() as stack:
+        opened: dict[str, BinaryIO] = {}
+        for file, record in files.items():
+            where = f"{name}/{file}"
+            opened[where] = stack.enter_context(_open_file(directory / file, where, record))
+        if not digests:
+            return
+        own = stack.pop_all()  # whoever hashes closes them
+
+    def hash_all() -> list[str]:
+        with own:
+            if under_load:
+                return [_core.hash_file(file.fileno(), where) for where, file in opened.items()]
+            return [hashlib.file_digest(file, "sha256").hexdigest() for file in opened.values()]
+
+    hashes = in_background(hash_all) if under_load else hash_all()
+    for where, record, found in zip(opened, files.values(), hashes, strict=True):
+        if found != record["sha256"]:
+            raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
 
 
 def is_bundle(path: Path) -> bool:

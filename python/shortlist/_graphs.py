@@ -107,6 +107,11 @@ class Graphs:
             raise problem(where, f"one output {output} (batch, {manifest['dim']})", f"{shapes}")
         return session
 
+    def names(self) -> list[str]:
+        """Return the names of the graphs that are open."""
+        with self._lock:
+            return list(self._sessions)
+
     def providers(self) -> dict[str, str]:
         """Say which ONNX Runtime provider runs (most of) each graph that is open."""
         with self._lock:

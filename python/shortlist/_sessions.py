@@ -102,8 +102,9 @@ def nodes_by_provider(session: Any) -> dict[str, int]:
 
 def provider_of(session: Any) -> str:
     """Return the provider that runs most nodes of a session's graph."""
-    counts = nodes_by_provider(session)
-    return max(counts, key=counts.__getitem__) if counts else str(session.get_providers()[0])
+    providers = session.get_providers()
+    counts = nodes_by_provider(session) if len(providers) > 1 else {}
+    return max(counts, key=counts.__getitem__) if counts else str(providers[0])
 
 
 def open_session(

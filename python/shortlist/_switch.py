@@ -105,7 +105,7 @@ class Switch:
         new = open_version(path, number, self._settings, verify=verify)
         with _closed_on_error(new):
             check_same_ids(new, old)
-            new.warm(old.graphs.providers())
+            new.warm(old.graphs.names())
         self._n_versions = number
         return new
 

@@ -54,7 +54,7 @@ class Bundle:
             Compare every file's size and sha256 with the manifest (reads every byte once). With
             False only the list of files and their sizes are compared.
         under_load : bool
-            Requests are being answered meanwhile: files are hashed on threads that give way.
+            Requests are being answered meanwhile: files are hashed on a thread that gives way.
 
         Returns
         -------
