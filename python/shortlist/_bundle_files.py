@@ -7,8 +7,9 @@ import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from shortlist import _core
 from shortlist._background import in_background
@@ -62,7 +63,7 @@ def read_manifest(directory: Path, name: str | None = None) -> dict[str, Any]:
         return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where)
 
 
-def _open_file(path: Path, where: str, record: dict[str, Any]) -> BinaryIO:
+def _open_file(path: Path, where: str, record: dict[str, Any]) -> BufferedReader:
     """Open one file of a bundle; it must have the size that its manifest entry says."""
     file = os.fdopen(open_plain(path, where), "rb")
     size = os.fstat(file.fileno()).st_size
@@ -93,7 +94,7 @@ def check_folder(
     for extra in sorted(present - {*files, MANIFEST}):
         raise problem(f"{name}/{extra}", "only files the manifest lists", "an extra file")
     with ExitStack() as stack:
-        opened: dict[str, BinaryIO] = {}
+        opened: dict[str, BufferedReader] = {}
         for file, record in files.items():
             where = f"{name}/{file}"
             opened[where] = stack.enter_context(_open_file(directory / file, where, record))
