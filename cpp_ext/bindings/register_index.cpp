@@ -15,6 +15,22 @@
 namespace shortlist::bindings {
 namespace {
 
+// Lets other threads have the interpreter, where the work is long enough: under load a caller waits
+// longer to get it back than some microseconds of work take.
+class Release {
+ public:
+  explicit Release(bool is_long) {
+    if (is_long) release_.emplace();
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
+// 8-bit multiply-adds of a search, and lookups of ids, that take about 10 microseconds.
+constexpr double kShortSearch = 1 << 18;
+constexpr std::size_t kShortLookup = 1024;
+
 using OptionalRagged = std::optional<std::pair<RowArray, RowArray>>;
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
 
@@ -79,7 +95,9 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(view.n_rows));
   const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
   {
-    py::gil_scoped_release release;
+    const double work = static_cast<double>(view.n_rows) * static_cast<double>(index.n_rows()) *
+                        static_cast<double>(index.dim());
+    const Release release(work > kShortSearch);
     index.search(view, top_n, filter, n_threads, output);
   }
   return py::make_tuple(scores, rows, counts);
@@ -144,9 +162,9 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   RowArray rows(ids.size());
   const std::int64_t* in = ids.data();
   std::int64_t* out = rows.mutable_data();
-  const py::ssize_t n_ids = ids.size();
-  py::gil_scoped_release release;
-  view.rows_of(in, static_cast<std::size_t>(n_ids), out);
+  const auto n_ids = static_cast<std::size_t>(ids.size());
+  const Release release(n_ids > kShortLookup);
+  view.rows_of(in, n_ids, out);
   return rows;
 }
 
@@ -160,7 +178,7 @@ py::tuple known_rows_of_int64(const IndexView& view, const std::vector<RowArray>
   std::int64_t* const out = rows.mutable_data();
   std::int64_t n_known = 0;
   {
-    py::gil_scoped_release release;
+    const Release release(n_ids > kShortLookup);
     ends[0] = 0;
     for (std::size_t i = 0; i < lists.size(); ++i) {
       std::int64_t* const found = out + n_known;
