@@ -64,7 +64,7 @@ class Graphs:
         open_it = partial(
             open_session,
             self._bundle.file(f"{name}.onnx"),
-            name=f"{self._bundle.path.name}/{name}.onnx",
+            name=f"{self._bundle.name}/{name}.onnx",
             device=self._device,
             n_threads=self._n_threads,
             cuda_graph=cuda_graph,
@@ -94,7 +94,7 @@ class Graphs:
         expected |= {name: events[name] for name in schema.event_columns}
         expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
         found = {value.name: value.type for value in session.get_inputs()}
-        where = f"{self._bundle.path.name}/{side}_encoder.onnx"
+        where = f"{self._bundle.name}/{side}_encoder.onnx"
         if found != expected:
             raise problem(where, f"the manifest's inputs {expected}", f"{found}")
         if ids == "history":

@@ -32,7 +32,7 @@ def load_index(bundle: Bundle) -> Index:
         index = Index.load(path)
     except BundleError as error:  # it names the open folder by a number
         raise BundleError(
-            str(error).replace(str(path), f"{bundle.path.name}/{path.name}")
+            str(error).replace(str(path), f"{bundle.name}/{path.name}")
         ) from None
     manifest = bundle.manifest
     found = {
@@ -44,7 +44,7 @@ def load_index(bundle: Bundle) -> Index:
     }
     for key, value in found.items():
         if value != manifest[key]:
-            where = f"{bundle.path.name}/items.index"
+            where = f"{bundle.name}/items.index"
             raise problem(where, f"the manifest's {key} {manifest[key]}", f"{value}")
     return index
 
@@ -90,7 +90,7 @@ def open_recommender(
         users = UserTable(file, n_users, user_ids, item_ids, tuple(events))
     schema = request_schema(bundle)
     if bundle.has("scorer.onnx"):
-        where = f"{bundle.path.name}/scorer.onnx"
+        where = f"{bundle.name}/scorer.onnx"
         if "second_stage" not in manifest:
             raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
         second = SecondStage(graphs, manifest["second_stage"], where)
@@ -137,7 +137,7 @@ def _open_graph_search(
     if not bundle.has(PORTABLE_GRAPH):
         if settings.search == "auto":
             return None
-        where = f"{bundle.path.name}/{PORTABLE_GRAPH}"
+        where = f"{bundle.name}/{PORTABLE_GRAPH}"
         raise problem(where, "the graph that search='graph' runs", "no such file; export with it")
     has_scorer = recommender.second is not None
     missing_id: Any = "" if bundle.manifest["item_id_dtype"] == "string" else MISSING_INT

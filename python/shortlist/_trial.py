@@ -338,7 +338,7 @@ def _schema_of_both(present: Version, candidate: Version) -> RequestSchema:
         known = features.setdefault(name, feature)
         if _reading(known) != _reading(feature):
             raise BundleError(
-                f"{candidate.bundle.path.name}: it takes the column {name!r} as {feature.kind} "
+                f"{candidate.bundle.name}: it takes the column {name!r} as {feature.kind} "
                 f"{feature.dtype}, the running bundle as {known.kind} {known.dtype}: requests that "
                 "fit one do not fit the other; load it as an engine of its own"
             )

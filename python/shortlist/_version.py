@@ -214,7 +214,7 @@ def check_same_ids(new: Version, old: Version) -> None:
         got, expected = (getattr(version, f"{side}_id_dtype") for version in (new, old))
         if got != expected:
             raise BundleError(
-                f"{new.bundle.path.name}: its {side} ids are {got}, those of the running bundle "
+                f"{new.bundle.name}: its {side} ids are {got}, those of the running bundle "
                 f"{expected}: requests that fit one do not fit the other; load it as an engine of "
                 "its own"
             )

@@ -24,6 +24,8 @@ class Bundle:
     ----------
     path : Path
         Where it was opened from, a folder or a zip.
+    name : str
+        What messages call it: its own name, wherever a link or "." leads to it.
     directory : Path
         Where its files lie: a private temporary folder if it was a zip; of a folder a name that
         stays with it when it is renamed, so that another bundle may be put in its place while this
@@ -32,8 +34,9 @@ class Bundle:
         The checked content of manifest.json, read-only.
     """
 
-    def __init__(self, path: Path, directory: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, name: str, directory: Path, manifest: dict[str, Any]) -> None:
         self.path = path
+        self.name = name
         self.directory = directory
         self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -75,14 +78,14 @@ class Bundle:
                 "'movies.shortlist'"
             )
         location = Path(path)
+        name = location.resolve().name
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 found = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", found)
-            name = location.resolve().name
             directory, let_go = hold_folder(location)
             try:
-                bundle = cls(location, directory, read_manifest(directory, name))
+                bundle = cls(location, name, directory, read_manifest(directory, name))
                 files = bundle.manifest["files"]
                 check_folder(directory, files, digests=verify, name=name, under_load=under_load)
             except BaseException:
@@ -97,8 +100,8 @@ class Bundle:
         try:
             unpack(location, Path(temporary.name))
             directory = Path(temporary.name)
-            bundle = cls(location, directory, read_manifest(directory, location.name))
-            files, name = bundle.manifest["files"], location.name
+            bundle = cls(location, name, directory, read_manifest(directory, name))
+            files = bundle.manifest["files"]
             check_folder(directory, files, digests=verify, name=name, under_load=under_load)
         except BaseException:
             temporary.cleanup()
@@ -124,7 +127,7 @@ class Bundle:
         BundleError
             At the first file that differs.
         """
-        check_folder(self.directory, self.manifest["files"], digests=True, name=self.path.name)
+        check_folder(self.directory, self.manifest["files"], digests=True, name=self.name)
 
     def file(self, name: str) -> Path:
         """Return the path of one file of the bundle; it is good while the bundle is open.
@@ -136,7 +139,7 @@ class Bundle:
         """
         if name not in self.manifest["files"]:
             there = ", ".join(sorted(self.manifest["files"]))
-            raise problem(f"{self.path.name}/{name}", f"one of {there}", "no such entry")
+            raise problem(f"{self.name}/{name}", f"one of {there}", "no such entry")
         return self.directory / name
 
     def has(self, name: str) -> bool:

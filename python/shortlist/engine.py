@@ -474,4 +474,4 @@ class Engine:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
         state = "closed" if self._switch.is_closed else f"{self._settings.n_threads} thread(s)"
-        return f"Engine({self.bundle.path.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
+        return f"Engine({self.bundle.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"

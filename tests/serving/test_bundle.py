@@ -326,6 +326,22 @@ def test_verify_finds_what_changed_after_opening(copy):
             bundle.verify()
 
 
+def test_messages_name_the_bundle_wherever_a_link_or_a_dot_leads_to_it(copy, tmp_path, monkeypatch):
+    (tmp_path / "current").symlink_to(copy)
+    monkeypatch.chdir(copy)
+    for path in (".", tmp_path / "current"):
+        with Bundle.open(path) as bundle:
+            assert bundle.summary().startswith(f"{copy.name}: a bundle of format")
+            with pytest.raises(BundleError, match=rf"^{copy.name}/none: expected one of"):
+                bundle.file("none")
+            index = copy / "items.index"
+            data = index.read_bytes()
+            index.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+            with pytest.raises(BundleError, match=rf"^{copy.name}/items\.index: expected sha256"):
+                bundle.verify()
+            index.write_bytes(data)
+
+
 def test_the_manifest_is_read_only_and_unknown_files_are_named(world):
     with Bundle.open(world.path) as bundle:
         with pytest.raises(TypeError):
