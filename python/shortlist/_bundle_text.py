@@ -26,7 +26,8 @@ def summarise(path: Path, manifest: Mapping[str, Any]) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
     told = describe(path, manifest)
     lines = [
-        f"{path.resolve().name}: a bundle of format {told['format_version']}, written {told['created']}",
+        f"{path.resolve().name}: a bundle of format {told['format_version']}, written "
+        f"{told['created']}",
         f"  {told['n_items']:,} items ({told['item_id_dtype']} ids), {told['n_users']:,} users "
         f"with a stored history ({told['user_id_dtype']} ids)",
         f"  embeddings of dim {told['dim']}, {told['metric']}; histories of up to "

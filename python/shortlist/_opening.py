@@ -31,9 +31,7 @@ def load_index(bundle: Bundle) -> Index:
     try:
         index = Index.load(path)
     except BundleError as error:  # it names the open folder by a number
-        raise BundleError(
-            str(error).replace(str(path), f"{bundle.name}/{path.name}")
-        ) from None
+        raise BundleError(str(error).replace(str(path), f"{bundle.name}/{path.name}")) from None
     manifest = bundle.manifest
     found = {
         "n_items": len(index),
