@@ -119,6 +119,14 @@ def _field(
     return value
 
 
+def _check_number(record: dict[str, Any], key: str, least: int, where: str) -> None:
+    value = _field(record, key, int, "a whole number", where)
+    if value < least:
+        raise problem(where, f"{key} >= {least}", value)
+    if value >= 1 << 63:
+        raise problem(where, f"{key} below 2^63", f"{value!r:.40}")
+
+
 def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if _field(manifest, "metric", str, "a metric", where) not in METRICS:
         raise problem(where, f"metric to be one of {', '.join(METRICS)}", repr(manifest["metric"]))
@@ -129,11 +137,7 @@ def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if "recall" in manifest and not 0 <= _field(manifest, "recall", float, "a number", where) <= 1:
         raise problem(where, "recall from 0 to 1", manifest["recall"])
     for key, least in (("dim", 1), ("n_items", 1), ("n_users", 0), ("max_history", 1)):
-        value = _field(manifest, key, int, "a whole number", where)
-        if value < least:
-            raise problem(where, f"{key} >= {least}", value)
-        if value >= 1 << 63:
-            raise problem(where, f"{key} below 2^63", f"{value!r:.40}")
+        _check_number(manifest, key, least, where)
     for key in ("item_id_dtype", "user_id_dtype"):
         if _field(manifest, key, str, "an id type", where) not in ("int64", "string"):
             raise problem(where, f"{key} to be int64 or string", repr(manifest[key]))
@@ -145,8 +149,7 @@ def _check_fields(manifest: dict[str, Any], where: str) -> None:
     if "second_stage" in manifest:
         second = _field(manifest, "second_stage", dict, "an object", where)
         for key in ("n_candidates", "history_length"):
-            if _field(second, key, int, "a whole number", where) < 1:
-                raise problem(where, f"{key} of the second stage >= 1", second[key])
+            _check_number(second, key, 1, where)
 
 
 def _check_lineage(lineage: dict[str, Any], where: str) -> None:
