@@ -15,21 +15,28 @@
 namespace shortlist::bindings {
 namespace {
 
-// Lets other threads have the interpreter, where the work is long enough: under load a caller waits
+// Lets other threads have the interpreter unless the work is short: under load a caller waits
 // longer to get it back than some microseconds of work take.
 class Release {
  public:
-  explicit Release(bool is_long) {
-    if (is_long) release_.emplace();
+  explicit Release(bool is_short) {
+    if (!is_short) release_.emplace();
   }
 
  private:
   std::optional<py::gil_scoped_release> release_;
 };
 
-// 8-bit multiply-adds of a search, and lookups of ids, that take about 10 microseconds.
-constexpr double kShortSearch = 1 << 18;
-constexpr std::size_t kShortLookup = 1024;
+// Ids or rows that are looked up in about 10 microseconds.
+constexpr std::size_t kShortList = 1024;
+
+// About as much time: few queries, places and listed rows, a small catalogue.
+bool is_short_search(const IndexView& index, std::size_t n_queries, std::size_t top_n,
+                     std::size_t n_listed) {
+  constexpr std::size_t kQueries = 4, kPlaces = 1024, kItems = 8192, kNumbers = 1 << 18;
+  return n_queries <= kQueries && n_queries * top_n <= kPlaces && n_listed <= kShortList &&
+         index.n_rows() <= kItems && n_queries * index.n_rows() * index.dim() <= kNumbers;
+}
 
 using OptionalRagged = std::optional<std::pair<RowArray, RowArray>>;
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
@@ -95,9 +102,10 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(view.n_rows));
   const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
   {
-    const double work = static_cast<double>(view.n_rows) * static_cast<double>(index.n_rows()) *
-                        static_cast<double>(index.dim());
-    const Release release(work > kShortSearch);
+    const std::size_t n_listed = (exclude ? static_cast<std::size_t>(exclude->first.size()) : 0) +
+                                 (allow ? static_cast<std::size_t>(allow->first.size()) : 0) +
+                                 filter.n_allow_rows;
+    const Release release(is_short_search(index, view.n_rows, top_n, n_listed));
     index.search(view, top_n, filter, n_threads, output);
   }
   return py::make_tuple(scores, rows, counts);
@@ -163,7 +171,7 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   const std::int64_t* in = ids.data();
   std::int64_t* out = rows.mutable_data();
   const auto n_ids = static_cast<std::size_t>(ids.size());
-  const Release release(n_ids > kShortLookup);
+  const Release release(n_ids <= kShortList);
   view.rows_of(in, n_ids, out);
   return rows;
 }
@@ -176,19 +184,17 @@ py::tuple known_rows_of_int64(const IndexView& view, const std::vector<RowArray>
   for (const RowArray& ids : lists) n_ids += static_cast<std::size_t>(ids.size());
   RowArray rows(static_cast<py::ssize_t>(n_ids));
   std::int64_t* const out = rows.mutable_data();
-  std::int64_t n_known = 0;
+  std::size_t n_known = 0;
   {
-    const Release release(n_ids > kShortLookup);
+    const Release release(n_ids + lists.size() <= kShortList);
     ends[0] = 0;
     for (std::size_t i = 0; i < lists.size(); ++i) {
-      std::int64_t* const found = out + n_known;
       const std::size_t n = static_cast<std::size_t>(lists[i].size());
-      view.rows_of(lists[i].data(), n, found);
-      n_known += std::remove(found, found + n, -1) - found;
-      ends[i + 1] = n_known;
+      n_known += view.known_rows_of(lists[i].data(), n, out + n_known);
+      ends[i + 1] = static_cast<std::int64_t>(n_known);
     }
   }
-  if (static_cast<std::size_t>(n_known) < n_ids) rows.resize({n_known});
+  if (n_known < n_ids) rows.resize({static_cast<py::ssize_t>(n_known)});
   return py::make_tuple(rows, splits);
 }
 

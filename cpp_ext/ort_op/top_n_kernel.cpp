@@ -162,8 +162,6 @@ void TopNKernel::fall_back(OrtKernelContext* context, std::size_t n_queries, std
                            const TopNFilter& filter, const SearchOutput& output) const {
   Tensor rows, scores, use;
   if (!read_input(api_, context, kUseFallback, &use)) return;
-  const bool* const is_used = use.as<bool>();
-  if (std::find(is_used, is_used + use.size, true) == is_used + use.size) return;
   read_input(api_, context, kFallbackRows, &rows);
   read_input(api_, context, kFallbackScores, &scores);
   if (use.size != n_queries || rows.data == nullptr || scores.size != rows.size) {
@@ -172,7 +170,7 @@ void TopNKernel::fall_back(OrtKernelContext* context, std::size_t n_queries, std
         "(" + std::to_string(n_queries) + ",), with fallback_rows and fallback_scores of one size");
   }
   for (std::size_t query = 0; query < n_queries; ++query) {
-    if (!is_used[query]) continue;
+    if (!use.as<bool>()[query]) continue;
     const AllowedRows allowed(filter.from(0), query, index_.n_rows());
     std::size_t n_found = 0;
     for (std::size_t i = 0; i < rows.size && n_found < top_n; ++i) {

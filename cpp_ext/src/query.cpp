@@ -39,11 +39,7 @@ std::vector<std::int64_t> sorted_rows(const std::int64_t* begin, const std::int6
 
 RowSet row_set(const std::int64_t* begin, const std::int64_t* end, std::size_t n_rows,
                const char* name) {
-  RowSet rows(count_rows(begin, end, n_rows, name));
-  for (const std::int64_t* row = begin; row != end; ++row) {
-    if (*row >= 0) rows.insert(*row);
-  }
-  return rows;
+  return RowSet(begin, end, count_rows(begin, end, n_rows, name));
 }
 
 bool contains(const std::vector<std::int64_t>& rows, std::int64_t row) {

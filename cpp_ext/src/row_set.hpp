@@ -1,34 +1,52 @@
 // Item rows to be looked up, in any order and with repeats (internal).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace shortlist {
 
-// A hash table with open addressing, at most half full. Sorting the rows of a user's history took
-// longer than scanning a small catalogue.
+// A short list is a hash table, at most half full: sorting the rows of a user's history took longer
+// than scanning a small catalogue. A long one is sorted, as rows may be chosen to collide.
 class RowSet {
  public:
   RowSet() = default;
-  // Room for so many rows.
-  explicit RowSet(std::size_t n_most) {
-    if (n_most == 0) return;
-    unsigned n_bits = 4;
-    while ((std::size_t{1} << n_bits) < 2 * n_most) ++n_bits;
-    shift_ = 64 - n_bits;
-    slots_.resize(std::size_t{1} << n_bits);
+
+  // The rows of [begin, end) that are not negative, of which there are n_real.
+  // @pre they are below 2^32 - 1
+  RowSet(const std::int64_t* begin, const std::int64_t* end, std::size_t n_real) {
+    if (n_real == 0) return;
+    if (n_real > kMostHashed) {
+      sorted_.reserve(n_real);
+    } else {
+      unsigned n_bits = 4;
+      while ((std::size_t{1} << n_bits) < 2 * n_real) ++n_bits;
+      shift_ = 64 - n_bits;
+      slots_.resize(std::size_t{1} << n_bits);
+    }
+    for (const std::int64_t* row = begin; row != end; ++row) {
+      if (*row < 0) continue;
+      if (slots_.empty()) {
+        sorted_.push_back(entry_of(*row));
+      } else {
+        slots_[slot_of(*row)] = entry_of(*row);
+      }
+    }
+    std::sort(sorted_.begin(), sorted_.end());
   }
 
-  bool is_empty() const { return slots_.empty(); }
+  bool is_empty() const { return slots_.empty() && sorted_.empty(); }
 
-  // @pre 0 <= row < 2^32 - 1, and there is room
-  void insert(std::int64_t row) { slots_[slot_of(row)] = entry_of(row); }
-
-  bool contains(std::int64_t row) const { return !is_empty() && slots_[slot_of(row)] != 0; }
+  bool contains(std::int64_t row) const {
+    if (!slots_.empty()) return slots_[slot_of(row)] != 0;
+    return std::binary_search(sorted_.begin(), sorted_.end(), entry_of(row));
+  }
 
  private:
+  static constexpr std::size_t kMostHashed = 512;
+
   static std::uint32_t entry_of(std::int64_t row) { return static_cast<std::uint32_t>(row + 1); }
 
   // The row's slot, or the free one where it belongs. Fibonacci hashing: Knuth, TAOCP 3, 6.4.
@@ -41,7 +59,7 @@ class RowSet {
     return slot;
   }
 
-  std::vector<std::uint32_t> slots_;  // row + 1, 0 = free
+  std::vector<std::uint32_t> slots_, sorted_;  // row + 1; a slot of 0 is free
   unsigned shift_ = 0;
 };
 

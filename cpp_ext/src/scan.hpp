@@ -135,7 +135,7 @@ class Scanner {
                   QueryRun* const* runs, std::size_t n_runs);
   void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
   std::size_t take_between(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
-                           float cutoff, float above, std::size_t n_most, QueryRun& run);
+                           float cutoff, float above, std::size_t n_limit, QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
   // Lets the item at a position of the packed items wait for its score; false if it is none that
   // the query may return.

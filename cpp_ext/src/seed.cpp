@@ -17,10 +17,10 @@ namespace {
 
 // Parts of blocks that stand for one item each; with fewer, good items hide behind better ones.
 constexpr std::size_t kPartsPerPlace = 4;
-// Filters take good items away: every so manieth place is looked at once more when there are some…
+// A filter takes good items away: one more is asked for with every so many places (and one) …
 constexpr std::size_t kSparePlaces = 4;
-// … and up to so many for each place where that was not enough.
-constexpr std::size_t kMostTries = 4;
+// … and up to so many for each place where too few passed.
+constexpr std::size_t kMostPerPlace = 4;
 constexpr std::size_t kBuckets = 256;
 // Blocks that are collected before it shows that most of their items are candidates.
 constexpr std::size_t kFirstChunk = 8;
@@ -73,7 +73,7 @@ float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
 }  // namespace
 
 // Takes the items behind the best maxima, and strikes them out of the slice: the N-th of their
-// scores is one to reach for all others. Takes none where there are fewer maxima than N.
+// scores is one to reach for all others. Takes none where there are fewer maxima than it wants.
 void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
   const std::size_t n_places = run.best.capacity();
   const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
@@ -86,26 +86,26 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
   scores.resize(slice.n_blocks * n_parts);
   table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
                      scores.data());
-  const std::size_t n_most = std::min(scores.size(), kMostTries * n_places);
+  const std::size_t n_most = std::min(scores.size(), kMostPerPlace * n_places);
   float above = std::numeric_limits<float>::infinity();
   std::size_t n_taken = 0;
   while (true) {
     const float cutoff = cutoff_for(scores, n_wanted);
     n_taken += take_between(view, slice, n_parts, cutoff, above, 2 * n_wanted - n_taken, run);
     if (n_taken >= n_places || n_wanted >= n_most) return;
-    above = cutoff;
-    n_wanted = std::min(n_most, 2 * n_wanted);  // the filter took too many away
+    above = std::min(above, cutoff);  // cutoffs need not fall: none is looked at twice
+    n_wanted = std::min(n_most, 2 * n_wanted);
   }
 }
 
-// Takes the items behind the maxima in [cutoff, above), at most n_most, and says how many passed
-// the filter.
+// Takes the items behind the maxima in [cutoff, above) that pass the filter, at most n_limit, and
+// says how many.
 std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slice,
                                   std::size_t n_parts, float cutoff, float above,
-                                  std::size_t n_most, QueryRun& run) {
+                                  std::size_t n_limit, QueryRun& run) {
   const std::vector<float>& scores = buffers_.scores;
   std::size_t n_taken = 0;
-  for (std::size_t i = 0; i < scores.size() && n_taken < n_most; ++i) {
+  for (std::size_t i = 0; i < scores.size() && n_taken < n_limit; ++i) {
     if (scores[i] < cutoff || scores[i] >= above) continue;
     const std::size_t block = i / n_parts, lane = i % n_parts;
     const std::int32_t* maxima = slice.maxima + block * kMaximaLanes;
@@ -113,9 +113,9 @@ std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slic
     std::int32_t* dots = slice.dots + block * kBlockItems;
     const std::int32_t below = most - 1;
     const Hit* hit = buffers_.hits.data();
-    table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
-    while (hit->dot != most || hit->item % n_parts != lane) ++hit;
-    if (!take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
+    const Hit* const end = hit + table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
+    while (hit != end && (hit->dot != most || hit->item % n_parts != lane)) ++hit;
+    if (hit == end || !take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
     dots[hit->item] = kStruckOut;
     ++n_taken;
   }

@@ -11,15 +11,18 @@ from shortlist import _core
 Result = TypeVar("Result")
 
 
-def in_background(work: Callable[[], Result]) -> Result:
+def in_background(work: Callable[[], Result], interrupted: threading.Event | None = None) -> Result:
     """Run `work` on a thread of its own, which gives way to all others, and wait for it.
 
     It is for work that hardly needs the interpreter (hashing, opening a session): a thread that
     gives way while it holds the interpreter would keep everyone waiting. Threads that `work` starts
     give way as well, for as long as they live.
+
+    An interrupt ends the wait, not the thread: it sets `interrupted`, at which `work` may look.
     """
     done: list[Result] = []
     failed: list[BaseException] = []
+    is_over = threading.Event()
 
     def run() -> None:
         _core.give_way()
@@ -27,9 +30,19 @@ def in_background(work: Callable[[], Result]) -> Result:
             done.append(work())
         except BaseException as error:
             failed.append(error)
+        finally:
+            is_over.set()
 
     thread = threading.Thread(target=run, name="shortlist-background")
-    thread.start()
+    try:
+        thread.start()
+        # Not `join`: interrupted there, Python 3.11 takes the thread for ended, and would not wait
+        # for it at exit.
+        is_over.wait()
+    except BaseException:
+        if interrupted is not None:
+            interrupted.set()
+        raise
     thread.join()
     if failed:
         try:

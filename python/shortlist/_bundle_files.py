@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -65,12 +66,22 @@ def read_manifest(directory: Path, name: str | None = None) -> dict[str, Any]:
 
 def _open_file(path: Path, where: str, record: dict[str, Any]) -> BufferedReader:
     """Open one file of a bundle; it must have the size that its manifest entry says."""
-    file = os.fdopen(open_plain(path, where), "rb")
-    size = os.fstat(file.fileno()).st_size
-    if size != record["size"]:
-        file.close()
-        raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
-    return file
+    with ExitStack() as stack:
+        file = stack.enter_context(os.fdopen(open_plain(path, where), "rb"))
+        size = os.fstat(file.fileno()).st_size
+        if size != record["size"]:
+            raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
+        stack.pop_all()
+        return file
+
+
+def _check_digest(
+    path: Path, where: str, record: dict[str, Any], hash_file: Callable[[BufferedReader, str], str]
+) -> None:
+    with _open_file(path, where, record) as file:
+        found = hash_file(file, where)
+    if found != record["sha256"]:
+        raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
 
 
 def check_folder(
@@ -84,7 +95,7 @@ def check_folder(
     """Compare a bundle folder with the manifest's `files`: none missing, extra or changed.
 
     With `under_load` files are hashed on a thread that gives way to requests and does not need the
-    interpreter, rather than as fast as can be. An interrupt then ends the wait, not the thread.
+    interpreter, rather than as fast as can be. After an interrupt it ends with its present file.
     """
     name = name or directory.name
     try:
@@ -93,25 +104,25 @@ def check_folder(
         raise problem(str(directory), "a folder that can be read", f"{error}") from error
     for extra in sorted(present - {*files, MANIFEST}):
         raise problem(f"{name}/{extra}", "only files the manifest lists", "an extra file")
-    with ExitStack() as stack:
-        opened: dict[str, BufferedReader] = {}
+    for file, record in files.items():
+        _open_file(directory / file, f"{name}/{file}", record).close()
+    if not digests:
+        return
+    interrupted = threading.Event()
+
+    def check_digests(hash_file: Callable[[BufferedReader, str], str]) -> None:
         for file, record in files.items():
-            where = f"{name}/{file}"
-            opened[where] = stack.enter_context(_open_file(directory / file, where, record))
-        if not digests:
-            return
-        own = stack.pop_all()  # whoever hashes closes them
+            if not interrupted.is_set():
+                _check_digest(directory / file, f"{name}/{file}", record, hash_file)
 
-    def hash_all() -> list[str]:
-        with own:
-            if under_load:
-                return [_core.hash_file(file.fileno(), where) for where, file in opened.items()]
-            return [hashlib.file_digest(file, "sha256").hexdigest() for file in opened.values()]
+    if under_load:
+        in_background(partial(check_digests, _hash_without_interpreter), interrupted)
+    else:
+        check_digests(lambda file, _: hashlib.file_digest(file, "sha256").hexdigest())
 
-    hashes = in_background(hash_all) if under_load else hash_all()
-    for where, record, found in zip(opened, files.values(), hashes, strict=True):
-        if found != record["sha256"]:
-            raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
+
+def _hash_without_interpreter(file: BufferedReader, where: str) -> str:
+    return _core.hash_file(file.fileno(), where)
 
 
 def is_bundle(path: Path) -> bool:

@@ -31,7 +31,10 @@ class Filter(NamedTuple):
         return self if self.groups is None else Filter(self.masks, self.groups[chosen])
 
     def parts(self, n: int) -> list[tuple[Any, Array | None]]:
-        """Say which of the n requests share a mask: (their numbers, the mask), none empty."""
+        """Say which of the n requests share a mask: (their numbers, the mask), none empty.
+
+        A slice of all of them in place of numbers where they have one mask.
+        """
         if self.groups is None:
             return [(slice(None), self.masks[0])] if n else []
         return [(np.flatnonzero(self.groups == g), self.masks[g]) for g in np.unique(self.groups)]

@@ -46,7 +46,7 @@ def test_every_dim_equals_the_oracle(level, metric):
         check(*data(dim), metric)
 
 
-@pytest.mark.parametrize("n_excluded", [1, 5, 12, 40, 700])
+@pytest.mark.parametrize("n_excluded", [1, 5, 12, 40, 700])  # hashed, and sorted
 def test_the_best_items_of_each_query_may_be_excluded(level, n_excluded):
     items, queries = data(24, n_items=3000)
     expected = reference.all_scores(items, queries, "cosine")
@@ -56,6 +56,26 @@ def test_the_best_items_of_each_query_may_be_excluded(level, n_excluded):
     allowed = np.ones(expected.shape, np.bool_)
     np.put_along_axis(allowed, seen, False, axis=1)
     reference.assert_top_n(hits.indices, hits.scores, hits.counts, expected, 1.0, allowed)
+
+
+@pytest.mark.parametrize("lane", [3, 7])
+def test_near_ties_among_excluded_items_are_looked_at_once(level, lane):
+    """Their cutoffs rise from one round of the first slice to the next (found by a reader)."""
+
+    def block(cosine, is_strong):
+        rows = np.tile([-0.5, -0.5, np.sqrt(0.5), 0, 0, 0, 0, 0], (64, 1))
+        rows[8] = [-cosine, 0, np.sqrt(1 - cosine**2), 0, 0, 0, 0, 0]
+        rows[: 8 * is_strong] = [0.6, 0.8, 0, 0, 0, 0, 0, 0]
+        return rows
+
+    cosines = [(0.95 * (1 + 8e-7), 1)] * 2 + [(0.95 * (1 + 5e-7), 1)] * 2 + [(0.95, 1)] * 8
+    items = np.concatenate([block(*kind) for kind in [*cosines, *[(0.95, 0)] * 4]])
+    kept = [64 * (4 + i) + lane for i in range(5)]
+    exclude = {64 * b + i for b in range(12) for i in range(8)} - set(kept)
+    query = np.array([[0.6, 0.8, 0, 0, 0, 0, 0, 0]], np.float32)
+    hits = shortlist.Index(items.astype(np.float32)).search(query, exclude=[sorted(exclude)])
+    assert hits.indices[0, :5].tolist() == kept
+    assert len(set(hits.indices[0].tolist())) == 10
 
 
 @pytest.mark.parametrize("metric", METRICS)
