@@ -15,19 +15,28 @@
 namespace shortlist::bindings {
 namespace {
 
-// Lets other threads have the interpreter unless so few ids are looked up that it takes some
-// microseconds: under load a caller waits longer to get it back. Searches always let them: threads
-// that only search would keep it from others for 5 ms at a time.
+// Lets other threads have the interpreter unless the work is short: under load a caller waits
+// longer to get it back than some microseconds of work take.
 class Release {
  public:
-  explicit Release(std::size_t n_ids) {
-    if (n_ids > kShortList) release_.emplace();
+  explicit Release(bool is_short) {
+    if (!is_short) release_.emplace();
   }
 
  private:
-  static constexpr std::size_t kShortList = 1024;
   std::optional<py::gil_scoped_release> release_;
 };
+
+// Ids or rows that are looked up in about 10 microseconds.
+constexpr std::size_t kShortList = 1024;
+
+// About as much time: few queries, places and listed rows, a small catalogue.
+bool is_short_search(const IndexView& index, std::size_t n_queries, std::size_t top_n,
+                     std::size_t n_listed) {
+  constexpr std::size_t kQueries = 4, kPlaces = 1024, kItems = 8192, kNumbers = 1 << 18;
+  return n_queries <= kQueries && n_queries * top_n <= kPlaces && n_listed <= kShortList &&
+         index.n_rows() <= kItems && n_queries * index.n_rows() * index.dim() <= kNumbers;
+}
 
 using OptionalRagged = std::optional<std::pair<RowArray, RowArray>>;
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
@@ -60,10 +69,12 @@ std::optional<Ragged> to_ragged(const OptionalRagged& pair) {
   return Ragged{pair->first, pair->second};
 }
 
+// `may_keep`: a short search need not let others have the interpreter, as its caller does so
+// anyway. Threads that only search must: they would keep it from others for 5 ms at a time.
 py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t top_n,
                  const OptionalRagged& exclude, const OptionalRagged& allow,
                  const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
-                 std::size_t n_threads) {
+                 std::size_t n_threads, bool may_keep) {
   const MatrixView view = matrix_view(queries, "queries");
   const auto excluded = to_ragged(exclude);
   const auto allowed = to_ragged(allow);
@@ -93,7 +104,10 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(view.n_rows));
   const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
   {
-    const py::gil_scoped_release release;
+    const std::size_t n_listed = (exclude ? static_cast<std::size_t>(exclude->first.size()) : 0) +
+                                 (allow ? static_cast<std::size_t>(allow->first.size()) : 0) +
+                                 filter.n_allow_rows;
+    const Release release(may_keep && is_short_search(index, view.n_rows, top_n, n_listed));
     index.search(view, top_n, filter, n_threads, output);
   }
   return py::make_tuple(scores, rows, counts);
@@ -159,7 +173,7 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   const std::int64_t* in = ids.data();
   std::int64_t* out = rows.mutable_data();
   const auto n_ids = static_cast<std::size_t>(ids.size());
-  const Release release(n_ids);
+  const Release release(n_ids <= kShortList);
   view.rows_of(in, n_ids, out);
   return rows;
 }
@@ -174,7 +188,7 @@ py::tuple known_rows_of_int64(const IndexView& view, const std::vector<RowArray>
   std::int64_t* const out = rows.mutable_data();
   std::size_t n_known = 0;
   {
-    const Release release(n_ids + lists.size());
+    const Release release(n_ids + lists.size() <= kShortList);
     ends[0] = 0;
     for (std::size_t i = 0; i < lists.size(); ++i) {
       const std::size_t n = static_cast<std::size_t>(lists[i].size());

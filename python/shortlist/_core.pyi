@@ -78,6 +78,7 @@ class IndexView:
         allow_rows: _Rows | None,
         allow_mask: NDArray[np.bool_] | None,
         n_threads: int,
+        may_keep: bool,
         /,
     ) -> tuple[NDArray[np.float32], _Rows, _Rows]: ...
     def rows_of_int64(self, ids: _Rows, /) -> _Rows: ...

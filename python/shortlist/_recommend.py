@@ -244,8 +244,9 @@ class Recommender:
         # Item rows are known already, so this goes past Index.search and its lookup of ids.
         parts = allowed.parts(len(queries))
         if len(parts) == 1:
+            # The encoder has just let other threads have the interpreter.
             found: _Found = state.view.search(
-                queries, top_n, seen, None, None, parts[0][1], self._n_threads
+                queries, top_n, seen, None, None, parts[0][1], self._n_threads, True
             )
             return found
         whole = Answer.empty(len(queries), top_n)
@@ -253,7 +254,9 @@ class Recommender:
             part = None if seen is None else take(seen, chosen)
             whole.put(
                 chosen,
-                state.view.search(queries[chosen], top_n, part, None, None, mask, self._n_threads),
+                state.view.search(
+                    queries[chosen], top_n, part, None, None, mask, self._n_threads, True
+                ),
             )
         return whole.scores, whole.rows, whole.counts
 

@@ -250,7 +250,7 @@ class Index:
             else _arguments.ragged_rows(view, exclude, len(array), "exclude")
         )
         allowed = _arguments.allowed(view, allow, len(array))
-        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads)
+        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads, False)
         return Hits(self._ids_of(view, rows), scores, counts, rows)
 
     def upsert(self, item_ids: ArrayLike, vectors: ArrayLike) -> None:

@@ -233,11 +233,13 @@ def test_internal_errors_are_not_hidden(index):
     view = index._core.view()
     splits = np.array([0, 5, 3, 9])
     with pytest.raises(ValueError, match="exclude: row_splits must ascend"):
-        view.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1)
+        view.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1, False)
     with pytest.raises(ValueError, match="exclude: got row 99; the index has 50 rows"):
-        view.search(QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1)
+        view.search(
+            QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1, False
+        )
     with pytest.raises(ValueError, match="allow: mask length"):
-        view.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1)
+        view.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1, False)
 
 
 def test_build_info_is_what_a_report_needs():
