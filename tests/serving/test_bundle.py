@@ -45,6 +45,9 @@ FILES = (
     "items.index",
     "items.arrow",
     "users.arrow",
+    "recommend.onnx",
+    "recommend_portable.onnx",
+    "graphs.data",
 )
 
 
@@ -346,7 +349,9 @@ def test_the_manifest_is_read_only_and_unknown_files_are_named(world):
     with Bundle.open(world.path) as bundle:
         with pytest.raises(TypeError):
             bundle.manifest["dim"] = 3
-        with pytest.raises(BundleError, match=r"nothing\.onnx: expected one of item_encoder\.onnx"):
+        with pytest.raises(
+            BundleError, match=r"nothing\.onnx: expected one of graphs\.data, item_e"
+        ):
             bundle.file("nothing.onnx")
         assert bundle.has("scorer.onnx")
         assert "40 items, dim 8, cosine" in repr(bundle)

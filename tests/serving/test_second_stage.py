@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from worlds import write_graphs_for_hosts
 
 from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
@@ -93,6 +94,8 @@ def copy_without_scorer(world, tmp_path, change):
         fields |= change.get("fields", {})
         for name in change.get("forget", ()):
             fields.pop(name)
+        if "drop" in change:  # or they would answer with the scorer that they hold
+            write_graphs_for_hosts(writer.directory, fields)
         writer.write_manifest(fields)
         writer.commit()
     return out
