@@ -1,0 +1,175 @@
+"""Who answers the table, and what each is capable of: a new capability is one more name here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+import pyarrow.compute as pc
+from c_engine import CEngine, filter_of
+from conformance.host_columns import c_columns, graph_tensors
+
+import shortlist
+from shortlist.plugin import plugin_path
+
+SOURCES = ("popular", "features", "stored history", "history")  # by the codes of the graphs
+OUTPUTS = ("item_ids", "scores", "counts", "rows", "source")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; `stages` is None where the answerer does not say it."""
+
+    item_ids: np.ndarray
+    scores: np.ndarray
+    counts: np.ndarray
+    rows: np.ndarray
+    source: list
+    stages: list | None = None
+
+
+class PythonEngine:
+    """`shortlist.load(…).recommend`."""
+
+    def __init__(self, world):
+        self.engine, self.world = shortlist.load(world.path), world
+
+    def answer(self, case, folder):
+        if not case.changes:
+            return self.ask(self.engine, case, folder)
+        with shortlist.load(self.world.path) as engine:  # changes stay: one of its own
+            for change, values in case.changes:
+                getattr(engine, f"{change}_items")(values)
+            return self.ask(engine, case, folder)
+
+    def ask(self, engine, case, folder):
+        options = {"where": where_of(case, self.world), "stages": case.stages}
+        if not case.log:
+            found = engine.recommend(case.requests, case.top_n, case.exclude_seen, **options)
+        else:
+            with shortlist.FeedbackLog(folder / "feedback.log") as log:
+                for act in case.log:
+                    log.append(user_id=act.user_id, item_id=act.item_id, kind=act.kind,
+                               timestamp=act.time, value=act.value)  # fmt: skip
+                found = engine.recommend(case.requests, case.top_n, case.exclude_seen, **options,
+                                         feedback=log, now=case.now)  # fmt: skip
+        return Answer(
+            found.item_ids, found.scores, found.counts, found.indices,
+            found.source.tolist(), found.stages.tolist(),
+        )  # fmt: skip
+
+    def close(self):
+        self.engine.close()
+
+
+def where_of(case, world):
+    """A case's filter as `where`: one expression for all, or one a request."""
+    is_one, per_request, chosen = True, [[] for _ in case.requests], case.filter
+    item_id = pc.field("item_id")
+    for i, parts in enumerate(per_request):
+        if chosen.allow is not None:
+            is_one &= not chosen.has_list_for_each
+            allow = chosen.allow[i] if chosen.has_list_for_each else chosen.allow
+            parts.append(item_id.isin(allow))
+        if chosen.exclude is not None:
+            is_one = False
+            parts.append(~item_id.isin(chosen.exclude[i]))
+        if chosen.mask is not None:
+            is_one &= chosen.mask.ndim == 1
+            mask = chosen.mask if chosen.mask.ndim == 1 else chosen.mask[i]
+            parts.append(item_id.isin(world.item_ids[mask].tolist()))
+        if chosen.where is not None:
+            is_one &= not isinstance(chosen.where, list)
+            where = chosen.where[i] if isinstance(chosen.where, list) else chosen.where
+            parts += [] if where is None else [where.expression]
+    wheres = []
+    for parts in per_request:
+        whole = parts[0] if parts else None
+        for part in parts[1:]:
+            whole &= part
+        wheres.append(whole)
+    return next(iter(wheres), None) if is_one else wheres
+
+
+class COverCtypes:
+    """The engine of the C ABI."""
+
+    def __init__(self, world):
+        self.engine, self.world = CEngine(world.path), world
+
+    def answer(self, case, _):
+        chosen, made = case.filter, None
+        if any(chosen.forms()):
+            made = filter_of(allow=chosen.allow, exclude=chosen.exclude, allow_mask=chosen.mask)
+        columns, n = c_columns(self.world, case.requests), len(case.requests)
+        found = self.engine.recommend(columns, n, case.top_n, not case.exclude_seen, made)
+        source = [SOURCES[code] for code in found.sources]
+        return Answer(found.item_ids, found.scores, found.counts, found.rows, source)
+
+    def close(self):
+        self.engine.close()
+
+
+class Graph:
+    """A graph of the bundle in plain ONNX Runtime."""
+
+    def __init__(self, world, name, library=None):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        if library is not None:
+            options.register_custom_ops_library(str(library))
+        self.session = onnxruntime.InferenceSession(world.path / name, options)
+        self.world = world
+
+    def answer(self, case, _):
+        feeds = graph_tensors(self.world, case.requests)
+        feeds["top_n"] = np.array([case.top_n])
+        if not case.exclude_seen:
+            feeds["exclude_seen"] = np.array([False])
+        found = self.session.run(OUTPUTS, feeds | self.filters(case.filter))
+        source = [SOURCES[code] for code in found[4]]
+        return Answer(*found[:4], source)
+
+    def filters(self, chosen):
+        """The filter as rows and splits."""
+        row_of = {item_id: row for row, item_id in enumerate(self.world.item_ids.tolist())}
+        feeds = {}
+        for name in ("allow", "exclude"):
+            lists = getattr(chosen, name)
+            if lists is None:
+                continue
+            lists = lists if lists and isinstance(lists[0], list) else [lists]
+            rows = [[row_of[item] for item in part if item in row_of] for part in lists]
+            feeds[name] = np.array([row for part in rows for row in part], np.int64)
+            feeds[f"{name}_splits"] = np.cumsum([0, *map(len, rows)])
+        if chosen.mask is not None:
+            feeds["allow_mask"] = chosen.mask.astype(np.uint8)
+        return feeds
+
+    def close(self):
+        self.session = None
+
+
+@dataclass(frozen=True)
+class Can:
+    """An answerer: how it is opened on a world, what it can, and how exact it is.
+
+    `can` holds names of `Case.needs`. Exact ones agree with each other to the bit.
+    """
+
+    opens: object
+    can: frozenset
+    is_exact: bool = True
+
+
+LISTS = frozenset({"allow", "allow each", "exclude", "mask"})
+ANSWERERS = {
+    "python engine": Can(
+        PythonEngine,
+        LISTS | {"users", "mask each", "where", "stages", "changed items", "feedback"},
+    ),
+    "c engine": Can(COverCtypes, LISTS | {"users", "mask each"}),
+    "recommend.onnx": Can(lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS),
+    "recommend_portable.onnx": Can(
+        lambda world: Graph(world, "recommend_portable.onnx"), frozenset(), is_exact=False
+    ),
+}
