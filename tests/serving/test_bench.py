@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 import shortlist
 from shortlist.bench import bench_bundle, format_markdown, plot
+from shortlist.bench.measure import every_10_ms
 from shortlist.cli import main
 
 
@@ -18,10 +20,11 @@ def report(world):
 
 
 def test_every_stage_and_batch_is_measured(report):
-    cells = {(row["stage"], row["batch"]) for row in report["results"]}
-    assert cells == {
-        (s, b) for s in ("encode", "search", "recommend", "recommend, reranked") for b in (1, 4)
-    }
+    cells = [(row["stage"], row["batch"], row["pace"]) for row in report["results"]]
+    whole = ("recommend", "recommend, reranked")
+    warm = {(s, b, "warm") for s in ("encode", "search", *whole) for b in (1, 4)}
+    assert set(cells) == warm | {(s, 1, "every 10 ms") for s in whole}
+    assert len(cells) == len(set(cells))
     for row in report["results"]:
         assert row["n_calls"] >= 30
         assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"]
@@ -37,6 +40,14 @@ def test_output_says_what_it_was_measured_on(report):
     markdown = format_markdown(report)
     assert machine["cpu"] in markdown
     assert "| 4 | recommend |" in markdown
+    assert "| 1, every 10 ms | recommend, reranked |" in markdown
+
+
+def test_a_request_every_10_ms_is_one_every_10_ms():
+    began, starts = time.perf_counter(), []
+    times = every_10_ms(lambda _: starts.append(time.perf_counter() - began), range(3))
+    assert len(times) == 3
+    assert all(start >= 0.01 * (i + 1) - 1e-4 for i, start in enumerate(starts))
 
 
 def test_a_small_catalogue_leaves_items_to_recommend_and_check(world):

@@ -17,18 +17,23 @@ from shortlist.errors import ShortlistError
 if TYPE_CHECKING:
     from shortlist.engine import Engine
 
-__all__ = ["BenchResult", "bench_bundle"]
+__all__ = ["BenchResult", "bench_bundle", "every_10_ms"]
 
 _N_CHECKED = 64  # requests whose answers are checked against the float64 reference
 _MIN_CALLS = 30  # below this a p90 means nothing, however slow a call is
+_GAP = 0.01  # seconds from one request to the next in a service that is not busy
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """One cell: a stage at a batch size. Times are microseconds a call."""
+    """One cell: a stage at a batch size. Times are microseconds a call.
+
+    `pace` is "warm" where call follows call, or "every 10 ms": then the caches have gone cold.
+    """
 
     stage: str
     batch: int
+    pace: str
     n_calls: int
     p50_us: float
     p90_us: float
@@ -78,7 +83,8 @@ def bench_bundle(
         `machine`, `settings`, `bundle`, `verified` and `results` (one `BenchResult` as dict a
         cell). `encode` is the user encoder with its lookups, `search` the exact top-N with the
         history excluded, `recommend` the whole call a host makes with one stage, and `recommend,
-        reranked` with the second one, if the bundle has it.
+        reranked` with the second one, if the bundle has it. Single requests are measured twice: one
+        right after the other, and one every 10 ms, as a host has them.
 
     Raises
     ------
@@ -205,6 +211,7 @@ def _time_batch(
     calls = {"encode": encode, "search": search, "recommend": recommend}
     if engine.default_stages == 2:
         calls["recommend, reranked"] = reranked
+    whole = [stage for stage in calls if stage.startswith("recommend")]
     times: dict[str, list[int]] = {stage: [] for stage in calls}
     for call in calls.values():  # warm-up: first calls allocate
         call(0)
@@ -216,15 +223,43 @@ def _time_batch(
             call(n_rounds % len(groups))
             times[stage].append(time.perf_counter_ns() - start)
         n_rounds += 1
-    return [_summarise(stage, batch, times[stage]) for stage in calls]
+    results = [_summarise(stage, batch, "warm", times[stage]) for stage in calls]
+    if batch == 1:
+        n_calls = max(_MIN_CALLS, int(seconds / _GAP))
+        for stage in whole:
+            slow = every_10_ms(calls[stage], [i % len(groups) for i in range(n_calls)])
+            results.append(_summarise(stage, batch, "every 10 ms", slow))
+    return results
 
 
-def _summarise(stage: str, batch: int, nanoseconds: list[int]) -> BenchResult:
+def every_10_ms(call: Callable[[int], object], numbers: Sequence[int]) -> list[int]:
+    """Call with each of the numbers, one every 10 ms; return the nanoseconds that each call takes.
+
+    The thread sleeps in between, so that a call finds cold caches and a core that has rested.
+
+    Parameters
+    ----------
+    call : callable
+    numbers : sequence of int
+        What it takes, call by call.
+    """
+    times, due = [], time.perf_counter()
+    for i in numbers:
+        due = max(due + _GAP, time.perf_counter())  # late calls are not made up for
+        time.sleep(max(0.0, due - time.perf_counter()))
+        start = time.perf_counter_ns()
+        call(i)
+        times.append(time.perf_counter_ns() - start)
+    return times
+
+
+def _summarise(stage: str, batch: int, pace: str, nanoseconds: list[int]) -> BenchResult:
     microseconds = np.asarray(nanoseconds, dtype=np.float64) / 1e3
     p50, p90, p99 = np.percentile(microseconds, [50, 90, 99])
     return BenchResult(
         stage=stage,
         batch=batch,
+        pace=pace,
         n_calls=len(nanoseconds),
         p50_us=round(float(p50), 2),
         p90_us=round(float(p90), 2),

@@ -20,9 +20,9 @@ def format_markdown(report: dict[str, Any]) -> str:
     ]
     for row in report["results"]:
         times = " | ".join(_microseconds(row[name]) for name in ("p50_us", "p90_us", "p99_us"))
-        lines.append(
-            f"| {row['batch']} | {row['stage']} | {times} | {row['requests_per_s']:,.0f} |"
-        )
+        pace = "" if row["pace"] == "warm" else f", {row['pace']}"
+        rate = "" if pace else f"{row['requests_per_s']:,.0f}"
+        lines.append(f"| {row['batch']}{pace} | {row['stage']} | {times} | {rate} |")
     machine, settings, bundle = report["machine"], report["settings"], report["bundle"]
     verified = report["verified"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -56,8 +56,9 @@ def plot(report: dict[str, Any], path: str | Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for stage in dict.fromkeys(row["stage"] for row in report["results"]):
-        rows = [row for row in report["results"] if row["stage"] == stage]
+    warm = [row for row in report["results"] if row["pace"] == "warm"]
+    for stage in dict.fromkeys(row["stage"] for row in warm):
+        rows = [row for row in warm if row["stage"] == stage]
         batches = [row["batch"] for row in rows]
         (line,) = axes.plot(batches, [row["p50_us"] for row in rows], marker="o", label=stage)
         axes.fill_between(

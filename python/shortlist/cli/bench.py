@@ -18,7 +18,8 @@ def add_parser(subparsers: SubParsers) -> None:
     parser = new_parser(
         subparsers,
         "bench",
-        "Measure p50/p90/p99 and requests/s by batch size, encoder and search shown apart.",
+        "Measure p50/p90/p99 and requests/s by batch size, encoder and search shown apart; single "
+        "requests also with one every 10 ms.",
         "shortlist bench movies.shortlist --batch 1 64 --plot bench.png",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
