@@ -8,7 +8,9 @@ a service answers one request after another:
   graph      recommend.onnx with libshortlist.so: ids from one run
   portable   recommend_portable.onnx: the same with standard operators
   engine     `Engine.recommend`
-and with --peers what others would build on the same encoder and items (`serving_peers`):
+  one stage  the same with stages=1, where the bundle has a reranker
+Single requests are measured once more with one every 10 ms, as most hosts have them: their caches
+are cold. And with --peers what others would build on the same encoder and items (`serving_peers`):
   keras      `model.predict` and NumPy
   tfrs       TensorFlow Recommenders' BruteForce layer, with --tfrs-python
   faiss      the encoder in ONNX Runtime, then FAISS flat
@@ -28,7 +30,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from serving_peers import (
     Workload,
     check_best,
 )
+from serving_times import Calls, measure, measure_every_10_ms, open_loop
 
 import shortlist
 from shortlist._graph_search import PORTABLE_GRAPH
@@ -56,9 +58,6 @@ from shortlist.requests import normalise
 
 TOP_N = 10
 N_BATCHES = 64  # different ones, taken in turn
-TURN = 5e-3  # seconds of calls, after one that does not count, …
-LONG = 5e-2  # … but one of so many seconds counts: caches are no matter to it
-Calls = dict[str, Callable[[int], Any]]
 
 
 def synthetic(n_items: int) -> Any:
@@ -157,6 +156,8 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
     if bundle.has(PORTABLE_GRAPH):
         calls["portable"] = graph(PORTABLE_GRAPH)
     calls["engine"] = lambda i: engine.recommend(requests[i], TOP_N)
+    if engine.default_stages == 2:
+        calls["one stage"] = lambda i: engine.recommend(requests[i], TOP_N, stages=1)
     return calls
 
 
@@ -204,59 +205,6 @@ def verify(calls: Calls, n_batches: int) -> None:
                 Check(name, tolerance).compare(found, expected, is_open)
 
 
-def measure(calls: Calls, n_batches: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Median and 99th percentile of each call in microseconds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    names, stop, turn = list(calls), time.perf_counter() + seconds, 0
-    while turn < 20 or time.perf_counter() < stop:
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            times[name] += take_turn(calls[name], turn, n_batches)
-        turn += 1
-    return {name: quantiles(values[len(values) // 10 :]) for name, values in times.items()}
-
-
-def take_turn(call: Callable[[int], Any], first: int, n_batches: int) -> list[float]:
-    """Return seconds of a turn's calls; the first one, which finds the caches cold, is left out."""
-    times: list[float] = []
-    began = time.perf_counter()
-    while not times or (len(times) < 2 and times[0] < LONG) or time.perf_counter() - began < TURN:
-        start = time.perf_counter()
-        call((first + len(times)) % n_batches)
-        seconds = time.perf_counter() - start
-        times.append(getattr(call, "own_seconds", seconds))
-    return times[1:] or times
-
-
-def quantiles(seconds: Any) -> dict[str, float]:
-    return {
-        "p50_us": float(np.median(seconds)) * 1e6,
-        "p99_us": float(np.percentile(seconds, 99)) * 1e6,
-    }
-
-
-def open_loop(
-    calls: Calls, closed: dict[str, dict[str, float]], n_batches: int, seconds: float
-) -> dict[str, dict[str, float]]:
-    """Time from arrival to answer, at random arrivals at half of each one's closed-loop rate."""
-    told = {}
-    for name, call in calls.items():
-        if hasattr(call, "own_seconds"):
-            continue  # what passes between the processes would count
-        gap = 2e-6 * closed[name]["p50_us"]
-        n_arrivals = int(np.clip(seconds / gap, 100, 100_000))
-        arrivals = np.random.default_rng(9).exponential(gap, n_arrivals).cumsum()
-        waits = []
-        start = time.perf_counter()
-        for turn, arrival in enumerate(arrivals):
-            while time.perf_counter() - start < arrival:
-                pass
-            call(turn % n_batches)
-            waits.append(time.perf_counter() - start - arrival)
-        told[name] = quantiles(waits) | {"per_second": 1 / gap}
-    return told
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     which = parser.add_mutually_exclusive_group()
@@ -301,6 +249,8 @@ def main() -> None:
                     work = workload_of(engine, requests)
                     add_peers(calls, work, model, args.tfrs_python, of_batch)
                 cell = {"batch": size, "times": measure(calls, n_batches, args.seconds)}
+                if size == 1:
+                    cell["every_10_ms"] = measure_every_10_ms(calls, n_batches, args.seconds)
                 if args.open_loop and size == 1:
                     cell["open_loop"] = open_loop(calls, cell["times"], n_batches, args.seconds)
             result["cells"].append(cell)
@@ -314,14 +264,15 @@ def main() -> None:
 
 def show(cell: dict[str, Any]) -> None:
     """Print the times of one batch size, in multiples of the encoder and of the engine."""
-    for title in ("times", "open_loop"):
-        floor, engine = (cell["times"][name]["p50_us"] for name in ("encoder", "engine"))
+    for title in ("times", "every_10_ms", "open_loop"):
+        of = cell["times" if title == "open_loop" else title] if title in cell else {}
         for name, told in cell.get(title, {}).items():
+            floor, engine = (of[name]["p50_us"] for name in ("encoder", "engine"))
             line = f"batch {cell['batch']:>4}  {name:<9} p50 {told['p50_us']:>10.1f} µs  "
             line += f"p99 {told['p99_us']:>10.1f} µs  "
-            if title == "times":
+            if title != "open_loop":
                 line += f"{told['p50_us'] / floor:>6.2f}× encoder {told['p50_us'] / engine:>7.2f}×"
-                line += " engine"
+                line += " engine" + ", every 10 ms" * (title == "every_10_ms")
             else:
                 line += f"from arrival, {told['per_second']:,.0f} a second"
             print(line)
