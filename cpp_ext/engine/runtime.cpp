@@ -6,7 +6,6 @@
 #include <stdexcept>
 
 #include "errors.hpp"
-#include "ort_api.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -57,15 +56,15 @@ void* find_symbol(const char* path) {
 }  // namespace
 
 Runtime find_runtime(const char* path) {
-  using GetBase = const OrtApiBase*(ORT_API_CALL*)();
+  using GetBase = const OrtApiBase* (*)();
   const auto get_base = reinterpret_cast<GetBase>(find_symbol(path));
   Runtime runtime;
   runtime.base = get_base();
-  if (runtime.base != nullptr) runtime.api = runtime.base->GetApi(ort_op::kApiVersion);
+  if (runtime.base != nullptr) runtime.api = runtime.base->GetApi(kApiVersion);
   if (runtime.api != nullptr) return runtime;
   const char* version = runtime.base == nullptr ? "?" : runtime.base->GetVersionString();
   throw RuntimeMissing("options.onnxruntime: expected ONNX Runtime 1." +
-                       std::to_string(ort_op::kApiVersion) + " or newer, found " +
+                       std::to_string(kApiVersion) + " or newer, found " +
                        (version == nullptr ? "?" : version) + kFix);
 }
 

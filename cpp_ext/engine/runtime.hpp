@@ -2,12 +2,14 @@
 // linked.
 #pragma once
 
-#include <onnxruntime_c_api.h>
-
 #include <memory>
 #include <string>
 
+#include "onnxruntime_abi.hpp"
+
 namespace shortlist::engine {
+
+using namespace ort;
 
 struct Runtime {
   const OrtApiBase* base = nullptr;
@@ -20,7 +22,7 @@ Runtime find_runtime(const char* path);
 
 // A handle of ONNX Runtime, released with the function given.
 template <class T>
-using Handle = std::unique_ptr<T, void(ORT_API_CALL*)(T*)>;
+using Handle = std::unique_ptr<T, void (*)(T*)>;
 
 // Throws what the status says, as `where`: std::invalid_argument for the caller's fault, else
 // std::runtime_error.

@@ -1,18 +1,16 @@
 // ONNX Runtime's C API as the op uses it: errors become exceptions here and OrtStatus at the edge.
 #pragma once
 
-#include <onnxruntime_c_api.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "onnxruntime_abi.hpp"
+
 namespace shortlist::ort_op {
 
-// The oldest API with all calls below; ONNX Runtime keeps old ones, so every newer release works,
-// whatever release the headers are from.
-constexpr std::uint32_t kApiVersion = 17;
+using namespace ort;
 
 // A status that ONNX Runtime returned; passed on to the host as it is.
 struct Failure {

@@ -138,8 +138,8 @@ OrtStatus* IndexOperators::add_to(OrtSessionOptions* options) const {
 }  // namespace shortlist::ort_op
 
 // The name and signature that OrtApi::RegisterCustomOpsLibrary_V2 asks for.
-extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
-RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+extern "C" __attribute__((visibility("default"))) shortlist::ort::OrtStatus* RegisterCustomOps(
+    shortlist::ort::OrtSessionOptions* options, const shortlist::ort::OrtApiBase* base) {
   using namespace shortlist::ort_op;
   const OrtApi* api = base->GetApi(kApiVersion);
   if (api == nullptr) {

@@ -23,7 +23,7 @@ class IndexOperators {
 
   const OrtApi& api_;
   IndexTopN top_n_;
-  std::unique_ptr<OrtCustomOpDomain, void(ORT_API_CALL*)(OrtCustomOpDomain*)> domain_;
+  std::unique_ptr<OrtCustomOpDomain, void (*)(OrtCustomOpDomain*)> domain_;
 };
 
 }  // namespace shortlist::ort_op
