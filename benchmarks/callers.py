@@ -36,7 +36,7 @@ import onnxruntime
 
 import shortlist
 from shortlist.bench.machine import describe_machine
-from shortlist.plugin import has_onnx_operator, plugin_path
+from shortlist.plugin import plugin_path
 
 TOP_N, N_CALLERS, HISTORY_LENGTH, N_REQUESTS, N_CHECKED = 10, 16, 50, 512, 32
 Measure = Callable[[int, float], tuple[float, float]]
@@ -126,7 +126,7 @@ def open_ways(bundle: Path, stack: ExitStack) -> dict[str, Measure]:
         "engine": partial(throughput, lambda i: engine.recommend(requests[i], TOP_N)),
         "batched": partial(throughput, lambda i: batched.recommend(requests[i], TOP_N)),
     }
-    if has_onnx_operator() and engine.bundle.has("recommend.onnx"):
+    if engine.bundle.has("recommend.onnx"):
         c_engine = CEngine(bundle, histories)
         stack.callback(c_engine.close)
         ways["c"] = c_engine.throughput

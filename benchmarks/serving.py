@@ -53,7 +53,7 @@ from shortlist._sessions import open_session
 from shortlist.bench.machine import describe_machine
 from shortlist.export.host_graphs import PLUGIN_GRAPH, Check, graph_inputs
 from shortlist.export.recommend import OUTPUTS
-from shortlist.plugin import has_onnx_operator, plugin_path
+from shortlist.plugin import plugin_path
 from shortlist.requests import normalise
 
 TOP_N = 10
@@ -150,9 +150,8 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
     calls: Calls = {
         "encoder": lambda i: encoder.run(None, short[i]),
         "whole": lambda i: encoder.run(None, feeds[i]),
+        "graph": graph(PLUGIN_GRAPH, Path(plugin_path())),
     }
-    if has_onnx_operator():
-        calls["graph"] = graph(PLUGIN_GRAPH, Path(plugin_path()))
     if bundle.has(PORTABLE_GRAPH):
         calls["portable"] = graph(PORTABLE_GRAPH)
     calls["engine"] = lambda i: engine.recommend(requests[i], TOP_N)

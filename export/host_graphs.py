@@ -22,6 +22,7 @@ from shortlist.export.heads import PluginHead, PortableHead
 from shortlist.export.recommend import OUTPUTS, Parts, recommend_graph
 from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
+from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES, Recommendations
 from shortlist.requests import MISSING_INT, Columns, RequestSchema, normalise
 
@@ -165,7 +166,7 @@ class Check:
 
 
 def check_host_graphs(
-    engine: Engine, batches: Iterable[dict[str, Any]], *, top_n: int, plugin: Path | None
+    engine: Engine, batches: Iterable[dict[str, Any]], *, top_n: int
 ) -> dict[str, Any]:
     """Compare the graphs of a loaded bundle with its engine.
 
@@ -176,8 +177,6 @@ def check_host_graphs(
         Requests, at most `BATCH` each, without `user_id`: the graphs know no stored users.
     top_n : int
         Length of the lists.
-    plugin : Path or None
-        libshortlist.so; without it recommend.onnx is not compared.
 
     Returns
     -------
@@ -193,8 +192,9 @@ def check_host_graphs(
     bundle, schema = engine.bundle, request_schema(engine.bundle)
     tolerance = TOLERANCE if engine.default_stages == 1 else SCORER_TOLERANCE
     checks = {}
+    plugin = Path(plugin_path())
     for name, allowed, library in ((PLUGIN_GRAPH, 0.0, plugin), (PORTABLE_GRAPH, tolerance, None)):
-        if bundle.has(name) and (name == PORTABLE_GRAPH or library is not None):
+        if bundle.has(name):
             session = open_session(bundle.file(name), name=name, plugin=library)
             checks[name] = (session, Check(name, allowed))
     for requests in batches:

@@ -27,7 +27,6 @@ from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.recommend import Parts
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
-from shortlist.plugin import has_onnx_operator, plugin_path
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
@@ -174,12 +173,11 @@ def _gate(run: TrainedModel, directory: Path) -> dict[str, Any]:
     """Compare the bundle with Keras, and its graphs for hosts with its engine."""
     settings = run.config.export
     n_users, top_n = settings.parity_users, settings.parity_top_n
-    plugin = Path(plugin_path()) if has_onnx_operator() else None
     with load(directory, device="cpu") as engine:
         parity = check_bundle(run, engine, n_users=n_users, top_n=top_n).to_dict()
         at_once = max(1, min(BATCH, MAX_SCORES // len(engine.index)))
         batches = request_batches(run, n_users, at_once)
-        graphs = check_host_graphs(engine, batches, top_n=top_n, plugin=plugin)
+        graphs = check_host_graphs(engine, batches, top_n=top_n)
     return parity | {"graphs": graphs}
 
 

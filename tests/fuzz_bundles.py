@@ -38,7 +38,7 @@ import numpy as np
 
 from shortlist import Bundle, BundleError, Index
 from shortlist._opening import load_index
-from shortlist.plugin import has_onnx_operator, plugin_path
+from shortlist.plugin import plugin_path
 
 MEMORY_BYTES = 2 << 30
 NAMES = ["user_encoder.onnx", "item_encoder.onnx", "items.index", "items.arrow", "recommend.onnx"]
@@ -229,12 +229,10 @@ class Options(ctypes.Structure):
                 ("n_threads", ctypes.c_size_t), ("skip_hashes", ctypes.c_int32)]  # fmt: skip
 
 
-def c_opener() -> Callable[[Path], str] | None:
-    """What the C engine says of a folder; None where there is none. No graph here opens: the
-    message tells whether the bundle was refused before that.
+def c_opener() -> Callable[[Path], str]:
+    """What the C engine says of a folder. No graph here opens: the message tells whether the bundle
+    was refused before that.
     """
-    if not has_onnx_operator():
-        return None
     import onnxruntime
 
     (runtime,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
@@ -253,7 +251,7 @@ def c_opener() -> Callable[[Path], str] | None:
     return say
 
 
-def run_round(root: Path, r: random.Random, say: Callable[[Path], str] | None) -> str:
+def run_round(root: Path, r: random.Random, say: Callable[[Path], str]) -> str:
     folder = root / "tiny.shortlist"
     write_bundle(folder)
     for _ in range(r.choice([1, 1, 1, 2])):
@@ -263,12 +261,11 @@ def run_round(root: Path, r: random.Random, say: Callable[[Path], str] | None) -
     if r.random() < 0.5:
         repair(folder)
     why = refusal(folder)
-    if say is not None:
-        said = say(folder)
-        if why is None:
-            assert "recommend.onnx: expected a" in said or "half of one" in said, said
-        else:
-            assert "expected a graph" not in said or PASSED_OVER.search(why), (why, said)
+    said = say(folder)
+    if why is None:
+        assert "recommend.onnx: expected a" in said or "half of one" in said, said
+    else:
+        assert "expected a graph" not in said or PASSED_OVER.search(why), (why, said)
     archive = zipped(folder, root / "tiny.zip", r)
     is_open, is_zip_open = why is None, refusal(archive) is None
     return (
@@ -293,7 +290,7 @@ def main() -> None:
                 print(f"fuzz: finding; repeat with --seconds 0 --seed {first + n}", file=sys.stderr)
                 raise
         n += 1
-    print(f"fuzz: {n} bundles, no finding; {dict(seen)}; C engine: {'yes' if say else 'no'}")
+    print(f"fuzz: {n} bundles, no finding; {dict(seen)}")
 
 
 if __name__ == "__main__":

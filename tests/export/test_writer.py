@@ -13,7 +13,6 @@ from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle, parity
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
-from shortlist.plugin import has_onnx_operator
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +94,7 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
 
 def test_graphs_for_hosts_pass_their_gate_and_the_manifest_says_so(exported):
     graphs = exported[1].parity["graphs"]
-    expected = {"recommend_portable.onnx": 1e-4}
-    if has_onnx_operator():
-        expected["recommend.onnx"] = 0.0
+    expected = {"recommend.onnx": 0.0, "recommend_portable.onnx": 1e-4}
     assert {name: told["tolerance"] for name, told in graphs.items()} == expected
     # held-out users, then the same without histories, then one request of nothing
     assert all(told["n_users"] == 50 + 50 + 1 for told in graphs.values())

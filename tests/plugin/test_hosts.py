@@ -55,7 +55,6 @@ def check_answers(bundle, host, *, read=float.fromhex, tolerance=0.0):
             np.testing.assert_allclose(scores, expected.scores[0, :n], rtol=tolerance, atol=0)
 
 
-@pytest.mark.usefixtures("operator")
 def test_python_host_needs_only_onnxruntime(bundle, tmp_path):
     site = tmp_path / "site"  # all that is installed, but this package
     site.mkdir()
@@ -71,7 +70,6 @@ def test_python_host_needs_only_onnxruntime(bundle, tmp_path):
     )
 
 
-@pytest.mark.usefixtures("operator")
 @pytest.mark.skipif(not HEADERS or shutil.which("g++") is None, reason="needs g++ and make hosts")
 def test_cpp_host(bundle, tmp_path):
     (real,) = RUNTIME.glob("libonnxruntime.so.1.*")
@@ -97,14 +95,12 @@ def compile_c(name, folder):
     return [folder / "host"]
 
 
-@pytest.mark.usefixtures("operator")
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_c_host_of_whole_bundles(bundle, tmp_path):
     host = compile_c("engine.c", tmp_path)
     check_answers(bundle, lambda *call: run(*host, bundle.path, C_RUNTIME, *call))
 
 
-@pytest.mark.usefixtures("operator")
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_c_host_of_stored_users(bundle, tmp_path):
     if bundle.item_ids.dtype.kind == "U":

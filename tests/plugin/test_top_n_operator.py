@@ -12,7 +12,6 @@ import shortlist
 from shortlist import Index
 from shortlist.export.tensors import index_bytes
 
-pytestmark = pytest.mark.usefixtures("operator")
 DIM, N_ITEMS = 12, 300
 INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 

@@ -1,10 +1,9 @@
 """What the C engine refuses: runtimes, bundles and columns; each message says what came."""
 
-import ctypes
 import os
 import shutil
 import subprocess
-from ctypes import POINTER, byref, c_void_p
+from ctypes import POINTER, byref
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from c_library import FILE_ERROR, INVALID_ARGUMENT, LIBRARY, CError, call, sized
 
 import shortlist
 from shortlist.bundle import BundleWriter
-from shortlist.plugin import has_onnx_operator
 
 NO_RUNTIME = 5
 # A runtime that is too old, as far as anyone can ask it.
@@ -301,11 +299,3 @@ def test_wrong_sizes_and_missing_handles_are_refused(engine, bundle):
             lambda: call("engine_swap", engine.handle, None))  # fmt: skip
     LIBRARY.shortlist_engine_close(None)
     LIBRARY.shortlist_answer_free(None)
-
-
-@pytest.mark.skipif(has_onnx_operator(), reason="the library has an engine")
-def test_a_library_without_an_engine_says_so():
-    handle = c_void_p(1)
-    refused(NO_RUNTIME, "compiled without ONNX Runtime's headers",
-            lambda: call("engine_open", b"x", None, ctypes.byref(handle)))  # fmt: skip
-    assert handle.value is None

@@ -45,7 +45,7 @@ def walks(first, n_steps, start):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory, operator):
+def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gru")
     pl.DataFrame(walks(0, 12, 1000)).write_csv(folder / "events.csv")
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
