@@ -31,11 +31,22 @@ _STORED = {
 
 @dataclass(frozen=True)
 class Found:
-    """Names of what a head found: rows and scores (batch, k), best first, and counts (batch,)."""
+    """Names of what a head found.
+
+    Attributes
+    ----------
+    rows, scores : str
+        (batch, k), best first.
+    counts : str
+        (batch,)
+    codes : str
+        Of the rows, for a second stage: row + 1, and 0 at missing places.
+    """
 
     rows: str
     scores: str
     counts: str
+    codes: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,15 +152,13 @@ class PluginHead:
         popular: Popular,
     ) -> Found:
         """Append the nodes."""
-        # Rows below 0 are ignored: subtracting enough ignores all of them.
-        one, all_of_them = (nodes.constant([n], np.int64) for n in (1, 2**40))
-        rows = nodes.add("Sub", codes, nodes.add("Where", exclude_seen, one, all_of_them))
         fallback = (
             nodes.constant(popular.rows, np.int64),
             nodes.constant(popular.scores, np.float32),
         )
-        inputs = (queries, k, "index", rows, "", *fallback, is_unknown, *_FILTERS)
-        return Found(*nodes.add_many("TopN", 3, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
+        inputs = (queries, k, "index", "", "", *fallback, is_unknown, *_FILTERS)
+        inputs = (*inputs, codes, exclude_seen)
+        return Found(*nodes.add_many("TopN", 4, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
 
     def initializers(self) -> list[TensorProto]:
         """Return the index file as a constant, and filters that allow everything."""

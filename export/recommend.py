@@ -38,6 +38,7 @@ OUTPUTS = {
 }
 _CODES = "coded/history"
 _SCORER = "scorer/"
+Branch = tuple[Nodes, Found]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         Inputs: the encoder's, `top_n` int64 (1,), and optional `exclude_seen` bool (1,), true if
-        left out, and the head's filters. Outputs: see `OUTPUTS`.
+        left out, `stages` int64 (1,) where there is a second stage, 2 if left out, and the head's
+        filters. Outputs: see `OUTPUTS`.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(parts.encoder)
@@ -181,15 +183,41 @@ def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.Mo
     popular = Popular(order, parts.popularity[order])
     k = "top_n"
     if parts.scorer is not None:
-        k = nodes.add("Max", k, nodes.constant([parts.n_candidates], np.int64))
+        are_two = nodes.add("Equal", "stages", nodes.constant([2], np.int64))
+        sizes = (nodes.constant([size], np.int64) for size in (parts.n_candidates, 1))
+        k = nodes.add("Max", k, nodes.add("Where", are_two, *sizes))
     found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
-        history = head.pack(nodes, _CODES, parts.history_length).codes
-        again = _rerank(nodes, parts.scorer, found, history, k, proto)
-        found = choose(nodes, no_history, _first(nodes, found), again)
+        again, once = Nodes("again"), Nodes("once")
+        history = head.pack(again, _CODES, parts.history_length).codes
+        best = _rerank(again, parts.scorer, found, history, k, proto)
+        best = choose(again, no_history, _first(again, found), best)
+        found = _either(nodes, are_two, (again, best), (once, _copy(once, found)))
     _name_outputs(nodes, {found.rows: "rows", found.scores: "scores", found.counts: "counts"})
     nodes.add("Gather", "item_ids_by_row", "rows")  # row −1 is the last entry: no id
     nodes.rename_last("item_ids")
+
+
+def _copy(nodes: Nodes, found: Found) -> Found:
+    """Give values of the outer graph other names, as the result of a branch needs them."""
+    return Found(*(nodes.add("Identity", v) for v in (found.rows, found.scores, found.counts)))
+
+
+def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Found:
+    """Append the one node that runs one of two branches."""
+    types = (TensorProto.INT64, TensorProto.FLOAT, TensorProto.INT64)
+    shapes = (["batch", "found"], ["batch", "found"], ["batch"])
+    graphs = []
+    for branch, found in (yes, no):
+        outputs = [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in zip(
+                (found.rows, found.scores, found.counts), types, shapes, strict=True
+            )
+        ]
+        graphs.append(helper.make_graph(branch.nodes, branch.name, [], outputs))
+    branches = {"then_branch": graphs[0], "else_branch": graphs[1]}
+    return Found(*nodes.add_many("If", 3, condition, **branches))
 
 
 def _name_outputs(nodes: Nodes, names: dict[str, str]) -> None:
@@ -221,7 +249,7 @@ def _rerank(
     """Score the candidates and put them in order: best first, ties by the lower row."""
     zero = nodes.constant(0, np.int64)
     is_none = nodes.add("Less", found.rows, zero)
-    codes = nodes.add("Add", found.rows, nodes.constant(1, np.int64))
+    codes = found.codes or nodes.add("Add", found.rows, nodes.constant(1, np.int64))
     similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), found.scores)
     inputs = {"history": history, "candidates": codes, "similarity": similarity}
     score = _insert(nodes, scorer, inputs, proto)
@@ -295,7 +323,10 @@ def _ids(parts: Parts) -> list[TensorProto]:
         tensor = helper.make_tensor("item_ids_by_row", TensorProto.STRING, [len(values)], values)
     else:
         tensor = numpy_helper.from_array(np.array([*ids, -1], np.int64), "item_ids_by_row")
-    return [tensor, numpy_helper.from_array(np.array([True]), "exclude_seen")]
+    usual = {"exclude_seen": np.array([True])}
+    if parts.scorer is not None:
+        usual["stages"] = np.array([2])
+    return [tensor, *(numpy_helper.from_array(value, name) for name, value in usual.items())]
 
 
 def _set_interface(graph: Any, parts: Parts, head: Head) -> None:
@@ -304,6 +335,7 @@ def _set_interface(graph: Any, parts: Parts, head: Head) -> None:
         [
             info("top_n", TensorProto.INT64, [1]),
             info("exclude_seen", TensorProto.BOOL, [1]),
+            *([] if parts.scorer is None else [info("stages", TensorProto.INT64, [1])]),
             *head.inputs(),
         ]
     )

@@ -24,6 +24,7 @@ ONNXTensorElementDataType top_n_input(std::size_t number) {
     case TopNKernel::kAllowMask:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     case TopNKernel::kUseFallback:
+    case TopNKernel::kExcludeSeen:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
     default:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;

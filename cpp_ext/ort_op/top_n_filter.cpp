@@ -42,6 +42,7 @@ TopNFilter::TopNFilter(const OrtApi& api, const OrtKernelContext* context, std::
                        std::size_t n_rows) {
   read_exclude(api, context, n_queries);
   add_exclude(api, context, n_queries);
+  add_seen(api, context, n_queries);
   read_allow(api, context, n_queries);
   read_mask(api, context, n_rows);
 }
@@ -82,6 +83,38 @@ void TopNFilter::add_exclude(const OrtApi& api, const OrtKernelContext* context,
     }
     ends.push_back(static_cast<std::int64_t>(values_.size()));
   }
+  splits_ = std::move(ends);
+  filter_.exclude = {values_.data(), splits_.data()};
+}
+
+// Appends the rows of seen_codes while exclude_seen is true.
+void TopNFilter::add_seen(const OrtApi& api, const OrtKernelContext* context,
+                          std::size_t n_queries) {
+  Tensor seen, is_on;
+  if (!read_input(api, context, TopNKernel::kSeenCodes, &seen)) return;
+  if (seen.shape.size() != 2 || seen.shape[0] != static_cast<std::int64_t>(n_queries)) {
+    throw_bad_input("seen_codes", "shape " + to_text(seen.shape),
+                    "(" + std::to_string(n_queries) + ", width)");
+  }
+  if (read_input(api, context, TopNKernel::kExcludeSeen, &is_on)) {
+    if (is_on.size != 1) throw_bad_input("exclude_seen", "shape " + to_text(is_on.shape), "one");
+    if (!*is_on.as<bool>()) return;
+  }
+  const RaggedRows first = filter_.exclude;
+  const std::size_t width = static_cast<std::size_t>(seen.shape[1]);
+  std::vector<std::int64_t> values, ends = {0};
+  for (std::size_t query = 0; query < n_queries; ++query) {
+    if (first.splits != nullptr) {
+      values.insert(values.end(), first.values + first.splits[query],
+                    first.values + first.splits[query + 1]);
+    }
+    for (std::size_t i = query * width; i < (query + 1) * width; ++i) {
+      const std::int64_t code = seen.as<std::int64_t>()[i];
+      if (code > 0) values.push_back(code - 1);
+    }
+    ends.push_back(static_cast<std::int64_t>(values.size()));
+  }
+  values_ = std::move(values);
   splits_ = std::move(ends);
   filter_.exclude = {values_.data(), splits_.data()};
 }

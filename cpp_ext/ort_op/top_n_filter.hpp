@@ -22,6 +22,7 @@ class TopNFilter {
  private:
   void read_exclude(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
   void add_exclude(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
+  void add_seen(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
   void read_allow(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
   void read_mask(const OrtApi& api, const OrtKernelContext* context, std::size_t n_rows);
 

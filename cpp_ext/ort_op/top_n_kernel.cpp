@@ -110,7 +110,12 @@ void TopNKernel::compute(OrtKernelContext* context) const {
   output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
   output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
   output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
+  auto* codes = static_cast<std::int64_t*>(make_output(api_, context, kCodes, shape));
   if (n_queries > 0) search(context, queries, top_n, filter, output);
+  if (codes == nullptr) return;
+  if (output.rows == nullptr) throw_bad_input("codes", "it without rows", "both outputs");
+  const std::int64_t* const rows = output.rows;
+  std::transform(rows, rows + n_queries * top_n, codes, [](std::int64_t row) { return row + 1; });
 }
 
 std::size_t TopNKernel::read_top_n(const OrtKernelContext* context, std::size_t n_queries) const {

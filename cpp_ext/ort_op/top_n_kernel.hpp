@@ -20,10 +20,14 @@
 //                   for all of them.
 //   allow_mask      uint8 (rows of the index,), optional: the same, 0 = not allowed.
 //                   Of the last five, splits and masks without values are as if left out.
+//   seen_codes      int64 (n, width), optional: item codes (row + 1; 0 or less = none) that must
+//                   not come back while
+//   exclude_seen    bool, one value, optional: is true, as it is if left out.
 // Outputs
 //   rows            int64 (n, top_n), best first; -1 at missing places
 //   scores          float (n, top_n); -infinity at missing places
 //   counts          int64 (n,): how many places are real
+//   codes           int64 (n, top_n): the code (row + 1) of each row; 0 at missing places
 // Attributes
 //   metric          optional text: the metric the graph was made for; another index is refused.
 //
@@ -60,9 +64,11 @@ class TopNKernel {
     kAllow,
     kAllowSplits,
     kAllowMask,
+    kSeenCodes,
+    kExcludeSeen,
     kNInputs
   };
-  enum Output : std::size_t { kRows, kScores, kCounts, kNOutputs };
+  enum Output : std::size_t { kRows, kScores, kCounts, kCodes, kNOutputs };
 
   // Throws std::invalid_argument or FileError if the node or its index is not as described.
   TopNKernel(const OrtApi& api, const OrtKernelInfo* info);

@@ -78,6 +78,29 @@ def test_answers_are_the_engines(name, some_bundle, rng):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
+def test_stages_1_is_the_answer_of_the_first_stage(name, some_bundle, rng):
+    session = open_graph(some_bundle.path, name)
+    with shortlist.load(some_bundle.path) as engine:
+        if engine.default_stages == 1:
+            known = {v.name for v in session.get_overridable_initializers()}
+            assert "stages" not in known
+            return
+        schema = request_schema(engine.bundle)
+        requests = random_requests(some_bundle, rng)
+        feeds = graph_inputs(normalise(requests, schema), schema)
+        for top_n in (1, 12, 55):
+            told = {}
+            for stages in (1, 2):
+                expected = engine.recommend(requests, top_n, stages=stages)
+                options = {"top_n": np.array([top_n]), "stages": np.array([stages])}
+                told[stages] = found = answer(session, feeds | options)
+                assert np.array_equal(found["rows"], expected.indices)
+                assert np.array_equal(found["counts"], expected.counts)
+                np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-5, atol=1e-5)
+            assert not np.array_equal(told[1]["rows"], told[2]["rows"])
+
+
+@pytest.mark.parametrize("name", GRAPHS)
 def test_seen_items_are_excluded_unless_asked_for(name, host_bundle):
     session = open_graph(host_bundle.path, name)
     history = host_bundle.item_ids[None, 3:9]

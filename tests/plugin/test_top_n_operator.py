@@ -39,8 +39,10 @@ def session(folder, inputs=("queries", "top_n", "index"), outputs=3, n_threads=1
         "allow": info("allow", INT64, ["c"]),
         "allow_splits": info("allow_splits", INT64, ["d"]),
         "mask": info("mask", TensorProto.UINT8, ["e"]),
+        "seen": info("seen", INT64, None),
+        "exclude_seen": info("exclude_seen", TensorProto.BOOL, None),
     }
-    names = ["rows", "scores", "counts"][:outputs]
+    names = ["rows", "scores", "counts", "codes"][:outputs]
     node = helper.make_node("TopN", list(inputs), names, domain="ai.shortlist", **attributes)
     graph = helper.make_graph(
         [node],
@@ -174,6 +176,40 @@ def test_a_wrong_filter_is_named(given, message, tmp_path):
     run = session(tmp_path, FILTERS)
     with pytest.raises(Exception, match=message):
         run.run(None, filtered(3, **given))
+
+
+SEEN = (*FILTERS, "seen", "exclude_seen")
+
+
+def test_codes_that_were_seen_do_not_come_back_and_rows_come_with_their_codes(tmp_path):
+    index, run = make_index(tmp_path), session(tmp_path, SEEN, outputs=4)
+    n = 70
+    seen = np.array([[0, i + 1, -4, 201, (7 * i) % 300 + 1] for i in range(n)])
+    lists = [[code - 1 for code in codes if code > 0] for codes in seen.tolist()]
+    feeds = filtered(n, seen=seen, exclude_seen=np.array([True]))
+    for given, expected in (
+        ({}, lists),
+        ({"exclude": np.full((n, 1), 17)}, [[*part, 17] for part in lists]),
+        ({"exclude_seen": np.array([False])}, [[] for _ in lists]),
+    ):
+        rows, scores, counts, codes = run.run(None, feeds | given)
+        found = index.search(feeds["queries"], top_n=4, exclude=expected)
+        assert np.array_equal(rows, found.indices)
+        assert np.array_equal(codes, rows + 1)
+        assert scores.tobytes() == found.scores.tobytes()
+        assert np.array_equal(counts, found.counts)
+    use = np.ones(n, np.bool_)  # fallback rows are 5, 9, 2, 70, 11
+    rows, _, _, codes = run.run(None, feeds | {"use": use, "seen": np.full((n, 2), 10)})
+    assert rows.tolist() == [[5, 2, 70, 11]] * n
+    assert codes.tolist() == [[6, 3, 71, 12]] * n
+    mask = (np.arange(N_ITEMS) == 3).astype(np.uint8)
+    assert run.run(["codes"], feeds | {"mask": mask})[0][0].tolist() == [4, 0, 0, 0]
+    with pytest.raises(Exception, match=r"seen_codes: got shape \(2, 1\), expected \(70, width\)"):
+        run.run(None, feeds | {"seen": np.zeros((2, 1), np.int64)})
+    bare = session(tmp_path, SEEN[:-1])  # exclude_seen left out counts as true
+    found = index.search(feeds["queries"], top_n=4, exclude=lists)
+    del feeds["exclude_seen"]
+    assert np.array_equal(bare.run(["rows"], feeds)[0], found.indices)
 
 
 FALLBACK = ("queries", "top_n", "index", "exclude", "", "rows_", "scores_", "use")
