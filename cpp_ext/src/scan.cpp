@@ -69,6 +69,7 @@ bool Scanner::rescore(const SegmentView& view, QueryRun& run) {
                    segment.row_at(static_cast<std::size_t>(pending.places[i]))});
   }
   pending.size = 0;
+  run.best.settle();
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
   return run.refresh_bound();
 }

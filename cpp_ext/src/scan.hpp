@@ -75,6 +75,7 @@ struct ScanBuffers {
   std::vector<kernels::Hit> hits;
   std::vector<std::int8_t> tile_codes;
   std::vector<float> scores;  // the best of each part of a block, about
+  std::vector<std::uint32_t> chosen;
   std::vector<std::int64_t> places;
   std::vector<double> sums;
   std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
@@ -134,6 +135,8 @@ class Scanner {
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
   void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
+  void estimate(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
+                const QueryRun& run);
   std::size_t take_between(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
                            float cutoff, float above, std::size_t n_limit, QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);

@@ -36,6 +36,7 @@ void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_
       push_sums(view, buffers_.places.data() + start, 0, n, run);
     }
   }
+  run.best.settle();
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
 }
 

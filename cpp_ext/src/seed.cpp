@@ -22,6 +22,8 @@ constexpr std::size_t kSparePlaces = 4;
 // … and up to so many for each place where too few passed.
 constexpr std::size_t kMostPerPlace = 4;
 constexpr std::size_t kBuckets = 256;
+// The largest factors with which no estimate leaves the float32 range.
+constexpr double kMostUnit = 1e28, kMostLess = 1e37;
 // Blocks that are collected before it shows that most of their items are candidates.
 constexpr std::size_t kFirstChunk = 8;
 
@@ -78,14 +80,13 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
   const std::size_t n_places = run.best.capacity();
   const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
   std::size_t n_wanted = is_filtered ? n_places + n_places / kSparePlaces + 1 : n_places;
-  const std::size_t n_parts = kPartsPerPlace * n_wanted <= slice.n_blocks ? 1 : kMaximaLanes;
+  std::size_t n_parts = kBlockItems;
+  for (const std::size_t n : {std::size_t{1}, kMaximaLanes}) {
+    if (n_parts == kBlockItems && kPartsPerPlace * n_wanted <= slice.n_blocks * n) n_parts = n;
+  }
   if (n_wanted > slice.n_blocks * n_parts) return;
-  const PackedItems& packed = view.segment->packed;
-  const kernels::BlockStats stats = packed.block_stats();
+  estimate(view, slice, n_parts, run);
   std::vector<float>& scores = buffers_.scores;
-  scores.resize(slice.n_blocks * n_parts);
-  table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
-                     scores.data());
   const std::size_t n_most = std::min(scores.size(), kMostPerPlace * n_places);
   float above = std::numeric_limits<float>::infinity();
   std::size_t n_taken = 0;
@@ -98,16 +99,55 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
   }
 }
 
+// Fills buffers_.scores with about the best score of each part, the parts of a block together.
+void Scanner::estimate(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
+                       const QueryRun& run) {
+  const kernels::BlockStats stats = view.segment->packed.block_stats();
+  std::vector<float>& scores = buffers_.scores;
+  scores.resize(slice.n_blocks * n_parts);
+  if (n_parts <= kMaximaLanes) {
+    table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
+                       scores.data());
+    return;
+  }
+  // The same of every item, whose dot product is a maximum of its own.
+  const auto offset = static_cast<std::int32_t>(run.bound.offset);
+  for (std::size_t block = 0; block < slice.n_blocks; ++block) {
+    const double step = stats.inverse_scale[slice.first + block] * run.bound.inverse_scale;
+    const auto unit = static_cast<float>(std::min(1 / step, kMostUnit));
+    const auto less =
+        static_cast<float>(std::min(stats.half_square[slice.first + block], kMostLess));
+    const std::int32_t* dots = slice.dots + block * kBlockItems;
+    float* out = scores.data() + block * kBlockItems;
+    for (std::size_t i = 0; i < kBlockItems; ++i) {
+      out[i] = static_cast<float>(dots[i] - offset) * unit - less;
+    }
+  }
+}
+
 // Takes the items behind the maxima in [cutoff, above) that pass the filter, at most n_limit, and
 // says how many.
 std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slice,
                                   std::size_t n_parts, float cutoff, float above,
                                   std::size_t n_limit, QueryRun& run) {
   const std::vector<float>& scores = buffers_.scores;
+  // Found first, without a branch that would go wrong at every other one.
+  std::vector<std::uint32_t>& chosen = buffers_.chosen;
+  chosen.resize(scores.size());
+  std::size_t n_chosen = 0;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    chosen[n_chosen] = static_cast<std::uint32_t>(i);
+    n_chosen += static_cast<std::size_t>(scores[i] >= cutoff) & (scores[i] < above);
+  }
   std::size_t n_taken = 0;
-  for (std::size_t i = 0; i < scores.size() && n_taken < n_limit; ++i) {
-    if (scores[i] < cutoff || scores[i] >= above) continue;
-    const std::size_t block = i / n_parts, lane = i % n_parts;
+  for (std::size_t c = 0; c < n_chosen && n_taken < n_limit; ++c) {
+    const std::size_t i = chosen[c], block = i / n_parts, lane = i % n_parts;
+    if (n_parts == kBlockItems) {
+      if (!take(view, slice.first * kBlockItems + i, run)) continue;
+      slice.dots[i] = kStruckOut;
+      ++n_taken;
+      continue;
+    }
     const std::int32_t* maxima = slice.maxima + block * kMaximaLanes;
     const std::int32_t most = n_parts == 1 ? largest(maxima) : maxima[lane];
     std::int32_t* dots = slice.dots + block * kBlockItems;
