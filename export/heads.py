@@ -77,7 +77,15 @@ class Popular:
 
 
 class Head(Protocol):
-    """Appends what differs between the two graphs."""
+    """Appends what differs between the two graphs.
+
+    Attributes
+    ----------
+    has_operators : bool
+        Whether the graph may have operators of ours.
+    """
+
+    has_operators: bool
 
     def pack(self, nodes: Nodes, codes: str, limit: int) -> Packed:
         """Drop unknown items of histories and keep the last ones.
@@ -133,6 +141,8 @@ class Head(Protocol):
 class PluginHead:
     """ai.shortlist.TopN: bit for bit the engine's search."""
 
+    has_operators = True
+
     def __init__(self, directory: Path, index: Index) -> None:
         self._directory = directory
         self._metric = index.metric
@@ -175,6 +185,8 @@ class PluginHead:
 
 class PortableHead:
     """MatMul and TopK: every item's score, float32, equal to the engine's within its rounding."""
+
+    has_operators = False
 
     def __init__(self, directory: Path, index: Index) -> None:
         self._directory = directory

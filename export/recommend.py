@@ -18,15 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from shortlist._signals import FEATURES, HISTORY, POPULAR
 from shortlist.export.heads import (
     PLUGIN_DOMAIN,
-    Found,
     Head,
     Packed,
     PluginHead,
     Popular,
-    choose,
 )
 from shortlist.export.lookup import ROWS, RawFeature
 from shortlist.export.nodes import Nodes
+from shortlist.export.reranking import STAGES, Known, Reranker, add_first_k, add_second_stage
 from shortlist.requests import MISSING_INT
 
 OUTPUTS = {
@@ -37,8 +36,6 @@ OUTPUTS = {
     "source": ["batch"],
 }
 _CODES = "coded/history"
-_SCORER = "scorer/"
-Branch = tuple[Nodes, Found]
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,8 @@ class Parts:
         the model says.
     scorer : onnx.ModelProto or None
         The second stage.
+    reranker : DenseReranker, FollowerReranker or None
+        The same as our operator takes it; without it the plugin's graph runs `scorer`.
     n_candidates, history_length : int
         Of the second stage.
     """
@@ -76,6 +75,7 @@ class Parts:
     item_ids: npt.NDArray[Any]
     popularity: npt.NDArray[np.float32]
     scorer: onnx.ModelProto | None = None
+    reranker: Reranker | None = None
     n_candidates: int = 1
     history_length: int = 1
 
@@ -181,43 +181,14 @@ def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.Mo
     nodes.rename_last("source")
     order = np.argsort(-parts.popularity, kind="stable")
     popular = Popular(order, parts.popularity[order])
-    k = "top_n"
-    if parts.scorer is not None:
-        are_two = nodes.add("Equal", "stages", nodes.constant([2], np.int64))
-        sizes = (nodes.constant([size], np.int64) for size in (parts.n_candidates, 1))
-        k = nodes.add("Max", k, nodes.add("Where", are_two, *sizes))
+    k = "top_n" if parts.scorer is None else add_first_k(nodes, parts.n_candidates)
     found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
-        again, once = Nodes("again"), Nodes("once")
-        history = head.pack(again, _CODES, parts.history_length).codes
-        best = _rerank(again, parts.scorer, found, history, k, proto)
-        best = choose(again, no_history, _first(again, found), best)
-        found = _either(nodes, are_two, (again, best), (once, _copy(once, found)))
+        known = Known(_CODES, n_known, no_history)
+        found = add_second_stage(nodes, parts, head, found, known, proto)
     _name_outputs(nodes, {found.rows: "rows", found.scores: "scores", found.counts: "counts"})
     nodes.add("Gather", "item_ids_by_row", "rows")  # row −1 is the last entry: no id
     nodes.rename_last("item_ids")
-
-
-def _copy(nodes: Nodes, found: Found) -> Found:
-    """Give values of the outer graph other names, as the result of a branch needs them."""
-    return Found(*(nodes.add("Identity", v) for v in (found.rows, found.scores, found.counts)))
-
-
-def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Found:
-    """Append the one node that runs one of two branches."""
-    types = (TensorProto.INT64, TensorProto.FLOAT, TensorProto.INT64)
-    shapes = (["batch", "found"], ["batch", "found"], ["batch"])
-    graphs = []
-    for branch, found in (yes, no):
-        outputs = [
-            helper.make_tensor_value_info(name, kind, shape)
-            for name, kind, shape in zip(
-                (found.rows, found.scores, found.counts), types, shapes, strict=True
-            )
-        ]
-        graphs.append(helper.make_graph(branch.nodes, branch.name, [], outputs))
-    branches = {"then_branch": graphs[0], "else_branch": graphs[1]}
-    return Found(*nodes.add_many("If", 3, condition, **branches))
 
 
 def _name_outputs(nodes: Nodes, names: dict[str, str]) -> None:
@@ -226,54 +197,6 @@ def _name_outputs(nodes: Nodes, names: dict[str, str]) -> None:
         for values in (node.input, node.output):
             for i, name in enumerate(values):
                 values[i] = names.get(name, name)
-
-
-def _first(nodes: Nodes, found: Found) -> Found:
-    """Cut what the first stage found for the second one to `top_n`."""
-    zero = nodes.constant([0], np.int64)
-
-    def cut(values: str) -> str:
-        return nodes.add("Slice", values, zero, "top_n", *_axis(nodes))
-
-    return Found(cut(found.rows), cut(found.scores), nodes.add("Min", found.counts, "top_n"))
-
-
-def _rerank(
-    nodes: Nodes,
-    scorer: onnx.ModelProto,
-    found: Found,
-    history: str,
-    k: str,
-    proto: onnx.ModelProto,
-) -> Found:
-    """Score the candidates and put them in order: best first, ties by the lower row."""
-    zero = nodes.constant(0, np.int64)
-    is_none = nodes.add("Less", found.rows, zero)
-    codes = found.codes or nodes.add("Add", found.rows, nodes.constant(1, np.int64))
-    similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), found.scores)
-    inputs = {"history": history, "candidates": codes, "similarity": similarity}
-    score = _insert(nodes, scorer, inputs, proto)
-    score = nodes.add("Where", is_none, nodes.constant(-np.inf, np.float32), score)
-    # TopK takes the first of equals, so the candidates go into the order of their rows before.
-    rows, order = nodes.add_many("TopK", 2, found.rows, k, axis=1, largest=0)
-    score = nodes.add("GatherElements", score, order, axis=1)
-    best, places = nodes.add_many("TopK", 2, score, "top_n", axis=1)
-    rows = nodes.add("GatherElements", rows, places, axis=1)
-    return Found(rows, best, nodes.add("Min", found.counts, "top_n"))
-
-
-def _insert(
-    nodes: Nodes, graph: onnx.ModelProto, inputs: dict[str, str], proto: onnx.ModelProto
-) -> str:
-    """Append another graph's nodes and constants under a prefix; returns its output."""
-    added = onnx.compose.add_prefix(graph, prefix=_SCORER)
-    renamed = {_SCORER + name: value for name, value in inputs.items()}
-    for node in added.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name, name)
-    nodes.nodes.extend(added.graph.node)
-    proto.graph.initializer.extend(added.graph.initializer)
-    return str(added.graph.output[0].name)
 
 
 def _has_feature(nodes: Nodes, features: Sequence[RawFeature]) -> str:
@@ -325,7 +248,7 @@ def _ids(parts: Parts) -> list[TensorProto]:
         tensor = numpy_helper.from_array(np.array([*ids, -1], np.int64), "item_ids_by_row")
     usual = {"exclude_seen": np.array([True])}
     if parts.scorer is not None:
-        usual["stages"] = np.array([2])
+        usual[STAGES] = np.array([2])
     return [tensor, *(numpy_helper.from_array(value, name) for name, value in usual.items())]
 
 
@@ -335,7 +258,7 @@ def _set_interface(graph: Any, parts: Parts, head: Head) -> None:
         [
             info("top_n", TensorProto.INT64, [1]),
             info("exclude_seen", TensorProto.BOOL, [1]),
-            *([] if parts.scorer is None else [info("stages", TensorProto.INT64, [1])]),
+            *([] if parts.scorer is None else [info(STAGES, TensorProto.INT64, [1])]),
             *head.inputs(),
         ]
     )

@@ -25,12 +25,16 @@ from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import MAX_SCORES, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.recommend import Parts
+from shortlist.export.reranking import DenseReranker, FollowerReranker, Reranker
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
+from shortlist.training.models import candidates, followers
+from shortlist.training.models.followers import FollowerScorer
 from shortlist.training.models.linear import LinearModel
+from shortlist.training.second_stage import Scorer
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,27 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         item_ids=np.asarray(items.column("item_id").to_pylist()),
         popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
+        reranker=None if run.scorer is None else _reranker(run.scorer),
         n_candidates=run.scorer_report.get("n_candidates", 1),
         history_length=run.scorer_report.get("history_length", 1),
+    )
+
+
+def _reranker(scorer: Scorer) -> Reranker:
+    """Describe the second stage as our operators take it."""
+    settings = scorer.config
+    if isinstance(scorer, FollowerScorer):
+        ages = np.arange(followers.N_LATEST - 1, -1, -1, dtype=np.float32)
+        fading = (settings.follower_decay**ages).astype(np.float32)
+        table = scorer.followers
+        return FollowerReranker(table.codes, table.shares, fading, settings.follower_weight)
+    weights = list(scorer.scorer.get_weights().values())
+    return DenseReranker(
+        *(getattr(scorer.tables, field.name) for field in dataclasses.fields(candidates.Tables)),
+        layers=list(zip(weights[::2], weights[1::2], strict=True)),
+        activation=settings.activation,
+        output=settings.output,
+        n_latest=candidates.N_LATEST,
     )
 
 

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "pack_history_kernel.hpp"
+#include "rerank_dense_kernel.hpp"
+#include "rerank_followers_kernel.hpp"
 #include "top_n_kernel.hpp"
 
 namespace shortlist::ort_op {
@@ -85,9 +87,35 @@ OrtCustomOp make_pack_history() {
   return op;
 }
 
-const OrtCustomOp& pack_history() {
-  static const OrtCustomOp op = make_pack_history();
+template <class Kernel>
+OrtCustomOp make_reranker() {
+  OrtCustomOp op = make_op<Kernel>();
+  op.GetInputType = [](const OrtCustomOp*, std::size_t number) {
+    return Kernel::input_type(number);
+  };
+  op.GetOutputType = [](const OrtCustomOp*, std::size_t number) {
+    return Kernel::output_type(number);
+  };
   return op;
+}
+
+OrtCustomOp make_rerank_dense() {
+  OrtCustomOp op = make_reranker<RerankDenseKernel>();
+  op.GetName = [](const OrtCustomOp*) { return "RerankDense"; };
+  return op;
+}
+
+OrtCustomOp make_rerank_followers() {
+  OrtCustomOp op = make_reranker<RerankFollowersKernel>();
+  op.GetName = [](const OrtCustomOp*) { return "RerankFollowers"; };
+  return op;
+}
+
+// All but TopN, which may have an index of its own.
+void add_others(const OrtApi& api, OrtCustomOpDomain* domain) {
+  static const OrtCustomOp ops[] = {make_pack_history(), make_rerank_dense(),
+                                    make_rerank_followers()};
+  for (const OrtCustomOp& op : ops) check(api.CustomOpDomain_Add(domain, &op));
 }
 
 // One domain for each ONNX Runtime in the process (there may be two). Sessions use it as long as
@@ -104,7 +132,7 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
   check(api.CreateCustomOpDomain(kDomain, &domain));
   domains->emplace_back(&api, domain);
   check(api.CustomOpDomain_Add(domain, &top_n));
-  check(api.CustomOpDomain_Add(domain, &pack_history()));
+  add_others(api, domain);
   return domain;
 }
 
@@ -129,7 +157,7 @@ IndexOperators::IndexTopN::IndexTopN(const IndexView& searched)
 IndexOperators::IndexOperators(const OrtApi& api, const IndexView& index)
     : api_(api), top_n_(index), domain_(make_domain(api), api.ReleaseCustomOpDomain) {
   check(api.CustomOpDomain_Add(domain_.get(), &top_n_));
-  check(api.CustomOpDomain_Add(domain_.get(), &pack_history()));
+  add_others(api, domain_.get());
 }
 
 OrtStatus* IndexOperators::add_to(OrtSessionOptions* options) const {

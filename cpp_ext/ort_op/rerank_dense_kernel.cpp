@@ -1,0 +1,192 @@
+#include "rerank_dense_kernel.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace shortlist::ort_op {
+namespace {
+
+constexpr const char* kName = "RerankDense";
+enum Feature : std::size_t { kLength, kSimilarity, kLinear, kLatest, kPopular };
+
+std::size_t count_of(const OrtApi& api, const OrtKernelInfo* info, const char* attribute) {
+  std::int64_t count = 0;
+  check(api.KernelInfoGetAttribute_int64(info, attribute, &count));
+  if (count < 1) throw_bad(kName, attribute, std::to_string(count), "at least 1");
+  return static_cast<std::size_t>(count);
+}
+
+Activation activation_of(const OrtApi& api, const OrtKernelInfo* info) {
+  const std::string text = text_attribute(api, info, "activation");
+  if (text == "relu") return Activation::relu;
+  if (text == "tanh") return Activation::tanh;
+  if (text == "sigmoid") return Activation::sigmoid;
+  if (text == "gelu") return Activation::gelu;
+  throw_bad(kName, "activation", "'" + text + "'", "relu, tanh, sigmoid or gelu");
+}
+
+bool has_sigmoid_output(const OrtApi& api, const OrtKernelInfo* info) {
+  const std::string text = text_attribute(api, info, "output");
+  if (text == "linear" || text == "sigmoid") return text == "sigmoid";
+  throw_bad(kName, "output", "'" + text + "'", "linear or sigmoid");
+}
+
+}  // namespace
+
+ONNXTensorElementDataType RerankDenseKernel::input_type(std::size_t number) {
+  const bool is_float = number == Candidates::kScores || (number >= kOfHistory && number != kSizes);
+  return is_float ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+}
+
+ONNXTensorElementDataType RerankDenseKernel::output_type(std::size_t number) {
+  return number == Candidates::kBestScores ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+                                           : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+}
+
+RerankDenseKernel::RerankDenseKernel(const OrtApi& api, const OrtKernelInfo* info)
+    : api_(api),
+      history_length_(count_of(api, info, "history_length")),
+      n_latest_(count_of(api, info, "n_latest")),
+      activation_(activation_of(api, info)),
+      has_sigmoid_(has_sigmoid_output(api, info)),
+      of_history_(read_constant(api, info, kName, kOfHistory, "of_history", 2)),
+      of_candidate_(read_constant(api, info, kName, kOfCandidate, "of_candidate", 2)),
+      popularity_(read_constant(api, info, kName, kPopularity, "popularity", 1)),
+      mean_(read_constant(api, info, kName, kMean, "mean", 1)),
+      std_(read_constant(api, info, kName, kStd, "std", 1)),
+      sizes_(read_constant(api, info, kName, kSizes, "sizes", 1)),
+      weights_(read_constant(api, info, kName, kWeights, "weights", 1)),
+      n_codes_(static_cast<std::size_t>(of_history_.shape[0])),
+      n_factors_(static_cast<std::size_t>(of_history_.shape[1])) {
+  if (of_candidate_.shape != of_history_.shape) {
+    throw_bad(kName, "of_candidate", "shape " + to_text(of_candidate_.shape),
+              to_text(of_history_.shape) + " as of_history");
+  }
+  if (n_codes_ == 0 || popularity_.size != n_codes_) {
+    throw_bad(kName, "popularity", "shape " + to_text(popularity_.shape),
+              "(" + std::to_string(std::max<std::size_t>(1, n_codes_)) + ",), one for each code");
+  }
+  if (mean_.size != kNFeatures || std_.size != kNFeatures) {
+    throw_bad(kName, "mean and std", to_text(mean_.shape) + " and " + to_text(std_.shape),
+              "(5,), one for each feature");
+  }
+  for (std::size_t i = 0; i < kNFeatures; ++i) scale_[i] = 1.0F / std_.as<float>()[i];
+  read_layers();
+}
+
+void RerankDenseKernel::read_layers() {
+  const std::int64_t* const sizes = sizes_.as<std::int64_t>();
+  const std::size_t n = sizes_.size;
+  const auto is_size = [](std::int64_t size) { return size >= 1 && size <= 1 << 20; };
+  if (n < 2 || sizes[0] != kNFeatures || sizes[n - 1] != 1 ||
+      !std::all_of(sizes, sizes + n, is_size)) {
+    throw_bad(kName, "sizes", "other numbers", "5 first, 1 at the end, none below 1");
+  }
+  std::size_t at = 0;
+  for (std::size_t i = 0; i + 1 < n; ++i) {
+    const auto n_in = static_cast<std::size_t>(sizes[i]);
+    const auto n_out = static_cast<std::size_t>(sizes[i + 1]);
+    const std::size_t n_weights = (n_in + 1) * n_out;
+    if (n_weights > weights_.size - at) break;
+    layers_.push_back(
+        {n_in, n_out, weights_.as<float>() + at, weights_.as<float>() + at + n_in * n_out});
+    widest_ = std::max({widest_, n_in, n_out});
+    at += n_weights;
+  }
+  if (layers_.size() + 1 != n || at != weights_.size) {
+    throw_bad(kName, "weights", std::to_string(weights_.size) + " numbers",
+              "a matrix and a bias for each of the layers in sizes");
+  }
+}
+
+// Scores the candidates of one request at a time.
+class RerankDenseKernel::Request {
+ public:
+  Request(const RerankDenseKernel& kernel, const Candidates& candidates)
+      : kernel_(kernel), candidates_(candidates), loops_(rerank_loops()) {}
+
+  void operator()(std::size_t request, float* scores) const {
+    static thread_local std::vector<float> sums, linear, values, next;
+    const std::size_t n = candidates_.n_candidates(), dim = kernel_.n_factors_;
+    sums.assign(2 * dim, 0.0F);
+    linear.resize(2 * n);
+    values.resize(kernel_.widest_ * kRerankLanes);
+    next.resize(values.size());
+    const std::size_t length = sum_history(request, sums.data());
+    const std::int64_t* const codes = candidates_.codes(request);
+    loops_.dot_two(kernel_.of_candidate_.as<float>(), dim, codes, n, sums.data(), sums.data() + dim,
+                   linear.data(), linear.data() + n);
+    for (std::size_t first = 0; first < n; first += kRerankLanes) {
+      const std::size_t n_here = std::min(kRerankLanes, n - first);
+      fill(request, length, first, n_here, linear.data(), values.data());
+      for (std::size_t i = 0; i < kernel_.layers_.size(); ++i) {
+        const Layer& layer = kernel_.layers_[i];
+        const bool is_last = i + 1 == kernel_.layers_.size();
+        loops_.dense(values.data(), layer.n_in, layer.weights, layer.bias, layer.n_out,
+                     is_last ? Activation::none : kernel_.activation_, next.data());
+        values.swap(next);
+      }
+      std::copy_n(values.data(), n_here, scores + first);
+    }
+    if (!kernel_.has_sigmoid_) return;
+    for (std::size_t i = 0; i < n; ++i) scores[i] = 1.0F / (1.0F + std::exp(-scores[i]));
+  }
+
+ private:
+  // Sums of the history's factors: all of it, then its latest items. Returns how many items count.
+  std::size_t sum_history(std::size_t request, float* sums) const {
+    const std::size_t dim = kernel_.n_factors_;
+    static thread_local std::vector<std::int64_t> codes;
+    candidates_.read_latest(request, kernel_.history_length_, &codes);
+    const std::size_t n_latest = std::min(codes.size(), kernel_.n_latest_);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      if (i == n_latest) std::copy_n(sums, dim, sums + dim);
+      const auto code = static_cast<std::size_t>(codes[i]);
+      loops_.add_row(kernel_.of_history_.as<float>() + code * dim, dim, sums);
+    }
+    if (codes.size() == n_latest) std::copy_n(sums, dim, sums + dim);
+    return codes.size();
+  }
+
+  // The features of n candidates from `first` on: values (kNFeatures, kRerankLanes).
+  void fill(std::size_t request, std::size_t length, std::size_t first, std::size_t n,
+            const float* linear, float* values) const {
+    const float* const mean = kernel_.mean_.as<float>();
+    const float* const scale = kernel_.scale_;
+    const std::size_t n_all = candidates_.n_candidates();
+    const std::int64_t* const codes = candidates_.codes(request) + first;
+    const float* const similarity = candidates_.scores(request) + first;
+    const auto standard = [&](Feature feature, float value) {
+      return (value - mean[feature]) * scale[feature];
+    };
+    const float of_length = standard(kLength, std::log(1.0F + static_cast<float>(length)));
+    std::fill_n(values, kNFeatures * kRerankLanes, 0.0F);
+    for (std::size_t i = 0; i < n; ++i) {
+      values[kLength * kRerankLanes + i] = of_length;
+      const bool is_there = !candidates_.is_missing(request, first + i);
+      values[kSimilarity * kRerankLanes + i] =
+          standard(kSimilarity, is_there ? similarity[i] : 0.0F);
+      if (codes[i] <= 0) continue;
+      const float popularity = kernel_.popularity_.as<float>()[codes[i]];
+      values[kLinear * kRerankLanes + i] = standard(kLinear, linear[first + i]);
+      values[kLatest * kRerankLanes + i] = standard(kLatest, linear[n_all + first + i]);
+      values[kPopular * kRerankLanes + i] = standard(kPopular, popularity);
+    }
+  }
+
+  const RerankDenseKernel& kernel_;
+  const Candidates& candidates_;
+  const RerankLoops& loops_;
+};
+
+OrtStatus* RerankDenseKernel::run(OrtKernelContext* context) const noexcept {
+  return guarded(api_, [&] { compute(context); });
+}
+
+void RerankDenseKernel::compute(OrtKernelContext* context) const {
+  const Candidates candidates(api_, context, kName, n_codes_);
+  candidates.rerank(Request(*this, candidates));
+}
+
+}  // namespace shortlist::ort_op

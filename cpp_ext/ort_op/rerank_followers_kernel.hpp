@@ -1,0 +1,50 @@
+// ai.shortlist.RerankFollowers, version 1: the candidates of a first stage by its score and by what
+// followed the latest items of the history in the training.
+//
+// Inputs
+//   those of candidates.hpp, then constants:
+//   followers   int32 (n_codes, n_followers): item codes; 0 = there are no more
+//   shares      float (n_codes, n_followers): how often each follows
+//   fading      float (n_latest,): what the latest items count for, the newest last
+//   weight      float (1,)
+// Outputs
+//   those of candidates.hpp
+//
+// New score = first score + weight * sum over the latest items of fading * share of the candidate
+// among the item's followers; nothing is added where the code is 0.
+#pragma once
+
+#include "candidates.hpp"
+#include "ort_api.hpp"
+
+namespace shortlist::ort_op {
+
+class RerankFollowersKernel {
+ public:
+  enum Input : std::size_t {
+    kFollowers = Candidates::kNInputs,
+    kShares,
+    kFading,
+    kWeight,
+    kNInputs
+  };
+  enum Output : std::size_t { kNOutputs = Candidates::kNOutputs };
+
+  static ONNXTensorElementDataType input_type(std::size_t number);
+  static ONNXTensorElementDataType output_type(std::size_t number);
+
+  // Throws std::invalid_argument if the node is not as described.
+  RerankFollowersKernel(const OrtApi& api, const OrtKernelInfo* info);
+  // One run of the node; what goes wrong comes back as a status.
+  OrtStatus* run(OrtKernelContext* context) const noexcept;
+
+ private:
+  void compute(OrtKernelContext* context) const;
+  void score(const Candidates& candidates, std::size_t request, float* scores) const;
+
+  const OrtApi& api_;
+  Tensor followers_, shares_, fading_, weight_;
+  std::size_t n_codes_, n_followers_;
+};
+
+}  // namespace shortlist::ort_op

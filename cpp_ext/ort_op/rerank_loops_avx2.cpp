@@ -1,0 +1,10 @@
+// The loops of the rerankers for AVX2; called only after the CPU check in src/simd.cpp.
+#include "rerank_loops_body.hpp"
+
+namespace shortlist::ort_op {
+
+const RerankLoops* rerank_loops_avx2() {
+  return &kLoops;
+}
+
+}  // namespace shortlist::ort_op

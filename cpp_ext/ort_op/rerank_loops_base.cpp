@@ -1,0 +1,10 @@
+// The loops of the rerankers for whatever the compiler may use everywhere.
+#include "rerank_loops_body.hpp"
+
+namespace shortlist::ort_op {
+
+const RerankLoops* rerank_loops_base() {
+  return &kLoops;
+}
+
+}  // namespace shortlist::ort_op

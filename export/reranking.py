@@ -1,0 +1,232 @@
+"""The second stage inside a graph that recommends: one operator of ours, or standard ones.
+
+With standard operators the whole stage is a branch of an `If`, so that a run with one stage does
+not pay for it; our operator is told the number of stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from shortlist.export.heads import PLUGIN_DOMAIN, Found, Head, choose
+from shortlist.export.nodes import Nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from shortlist.export.recommend import Parts
+
+STAGES = "stages"
+SCORER = "scorer/"
+Branch = tuple[Nodes, Found]
+
+
+@dataclass(frozen=True)
+class DenseReranker:
+    """The DNN scorer as ai.shortlist.RerankDense takes it.
+
+    Attributes
+    ----------
+    of_history, of_candidate : ndarray of shape (n_items + 1, n_factors), float32
+    popularity : ndarray of shape (n_items + 1,), float32
+    mean, std : ndarray of shape (5,), float32
+        As `training.models.candidates.Tables`.
+    layers : sequence of (matrix, bias)
+        (n_in, n_out) and (n_out,), float32; 5 numbers in at first, 1 out at the end.
+    activation, output : str
+        As the settings name them.
+    n_latest : int
+        Items of the history that the feature "linear of the latest" looks at.
+    """
+
+    of_history: NDArray[np.float32]
+    of_candidate: NDArray[np.float32]
+    popularity: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    activation: str
+    output: str
+    n_latest: int
+
+    def add(self, nodes: Nodes, inputs: Sequence[str], history_length: int) -> list[str]:
+        """Append the operator; returns the names of rows, scores and counts."""
+        sizes = [self.layers[0][0].shape[0], *(matrix.shape[1] for matrix, _ in self.layers)]
+        weights = np.concatenate([part.ravel() for layer in self.layers for part in layer])
+        tables = (self.of_history, self.of_candidate, self.popularity, self.mean, self.std)
+        constants = [nodes.constant(table, np.float32) for table in tables]
+        return nodes.add_many(
+            "RerankDense",
+            3,
+            *inputs,
+            *constants,
+            nodes.constant(sizes, np.int64),
+            nodes.constant(weights, np.float32),
+            domain=PLUGIN_DOMAIN,
+            history_length=history_length,
+            n_latest=self.n_latest,
+            activation=self.activation,
+            output=self.output,
+        )
+
+
+@dataclass(frozen=True)
+class FollowerReranker:
+    """The scorer of followers as ai.shortlist.RerankFollowers takes it.
+
+    Attributes
+    ----------
+    followers : ndarray of shape (n_items + 1, n_followers), int32
+        Item codes; 0 = no more.
+    shares : ndarray of shape (n_items + 1, n_followers), float32
+    fading : ndarray of shape (n_latest,), float32
+        What the latest items count for, the newest last.
+    weight : float
+    """
+
+    followers: NDArray[np.int32]
+    shares: NDArray[np.float32]
+    fading: NDArray[np.float32]
+    weight: float
+
+    def add(self, nodes: Nodes, inputs: Sequence[str], history_length: int) -> list[str]:
+        """Append the operator; returns the names of rows, scores and counts."""
+        constants = [nodes.constant(self.followers, np.int32)]
+        for values in (self.shares, self.fading[-history_length:], [self.weight]):
+            constants.append(nodes.constant(values, np.float32))
+        return nodes.add_many("RerankFollowers", 3, *inputs, *constants, domain=PLUGIN_DOMAIN)
+
+
+Reranker = DenseReranker | FollowerReranker
+
+
+def add_first_k(nodes: Nodes, n_candidates: int) -> str:
+    """Append how many items the first stage finds: the candidates, unless it is the only one."""
+    by_stages = nodes.constant([1, 1, n_candidates], np.int64)
+    return nodes.add("Max", "top_n", nodes.add("Gather", by_stages, STAGES))
+
+
+def add_second_stage(
+    nodes: Nodes,
+    parts: Parts,
+    head: Head,
+    found: Found,
+    known: Known,
+    proto: onnx.ModelProto,
+) -> Found:
+    """Append the second stage behind what the first one found.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    parts : Parts
+    head : Head
+    found : Found
+        `add_first_k` candidates.
+    known : Known
+    proto : onnx.ModelProto
+        Gets the scorer's constants, where its graph is taken.
+
+    Returns
+    -------
+    Found
+        `top_n` items each; of requests without a history, and with one stage, the first `top_n`.
+    """
+    if head.has_operators and parts.reranker is not None:
+        inputs = (found.rows, found.scores, found.codes, known.codes, known.n_known)
+        inputs = (*inputs, "top_n", STAGES)
+        return Found(*parts.reranker.add(nodes, inputs, parts.history_length))
+    again, once = Nodes("again"), Nodes("once")
+    history = head.pack(again, known.codes, parts.history_length).codes
+    assert parts.scorer is not None
+    best = _rerank(again, parts.scorer, found, history, proto)
+    best = choose(again, known.has_none, _first(again, found), best)
+    same = Found(*(once.add("Identity", v) for v in (found.rows, found.scores, found.counts)))
+    are_two = nodes.add("Equal", STAGES, nodes.constant([2], np.int64))
+    return _either(nodes, are_two, (again, best), (once, same))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Names of what is known of the requests.
+
+    Attributes
+    ----------
+    codes : str
+        Item codes of the histories (batch, length), 0 = not known.
+    n_known : str
+        Known items of each, int64 (batch,).
+    has_none : str
+        Where that is 0, bool (batch,).
+    """
+
+    codes: str
+    n_known: str
+    has_none: str
+
+
+def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Found:
+    """Append the one node that runs one of two branches."""
+    types = (TensorProto.INT64, TensorProto.FLOAT, TensorProto.INT64)
+    shapes = (["batch", "found"], ["batch", "found"], ["batch"])
+    graphs = []
+    for branch, found in (yes, no):
+        outputs = [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in zip(
+                (found.rows, found.scores, found.counts), types, shapes, strict=True
+            )
+        ]
+        graphs.append(helper.make_graph(branch.nodes, branch.name, [], outputs))
+    branches = {"then_branch": graphs[0], "else_branch": graphs[1]}
+    return Found(*nodes.add_many("If", 3, condition, **branches))
+
+
+def _first(nodes: Nodes, found: Found) -> Found:
+    """Cut what the first stage found for the second one to `top_n`."""
+    zero, axis = nodes.constant([0], np.int64), nodes.constant([1], np.int64)
+
+    def cut(values: str) -> str:
+        return nodes.add("Slice", values, zero, "top_n", axis)
+
+    return Found(cut(found.rows), cut(found.scores), nodes.add("Min", found.counts, "top_n"))
+
+
+def _rerank(
+    nodes: Nodes, scorer: onnx.ModelProto, found: Found, history: str, proto: onnx.ModelProto
+) -> Found:
+    """Score the candidates and put them in order: best first, ties by the lower row."""
+    is_none = nodes.add("Less", found.rows, nodes.constant(0, np.int64))
+    codes = found.codes or nodes.add("Add", found.rows, nodes.constant(1, np.int64))
+    similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), found.scores)
+    inputs = {"history": history, "candidates": codes, "similarity": similarity}
+    score = _insert(nodes, scorer, inputs, proto)
+    score = nodes.add("Where", is_none, nodes.constant(-np.inf, np.float32), score)
+    # TopK takes the first of equals, so the candidates go into the order of their rows before.
+    width = nodes.add("Shape", found.rows, start=1)
+    rows, order = nodes.add_many("TopK", 2, found.rows, width, axis=1, largest=0)
+    score = nodes.add("GatherElements", score, order, axis=1)
+    best, places = nodes.add_many("TopK", 2, score, "top_n", axis=1)
+    rows = nodes.add("GatherElements", rows, places, axis=1)
+    return Found(rows, best, nodes.add("Min", found.counts, "top_n"))
+
+
+def _insert(
+    nodes: Nodes, graph: onnx.ModelProto, inputs: dict[str, str], proto: onnx.ModelProto
+) -> str:
+    """Append another graph's nodes and constants under a prefix; returns its output."""
+    added = onnx.compose.add_prefix(graph, prefix=SCORER)
+    renamed: dict[str, Any] = {SCORER + name: value for name, value in inputs.items()}
+    for node in added.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    nodes.nodes.extend(added.graph.node)
+    proto.graph.initializer.extend(added.graph.initializer)
+    return str(added.graph.output[0].name)
