@@ -19,6 +19,12 @@ std::size_t whole(std::int64_t size) {
   return static_cast<std::size_t>(size);
 }
 
+// Not inline, as GCC would ask for the address of what belongs to the thread at every use.
+[[gnu::noinline]] std::vector<std::uint64_t>& thread_keys() {
+  static thread_local std::vector<std::uint64_t> keys;
+  return keys;
+}
+
 }  // namespace
 
 void throw_bad(const std::string& name, const std::string& argument, const std::string& got,
@@ -46,22 +52,46 @@ Tensor read_constant(const OrtApi& api, const OrtKernelInfo* info, const std::st
 Candidates::Candidates(const OrtApi& api, OrtKernelContext* context, const char* name,
                        std::size_t n_codes)
     : api_(api), context_(context), name_(name), n_codes_(n_codes) {
-  Tensor top_n, stages;
+  is_on_ = read_number(kStages, "stages", 1, 2) == 2;
+  top_n_ = whole(read_number(kTopN, "top_n", 1, std::numeric_limits<std::int64_t>::max()));
   read_input(api, context, kRows, &rows_);
-  read_input(api, context, kScores, &scores_);
-  read_input(api, context, kCodes, &codes_);
-  read_input(api, context, kHistory, &history_);
-  read_input(api, context, kNKnown, &n_known_);
-  read_input(api, context, kTopN, &top_n);
-  read_input(api, context, kStages, &stages);
   if (rows_.shape.size() != 2) throw_bad(name_, "rows", "shape " + to_text(rows_.shape), "(n, m)");
   n_ = whole(rows_.shape[0]);
   m_ = whole(rows_.shape[1]);
-  for (const auto& [tensor, argument] : {std::pair{&scores_, "scores"}, {&codes_, "codes"}}) {
-    if (tensor->shape == rows_.shape) continue;
-    throw_bad(name_, argument, "shape " + to_text(tensor->shape),
-              to_text(rows_.shape) + " as rows");
+  read_like_rows(kScores, "scores", &scores_);
+  if (is_on_) read_requests();
+  const std::vector<std::int64_t> shape = {rows_.shape[0], static_cast<std::int64_t>(top_n_)};
+  best_rows_ = static_cast<std::int64_t*>(make_output(api, context, kBestRows, shape));
+  best_scores_ = static_cast<float*>(make_output(api, context, kBestScores, shape));
+  counts_ = static_cast<std::int64_t*>(make_output(api, context, kCounts, {shape[0]}));
+}
+
+std::int64_t Candidates::read_number(Input input, const char* argument, std::int64_t least,
+                                     std::int64_t most) const {
+  Tensor tensor;
+  read_input(api_, context_, input, &tensor);
+  if (tensor.size == 1) {
+    const std::int64_t number = *tensor.as<std::int64_t>();
+    if (number >= least && number <= most) return number;
   }
+  const std::string expected = most == 2 ? "1 or 2" : "at least " + std::to_string(least);
+  if (tensor.size != 1) {
+    throw_bad(name_, argument, "shape " + to_text(tensor.shape), "one number, " + expected);
+  }
+  throw_bad(name_, argument, std::to_string(*tensor.as<std::int64_t>()), expected);
+}
+
+void Candidates::read_like_rows(Input input, const char* argument, Tensor* tensor) const {
+  read_input(api_, context_, input, tensor);
+  if (tensor->shape == rows_.shape) return;
+  throw_bad(name_, argument, "shape " + to_text(tensor->shape), to_text(rows_.shape) + " as rows");
+}
+
+// What only the second stage looks at.
+void Candidates::read_requests() {
+  read_like_rows(kCodes, "codes", &codes_);
+  read_input(api_, context_, kHistory, &history_);
+  read_input(api_, context_, kNKnown, &n_known_);
   if (history_.shape.size() != 2 || whole(history_.shape[0]) != n_) {
     throw_bad(name_, "history", "shape " + to_text(history_.shape),
               "(" + std::to_string(n_) + ", length)");
@@ -71,24 +101,7 @@ Candidates::Candidates(const OrtApi& api, OrtKernelContext* context, const char*
     throw_bad(name_, "n_known", "shape " + to_text(n_known_.shape),
               "(" + std::to_string(n_) + ",)");
   }
-  top_n_ = whole(number_of(top_n, "top_n", 1, std::numeric_limits<std::int64_t>::max()));
-  is_on_ = number_of(stages, "stages", 1, 2) == 2;
-  if (is_on_) check_codes();
-  const std::vector<std::int64_t> shape = {rows_.shape[0], static_cast<std::int64_t>(top_n_)};
-  best_rows_ = static_cast<std::int64_t*>(make_output(api, context, kBestRows, shape));
-  best_scores_ = static_cast<float*>(make_output(api, context, kBestScores, shape));
-  counts_ = static_cast<std::int64_t*>(make_output(api, context, kCounts, {shape[0]}));
-}
-
-std::int64_t Candidates::number_of(const Tensor& tensor, const char* argument, std::int64_t least,
-                                   std::int64_t most) const {
-  const std::string expected = most == 2 ? "1 or 2" : "at least " + std::to_string(least);
-  if (tensor.size != 1) {
-    throw_bad(name_, argument, "shape " + to_text(tensor.shape), "one number, " + expected);
-  }
-  const std::int64_t number = *tensor.as<std::int64_t>();
-  if (number < least || number > most) throw_bad(name_, argument, std::to_string(number), expected);
-  return number;
+  check_codes();
 }
 
 void Candidates::check_codes() const {
@@ -167,20 +180,22 @@ void Candidates::keep_first(std::size_t request) const {
 }
 
 void Candidates::write_best(std::size_t request, const std::vector<float>& scores) const {
-  TopN found(top_n_);
+  std::vector<std::uint64_t>& keys = thread_keys();
+  const std::int64_t* const rows = rows_.as<std::int64_t>() + request * m_;
+  keys.clear();
   for (std::size_t i = 0; i < m_; ++i) {
-    const std::int64_t row = rows_.as<std::int64_t>()[request * m_ + i];
     // Not a number is worse than anything: an order needs to know. 0 is added against -0.
     const float score = scores[i] == scores[i] ? scores[i] + 0.0F : kNoScore;
-    if (row >= 0) found.push({score, row});
+    if (rows[i] >= 0) keys.push_back(key_of({score, rows[i]}));
   }
-  const std::vector<Neighbor> best = found.take_sorted();
+  if (keys.size() > top_n_) keep_least(keys, top_n_);
+  sort_keys(keys);
   for (std::size_t i = 0; i < top_n_; ++i) {
-    const Neighbor neighbor = i < best.size() ? best[i] : Neighbor{kNoScore, -1};
-    best_rows_[request * top_n_ + i] = neighbor.row;
-    if (best_scores_ != nullptr) best_scores_[request * top_n_ + i] = neighbor.score;
+    const Neighbor best = i < keys.size() ? neighbor_of(keys[i]) : Neighbor{kNoScore, -1};
+    best_rows_[request * top_n_ + i] = best.row;
+    if (best_scores_ != nullptr) best_scores_[request * top_n_ + i] = best.score;
   }
-  if (counts_ != nullptr) counts_[request] = static_cast<std::int64_t>(best.size());
+  if (counts_ != nullptr) counts_[request] = static_cast<std::int64_t>(keys.size());
 }
 
 }  // namespace shortlist::ort_op

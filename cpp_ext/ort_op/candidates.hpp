@@ -58,8 +58,10 @@ class Candidates {
   bool is_reranked(std::size_t request) const {
     return is_on_ && n_known_.as<std::int64_t>()[request] > 0;
   }
-  std::int64_t number_of(const Tensor& tensor, const char* argument, std::int64_t least,
-                         std::int64_t most) const;
+  std::int64_t read_number(Input input, const char* argument, std::int64_t least,
+                           std::int64_t most) const;
+  void read_like_rows(Input input, const char* argument, Tensor* tensor) const;
+  void read_requests();
   void check_codes() const;
   [[noreturn]] void throw_code(const char* argument, std::int64_t code) const;
   void share_out(const void* score, Work work) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 namespace shortlist::ort_op {
@@ -30,6 +31,18 @@ bool has_sigmoid_output(const OrtApi& api, const OrtKernelInfo* info) {
   const std::string text = text_attribute(api, info, "output");
   if (text == "linear" || text == "sigmoid") return text == "sigmoid";
   throw_bad(kName, "output", "'" + text + "'", "linear or sigmoid");
+}
+
+// What one request leaves to the next one of the same thread.
+struct Buffers {
+  std::vector<float> features, values, next, sums;
+  std::vector<std::int64_t> codes;
+};
+
+// Not inline, as GCC would ask for their address at every use.
+[[gnu::noinline]] Buffers& thread_buffers() {
+  static thread_local Buffers buffers;
+  return buffers;
 }
 
 }  // namespace
@@ -107,72 +120,75 @@ class RerankDenseKernel::Request {
       : kernel_(kernel), candidates_(candidates), loops_(rerank_loops()) {}
 
   void operator()(std::size_t request, float* scores) const {
-    static thread_local std::vector<float> sums, linear, values, next;
-    const std::size_t n = candidates_.n_candidates(), dim = kernel_.n_factors_;
-    sums.assign(2 * dim, 0.0F);
-    linear.resize(2 * n);
+    Buffers& buffers = thread_buffers();
+    std::vector<float>&values = buffers.values, &next = buffers.next;
+    const std::size_t n = candidates_.n_candidates();
+    const std::size_t stride = (n + kRerankLanes - 1) / kRerankLanes * kRerankLanes;
+    buffers.features.resize(kNFeatures * stride);
     values.resize(kernel_.widest_ * kRerankLanes);
     next.resize(values.size());
-    const std::size_t length = sum_history(request, sums.data());
-    const std::int64_t* const codes = candidates_.codes(request);
-    loops_.dot_two(kernel_.of_candidate_.as<float>(), dim, codes, n, sums.data(), sums.data() + dim,
-                   linear.data(), linear.data() + n);
+    fill(request, stride, buffers.features.data());
     for (std::size_t first = 0; first < n; first += kRerankLanes) {
-      const std::size_t n_here = std::min(kRerankLanes, n - first);
-      fill(request, length, first, n_here, linear.data(), values.data());
+      const float* from = buffers.features.data() + first;
+      std::size_t apart = stride;
       for (std::size_t i = 0; i < kernel_.layers_.size(); ++i) {
         const Layer& layer = kernel_.layers_[i];
         const bool is_last = i + 1 == kernel_.layers_.size();
-        loops_.dense(values.data(), layer.n_in, layer.weights, layer.bias, layer.n_out,
+        loops_.dense(from, apart, layer.n_in, layer.weights, layer.bias, layer.n_out,
                      is_last ? Activation::none : kernel_.activation_, next.data());
         values.swap(next);
+        from = values.data();
+        apart = kRerankLanes;
       }
-      std::copy_n(values.data(), n_here, scores + first);
+      std::copy_n(from, std::min(kRerankLanes, n - first), scores + first);
     }
     if (!kernel_.has_sigmoid_) return;
     for (std::size_t i = 0; i < n; ++i) scores[i] = 1.0F / (1.0F + std::exp(-scores[i]));
   }
 
  private:
-  // Sums of the history's factors: all of it, then its latest items. Returns how many items count.
-  std::size_t sum_history(std::size_t request, float* sums) const {
-    const std::size_t dim = kernel_.n_factors_;
-    static thread_local std::vector<std::int64_t> codes;
-    candidates_.read_latest(request, kernel_.history_length_, &codes);
-    const std::size_t n_latest = std::min(codes.size(), kernel_.n_latest_);
-    for (std::size_t i = 0; i < codes.size(); ++i) {
-      if (i == n_latest) std::copy_n(sums, dim, sums + dim);
-      const auto code = static_cast<std::size_t>(codes[i]);
-      loops_.add_row(kernel_.of_history_.as<float>() + code * dim, dim, sums);
-    }
-    if (codes.size() == n_latest) std::copy_n(sums, dim, sums + dim);
-    return codes.size();
-  }
-
-  // The features of n candidates from `first` on: values (kNFeatures, kRerankLanes).
-  void fill(std::size_t request, std::size_t length, std::size_t first, std::size_t n,
-            const float* linear, float* values) const {
-    const float* const mean = kernel_.mean_.as<float>();
-    const float* const scale = kernel_.scale_;
-    const std::size_t n_all = candidates_.n_candidates();
-    const std::int64_t* const codes = candidates_.codes(request) + first;
-    const float* const similarity = candidates_.scores(request) + first;
-    const auto standard = [&](Feature feature, float value) {
-      return (value - mean[feature]) * scale[feature];
+  // The features of all candidates: (kNFeatures, stride).
+  void fill(std::size_t request, std::size_t stride, float* features) const {
+    constexpr float kLeast = std::numeric_limits<float>::lowest();
+    std::vector<float>& sums = thread_buffers().sums;
+    const std::size_t n = candidates_.n_candidates(), dim = kernel_.n_factors_;
+    sums.assign(2 * dim, 0.0F);
+    const std::size_t length = sum_history(request, sums.data());
+    const std::int64_t* const codes = candidates_.codes(request);
+    const auto row = [&](Feature feature) { return features + feature * stride; };
+    const auto standard = [this](Feature feature, float value) {
+      return (value - kernel_.mean_.as<float>()[feature]) * kernel_.scale_[feature];
     };
     const float of_length = standard(kLength, std::log(1.0F + static_cast<float>(length)));
-    std::fill_n(values, kNFeatures * kRerankLanes, 0.0F);
-    for (std::size_t i = 0; i < n; ++i) {
-      values[kLength * kRerankLanes + i] = of_length;
-      const bool is_there = !candidates_.is_missing(request, first + i);
-      values[kSimilarity * kRerankLanes + i] =
-          standard(kSimilarity, is_there ? similarity[i] : 0.0F);
-      if (codes[i] <= 0) continue;
-      const float popularity = kernel_.popularity_.as<float>()[codes[i]];
-      values[kLinear * kRerankLanes + i] = standard(kLinear, linear[first + i]);
-      values[kLatest * kRerankLanes + i] = standard(kLatest, linear[n_all + first + i]);
-      values[kPopular * kRerankLanes + i] = standard(kPopular, popularity);
+    std::fill_n(row(kLength), stride, of_length);
+    const float* const similarity = candidates_.scores(request);
+    float* out = row(kSimilarity);
+    for (std::size_t i = 0; i < n; ++i) {  // -infinity at missing places
+      out[i] = standard(kSimilarity, similarity[i] >= kLeast ? similarity[i] : 0.0F);
     }
+    loops_.dot_two(kernel_.of_candidate_.as<float>(), dim, codes, n, sums.data(), sums.data() + dim,
+                   row(kLinear), row(kLatest));
+    const float* const popularity = kernel_.popularity_.as<float>();
+    for (std::size_t i = 0; i < n; ++i) row(kPopular)[i] = popularity[codes[i]];
+    for (const Feature feature : {kLinear, kLatest, kPopular}) {
+      out = row(feature);
+      for (std::size_t i = 0; i < n; ++i) {
+        out[i] = codes[i] > 0 ? standard(feature, out[i]) : 0.0F;
+      }
+    }
+  }
+
+  // Sums of the history's factors: all of it, then its latest items. Returns how many items count.
+  std::size_t sum_history(std::size_t request, float* sums) const {
+    std::vector<std::int64_t>& codes = thread_buffers().codes;
+    const std::size_t dim = kernel_.n_factors_;
+    const float* const table = kernel_.of_history_.as<float>();
+    candidates_.read_latest(request, kernel_.history_length_, &codes);
+    const std::size_t n_latest = std::min(codes.size(), kernel_.n_latest_);
+    loops_.add_rows(table, dim, codes.data(), n_latest, sums);
+    std::copy_n(sums, dim, sums + dim);
+    loops_.add_rows(table, dim, codes.data() + n_latest, codes.size() - n_latest, sums);
+    return codes.size();
   }
 
   const RerankDenseKernel& kernel_;

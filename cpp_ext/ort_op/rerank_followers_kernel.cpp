@@ -11,6 +11,19 @@ namespace {
 
 constexpr const char* kName = "RerankFollowers";
 
+// What one request leaves to the next one of the same thread.
+struct Buffers {
+  std::vector<std::int32_t> codes;
+  std::vector<std::int64_t> latest;
+  std::vector<float> totals;
+};
+
+// Not inline, as GCC would ask for their address at every use.
+[[gnu::noinline]] Buffers& thread_buffers() {
+  static thread_local Buffers buffers;
+  return buffers;
+}
+
 }  // namespace
 
 ONNXTensorElementDataType RerankFollowersKernel::input_type(std::size_t number) {
@@ -55,9 +68,10 @@ void RerankFollowersKernel::compute(OrtKernelContext* context) const {
 
 void RerankFollowersKernel::score(const Candidates& candidates, std::size_t request,
                                   float* scores) const {
-  static thread_local std::vector<std::int32_t> codes;
-  static thread_local std::vector<std::int64_t> latest;
-  static thread_local std::vector<float> totals;
+  Buffers& buffers = thread_buffers();
+  std::vector<std::int32_t>& codes = buffers.codes;
+  std::vector<std::int64_t>& latest = buffers.latest;
+  std::vector<float>& totals = buffers.totals;
   const std::size_t n = candidates.n_candidates(), n_latest = fading_.size;
   codes.resize(n);
   std::transform(candidates.codes(request), candidates.codes(request) + n, codes.begin(),

@@ -7,41 +7,85 @@ namespace {
 
 // Below that, comparing costs less than counting.
 constexpr std::size_t kFewKeys = 48;
-constexpr std::size_t kDigits = 4, kValues = 256;  // of a score: its four bytes
+constexpr unsigned kDigitBits = 7;
+constexpr std::size_t kDigits = 2, kValues = std::size_t{1} << kDigitBits;
 
-std::size_t digit_of(std::uint64_t key, std::size_t digit) {
-  return static_cast<std::size_t>(key >> (32 + 8 * digit) & (kValues - 1));
+// The leading bits of what keys differ in: a number below kValues^2 that grows with the key.
+struct Ranks {
+  explicit Ranks(const std::vector<std::uint64_t>& keys) {
+    std::uint64_t most = keys[0];
+    low = keys[0];
+    for (const std::uint64_t key : keys) {
+      low = std::min(low, key);
+      most = std::max(most, key);
+    }
+    while ((most - low) >> shift >> (kDigits * kDigitBits) != 0) ++shift;
+  }
+  std::size_t operator()(std::uint64_t key) const {
+    return static_cast<std::size_t>((key - low) >> shift);
+  }
+
+  std::uint64_t low;
+  unsigned shift = 0;
+};
+
+// Not inline, as GCC would ask for the address of what belongs to the thread at every use.
+[[gnu::noinline]] std::vector<std::uint64_t>& thread_keys() {
+  static thread_local std::vector<std::uint64_t> keys;
+  return keys;
 }
 
 }  // namespace
 
-// @pre fewer than 2^32 keys, as rows differ. A radix sort by the scores, the last byte first; then
-// the rows of equal scores.
+// @pre fewer than 2^32 keys, as rows differ. A radix sort by ranks, the last digit first; then
+// those of equal rank, which are few.
 void sort_keys(std::vector<std::uint64_t>& keys) {
-  const std::size_t n = keys.size();
-  if (n < kFewKeys) {
+  if (keys.size() < kFewKeys) {
     std::sort(keys.begin(), keys.end());
     return;
   }
-  static thread_local std::vector<std::uint64_t> other;
-  other.resize(n);
+  const Ranks rank(keys);
+  std::vector<std::uint64_t>& other = thread_keys();
+  other.resize(keys.size());
   std::uint32_t counts[kDigits][kValues] = {};
   for (const std::uint64_t key : keys) {
-    for (std::size_t digit = 0; digit < kDigits; ++digit) ++counts[digit][digit_of(key, digit)];
+    ++counts[0][rank(key) % kValues];
+    ++counts[1][rank(key) / kValues];
   }
-  for (std::size_t digit = 0; digit < kDigits; ++digit) {
-    if (counts[digit][digit_of(keys[0], digit)] == n) continue;  // all alike
-    std::uint32_t start = 0;
-    for (std::uint32_t& count : counts[digit]) start += std::exchange(count, start);
-    for (const std::uint64_t key : keys) other[counts[digit][digit_of(key, digit)]++] = key;
-    keys.swap(other);
+  std::uint32_t starts[kDigits] = {};
+  for (std::size_t value = 0; value < kValues; ++value) {
+    starts[0] += std::exchange(counts[0][value], starts[0]);
+    starts[1] += std::exchange(counts[1][value], starts[1]);
   }
+  for (const std::uint64_t key : keys) other[counts[0][rank(key) % kValues]++] = key;
+  for (const std::uint64_t key : other) keys[counts[1][rank(key) / kValues]++] = key;
   for (auto first = keys.begin(); first != keys.end();) {
     auto last = first + 1;
-    while (last != keys.end() && *last >> 32 == *first >> 32) ++last;
+    while (last != keys.end() && rank(*last) == rank(*first)) ++last;
     if (last - first > 1) std::sort(first, last);
     first = last;
   }
+}
+
+// By counting first digits, as nth_element would mispredict a branch at every other key.
+void keep_least(std::vector<std::uint64_t>& keys, std::size_t n) {
+  const Ranks rank(keys);
+  std::uint32_t counts[kValues] = {};
+  for (const std::uint64_t key : keys) ++counts[rank(key) / kValues];
+  std::size_t digit = 0, n_below = 0;
+  while (n_below + counts[digit] < n) n_below += counts[digit++];
+  std::vector<std::uint64_t>& alike = thread_keys();  // one of them is the last that stays
+  alike.clear();
+  std::size_t n_kept = 0;
+  for (const std::uint64_t key : keys) {
+    const std::size_t own = rank(key) / kValues;
+    keys[n_kept] = key;
+    n_kept += own < digit;
+    if (own == digit) alike.push_back(key);
+  }
+  std::sort(alike.begin(), alike.end());
+  std::copy_n(alike.begin(), n - n_kept, keys.begin() + static_cast<std::ptrdiff_t>(n_kept));
+  keys.resize(n);
 }
 
 }  // namespace shortlist

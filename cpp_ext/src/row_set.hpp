@@ -8,8 +8,9 @@
 
 namespace shortlist {
 
-// A short list is a hash table, at most half full: sorting the rows of a user's history took longer
-// than scanning a small catalogue. A long one is sorted, as rows may be chosen to collide.
+// Rows of a small catalogue are a bit each. Else a short list is a hash table, at most half full:
+// sorting the rows of a user's history took longer than scanning a small catalogue. A long one is
+// sorted, as rows may be chosen to collide.
 class RowSet {
  public:
   RowSet() = default;
@@ -18,6 +19,14 @@ class RowSet {
   // @pre they are below 2^32 - 1
   RowSet(const std::int64_t* begin, const std::int64_t* end, std::size_t n_real) {
     if (n_real == 0) return;
+    const auto largest = static_cast<std::size_t>(*std::max_element(begin, end));
+    if (largest < kMostBits) {
+      bits_.resize(largest / 64 + 1);
+      for (const std::int64_t* row = begin; row != end; ++row) {
+        if (*row >= 0) bits_[static_cast<std::size_t>(*row) / 64] |= std::uint64_t{1} << *row % 64;
+      }
+      return;
+    }
     if (n_real > kMostHashed) {
       sorted_.reserve(n_real);
     } else {
@@ -37,15 +46,21 @@ class RowSet {
     std::sort(sorted_.begin(), sorted_.end());
   }
 
-  bool is_empty() const { return slots_.empty() && sorted_.empty(); }
+  bool is_empty() const { return bits_.empty() && slots_.empty() && sorted_.empty(); }
 
+  // @pre row >= 0
   bool contains(std::int64_t row) const {
+    if (!bits_.empty()) {
+      const std::size_t word = static_cast<std::size_t>(row) / 64;
+      return word < bits_.size() && (bits_[word] >> row % 64 & 1) != 0;
+    }
     if (!slots_.empty()) return slots_[slot_of(row)] != 0;
     return std::binary_search(sorted_.begin(), sorted_.end(), entry_of(row));
   }
 
  private:
   static constexpr std::size_t kMostHashed = 512;
+  static constexpr std::size_t kMostBits = std::size_t{1} << 14;  // 2 KiB
 
   static std::uint32_t entry_of(std::int64_t row) { return static_cast<std::uint32_t>(row + 1); }
 
@@ -59,6 +74,7 @@ class RowSet {
     return slot;
   }
 
+  std::vector<std::uint64_t> bits_;
   std::vector<std::uint32_t> slots_, sorted_;  // row + 1; a slot of 0 is free
   unsigned shift_ = 0;
 };

@@ -57,7 +57,7 @@ bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const Que
   return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
 }
 
-bool Scanner::rescore(const SegmentView& view, QueryRun& run) {
+bool Scanner::rescore(const SegmentView& view, QueryRun& run, bool is_pause) {
   Pending& pending = run.pending;
   if (pending.size == 0) return false;
   const Segment& segment = *view.segment;
@@ -69,7 +69,7 @@ bool Scanner::rescore(const SegmentView& view, QueryRun& run) {
                    segment.row_at(static_cast<std::size_t>(pending.places[i]))});
   }
   pending.size = 0;
-  run.best.settle();
+  run.best.settle(is_pause);
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
   return run.refresh_bound();
 }
@@ -91,7 +91,7 @@ bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run)
   const std::size_t place = packed.row_at(position);
   if (!is_candidate(view, place, run)) return false;
   view.segment->vectors.prefetch(place);
-  if (run.pending.size == Pending::kCapacity) rescore(view, run);
+  if (run.pending.size == Pending::kCapacity) rescore(view, run, false);
   run.pending.places[run.pending.size++] = static_cast<std::int64_t>(place);
   return true;
 }

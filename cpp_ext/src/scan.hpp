@@ -74,7 +74,8 @@ struct QueryRun {
 struct ScanBuffers {
   std::vector<kernels::Hit> hits;
   std::vector<std::int8_t> tile_codes;
-  std::vector<float> scores;  // the best of each part of a block, about
+  std::vector<float> scores;           // the best of each part of a block, about
+  std::vector<unsigned char> buckets;  // of each item of a slice, by such a score
   std::vector<std::uint32_t> chosen;
   std::vector<std::int64_t> places;
   std::vector<double> sums;
@@ -135,10 +136,13 @@ class Scanner {
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
                   QueryRun* const* runs, std::size_t n_runs);
   void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
-  void estimate(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
-                const QueryRun& run);
   std::size_t take_between(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
                            float cutoff, float above, std::size_t n_limit, QueryRun& run);
+  void take_best_items(const SegmentView& view, const SeedSlice& slice, std::size_t n_wanted,
+                       QueryRun& run);
+  std::size_t take_items(const SegmentView& view, const SeedSlice& slice, std::size_t first,
+                         std::size_t end, QueryRun& run);
+  void estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
   // Lets the item at a position of the packed items wait for its score; false if it is none that
   // the query may return.
@@ -148,8 +152,8 @@ class Scanner {
                 std::uint32_t q, std::size_t item, std::int32_t dot);
   void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
                          Tile& tile, std::size_t q) const;
-  // Scores what is pending; true if the N-th score has changed.
-  bool rescore(const SegmentView& view, QueryRun& run);
+  // Scores what is pending; true if the N-th score has changed. No pause: more is to come soon.
+  bool rescore(const SegmentView& view, QueryRun& run, bool is_pause = true);
   bool is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const;
 
   const Snapshot& snapshot_;

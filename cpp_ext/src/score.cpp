@@ -36,7 +36,7 @@ void Scanner::score_slice(const SegmentView& view, std::size_t first, std::size_
       push_sums(view, buffers_.places.data() + start, 0, n, run);
     }
   }
-  run.best.settle();
+  run.best.settle(true);
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
 }
 
@@ -76,7 +76,7 @@ void Scanner::score_list(QueryRun& run) {
       if (place < 0 || !is_candidate(view, static_cast<std::size_t>(place), run)) return;
       view.segment->vectors.prefetch(static_cast<std::size_t>(place));
       pending.places[pending.size++] = place;
-      if (pending.size == Pending::kCapacity) rescore(view, run);
+      if (pending.size == Pending::kCapacity) rescore(view, run, false);
     };
     if (view.segment->is_delta) {  // in no order: look at each place whether it is on the list
       for (std::size_t place = 0; place < view.n_places; ++place) {

@@ -22,6 +22,7 @@ constexpr std::size_t kSparePlaces = 4;
 // … and up to so many for each place where too few passed.
 constexpr std::size_t kMostPerPlace = 4;
 constexpr std::size_t kBuckets = 256;
+constexpr std::size_t kCounters = 4;
 // The largest factors with which no estimate leaves the float32 range.
 constexpr double kMostUnit = 1e28, kMostLess = 1e37;
 // Blocks that are collected before it shows that most of their items are candidates.
@@ -75,18 +76,22 @@ float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
 }  // namespace
 
 // Takes the items behind the best maxima, and strikes them out of the slice: the N-th of their
-// scores is one to reach for all others. Takes none where there are fewer maxima than it wants.
+// scores is one to reach for all others. Takes none where there are fewer items than it wants.
 void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
   const std::size_t n_places = run.best.capacity();
   const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
   std::size_t n_wanted = is_filtered ? n_places + n_places / kSparePlaces + 1 : n_places;
-  std::size_t n_parts = kBlockItems;
-  for (const std::size_t n : {std::size_t{1}, kMaximaLanes}) {
-    if (n_parts == kBlockItems && kPartsPerPlace * n_wanted <= slice.n_blocks * n) n_parts = n;
+  if (kPartsPerPlace * n_wanted > slice.n_blocks * kMaximaLanes) {
+    if (n_wanted <= slice.n_blocks * kBlockItems) take_best_items(view, slice, n_wanted, run);
+    return;
   }
-  if (n_wanted > slice.n_blocks * n_parts) return;
-  estimate(view, slice, n_parts, run);
+  const std::size_t n_parts = kPartsPerPlace * n_wanted <= slice.n_blocks ? 1 : kMaximaLanes;
+  const PackedItems& packed = view.segment->packed;
+  const kernels::BlockStats stats = packed.block_stats();
   std::vector<float>& scores = buffers_.scores;
+  scores.resize(slice.n_blocks * n_parts);
+  table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
+                     scores.data());
   const std::size_t n_most = std::min(scores.size(), kMostPerPlace * n_places);
   float above = std::numeric_limits<float>::infinity();
   std::size_t n_taken = 0;
@@ -99,55 +104,16 @@ void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRu
   }
 }
 
-// Fills buffers_.scores with about the best score of each part, the parts of a block together.
-void Scanner::estimate(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
-                       const QueryRun& run) {
-  const kernels::BlockStats stats = view.segment->packed.block_stats();
-  std::vector<float>& scores = buffers_.scores;
-  scores.resize(slice.n_blocks * n_parts);
-  if (n_parts <= kMaximaLanes) {
-    table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
-                       scores.data());
-    return;
-  }
-  // The same of every item, whose dot product is a maximum of its own.
-  const auto offset = static_cast<std::int32_t>(run.bound.offset);
-  for (std::size_t block = 0; block < slice.n_blocks; ++block) {
-    const double step = stats.inverse_scale[slice.first + block] * run.bound.inverse_scale;
-    const auto unit = static_cast<float>(std::min(1 / step, kMostUnit));
-    const auto less =
-        static_cast<float>(std::min(stats.half_square[slice.first + block], kMostLess));
-    const std::int32_t* dots = slice.dots + block * kBlockItems;
-    float* out = scores.data() + block * kBlockItems;
-    for (std::size_t i = 0; i < kBlockItems; ++i) {
-      out[i] = static_cast<float>(dots[i] - offset) * unit - less;
-    }
-  }
-}
-
 // Takes the items behind the maxima in [cutoff, above) that pass the filter, at most n_limit, and
 // says how many.
 std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slice,
                                   std::size_t n_parts, float cutoff, float above,
                                   std::size_t n_limit, QueryRun& run) {
   const std::vector<float>& scores = buffers_.scores;
-  // Found first, without a branch that would go wrong at every other one.
-  std::vector<std::uint32_t>& chosen = buffers_.chosen;
-  chosen.resize(scores.size());
-  std::size_t n_chosen = 0;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    chosen[n_chosen] = static_cast<std::uint32_t>(i);
-    n_chosen += static_cast<std::size_t>(scores[i] >= cutoff) & (scores[i] < above);
-  }
   std::size_t n_taken = 0;
-  for (std::size_t c = 0; c < n_chosen && n_taken < n_limit; ++c) {
-    const std::size_t i = chosen[c], block = i / n_parts, lane = i % n_parts;
-    if (n_parts == kBlockItems) {
-      if (!take(view, slice.first * kBlockItems + i, run)) continue;
-      slice.dots[i] = kStruckOut;
-      ++n_taken;
-      continue;
-    }
+  for (std::size_t i = 0; i < scores.size() && n_taken < n_limit; ++i) {
+    if (scores[i] < cutoff || scores[i] >= above) continue;
+    const std::size_t block = i / n_parts, lane = i % n_parts;
     const std::int32_t* maxima = slice.maxima + block * kMaximaLanes;
     const std::int32_t most = n_parts == 1 ? largest(maxima) : maxima[lane];
     std::int32_t* dots = slice.dots + block * kBlockItems;
@@ -157,6 +123,77 @@ std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slic
     while (hit != end && (hit->dot != most || hit->item % n_parts != lane)) ++hit;
     if (hit == end || !take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
     dots[hit->item] = kStruckOut;
+    ++n_taken;
+  }
+  return n_taken;
+}
+
+// About the score of each item of the slice.
+void Scanner::estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run) {
+  const kernels::BlockStats stats = view.segment->packed.block_stats();
+  const auto offset = static_cast<std::int32_t>(run.bound.offset);
+  buffers_.scores.resize(slice.n_blocks * kBlockItems);
+  for (std::size_t block = 0; block < slice.n_blocks; ++block) {
+    const double step = stats.inverse_scale[slice.first + block] * run.bound.inverse_scale;
+    const auto unit = static_cast<float>(std::min(1 / step, kMostUnit));
+    const auto less =
+        static_cast<float>(std::min(stats.half_square[slice.first + block], kMostLess));
+    const std::int32_t* dots = slice.dots + block * kBlockItems;
+    float* out = buffers_.scores.data() + block * kBlockItems;
+    for (std::size_t i = 0; i < kBlockItems; ++i) {
+      out[i] = static_cast<float>(dots[i] - offset) * unit - less;
+    }
+  }
+}
+
+// take_best where there are too few maxima: every item is judged by itself.
+void Scanner::take_best_items(const SegmentView& view, const SeedSlice& slice, std::size_t n_wanted,
+                              QueryRun& run) {
+  estimate(view, slice, run);
+  const auto [low, high] = range_of(buffers_.scores);
+  const float scale = static_cast<float>(kBuckets - 1) / (high - low);
+  if (!(scale > 0 && scale < std::numeric_limits<float>::infinity())) return;
+  const std::size_t n_items = buffers_.scores.size();
+  buffers_.buckets.resize(n_items);
+  const float* const scores = buffers_.scores.data();
+  unsigned char* const buckets = buffers_.buckets.data();
+  for (std::size_t i = 0; i < n_items; ++i) {
+    buckets[i] = static_cast<unsigned char>(static_cast<int>((scores[i] - low) * scale));
+  }
+  std::uint32_t counts[kCounters][kBuckets] = {};  // several, so that none waits for the one before
+  for (std::size_t i = 0; i < n_items; i += kCounters) {  // n_items is whole blocks
+    for (std::size_t k = 0; k < kCounters; ++k) ++counts[k][buckets[i + k]];
+  }
+  std::size_t above = kBuckets, n_above = 0, n_taken = 0;
+  while (n_taken < run.best.capacity() && above > 0) {
+    std::size_t bucket = above;
+    while (bucket > 0 && n_above < n_wanted) {
+      --bucket;
+      for (const auto& counter : counts) n_above += counter[bucket];
+    }
+    // A crowded bucket: its items wait for `collect`, which finds out the best of them.
+    if (n_above > 2 * n_wanted) return;
+    n_taken += take_items(view, slice, bucket, above, run);
+    above = bucket;
+    n_wanted *= 2;
+  }
+}
+
+// Takes the items in the buckets [first, end) that pass the filter, and says how many.
+std::size_t Scanner::take_items(const SegmentView& view, const SeedSlice& slice, std::size_t first,
+                                std::size_t end, QueryRun& run) {
+  const std::size_t n_items = buffers_.buckets.size();
+  buffers_.chosen.resize(n_items);
+  const unsigned char* const buckets = buffers_.buckets.data();
+  std::uint32_t* const chosen = buffers_.chosen.data();
+  std::size_t n_chosen = 0, n_taken = 0;
+  for (std::size_t i = 0; i < n_items; ++i) {  // without a branch that errs at every other item
+    chosen[n_chosen] = static_cast<std::uint32_t>(i);
+    n_chosen += buckets[i] - first < end - first;  // an unsigned difference
+  }
+  for (std::size_t c = 0; c < n_chosen; ++c) {
+    if (!take(view, slice.first * kBlockItems + chosen[c], run)) continue;
+    slice.dots[chosen[c]] = kStruckOut;
     ++n_taken;
   }
   return n_taken;

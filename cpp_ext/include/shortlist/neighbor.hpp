@@ -41,9 +41,11 @@ inline Neighbor neighbor_of(std::uint64_t key) {
 
 // Sorts keys in ascending order: best first.
 void sort_keys(std::vector<std::uint64_t>& keys);
+// Leaves the n least; the greatest of them comes last. @pre 1 <= n <= keys.size()
+void keep_least(std::vector<std::uint64_t>& keys, std::size_t n);
 
 // The best `capacity` neighbours pushed so far. A few are a heap with the worst one in front. Many
-// are a list that is sorted and cut from time to time: that costs a push less than a deep heap.
+// are a list that is cut from time to time: that costs a push less than a deep heap.
 class TopN {
  public:
   explicit TopN(std::size_t capacity) : capacity_(capacity) {}
@@ -73,15 +75,18 @@ class TopN {
     }
   }
 
-  // Brings the threshold of a list up to date where that is worth its while.
-  void settle() {
+  // Brings the threshold of a list up to date where that is worth its while; the first one only
+  // when no more are to come soon.
+  void settle(bool is_pause) {
     if (!is_list() || keys_.size() < capacity_) return;
-    if (worst_ == kNoWorst || keys_.size() - capacity_ >= capacity_ / 4) cut();
+    const bool is_first = is_pause && worst_ == kNoWorst;
+    if (is_first || keys_.size() - capacity_ >= capacity_ / 4) cut();
   }
 
   // Best first. The buffer is empty afterwards.
   std::vector<Neighbor> take_sorted() {
-    cut();
+    if (keys_.size() > capacity_) cut();
+    sort_keys(keys_);
     const std::vector<std::uint64_t> keys = std::move(keys_);
     return neighbors_of(keys);
   }
@@ -106,10 +111,9 @@ class TopN {
     threshold_ = neighbor_of(key).score;
   }
 
+  // @pre capacity() keys or more
   void cut() {
-    sort_keys(keys_);
-    if (keys_.size() < capacity_) return;
-    keys_.resize(capacity_);
+    keep_least(keys_, capacity_);
     set_worst(keys_.back());
   }
 
