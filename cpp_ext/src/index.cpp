@@ -51,12 +51,6 @@ std::int64_t IndexView::row_of(std::string_view id) const {
 void IndexView::rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const {
   snapshot_->rows_of(ids, n, rows);
 }
-
-std::size_t IndexView::known_rows_of(const std::int64_t* ids, std::size_t n,
-                                     std::int64_t* rows) const {
-  rows_of(ids, n, rows);
-  return static_cast<std::size_t>(std::remove(rows, rows + n, -1) - rows);
-}
 std::int64_t IndexView::int64_at(std::size_t row) const {
   return snapshot_->int64_at(row);
 }

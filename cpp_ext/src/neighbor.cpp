@@ -67,23 +67,30 @@ void sort_keys(std::vector<std::uint64_t>& keys) {
   }
 }
 
-// By counting first digits, as nth_element would mispredict a branch at every other key.
+// By counting digits, as nth_element would mispredict a branch at every other key. A rank is found
+// of which the last key that stays is; those of that rank are few, and sorted.
 void keep_least(std::vector<std::uint64_t>& keys, std::size_t n) {
   const Ranks rank(keys);
   std::uint32_t counts[kValues] = {};
   for (const std::uint64_t key : keys) ++counts[rank(key) / kValues];
-  std::size_t digit = 0, n_below = 0;
-  while (n_below + counts[digit] < n) n_below += counts[digit++];
-  std::vector<std::uint64_t>& alike = thread_keys();  // one of them is the last that stays
-  alike.clear();
-  std::size_t n_kept = 0;
+  std::size_t first = 0, n_below = 0;
+  while (n_below + counts[first] < n) n_below += counts[first++];
+  std::fill_n(counts, kValues, 0);
   for (const std::uint64_t key : keys) {
-    const std::size_t own = rank(key) / kValues;
-    keys[n_kept] = key;
-    n_kept += own < digit;
-    if (own == digit) alike.push_back(key);
+    counts[rank(key) % kValues] += static_cast<std::uint32_t>(rank(key) / kValues == first);
   }
-  std::sort(alike.begin(), alike.end());
+  std::size_t second = 0;
+  while (n_below + counts[second] < n) n_below += counts[second++];
+  const std::size_t last = first * kValues + second;
+  std::vector<std::uint64_t>& alike = thread_keys();
+  alike.resize(keys.size());
+  std::size_t n_kept = 0, n_alike = 0;
+  for (const std::uint64_t key : keys) {
+    keys[n_kept] = alike[n_alike] = key;
+    n_kept += rank(key) < last;
+    n_alike += rank(key) == last;
+  }
+  std::sort(alike.begin(), alike.begin() + static_cast<std::ptrdiff_t>(n_alike));
   std::copy_n(alike.begin(), n - n_kept, keys.begin() + static_cast<std::ptrdiff_t>(n_kept));
   keys.resize(n);
 }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 
 namespace shortlist {
 namespace {
@@ -48,25 +49,45 @@ bool contains(const std::vector<std::int64_t>& rows, std::int64_t row) {
 
 }  // namespace
 
-SharedAllow::SharedAllow(const Filter& filter, std::size_t n_rows) {
+SharedAllow::SharedAllow(const unsigned char* allow_mask, std::size_t n_rows) : is_set(true) {
+  const std::size_t n_allowed =
+      n_rows - static_cast<std::size_t>(std::count(allow_mask, allow_mask + n_rows, 0));
+  if (n_allowed * kScanAdvantage >= n_rows) {
+    mask = allow_mask;
+    return;
+  }
+  for (std::size_t row = 0; row < n_rows; ++row) {
+    if (allow_mask[row] != 0) rows.push_back(static_cast<std::int64_t>(row));
+  }
+}
+
+SharedAllow::SharedAllow(const std::int64_t* allow_rows, std::size_t n_allow_rows,
+                         std::size_t n_rows)
+    : is_set(true), rows(sorted_rows(allow_rows, allow_rows + n_allow_rows, n_rows, "allow")) {
+  if (rows.size() * kScanAdvantage < n_rows) return;
+  owned_mask.assign(n_rows, 0);
+  for (const std::int64_t row : rows) owned_mask[static_cast<std::size_t>(row)] = 1;
+  mask = owned_mask.data();
+}
+
+SharedAllows::SharedAllows(const Filter& filter, std::size_t n_queries, std::size_t n_rows) {
   if (filter.allow_mask != nullptr) {
-    is_set = true;
-    const std::size_t n_allowed = n_rows - static_cast<std::size_t>(std::count(
-                                               filter.allow_mask, filter.allow_mask + n_rows, 0));
-    if (n_allowed * kScanAdvantage >= n_rows) {
-      mask = filter.allow_mask;
-      return;
-    }
-    for (std::size_t row = 0; row < n_rows; ++row) {
-      if (filter.allow_mask[row] != 0) rows.push_back(static_cast<std::int64_t>(row));
-    }
+    forms_.emplace_back(filter.allow_mask, n_rows);
   } else if (filter.allow_rows != nullptr) {
-    is_set = true;
-    rows = sorted_rows(filter.allow_rows, filter.allow_rows + filter.n_allow_rows, n_rows, "allow");
-    if (rows.size() * kScanAdvantage < n_rows) return;
-    owned_mask.assign(n_rows, 0);
-    for (const std::int64_t row : rows) owned_mask[static_cast<std::size_t>(row)] = 1;
-    mask = owned_mask.data();
+    forms_.emplace_back(filter.allow_rows, filter.n_allow_rows, n_rows);
+  } else if (filter.mask_of == nullptr) {
+    forms_.emplace_back();
+  } else {
+    std::unordered_map<std::int64_t, std::size_t> forms;
+    for (std::size_t query = 0; query < n_queries; ++query) {
+      const std::int64_t number = filter.mask_of[query];
+      const auto [form, is_new] = forms.try_emplace(number, forms_.size());
+      if (is_new) {
+        const unsigned char* const mask = filter.allow_masks[static_cast<std::size_t>(number)];
+        forms_.push_back(mask == nullptr ? SharedAllow() : SharedAllow(mask, n_rows));
+      }
+      form_of_.push_back(form->second);
+    }
   }
 }
 

@@ -13,14 +13,30 @@
 
 namespace shortlist {
 
-// Allow forms that all queries of a call share, sorted once.
+// An allow form that several queries of a call share, sorted once.
 struct SharedAllow {
   bool is_set = false;
   std::vector<std::int64_t> rows;         // sorted, unique; used when `mask` is null
   const unsigned char* mask = nullptr;    // by row
   std::vector<unsigned char> owned_mask;  // made from a long list
 
-  SharedAllow(const Filter& filter, std::size_t n_rows);
+  SharedAllow() = default;
+  SharedAllow(const std::int64_t* allow_rows, std::size_t n_allow_rows, std::size_t n_rows);
+  SharedAllow(const unsigned char* allow_mask, std::size_t n_rows);
+};
+
+// What the queries of a filter share: one form for all, or some masks.
+class SharedAllows {
+ public:
+  // Prepares what the first n_queries of the filter use, each mask once.
+  SharedAllows(const Filter& filter, std::size_t n_queries, std::size_t n_rows);
+  const SharedAllow& of(std::size_t query) const {
+    return forms_[form_of_.empty() ? 0 : form_of_[query]];
+  }
+
+ private:
+  std::vector<SharedAllow> forms_;
+  std::vector<std::size_t> form_of_;  // by query; empty = all have the first
 };
 
 class PreparedQuery {

@@ -48,7 +48,7 @@ class Search {
         queries_(queries),
         top_n_(top_n),
         filter_(filter),
-        shared_allow_(filter, snapshot.n_rows),
+        shared_allows_(filter, queries.n_rows, snapshot.n_rows),
         output_(output),
         table_(active_kernels()) {}
 
@@ -83,7 +83,7 @@ class Search {
   std::deque<PreparedQuery> prepare(std::size_t first, std::size_t end) const {
     std::deque<PreparedQuery> prepared;
     for (std::size_t q = first; q < end; ++q) {
-      prepared.emplace_back(snapshot_, table_, queries_.row(q), filter_, shared_allow_, q);
+      prepared.emplace_back(snapshot_, table_, queries_.row(q), filter_, shared_allows_.of(q), q);
     }
     return prepared;
   }
@@ -175,7 +175,7 @@ class Search {
   const MatrixView& queries_;
   const std::size_t top_n_;
   const Filter& filter_;
-  const SharedAllow shared_allow_;
+  const SharedAllows shared_allows_;
   const SearchOutput& output_;
   const kernels::Table& table_;
 };

@@ -64,8 +64,6 @@ class IndexView {
   std::int64_t row_of(std::string_view id) const;
   // row_of for n ids; faster where the table of ids is larger than the caches.
   void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
-  // The rows of those that are known, in the same order; returns how many. Room for n.
-  std::size_t known_rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
   // False if not known; else the stored row (for cosine: normalised before it was rounded) goes to
