@@ -7,9 +7,9 @@
 //   codes     int64 (n, m): the codes of the rows, which tables are read by (row + 1; 0 for an item
 //             that came after the training and at missing places)
 //   history   int64 (n, length): item codes, oldest first; 0 or less = no known item
-//   n_known   int64 (n,): known items of each history. Where it is 0 the first stage's answer
-//   stays. top_n     int64, one number >= 1: how many of the candidates come back stages    int64,
-//   one number: 1 = the first stage's answer stays for all, 2
+//   n_known   int64 (n,): known items of each history; 0 = the first stage's answer stays
+//   top_n     int64, one number >= 1: how many of the candidates come back
+//   stages    int64, one number: 1 = the first stage's answer stays for all, 2
 // Outputs of every reranker
 //   rows      int64 (n, top_n): by the new score, of equal ones the lower row first; -1 at missing
 //   scores    float (n, top_n): the new ones; -infinity at missing places

@@ -157,6 +157,8 @@ CHECK_ENTRY(OrtApi, CreateStatus);
 CHECK_ENTRY(OrtApi, GetErrorCode);
 CHECK_ENTRY(OrtApi, GetErrorMessage);
 CHECK_ENTRY(OrtApi, CreateEnv);
+CHECK_ENTRY(OrtApi, EnableTelemetryEvents);
+CHECK_ENTRY(OrtApi, DisableTelemetryEvents);
 CHECK_ENTRY(OrtApi, CreateSession);
 CHECK_ENTRY(OrtApi, CreateSessionFromArray);
 CHECK_ENTRY(OrtApi, Run);

@@ -57,7 +57,9 @@ struct OrtApi {
   OrtErrorCode (*GetErrorCode)(const OrtStatus*);
   const char* (*GetErrorMessage)(const OrtStatus*);
   OrtStatus* (*CreateEnv)(OrtLoggingLevel, const char* log_id, OrtEnv** made);
-  void* unused_4_6[3];
+  void* unused_4;
+  OrtStatus* (*EnableTelemetryEvents)(const OrtEnv*);
+  OrtStatus* (*DisableTelemetryEvents)(const OrtEnv*);
   OrtStatus* (*CreateSession)(const OrtEnv*, const char* path, const OrtSessionOptions*,
                               OrtSession** made);
   OrtStatus* (*CreateSessionFromArray)(const OrtEnv*, const void* model, std::size_t n_bytes,

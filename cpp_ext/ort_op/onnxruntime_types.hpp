@@ -30,7 +30,8 @@ struct OrtValue;
 // The oldest API with all entries but those at the end of OrtApi. ONNX Runtime keeps old ones, so
 // every newer release works.
 constexpr std::uint32_t kApiVersion = 17;
-// What OrtApiBase::GetApi must be asked for before these last entries are called; null = not there.
+// What OrtApiBase::GetApi must be asked for before these last entries are called. A release that is
+// older than 1.24 answers with null and writes to stderr: look at GetVersionString first.
 constexpr std::uint32_t kAssignmentApiVersion = 24;
 
 enum ONNXTensorElementDataType : int {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "search_call.hpp"
+
 namespace shortlist::ort_op {
 namespace {
 
@@ -34,12 +36,15 @@ void PackHistoryKernel::compute(OrtKernelContext* context) const {
   const std::size_t length = static_cast<std::size_t>(codes.shape[1]);
   const std::int64_t* const begin = codes.as<std::int64_t>();
   auto* counts = static_cast<std::int64_t*>(make_output(api_, context, kNKnown, {codes.shape[0]}));
-  std::size_t width = 1;
+  // Given items are scored for every request, as if each had a history.
+  const SearchCall* const call = current_call();
+  std::size_t width = call != nullptr && call->has_full_width ? limit_ : 1;
+  const bool is_forced = call != nullptr && call->scores_given;
   for (std::size_t row = 0; row < n; ++row) {
     const std::int64_t* first = begin + row * length;
     const auto n_known = std::count_if(first, first + length, [](auto code) { return code > 0; });
     width = std::max(width, std::min(limit_, static_cast<std::size_t>(n_known)));
-    if (counts != nullptr) counts[row] = n_known;
+    if (counts != nullptr) counts[row] = is_forced && n_known == 0 ? 1 : n_known;
   }
   const std::vector<std::int64_t> shape = {codes.shape[0], static_cast<std::int64_t>(width)};
   auto* packed = static_cast<std::int64_t*>(make_output(api_, context, kPacked, shape));

@@ -5,7 +5,8 @@
 //   codes    int64 (n, length): item codes, oldest first; 0 or less = no known item
 // Outputs
 //   packed   int64 (n, width): the last `limit` known codes of each row, right-aligned, 0 on the
-//            left; width = the longest such row, at least 1
+//            left; width = the longest such row, at least 1 (`limit` for a batch of the engine
+//            whose shapes do not change)
 //   places   int64 (n, width): the columns of `codes` they come from; 0 at padding
 //   n_known  int64 (n,): known items of each row, those that were left out included
 // Attributes

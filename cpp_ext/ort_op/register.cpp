@@ -2,6 +2,7 @@
 // operators.
 #include "register.hpp"
 
+#include <atomic>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -16,6 +17,8 @@ namespace shortlist::ort_op {
 namespace {
 
 constexpr const char* kDomain = "ai.shortlist";
+
+std::atomic<const OrtApiBase*> registered{nullptr};
 
 ONNXTensorElementDataType top_n_input(std::size_t number) {
   switch (number) {
@@ -144,8 +147,8 @@ OrtCustomOpDomain* make_domain(const OrtApi& api) {
 
 }  // namespace
 
-IndexOperators::IndexTopN::IndexTopN(const IndexView& searched)
-    : OrtCustomOp(make_top_n()), index(searched) {
+IndexOperators::IndexTopN::IndexTopN(const IndexView& checked)
+    : OrtCustomOp(make_top_n()), index(checked) {
   CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
                       void** kernel) {
     return guarded(*api, [&] {
@@ -164,6 +167,10 @@ OrtStatus* IndexOperators::add_to(OrtSessionOptions* options) const {
   return api_.AddCustomOpDomain(options, domain_.get());
 }
 
+const OrtApiBase* registered_runtime() {
+  return registered.load();
+}
+
 }  // namespace shortlist::ort_op
 
 // The name and signature that OrtApi::RegisterCustomOpsLibrary_V2 asks for.
@@ -177,5 +184,6 @@ extern "C" __attribute__((visibility("default"))) shortlist::ort::OrtStatus* Reg
                                 std::to_string(kApiVersion) + " or newer";
     return base->GetApi(1)->CreateStatus(ORT_NOT_IMPLEMENTED, message.c_str());
   }
+  registered = base;
   return guarded(*api, [&] { check(api->AddCustomOpDomain(options, domain_for(*api))); });
 }

@@ -29,6 +29,13 @@ void check_splits(const Tensor& splits, std::size_t n_lists, const Tensor& value
   }
 }
 
+void check_matrix(const Tensor& values, std::size_t n_queries, const std::string& name,
+                  const std::string& or_else) {
+  if (values.shape.size() == 2 && values.shape[0] == static_cast<std::int64_t>(n_queries)) return;
+  throw_bad_input(name, "shape " + to_text(values.shape),
+                  "(" + std::to_string(n_queries) + ", width)" + or_else);
+}
+
 std::vector<std::int64_t> sorted_list(const RaggedRows& rows, std::size_t query) {
   std::vector<std::int64_t> list(rows.values + rows.splits[query],
                                  rows.values + rows.splits[query + 1]);
@@ -39,92 +46,84 @@ std::vector<std::int64_t> sorted_list(const RaggedRows& rows, std::size_t query)
 }  // namespace
 
 TopNFilter::TopNFilter(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries,
-                       std::size_t n_rows) {
-  read_exclude(api, context, n_queries);
-  add_exclude(api, context, n_queries);
-  add_seen(api, context, n_queries);
-  read_allow(api, context, n_queries);
-  read_mask(api, context, n_rows);
+                       std::size_t n_searched, std::size_t n_rows, const Filter* call)
+    : api_(api), context_(context) {
+  if (call != nullptr) filter_ = *call;
+  read_exclude(n_queries);
+  read_also_exclude(n_queries);
+  read_seen(n_queries);
+  if (filter_.exclude.splits != nullptr && !lists_.empty()) {
+    lists_.push_back({filter_.exclude.values, filter_.exclude.splits, 0, 0});
+  }
+  join_lists(n_searched);
+  read_allow(n_queries);
+  read_mask(n_rows);
 }
 
-void TopNFilter::read_exclude(const OrtApi& api, const OrtKernelContext* context,
-                              std::size_t n_queries) {
+void TopNFilter::read_exclude(std::size_t n_queries) {
   Tensor exclude, splits;
-  if (!read_input(api, context, TopNKernel::kExclude, &exclude)) return;
-  const std::int64_t n = static_cast<std::int64_t>(n_queries);
-  if (read_input(api, context, TopNKernel::kExcludeSplits, &splits)) {
+  if (!read_input(api_, context_, TopNKernel::kExclude, &exclude)) return;
+  if (read_input(api_, context_, TopNKernel::kExcludeSplits, &splits)) {
     check_splits(splits, n_queries, exclude, "exclude");
-    filter_.exclude = {exclude.as<std::int64_t>(), splits.as<std::int64_t>()};
+    lists_.push_back({exclude.as<std::int64_t>(), splits.as<std::int64_t>(), 0, 0});
     return;
   }
-  if (exclude.shape.size() != 2 || exclude.shape[0] != n) {
-    throw_bad_input("exclude", "shape " + to_text(exclude.shape),
-                    "(" + std::to_string(n) + ", width), or flat with exclude_splits");
-  }
-  for (std::int64_t query = 0; query <= n; ++query) splits_.push_back(query * exclude.shape[1]);
-  filter_.exclude = {exclude.as<std::int64_t>(), splits_.data()};
+  check_matrix(exclude, n_queries, "exclude", ", or flat with exclude_splits");
+  lists_.push_back(
+      {exclude.as<std::int64_t>(), nullptr, static_cast<std::size_t>(exclude.shape[1]), 0});
 }
 
-// Appends the lists of also_exclude.
-void TopNFilter::add_exclude(const OrtApi& api, const OrtKernelContext* context,
-                             std::size_t n_queries) {
+void TopNFilter::read_also_exclude(std::size_t n_queries) {
   Tensor also, splits;
-  if (!read_some(api, context, TopNKernel::kAlsoExcludeSplits, &splits)) return;
-  read_input(api, context, TopNKernel::kAlsoExclude, &also);
+  if (!read_some(api_, context_, TopNKernel::kAlsoExcludeSplits, &splits)) return;
+  read_input(api_, context_, TopNKernel::kAlsoExclude, &also);
   check_splits(splits, n_queries, also, "also_exclude");
-  const RaggedRows more = {also.as<std::int64_t>(), splits.as<std::int64_t>()};
-  const RaggedRows first = filter_.exclude;
-  std::vector<std::int64_t> ends = {0};
-  for (std::size_t query = 0; query < n_queries; ++query) {
-    for (const RaggedRows& rows : {first, more}) {
-      if (rows.splits == nullptr) continue;
-      values_.insert(values_.end(), rows.values + rows.splits[query],
-                     rows.values + rows.splits[query + 1]);
-    }
-    ends.push_back(static_cast<std::int64_t>(values_.size()));
+  lists_.push_back({also.as<std::int64_t>(), splits.as<std::int64_t>(), 0, 0});
+}
+
+void TopNFilter::read_seen(std::size_t n_queries) {
+  Tensor codes, exclude;
+  if (!read_input(api_, context_, TopNKernel::kSeenCodes, &codes)) return;
+  const bool is_told = read_some(api_, context_, TopNKernel::kExcludeSeen, &exclude);
+  if (is_told && !*exclude.as<bool>()) return;
+  check_matrix(codes, n_queries, "seen_codes", "");
+  lists_.push_back(
+      {codes.as<std::int64_t>(), nullptr, static_cast<std::size_t>(codes.shape[1]), 1});
+}
+
+// One list a query out of all.
+void TopNFilter::join_lists(std::size_t n_queries) {
+  if (lists_.empty()) return;
+  if (lists_.size() == 1 && lists_[0].splits != nullptr) {
+    filter_.exclude = {lists_[0].values, lists_[0].splits};
+    return;
   }
-  splits_ = std::move(ends);
+  splits_.reserve(n_queries + 1);
+  splits_.push_back(0);
+  for (std::size_t query = 0; query < n_queries; ++query) {
+    for (const Lists& lists : lists_) {
+      const bool is_flat = lists.splits != nullptr;
+      const std::int64_t* const row =
+          lists.values +
+          (is_flat ? static_cast<std::size_t>(lists.splits[query]) : query * lists.width);
+      const std::size_t n =
+          is_flat ? static_cast<std::size_t>(lists.splits[query + 1] - lists.splits[query])
+                  : lists.width;
+      for (std::size_t i = 0; i < n; ++i) {
+        // A value far below 0 must not wrap around.
+        if (row[i] >= lists.offset) values_.push_back(row[i] - lists.offset);
+      }
+    }
+    splits_.push_back(static_cast<std::int64_t>(values_.size()));
+  }
   filter_.exclude = {values_.data(), splits_.data()};
 }
 
-// Appends the rows of seen_codes while exclude_seen is true.
-void TopNFilter::add_seen(const OrtApi& api, const OrtKernelContext* context,
-                          std::size_t n_queries) {
-  Tensor seen, is_on;
-  if (!read_input(api, context, TopNKernel::kSeenCodes, &seen)) return;
-  if (seen.shape.size() != 2 || seen.shape[0] != static_cast<std::int64_t>(n_queries)) {
-    throw_bad_input("seen_codes", "shape " + to_text(seen.shape),
-                    "(" + std::to_string(n_queries) + ", width)");
-  }
-  if (read_input(api, context, TopNKernel::kExcludeSeen, &is_on)) {
-    if (is_on.size != 1) throw_bad_input("exclude_seen", "shape " + to_text(is_on.shape), "one");
-    if (!*is_on.as<bool>()) return;
-  }
-  const RaggedRows first = filter_.exclude;
-  const std::size_t width = static_cast<std::size_t>(seen.shape[1]);
-  std::vector<std::int64_t> values, ends = {0};
-  for (std::size_t query = 0; query < n_queries; ++query) {
-    if (first.splits != nullptr) {
-      values.insert(values.end(), first.values + first.splits[query],
-                    first.values + first.splits[query + 1]);
-    }
-    for (std::size_t i = query * width; i < (query + 1) * width; ++i) {
-      const std::int64_t code = seen.as<std::int64_t>()[i];
-      if (code > 0) values.push_back(code - 1);
-    }
-    ends.push_back(static_cast<std::int64_t>(values.size()));
-  }
-  values_ = std::move(values);
-  splits_ = std::move(ends);
-  filter_.exclude = {values_.data(), splits_.data()};
-}
-
-void TopNFilter::read_allow(const OrtApi& api, const OrtKernelContext* context,
-                            std::size_t n_queries) {
+void TopNFilter::read_allow(std::size_t n_queries) {
   static const std::int64_t kNone = -1;
   Tensor allow, splits;
-  if (!read_some(api, context, TopNKernel::kAllowSplits, &splits)) return;
-  read_input(api, context, TopNKernel::kAllow, &allow);
+  if (!read_some(api_, context_, TopNKernel::kAllowSplits, &splits)) return;
+  read_input(api_, context_, TopNKernel::kAllow, &allow);
   const bool is_shared = splits.size == 2;
   check_splits(splits, is_shared ? 1 : n_queries, allow, "allow");
   const std::int64_t* values = allow.size > 0 ? allow.as<std::int64_t>() : &kNone;
@@ -136,9 +135,9 @@ void TopNFilter::read_allow(const OrtApi& api, const OrtKernelContext* context,
   }
 }
 
-void TopNFilter::read_mask(const OrtApi& api, const OrtKernelContext* context, std::size_t n_rows) {
+void TopNFilter::read_mask(std::size_t n_rows) {
   Tensor mask;
-  if (!read_some(api, context, TopNKernel::kAllowMask, &mask)) return;
+  if (!read_some(api_, context_, TopNKernel::kAllowMask, &mask)) return;
   if (mask.size != n_rows) {
     throw_bad_input("allow_mask", "shape " + to_text(mask.shape),
                     "(" + std::to_string(n_rows) + ",), a byte for each row of the index");
@@ -149,13 +148,6 @@ void TopNFilter::read_mask(const OrtApi& api, const OrtKernelContext* context, s
   filter_.allow_mask = mask.as<unsigned char>();
 }
 
-Filter TopNFilter::from(std::size_t first) const {
-  Filter filter = filter_;
-  if (filter.exclude.splits != nullptr) filter.exclude.splits += first;
-  if (filter.allow.splits != nullptr) filter.allow.splits += first;
-  return filter;
-}
-
 AllowedRows::AllowedRows(const Filter& filter, std::size_t query, std::size_t n_rows)
     : mask_(filter.allow_mask), n_rows_(n_rows) {
   if (filter.exclude.splits != nullptr) excluded_ = sorted_list(filter.exclude, query);
@@ -164,6 +156,9 @@ AllowedRows::AllowedRows(const Filter& filter, std::size_t query, std::size_t n_
   if (filter.allow_rows != nullptr) {
     allowed_.assign(filter.allow_rows, filter.allow_rows + filter.n_allow_rows);
     std::sort(allowed_.begin(), allowed_.end());
+  }
+  if (filter.mask_of != nullptr) {
+    mask_ = filter.allow_masks[static_cast<std::size_t>(filter.mask_of[query])];
   }
 }
 

@@ -12,20 +12,32 @@ namespace shortlist::ort_op {
 
 class TopNFilter {
  public:
-  // Borrows the node's inputs for the length of its run. Throws std::invalid_argument.
+  // Borrows the node's inputs, which are of n_queries, and `call` (null = none), for the length of
+  // its run. Of the queries only the first n_searched have a filter. Throws std::invalid_argument.
   TopNFilter(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries,
-             std::size_t n_rows);
+             std::size_t n_searched, std::size_t n_rows, const Filter* call);
 
-  // Of the queries from `first` on.
-  Filter from(std::size_t first) const;
+  const Filter& filter() const { return filter_; }
 
  private:
-  void read_exclude(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
-  void add_exclude(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
-  void add_seen(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
-  void read_allow(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries);
-  void read_mask(const OrtApi& api, const OrtKernelContext* context, std::size_t n_rows);
+  // Lists of rows to exclude, one a query: flat with splits, or in a matrix of `width` columns.
+  struct Lists {
+    const std::int64_t* values;
+    const std::int64_t* splits;  // null = a matrix
+    std::size_t width;
+    std::int64_t offset;  // what a value is above its row
+  };
 
+  void read_exclude(std::size_t n_queries);
+  void read_also_exclude(std::size_t n_queries);
+  void read_seen(std::size_t n_queries);
+  void join_lists(std::size_t n_queries);
+  void read_allow(std::size_t n_queries);
+  void read_mask(std::size_t n_rows);
+
+  const OrtApi& api_;
+  const OrtKernelContext* context_;
+  std::vector<Lists> lists_;
   Filter filter_;
   std::vector<std::int64_t> values_, splits_;  // of exclude, where it is put together here
 };
@@ -39,7 +51,7 @@ class AllowedRows {
  private:
   std::vector<std::int64_t> excluded_, allowed_;  // sorted
   bool has_list_ = false;
-  const unsigned char* mask_ = nullptr;
+  const unsigned char* mask_ = nullptr;  // null = every row
   std::size_t n_rows_ = 0;
 };
 

@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "push_down.hpp"
+#include "search_call.hpp"
+#include "shortlist/limits.hpp"
 #include "top_n_filter.hpp"
 
 namespace shortlist::ort_op {
@@ -16,8 +19,6 @@ namespace {
 
 // Queries that one task searches: large enough that they share their pass over the items.
 constexpr std::size_t kQueriesPerTask = 64;
-// Places of an answer that may be empty by far: beyond this, a mistake would fill the memory.
-constexpr std::size_t kMaxEmptyPlaces = std::size_t{1} << 24;
 
 const char* name_of(Metric metric) {
   return metric == Metric::cosine ? "cosine" : metric == Metric::dot ? "dot" : "euclidean";
@@ -48,7 +49,7 @@ struct Shares {
   const IndexView& index;
   const MatrixView& queries;
   std::size_t top_n;
-  const TopNFilter& filter;
+  const Filter& filter;
   const SearchOutput& output;
   std::mutex mutex;
   std::exception_ptr error;
@@ -60,7 +61,7 @@ struct Shares {
     const std::size_t place = first * top_n;
     const SearchOutput out = {output.scores + place, output.rows + place, output.counts + first};
     try {
-      index.search(part, top_n, filter.from(first), 1, out);
+      index.search(part, top_n, filter_from(filter, first), 1, out);
     } catch (const std::invalid_argument& bad) {  // it counts rows from its own first query
       const std::string from = first == 0 ? "" : "; rows count from " + std::to_string(first);
       keep(std::make_exception_ptr(std::invalid_argument(bad.what() + from)));
@@ -75,6 +76,22 @@ struct Shares {
   }
 };
 
+template <class T>
+T* grown(std::vector<T>& values, std::size_t size) {
+  values.resize(size);
+  return values.data();
+}
+
+// Places of a query from n_found on are missing.
+void put_nothing(std::size_t query, std::size_t n_found, std::size_t top_n,
+                 const SearchOutput& output) {
+  output.counts[query] = static_cast<std::int64_t>(n_found);
+  for (std::size_t place = query * top_n + n_found; place < (query + 1) * top_n; ++place) {
+    output.rows[place] = -1;
+    output.scores[place] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 }  // namespace
 
 void throw_bad_input(const std::string& argument, const std::string& got,
@@ -83,17 +100,31 @@ void throw_bad_input(const std::string& argument, const std::string& got,
                               expected);
 }
 
+// What one run of the node works on.
+struct TopNKernel::Run {
+  OrtKernelContext* context;
+  const SearchCall* call;  // null for a host's own session
+  const IndexView& index;
+  std::size_t n_queries = 0;  // of its inputs; those that are searched may be fewer
+  std::size_t top_n = 0;
+};
+
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
-    : TopNKernel(api, info, open_index(api, info)) {}
+    : api_(api), index_(checked_index(api, info, open_index(api, info))) {}
 
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info, const IndexView& index)
-    : api_(api), index_(checked_index(api, info, index)) {}
+    : api_(api), index_(checked_index(api, info, index)), takes_calls_(true) {}
 
 OrtStatus* TopNKernel::run(OrtKernelContext* context) const noexcept {
   return guarded(api_, [&] { compute(context); });
 }
 
 void TopNKernel::compute(OrtKernelContext* context) const {
+  const SearchCall* const call = takes_calls_ ? current_call() : nullptr;
+  if (takes_calls_ && call == nullptr) {
+    throw std::logic_error("ai.shortlist.TopN: a session of the engine ran outside of a call");
+  }
+  Run run{context, call, call == nullptr ? index_ : *call->index};
   Tensor tensor;
   read_input(api_, context, kQueries, &tensor);
   if (tensor.shape.size() != 2 || tensor.shape[1] != static_cast<std::int64_t>(index_.dim())) {
@@ -101,94 +132,103 @@ void TopNKernel::compute(OrtKernelContext* context) const {
                     "(n, " + std::to_string(index_.dim()) + ")");
   }
   const std::size_t n_queries = static_cast<std::size_t>(tensor.shape[0]);
-  const MatrixView queries = {tensor.as<float>(), n_queries, index_.dim()};
-  const std::size_t top_n = read_top_n(context, n_queries);
-  const TopNFilter filter(api_, context, n_queries, index_.n_rows());
+  const std::size_t n_searched = call == nullptr ? n_queries : std::min(n_queries, call->n_queries);
+  run.n_queries = n_queries;
+  run.top_n = read_top_n(run);
 
-  const std::vector<std::int64_t> shape = {tensor.shape[0], static_cast<std::int64_t>(top_n)};
+  const std::vector<std::int64_t> shape = {tensor.shape[0], static_cast<std::int64_t>(run.top_n)};
   SearchOutput output;
   output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
   output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
   output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
   auto* codes = static_cast<std::int64_t*>(make_output(api_, context, kCodes, shape));
-  if (n_queries > 0) search(context, queries, top_n, filter, output);
-  if (codes == nullptr) return;
-  if (output.rows == nullptr) throw_bad_input("codes", "it without rows", "both outputs");
-  const std::int64_t* const rows = output.rows;
-  std::transform(rows, rows + n_queries * top_n, codes, [](std::int64_t row) { return row + 1; });
+  const std::size_t n_places = n_queries * run.top_n;
+  std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
+  std::vector<float> scores;
+  if (output.rows == nullptr) output.rows = grown(rows, n_places);
+  if (output.scores == nullptr) output.scores = grown(scores, n_places);
+  if (output.counts == nullptr) output.counts = grown(counts, n_queries);
+  if (n_searched > 0) answer(run, {tensor.as<float>(), n_searched, index_.dim()}, output);
+  for (std::size_t q = n_searched; q < n_queries; ++q) put_nothing(q, 0, run.top_n, output);
+  for (std::size_t i = 0; codes != nullptr && i < n_places; ++i) {
+    const std::int64_t row = output.rows[i];
+    codes[i] = row < 0 ? 0 : call == nullptr || call->codes == nullptr ? row + 1 : call->codes[row];
+  }
 }
 
-std::size_t TopNKernel::read_top_n(const OrtKernelContext* context, std::size_t n_queries) const {
+void TopNKernel::answer(const Run& run, const MatrixView& queries,
+                        const SearchOutput& output) const {
+  const SearchCall* const call = run.call;
+  if (call != nullptr && call->embeddings != nullptr) {
+    std::copy_n(queries.data, queries.n_rows * queries.dim, call->embeddings);
+    for (std::size_t q = 0; q < queries.n_rows; ++q) put_nothing(q, 0, run.top_n, output);
+    return;
+  }
+  const TopNFilter filter(api_, run.context, run.n_queries, queries.n_rows, run.index.n_rows(),
+                          call == nullptr ? nullptr : &call->filter);
+  if (call != nullptr && call->skipped.splits != nullptr) {
+    const std::vector<float> pushed = push_down(queries, call->skipped, run.index);
+    search(run, {pushed.data(), queries.n_rows, queries.dim}, filter.filter(), output);
+  } else {
+    search(run, queries, filter.filter(), output);
+  }
+  fall_back(run, queries.n_rows, filter.filter(), output);
+}
+
+std::size_t TopNKernel::read_top_n(const Run& run) const {
   Tensor tensor;
-  read_input(api_, context, kTopN, &tensor);
+  read_input(api_, run.context, kTopN, &tensor);
   if (tensor.size != 1) throw_bad_input("top_n", "shape " + to_text(tensor.shape), "one number");
   const std::int64_t top_n = *tensor.as<std::int64_t>();
   if (top_n < 1) throw_bad_input("top_n", std::to_string(top_n), "at least 1");
   const std::size_t n_places = static_cast<std::size_t>(top_n);
-  const std::size_t n_rows = std::max<std::size_t>(1, index_.n_rows());
-  if (n_places > n_rows && n_places > kMaxEmptyPlaces / std::max<std::size_t>(1, n_queries)) {
+  const std::size_t n_rows = std::max<std::size_t>(1, run.index.n_rows());
+  if (n_places > n_rows && n_places > kMaxEmptyPlaces / std::max<std::size_t>(1, run.n_queries)) {
     throw_bad_input("top_n",
-                    std::to_string(top_n) + " for " + std::to_string(n_queries) + " queries",
+                    std::to_string(top_n) + " for " + std::to_string(run.n_queries) + " queries",
                     "at most " + std::to_string(n_rows) + ", the rows of the index");
   }
   return n_places;
 }
 
-void TopNKernel::search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
-                        const TopNFilter& filter, const SearchOutput& output) const {
-  std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
-  std::vector<float> scores;
-  SearchOutput all = output;
-  if (all.rows == nullptr) {
-    rows.resize(queries.n_rows * top_n);
-    all.rows = rows.data();
-  }
-  if (all.scores == nullptr) {
-    scores.resize(queries.n_rows * top_n);
-    all.scores = scores.data();
-  }
-  if (all.counts == nullptr) {
-    counts.resize(queries.n_rows);
-    all.counts = counts.data();
-  }
-  Shares shares{index_, queries, top_n, filter, all, {}, {}};
+void TopNKernel::search(const Run& run, const MatrixView& queries, const Filter& filter,
+                        const SearchOutput& output) const {
+  Shares shares{run.index, queries, run.top_n, filter, output, {}, {}};
   const std::size_t n_tasks = (queries.n_rows + kQueriesPerTask - 1) / kQueriesPerTask;
   if (n_tasks == 1) {
     shares.run(0);
   } else {
-    const auto run = [](void* data, std::size_t task) { static_cast<Shares*>(data)->run(task); };
-    check(api_.KernelContext_ParallelFor(context, run, n_tasks, 0, &shares));
+    const auto share = [](void* data, std::size_t task) { static_cast<Shares*>(data)->run(task); };
+    check(api_.KernelContext_ParallelFor(run.context, share, n_tasks, 0, &shares));
   }
   if (shares.error) std::rethrow_exception(shares.error);
-  fall_back(context, queries.n_rows, top_n, filter, all);
 }
 
-void TopNKernel::fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
-                           const TopNFilter& filter, const SearchOutput& output) const {
+void TopNKernel::fall_back(const Run& run, std::size_t n_searched, const Filter& filter,
+                           const SearchOutput& output) const {
   Tensor rows, scores, use;
-  if (!read_input(api_, context, kUseFallback, &use)) return;
-  read_input(api_, context, kFallbackRows, &rows);
-  read_input(api_, context, kFallbackScores, &scores);
-  if (use.size != n_queries || rows.data == nullptr || scores.size != rows.size) {
-    throw_bad_input(
-        "use_fallback", "shape " + to_text(use.shape),
-        "(" + std::to_string(n_queries) + ",), with fallback_rows and fallback_scores of one size");
+  if (!read_input(api_, run.context, kUseFallback, &use)) return;
+  read_input(api_, run.context, kFallbackRows, &rows);
+  read_input(api_, run.context, kFallbackScores, &scores);
+  if (use.size != run.n_queries || rows.data == nullptr || scores.size != rows.size) {
+    throw_bad_input("use_fallback", "shape " + to_text(use.shape),
+                    "(" + std::to_string(run.n_queries) +
+                        ",), with fallback_rows and fallback_scores of one size");
   }
-  for (std::size_t query = 0; query < n_queries; ++query) {
-    if (!use.as<bool>()[query]) continue;
-    const AllowedRows allowed(filter.from(0), query, index_.n_rows());
+  const bool* const uses = use.as<bool>();
+  if (std::none_of(uses, uses + n_searched, [](bool is_used) { return is_used; })) return;
+  RankedRows popular = {rows.as<std::int64_t>(), scores.as<float>(), rows.size};
+  if (run.call != nullptr && run.call->popular != nullptr) popular = run.call->popular->ranked();
+  for (std::size_t query = 0; query < n_searched; ++query) {
+    if (!uses[query]) continue;
+    const AllowedRows allowed(filter, query, run.index.n_rows());
     std::size_t n_found = 0;
-    for (std::size_t i = 0; i < rows.size && n_found < top_n; ++i) {
-      const std::int64_t row = rows.as<std::int64_t>()[i];
-      if (!allowed.contains(row)) continue;
-      output.rows[query * top_n + n_found] = row;
-      output.scores[query * top_n + n_found++] = scores.as<float>()[i];
+    for (std::size_t i = 0; i < popular.n && n_found < run.top_n; ++i) {
+      if (!allowed.contains(popular.rows[i])) continue;
+      output.rows[query * run.top_n + n_found] = popular.rows[i];
+      output.scores[query * run.top_n + n_found++] = popular.scores[i];
     }
-    output.counts[query] = static_cast<std::int64_t>(n_found);
-    for (std::size_t place = query * top_n + n_found; place < (query + 1) * top_n; ++place) {
-      output.rows[place] = -1;
-      output.scores[place] = -std::numeric_limits<float>::infinity();
-    }
+    put_nothing(query, n_found, run.top_n, output);
   }
 }
 

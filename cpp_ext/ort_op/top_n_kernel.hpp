@@ -20,14 +20,16 @@
 //                   for all of them.
 //   allow_mask      uint8 (rows of the index,), optional: the same, 0 = not allowed.
 //                   Of the last five, splits and masks without values are as if left out.
-//   seen_codes      int64 (n, width), optional: item codes (row + 1; 0 or less = none) that must
-//                   not come back while
-//   exclude_seen    bool, one value, optional: is true, as it is if left out.
+//   seen_codes      int64 (n, width), optional: codes of items (row + 1; 0 or less = none) that
+//   must
+//                   not come back, unless
+//   exclude_seen    bool (1,), optional, is false.
 // Outputs
 //   rows            int64 (n, top_n), best first; -1 at missing places
 //   scores          float (n, top_n); -infinity at missing places
 //   counts          int64 (n,): how many places are real
-//   codes           int64 (n, top_n): the code (row + 1) of each row; 0 at missing places
+//   codes           int64 (n, top_n): the code of each row, as the encoder takes it; 0 at missing
+//                   places, and for items that came after the graph was made
 // Attributes
 //   metric          optional text: the metric the graph was made for; another index is refused.
 //
@@ -41,8 +43,6 @@
 #include "shortlist/index.hpp"
 
 namespace shortlist::ort_op {
-
-class TopNFilter;
 
 // Throws std::invalid_argument for an input of the node.
 [[noreturn]] void throw_bad_input(const std::string& argument, const std::string& got,
@@ -72,21 +72,26 @@ class TopNKernel {
 
   // Throws std::invalid_argument or FileError if the node or its index is not as described.
   TopNKernel(const OrtApi& api, const OrtKernelInfo* info);
-  // On this index in place of the node's.
+  // For a session of the engine: what is searched comes with each call (search_call.hpp); `index`
+  // is checked against the node.
   TopNKernel(const OrtApi& api, const OrtKernelInfo* info, const IndexView& index);
   // One run of the node; what goes wrong comes back as a status.
   OrtStatus* run(OrtKernelContext* context) const noexcept;
 
  private:
+  struct Run;
+
   void compute(OrtKernelContext* context) const;
-  std::size_t read_top_n(const OrtKernelContext* context, std::size_t n_queries) const;
-  void search(OrtKernelContext* context, const MatrixView& queries, std::size_t top_n,
-              const TopNFilter& filter, const SearchOutput& output) const;
-  void fall_back(OrtKernelContext* context, std::size_t n_queries, std::size_t top_n,
-                 const TopNFilter& filter, const SearchOutput& output) const;
+  std::size_t read_top_n(const Run& run) const;
+  void answer(const Run& run, const MatrixView& queries, const SearchOutput& output) const;
+  void search(const Run& run, const MatrixView& queries, const Filter& filter,
+              const SearchOutput& output) const;
+  void fall_back(const Run& run, std::size_t n_searched, const Filter& filter,
+                 const SearchOutput& output) const;
 
   const OrtApi& api_;
   IndexView index_;
+  bool takes_calls_ = false;
 };
 
 }  // namespace shortlist::ort_op
