@@ -13,7 +13,7 @@
 namespace shortlist::engine {
 
 // A column, over the file's bytes. Row i of n.
-class ArrowColumn {
+class [[gnu::visibility("default")]] ArrowColumn {
  public:
   enum class Kind { none, integer, real, boolean, text, timestamp, days, list, other };
 

@@ -101,14 +101,20 @@ std::string BundleFolder::file(const std::string& file_name) const {
   return (::access(held.c_str(), F_OK) == 0 ? held : path) + "/" + file_name;
 }
 
-BundleFolder open_bundle(const std::string& path, bool check_hashes) {
+void BundleFolder::throw_no_entry(const std::string& file_name) const {
+  throw FileError(name + "/" + file_name +
+                  ": expected a file of the bundle, found no such entry in its manifest; export "
+                  "the run again with this release");
+}
+
+BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::string& name) {
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
   if (real == nullptr) {
     throw_bad(path, "a bundle folder", errno == ENOENT ? "nothing there" : std::strerror(errno));
   }
   BundleFolder bundle;
   bundle.path = real.get();
-  bundle.name = bundle.path.substr(bundle.path.rfind('/') + 1);
+  bundle.name = name.empty() ? bundle.path.substr(bundle.path.rfind('/') + 1) : name;
   bundle.folder = Descriptor(::open(bundle.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const int folder = bundle.folder.number();
   if (folder < 0) {
@@ -117,8 +123,8 @@ BundleFolder open_bundle(const std::string& path, bool check_hashes) {
   }
   bundle.manifest = read_manifest(folder, bundle.name + "/" + kManifest);
   check_nothing_else(folder, bundle);
-  for (const auto& [name, record] : bundle.manifest.files) {
-    check_file(folder, name, bundle.name + "/" + name, record, check_hashes);
+  for (const auto& [file, record] : bundle.manifest.files) {
+    check_file(folder, file, bundle.name + "/" + file, record, check_hashes);
   }
   return bundle;
 }

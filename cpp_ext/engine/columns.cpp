@@ -7,22 +7,14 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "shortlist/limits.hpp"
+
 namespace shortlist::engine {
 namespace {
-
-// Longer lists than any history: a mistake would fill the memory.
-constexpr std::size_t kMaxWidth = std::size_t{1} << 24;
-// Values of one column in a batch: 8 MiB of numbers.
-constexpr std::size_t kMaxPlaces = std::size_t{1} << 20;
 
 [[noreturn]] void throw_bad(const std::string& column, const std::string& got,
                             const std::string& expected) {
   throw std::invalid_argument("columns: " + column + ": got " + got + "; expected " + expected);
-}
-
-// Lists of any length, unless the graph says how long they are.
-bool is_ragged(const Input& input) {
-  return input.shape.size() == 2 && input.shape[1] < 0;
 }
 
 const void* values_of(const shortlist_column& column, ONNXTensorElementDataType type) {
@@ -58,7 +50,8 @@ void check_splits(const shortlist_column& column, std::size_t n_requests) {
 void check_column(const Input& input, const shortlist_column& column, std::size_t n_requests) {
   const int n_kinds =
       (column.numbers != nullptr) + (column.floats != nullptr) + (column.texts != nullptr);
-  const bool is_empty = column.splits != nullptr && column.splits[n_requests] == 0;
+  const bool is_empty =
+      n_requests == 0 || (column.splits != nullptr && column.splits[n_requests] == 0);
   if (n_kinds > 1 || (values_of(column, input.type) == nullptr && !(is_empty && n_kinds == 0))) {
     throw_bad(input.name, n_kinds == 0 ? "no values" : "values of another kind",
               std::string(field_of(input.type)) + "; set the others to NULL");
@@ -94,9 +87,12 @@ void check_events(const BoundColumn& history, const BoundColumn& events, std::si
   }
 }
 
-const BoundColumn& history_of(const std::vector<BoundColumn>& bound) {
-  return *std::find_if(bound.begin(), bound.end(),
-                       [](const BoundColumn& column) { return column.input->name == "history"; });
+// The column that kinds and ages stand beside; those of a graph without one stand alone.
+const BoundColumn& history_of(const std::vector<BoundColumn>& bound, const BoundColumn& column) {
+  const auto found = std::find_if(bound.begin(), bound.end(), [](const BoundColumn& one) {
+    return one.input->name == "history";
+  });
+  return found == bound.end() ? column : *found;
 }
 
 // Values of each request in a tensor of n requests.
@@ -113,21 +109,27 @@ std::size_t width_of(const BoundColumn& column, std::size_t first, std::size_t n
   return width;
 }
 
+// The requests of a tensor's rows.
+struct Rows {
+  std::size_t first, n_requests, n;
+
+  std::size_t request(std::size_t row) const { return row < n_requests ? first + row : first; }
+};
+
 // Calls put(place, value) for every value that was given.
 template <class Put>
-void each_value(const BoundColumn& column, std::size_t first, std::size_t n, std::size_t width,
-                const Put& put) {
+void each_value(const BoundColumn& column, const Rows& rows, std::size_t width, const Put& put) {
   const shortlist_column& given = *column.given;
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto [from, size] = place_of(given, first + i);
+  for (std::size_t i = 0; i < rows.n; ++i) {
+    const auto [from, size] = place_of(given, rows.request(i));
     const std::size_t place = i * width + (is_history(*column.input) ? width - size : 0);
     for (std::size_t k = 0; k < size; ++k) put(place + k, from + k);
   }
 }
 
-void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, std::size_t first,
-               std::size_t n, std::size_t width) {
-  each_value(column, first, n, width, [&](std::size_t place, std::size_t from) {
+void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, const Rows& rows,
+               std::size_t width) {
+  each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
     const shortlist_text& text = column.given->texts[from];
     if (text.size == 0) return;  // a new tensor's texts are empty
     if (text.data == nullptr) {
@@ -141,10 +143,9 @@ void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, st
   });
 }
 
-void put_floats(float* data, const BoundColumn& column, std::size_t first, std::size_t n,
-                std::size_t width) {
+void put_floats(float* data, const BoundColumn& column, const Rows& rows, std::size_t width) {
   const bool are_ages = column.input->name == "history_ages";
-  each_value(column, first, n, width, [&](std::size_t place, std::size_t from) {
+  each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
     const float number = column.given->floats[from];
     if (std::isinf(number) || (are_ages && number < 0)) {
       throw_bad(column.input->name, std::to_string(number) + " at position " + std::to_string(from),
@@ -158,7 +159,11 @@ void put_floats(float* data, const BoundColumn& column, std::size_t first, std::
 }  // namespace
 
 bool is_history(const Input& input) {
-  return input.name.rfind("history", 0) == 0;
+  return input.name == "history" || input.name == "history_kinds" || input.name == "history_ages";
+}
+
+bool is_ragged(const Input& input) {
+  return input.shape.size() == 2 && input.shape[1] < 0;
 }
 
 Place place_of(const shortlist_column& column, std::size_t request) {
@@ -172,7 +177,7 @@ Place place_of(const shortlist_column& column, std::size_t request) {
 
 std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       const shortlist_column* columns, std::size_t n_columns,
-                                      std::size_t n_requests) {
+                                      std::size_t n_requests, bool takes_users) {
   std::vector<BoundColumn> bound;
   std::string names;
   for (const Input& input : inputs) {
@@ -181,32 +186,42 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
   }
   for (std::size_t i = 0; i < n_columns; ++i) {
     const char* name = columns[i].name;
-    if (name != nullptr && name == std::string_view(kUserId)) continue;
+    if (takes_users && name != nullptr && name == std::string_view(kUserId)) continue;
     const auto found = std::find_if(bound.begin(), bound.end(), [name](const BoundColumn& column) {
       return name != nullptr && column.input->name == name;
     });
     if (found == bound.end()) {
       const std::string said = name == nullptr ? "no name" : "'" + std::string(name) + "'";
-      throw_bad("name", said, "one of " + names + ", " + kUserId + ", which the bundle takes");
+      const std::string users = takes_users ? std::string(", ") + kUserId : "";
+      throw_bad("name", said, "one of " + names + users + ", which the bundle takes");
     }
     if (found->given != nullptr) throw_bad(name, "it twice", "each column once");
     check_column(*found->input, columns[i], n_requests);
     found->given = columns + i;
   }
-  const BoundColumn& history = history_of(bound);
   for (const BoundColumn& column : bound) {
-    if (is_history(*column.input)) check_events(history, column, n_requests);
+    if (is_history(*column.input)) check_events(history_of(bound, column), column, n_requests);
   }
   return bound;
 }
 
-std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t most) {
-  std::size_t n = 0, width = 1;
-  for (; n < most; ++n) {
-    for (const BoundColumn& column : bound) width = std::max(width, width_of(column, first + n, 1));
-    if (n > 0 && (n + 1) * width > kMaxPlaces) break;
+std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t n) {
+  const std::size_t most = std::min(kMaxBatch, n - first);
+  std::size_t size = 0, width = 1;
+  for (; size < most; ++size) {
+    for (const BoundColumn& column : bound) {
+      width = std::max(width, width_of(column, first + size, 1));
+    }
+    if (size > 0 && (size + 1) * width > kMaxPlaces) break;
   }
-  return n;
+  return size;
+}
+
+bool is_room_in_batch(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t n,
+                      const Room& room) {
+  std::size_t width = std::max<std::size_t>(1, room.history_width);
+  for (const BoundColumn& column : bound) width = std::max(width, width_of(column, first, n));
+  return std::max(n, room.n_rows) <= kMaxPlaces / width;
 }
 
 Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>& shape,
@@ -220,27 +235,30 @@ Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>&
 }
 
 Handle<OrtValue> make_input(const OrtApi& api, const std::vector<BoundColumn>& bound,
-                            const BoundColumn& column, std::size_t first, std::size_t n) {
+                            const BoundColumn& column, std::size_t first, std::size_t n,
+                            const Room& room) {
   const Input& input = *column.input;
-  const std::size_t width = width_of(is_history(input) ? history_of(bound) : column, first, n);
-  std::vector<std::int64_t> shape = {static_cast<std::int64_t>(n)};
+  const Rows rows{first, n, std::max(n, room.n_rows)};
+  std::size_t width = width_of(is_history(input) ? history_of(bound, column) : column, first, n);
+  if (is_history(input)) width = std::max(width, room.history_width);
+  std::vector<std::int64_t> shape = {static_cast<std::int64_t>(rows.n)};
   if (input.shape.size() == 2) shape.push_back(static_cast<std::int64_t>(width));
   Handle<OrtValue> value = make_tensor(api, shape, input.type);
   if (input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING) {
-    if (column.given != nullptr) put_texts(api, value.get(), column, first, n, width);
+    if (column.given != nullptr) put_texts(api, value.get(), column, rows, width);
     return value;
   }
   void* data = nullptr;
   expect_ok(api, api.GetTensorMutableData(value.get(), &data), input.name);
   if (input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
     auto* floats = static_cast<float*>(data);
-    std::fill_n(floats, n * width, std::numeric_limits<float>::quiet_NaN());
-    if (column.given != nullptr) put_floats(floats, column, first, n, width);
+    std::fill_n(floats, rows.n * width, std::numeric_limits<float>::quiet_NaN());
+    if (column.given != nullptr) put_floats(floats, column, rows, width);
   } else {
     auto* numbers = static_cast<std::int64_t*>(data);
-    std::fill_n(numbers, n * width, std::numeric_limits<std::int64_t>::min());
+    std::fill_n(numbers, rows.n * width, std::numeric_limits<std::int64_t>::min());
     if (column.given != nullptr) {
-      each_value(column, first, n, width, [&](std::size_t place, std::size_t from) {
+      each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
         numbers[place] = column.given->numbers[from];
       });
     }

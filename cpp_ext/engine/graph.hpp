@@ -1,74 +1,46 @@
-// recommend.onnx, open: its session and what goes in and out of it (internal).
+// recommend.onnx or recommend_portable.onnx, open: what answers are made with (internal).
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "columns.hpp"
 #include "register.hpp"
-#include "runtime.hpp"
+#include "search_call.hpp"
+#include "session.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::engine {
 
-constexpr const char* kOutputs[] = {"scores", "rows", "counts", "source", "item_ids"};
-constexpr auto kNumber = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-constexpr auto kText = ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING;
+constexpr const char* kGraph = "recommend.onnx";
+constexpr const char* kOutputs[] = {"scores", "rows", "counts", "source"};
 
-// The inputs of one run. Values over the caller's memory are good as long as that is.
-class Feeds {
+class [[gnu::visibility("default")]] Graph {
  public:
-  void add(const char* name, Handle<OrtValue> value);
-  // Numbers that stay with the feeds.
-  std::vector<std::int64_t>& keep(std::vector<std::int64_t> numbers);
-
-  const std::vector<const char*>& names() const { return names_; }
-  const std::vector<const OrtValue*>& values() const { return values_; }
-
- private:
-  std::vector<Handle<OrtValue>> owners_;
-  std::vector<std::unique_ptr<std::vector<std::int64_t>>> kept_;
-  std::vector<const char*> names_;
-  std::vector<const OrtValue*> values_;
-};
-
-class Graph {
- public:
-  // `name` is what messages call the graph; TopN searches `index`. Throws std::runtime_error for a
-  // graph that has other inputs and outputs than docs/plugin.md says.
+  // `name` is what messages call the graph; `index` is the bundle's, null for a graph without our
+  // operators. Throws FileError for a graph that has other inputs and outputs than docs/plugin.md
+  // says, and as Session.
   Graph(const Runtime& runtime, const std::string& path, const std::string& name,
-        const IndexView& index, std::size_t n_threads);
+        const IndexView* index, const SessionSettings& settings);
 
-  const OrtApi& api() const { return api_; }
-  // But for top_n, exclude_seen and the filters.
+  const Session& session() const { return *session_; }
+  // But for top_n, and those that may be left out.
   const std::vector<Input>& inputs() const { return inputs_; }
   bool has_texts() const { return has_texts_; }
-  // False for a graph of an older release, which takes none.
-  bool has_filters() const { return has_filters_; }
+  // Whether there is a second stage, which a run may leave out.
+  bool has_reranker() const { return session_->has_optional("stages"); }
 
-  // A tensor over the caller's memory, (n, width); width 0: (n,).
-  Handle<OrtValue> over(const void* data, std::size_t n, std::size_t width,
-                        ONNXTensorElementDataType type) const;
-  // Fills `outputs`, those of kOutputs; null ones become tensors of ONNX Runtime's.
-  void run(const Feeds& feeds, std::vector<Handle<OrtValue>>* outputs) const;
-  void expect(OrtStatus* status) const { expect_ok(api_, status, name_); }
+  // Fills `outputs`, those of kOutputs.
+  void run(const Feeds& feeds, const ort_op::SearchCall& call,
+           std::vector<Handle<OrtValue>>* outputs) const;
 
  private:
-  void open_session(const std::string& path, std::size_t n_threads);
   void read_interface();
 
-  const OrtApi& api_;
-  std::string name_;
-  Handle<OrtEnv> environment_;
-  Handle<OrtMemoryInfo> memory_;
   std::unique_ptr<const ort_op::IndexOperators> operators_;  // used by the session
-  Handle<OrtSession> session_;
+  std::unique_ptr<const Session> session_;
   std::vector<Input> inputs_;
   bool has_texts_ = false;
-  bool has_filters_ = false;
 };
 
 }  // namespace shortlist::engine

@@ -65,26 +65,29 @@ std::vector<std::int64_t> find_users(const StoredUsers* users, bool are_texts,
                                 (are_texts ? "texts" : "numbers") +
                                 ", one a request, as this bundle's users have");
   }
-  std::vector<std::int64_t> rows(n_requests, -1);
   if (users == nullptr) return {};
+  std::vector<std::int64_t> rows(n_requests, -1);
   for (std::size_t i = 0; i < n_requests; ++i) {
     rows[i] = are_texts ? users->row_of(text_of(*ids, i)) : users->row_of(ids->numbers[i]);
   }
   if (std::all_of(rows.begin(), rows.end(), [](std::int64_t row) { return row < 0; })) return {};
   if (!users->problem().empty()) {
     throw std::invalid_argument("columns: user_id: " + users->problem() +
-                                "; expected a bundle without it: give histories and features, or "
-                                "store lists and times in place of texts and export again");
+                                "; expected lists and times in place of texts: export the run "
+                                "again, or give histories and features");
   }
   return rows;
 }
 
-JoinedBatch::JoinedBatch(const StoredUsers& users, const IndexView& index, std::size_t max_history,
-                         const std::vector<BoundColumn>& given, const std::int64_t* user_rows,
+JoinedBatch::JoinedBatch(const StoredUsers& users, const IndexView& known, const IndexView& present,
+                         std::size_t max_history, const std::vector<BoundColumn>& given,
+                         const std::int64_t* user_rows, const unsigned char* is_joined,
                          std::size_t first, std::size_t n)
     : users_(users),
-      index_(index),
+      known_(known),
+      present_(present),
       user_rows_(user_rows),
+      is_joined_(is_joined),
       first_(first),
       n_(n),
       max_history_(max_history),
@@ -94,14 +97,22 @@ JoinedBatch::JoinedBatch(const StoredUsers& users, const IndexView& index, std::
     if (column.input->name == "history") find_stored(column);
   }
   for (const BoundColumn& column : given) {
-    Values& values = values_.emplace_back();
+    ColumnValues& values = values_.emplace_back(*column.input);
     if (is_history(*column.input)) {
       join_history(column, &values);
     } else {
       join_feature(column, &values);
     }
-    add_column(column, &values);
+    bound_.push_back({column.input, &columns_.emplace_back(values.column())});
   }
+}
+
+bool JoinedBatch::shows_all_seen() const {
+  for (std::size_t i = 0; i < n_; ++i) {
+    const auto n_seen = static_cast<std::size_t>(seen_splits_[i + 1] - seen_splits_[i]);
+    if (n_seen > entries_[i].size()) return false;
+  }
+  return true;
 }
 
 // Whether the request gives an item that the bundle knows: then it is answered from its own.
@@ -109,8 +120,8 @@ bool JoinedBatch::knows_some(const BoundColumn& history, std::size_t request) co
   if (history.given == nullptr) return false;
   const auto [from, size] = place_of(*history.given, request);
   for (std::size_t i = from; i < from + size; ++i) {
-    const std::int64_t row = is_text(*history.input) ? index_.row_of(text_of(*history.given, i))
-                                                     : index_.row_of(history.given->numbers[i]);
+    const std::int64_t row = is_text(*history.input) ? known_.row_of(text_of(*history.given, i))
+                                                     : known_.row_of(history.given->numbers[i]);
     if (row >= 0) return true;
   }
   return false;
@@ -119,14 +130,17 @@ bool JoinedBatch::knows_some(const BoundColumn& history, std::size_t request) co
 void JoinedBatch::find_stored(const BoundColumn& history) {
   for (std::size_t i = 0; i < n_; ++i) {
     std::vector<std::size_t> known;
-    if (user_rows_[i] >= 0) {
+    const bool has_own = is_joined_ != nullptr && is_joined_[i] != 0;
+    if (user_rows_[i] >= 0 && !has_own) {
       const ArrowColumn& items = users_.items();
+      const auto row_in = [&](const IndexView& index, std::size_t k) {
+        return is_text(*history.input) ? index.row_of(items.text_at(k))
+                                       : index.row_of(items.integer_at(k));
+      };
       for (std::size_t k = users_.first_of(user_rows_[i]); k < users_.last_of(user_rows_[i]); ++k) {
-        const std::int64_t row = is_text(*history.input) ? index_.row_of(items.text_at(k))
-                                                         : index_.row_of(items.integer_at(k));
-        if (row < 0) continue;
-        seen_.push_back(row);
-        known.push_back(k);
+        const std::int64_t row = row_in(present_, k);
+        if (row >= 0) seen_.push_back(row);
+        if (row_in(known_, k) >= 0) known.push_back(k);
       }
     }
     seen_splits_.push_back(static_cast<std::int64_t>(seen_.size()));
@@ -138,8 +152,8 @@ void JoinedBatch::find_stored(const BoundColumn& history) {
   }
 }
 
-void JoinedBatch::add_stored_event(const Input& input, std::size_t entry, std::int64_t newest,
-                                   Values* values) {
+void JoinedBatch::add_stored_event(std::size_t entry, std::int64_t newest, ColumnValues* values) {
+  const Input& input = values->input;
   if (input.name == "history_kinds") {
     const std::string_view kind = users_.kind_at(entry);
     values->texts.push_back({kind.data(), kind.size()});
@@ -153,24 +167,24 @@ void JoinedBatch::add_stored_event(const Input& input, std::size_t entry, std::i
   }
 }
 
-void JoinedBatch::join_history(const BoundColumn& column, Values* values) {
+void JoinedBatch::join_history(const BoundColumn& column, ColumnValues* values) {
   const bool has_ages = column.input->name == "history_ages";
   for (std::size_t i = 0; i < n_; ++i) {
     if (is_stored_[i]) {
       const std::size_t last = users_.last_of(user_rows_[i]);
       const std::int64_t newest = has_ages ? users_.time_at(last - 1) : 0;
       for (const std::size_t entry : entries_[i]) {
-        add_stored_event(*column.input, entry, newest, values);
+        add_stored_event(entry, newest, values);
       }
     } else if (column.given != nullptr) {
-      add_given(column, place_of(*column.given, first_ + i), values);
+      values->add(*column.given, place_of(*column.given, first_ + i));
     }
-    end_request(*column.input, values);
+    values->end_request();
   }
 }
 
 // What is stored takes the place of what the request does not give.
-void JoinedBatch::join_feature(const BoundColumn& column, Values* values) {
+void JoinedBatch::join_feature(const BoundColumn& column, ColumnValues* values) {
   const Input& input = *column.input;
   for (std::size_t i = 0; i < n_; ++i) {
     Place place{0, 0};
@@ -180,7 +194,7 @@ void JoinedBatch::join_feature(const BoundColumn& column, Values* values) {
       is_there = is_given(column, k);
     }
     if (is_there) {
-      add_given(column, place, values);
+      values->add(*column.given, place);
     } else if (is_text(input)) {
       users_.add_texts(input, user_rows_[i], &values->texts);
     } else if (is_float(input)) {
@@ -188,42 +202,8 @@ void JoinedBatch::join_feature(const BoundColumn& column, Values* values) {
     } else {
       users_.add_numbers(input, user_rows_[i], &values->numbers);
     }
-    end_request(input, values);
+    values->end_request();
   }
-}
-
-void JoinedBatch::add_given(const BoundColumn& column, Place place, Values* values) const {
-  const auto append = [&place](const auto* from, auto* to) {
-    to->insert(to->end(), from + place.from, from + place.from + place.size);
-  };
-  if (place.size == 0) return;
-  if (is_text(*column.input)) {
-    append(column.given->texts, &values->texts);
-  } else if (is_float(*column.input)) {
-    append(column.given->floats, &values->floats);
-  } else {
-    append(column.given->numbers, &values->numbers);
-  }
-}
-
-void JoinedBatch::end_request(const Input& input, Values* values) {
-  const std::size_t n = is_text(input)    ? values->texts.size()
-                        : is_float(input) ? values->floats.size()
-                                          : values->numbers.size();
-  values->splits.push_back(static_cast<std::int64_t>(n));
-}
-
-void JoinedBatch::add_column(const BoundColumn& column, Values* values) {
-  const Input& input = *column.input;
-  shortlist_column& made = columns_.emplace_back();
-  made.name = input.name.c_str();
-  made.numbers = values->numbers.data();
-  made.floats = values->floats.data();
-  made.texts = values->texts.data();
-  const bool is_ragged = input.shape.size() == 2 && input.shape[1] < 0;
-  if (is_ragged) made.splits = values->splits.data();
-  if (input.shape.size() == 2 && !is_ragged) made.width = static_cast<std::size_t>(input.shape[1]);
-  bound_.push_back({&input, &made});
 }
 
 }  // namespace shortlist::engine

@@ -3,9 +3,12 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include "errors.hpp"
+#include "register.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -27,42 +30,70 @@ void* open_library(const char* name, int flags) {
   return ::dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE | flags);
 }
 
-void* find_symbol(const char* path) {
+// Null if the library has no such function.
+const OrtApiBase* base_of(void* library) {
+  using GetBase = const OrtApiBase* (*)();
+  const auto get_base = reinterpret_cast<GetBase>(::dlsym(library, kSymbol));
+  return get_base == nullptr ? nullptr : get_base();
+}
+
+// The ONNX Runtime that has registered the operators, if it lies in this library; else null.
+const OrtApiBase* registered_in(void* library) {
+  const OrtApiBase* base = ort_op::registered_runtime();
+  Dl_info info;
+  if (base == nullptr || ::dladdr(reinterpret_cast<const void*>(base->GetApi), &info) == 0) {
+    return nullptr;
+  }
+  return open_library(info.dli_fname, RTLD_NOLOAD) == library ? base : nullptr;
+}
+
+const OrtApiBase* find_base(const char* path) {
   if (path != nullptr) {
     void* library = open_library(path, 0);
     if (library == nullptr) {
       throw RuntimeMissing("options.onnxruntime: expected a library that can be loaded, found " +
                            std::string(::dlerror()) + kFix);
     }
-    if (void* symbol = ::dlsym(library, kSymbol)) return symbol;
+    if (const OrtApiBase* base = base_of(library)) return base;
+    if (const OrtApiBase* base = registered_in(library)) return base;
     throw RuntimeMissing("options.onnxruntime: expected ONNX Runtime, found that " +
                          std::string(path) + " has no OrtGetApiBase" + kFix);
   }
-  if (void* symbol = ::dlsym(RTLD_DEFAULT, kSymbol)) return symbol;
+  if (const OrtApiBase* base = base_of(RTLD_DEFAULT)) return base;
+  if (const OrtApiBase* base = ort_op::registered_runtime()) return base;
   std::string loaded;
   ::dl_iterate_phdr(remember_runtime, &loaded);
   void* library = loaded.empty() ? nullptr : open_library(loaded.c_str(), RTLD_NOLOAD);
   for (const char* name : {"libonnxruntime.so.1", "libonnxruntime.so"}) {
     if (library == nullptr) library = open_library(name, 0);
   }
-  void* symbol = library == nullptr ? nullptr : ::dlsym(library, kSymbol);
-  if (symbol != nullptr) return symbol;
+  const OrtApiBase* base = library == nullptr ? nullptr : base_of(library);
+  if (base != nullptr) return base;
   throw RuntimeMissing(
       std::string("options.onnxruntime: got NULL, and there is no libonnxruntime.so in this "
                   "process or where the loader looks") +
       kFix);
 }
 
+// 32 of "1.32.0". A release that is asked for a newer API than it has writes to stderr.
+unsigned long release_of(const char* version) {
+  const char* dot = version == nullptr ? nullptr : std::strchr(version, '.');
+  return dot == nullptr ? 0 : std::strtoul(dot + 1, nullptr, 10);
+}
+
 }  // namespace
 
 Runtime find_runtime(const char* path) {
-  using GetBase = const OrtApiBase* (*)();
-  const auto get_base = reinterpret_cast<GetBase>(find_symbol(path));
   Runtime runtime;
-  runtime.base = get_base();
-  if (runtime.base != nullptr) runtime.api = runtime.base->GetApi(kApiVersion);
-  if (runtime.api != nullptr) return runtime;
-  const char* version = runtime.base == nullptr ? "?" : runtime.base->GetVersionString();
+  runtime.base = find_base(path);
+  runtime.api = runtime.base->GetApi(kApiVersion);
+  const char* version = runtime.base->GetVersionString();
+  if (runtime.api != nullptr) {
+    if (release_of(version) >= kAssignmentApiVersion) {
+      runtime.assignment_api = runtime.base->GetApi(kAssignmentApiVersion);
+    }
+    return runtime;
+  }
   throw RuntimeMissing("options.onnxruntime: expected ONNX Runtime 1." +
                        std::to_string(kApiVersion) + " or newer, found " +
                        (version == nullptr ? "?" : version) + kFix);

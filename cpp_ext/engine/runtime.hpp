@@ -14,11 +14,14 @@ using namespace ort;
 struct Runtime {
   const OrtApiBase* base = nullptr;
   const OrtApi* api = nullptr;
+  const OrtApi* assignment_api = nullptr;  // kAssignmentApiVersion; null in older releases
 };
 
-// The library at `path`; with null the one that this process has loaded, else libonnxruntime.so.1
-// or libonnxruntime.so as the loader finds them. It is never unloaded. Throws RuntimeMissing.
-Runtime find_runtime(const char* path);
+// The library at `path`; with null the one that this process has loaded, or whose RegisterCustomOps
+// this library has answered, else libonnxruntime.so.1 or libonnxruntime.so as the loader finds
+// them. It is never unloaded. A path may also be that of Python's module, which exports nothing,
+// once it has registered the operators. Throws RuntimeMissing.
+[[gnu::visibility("default")]] Runtime find_runtime(const char* path);
 
 // A handle of ONNX Runtime, released with the function given.
 template <class T>

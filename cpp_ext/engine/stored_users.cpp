@@ -161,7 +161,7 @@ void StoredUsers::check_features(const Manifest& manifest, const std::vector<Inp
     const bool are_times = ticks != manifest.time_ticks.end();
     if (!fits(*found, input, are_times)) {
       problem_ = name_ + " has column '" + input.name +
-                 "' in a form that only Python reads (such as times or tags in one text)";
+                 "' in a form of an older release (such as times or tags in one text)";
       return;
     }
     if (input.shape.size() == 2 && input.shape[1] > 0 && found->kind == Kind::list) {

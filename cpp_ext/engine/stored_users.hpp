@@ -15,7 +15,7 @@
 
 namespace shortlist::engine {
 
-class StoredUsers {
+class [[gnu::visibility("default")]] StoredUsers {
  public:
   // Maps the file and checks it against the manifest and the inputs of the graph; `name` is what
   // errors call it. Throws FileError. `inputs` are the caller's and outlive this.
@@ -30,6 +30,8 @@ class StoredUsers {
   std::size_t first_of(std::int64_t user) const;
   std::size_t last_of(std::int64_t user) const;
   const ArrowColumn& items() const { return history_->values(); }
+  bool has_kinds() const { return kinds_ != nullptr; }
+  bool has_times() const { return times_ != nullptr; }
   std::string_view kind_at(std::size_t entry) const { return kinds_->values().text_at(entry); }
   std::int64_t time_at(std::size_t entry) const { return times_->values().integer_at(entry); }
 

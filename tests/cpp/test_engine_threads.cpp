@@ -1,7 +1,8 @@
-// Sixteen threads call one engine of the C ABI while its bundle is swapped, with histories, stored
-// users and filters: every answer is one version's as a whole. Made for ThreadSanitizer (preset
-// native-tsan), with sessions of one thread: it does not see how ONNX Runtime's own workers, which
-// are not built for it, hand work over.
+// Sixteen threads call one engine of the C ABI while its bundle is swapped, or its items change,
+// with histories, stored users, filters and skips: every answer is one version's, with one state of
+// its items, as a whole. Made for ThreadSanitizer (preset native-tsan), with sessions of one
+// thread: it does not see how ONNX Runtime's own workers, which are not built for it, hand work
+// over.
 //   test_engine_threads LIBONNXRUNTIME BUNDLE OTHER N_SWAPS N_THREADS
 #include <atomic>
 #include <cstdint>
@@ -67,6 +68,8 @@ class Requests {
     requests_.columns = columns_;
     requests_.n_columns = 2;
     requests_.filter = &filter_;
+    requests_.skipped = &exclude_;
+    requests_.skipped_splits = splits_.data();
   }
   Requests(const Requests&) = delete;
   Requests& operator=(const Requests&) = delete;
@@ -141,6 +144,93 @@ void stress(const char* runtime, const char* const bundles[2], std::size_t n_thr
   shortlist_engine_close(engine);
 }
 
+// What callers may see while items come and go: ids and scores, as rows are numbered anew.
+Bytes items_of(const shortlist_answer& answer) {
+  const std::size_t n = answer.n_requests * answer.top_n;
+  Bytes bytes(reinterpret_cast<const char*>(answer.scores), n * sizeof(float));
+  bytes.append(reinterpret_cast<const char*>(answer.numbers), n * sizeof(std::int64_t));
+  return bytes;
+}
+
+class NewItems {
+ public:
+  explicit NewItems(std::size_t dim) : vectors_(3 * dim) {
+    for (std::size_t i = 0; i < vectors_.size(); ++i) {
+      vectors_[i] = static_cast<float>(i % 5) - static_cast<float>(i % 3);
+    }
+    ids_.n = 3;
+    ids_.numbers = numbers_;
+  }
+  void come(shortlist_engine* engine) const {
+    shortlist_error error;
+    check(shortlist_engine_upsert(engine, &ids_, nullptr, 0, vectors_.data(), &error), error);
+  }
+  void go(shortlist_engine* engine) const {
+    shortlist_error error;
+    check(shortlist_engine_remove(engine, &ids_, nullptr, &error), error);
+  }
+
+ private:
+  const std::int64_t numbers_[3] = {900, 901, 902};
+  shortlist_ids ids_{};
+  std::vector<float> vectors_;
+};
+
+void look(const shortlist_engine* engine) {
+  shortlist_error error;
+  shortlist_view* view = nullptr;
+  check(shortlist_engine_view(engine, &view, &error), error);
+  shortlist_info info{};
+  info.struct_size = sizeof info;
+  check(shortlist_view_info(view, &info, &error), error);
+  if (info.n_items != 40 && info.n_items != 43) ++n_errors;
+  shortlist_view_free(view);
+}
+
+void stress_items(const char* runtime, const char* bundle, int n_changes) {
+  shortlist_error error;
+  shortlist_engine_options options{};
+  options.struct_size = sizeof options;
+  options.onnxruntime = runtime;
+  options.n_threads = 1;
+  shortlist_engine* engine = nullptr;
+  check(shortlist_engine_open(bundle, &options, &engine, &error), error);
+  shortlist_engine_info info{};
+  info.struct_size = sizeof info;
+  check(shortlist_engine_report(engine, &info, &error), error);
+  const Requests requests(2, 100);
+  const NewItems items(info.dim);
+  const auto answer = [&] {
+    shortlist_answer* found = recommend(engine, requests);
+    const Bytes bytes = items_of(*found);
+    shortlist_answer_free(found);
+    return bytes;
+  };
+  const Bytes without = answer();
+  items.come(engine);
+  const Bytes with = answer();
+  items.go(engine);
+  if (with == without) ++n_errors;
+  std::atomic<bool> is_over{false};
+  std::vector<std::thread> callers;
+  for (std::size_t i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&] {
+      do {
+        const Bytes bytes = answer();
+        if (bytes != with && bytes != without) ++n_errors;
+        look(engine);
+      } while (!is_over);
+    });
+  }
+  for (int i = 0; i < n_changes; ++i) {
+    items.come(engine);
+    items.go(engine);
+  }
+  is_over = true;
+  for (std::thread& caller : callers) caller.join();
+  shortlist_engine_close(engine);
+}
+
 }  // namespace
 
 int main(int n_arguments, char** arguments) {
@@ -150,6 +240,7 @@ int main(int n_arguments, char** arguments) {
   const std::size_t n_threads = std::strtoul(arguments[5], nullptr, 10);
   stress(arguments[1], bundles, n_threads, 2, n_swaps);
   stress(arguments[1], bundles, n_threads, 150, n_swaps);  // batches the operator shares out
+  stress_items(arguments[1], bundles[0], 20 * n_swaps);
   if (n_errors > 0) std::fprintf(stderr, "%d answers of no version\n", n_errors.load());
   if (n_errors == 0) std::puts("every answer is one version's");
   return n_errors == 0 ? 0 : 1;

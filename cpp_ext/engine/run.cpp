@@ -1,0 +1,177 @@
+// One batch as one run of a graph: what goes in, who answers, where the answer goes.
+#include <algorithm>
+#include <string_view>
+
+#include "batch.hpp"
+
+namespace shortlist::engine {
+namespace {
+
+std::int64_t row_in(const IndexView& index, const BoundColumn& history, std::size_t i) {
+  if (history.input->type != kText) return index.row_of(history.given->numbers[i]);
+  const shortlist_text& text = history.given->texts[i];
+  return index.row_of(std::string_view(text.size == 0 ? "" : text.data, text.size));
+}
+
+AnswerView part_of(AnswerView answer, std::size_t first, std::size_t top_n) {
+  answer.scores += first * top_n;
+  answer.rows += first * top_n;
+  answer.counts += first;
+  answer.sources += first;
+  return answer;
+}
+
+// The outputs of a run, in the order of kOutputs: right in the answer to n requests, or beside it
+// where the run has more rows.
+class Output {
+ public:
+  Output(const Session& session, const AnswerView& answer, std::size_t top_n, std::size_t n,
+         std::size_t n_rows)
+      : answer_(answer), top_n_(top_n), n_(n) {
+    AnswerView room = answer;
+    if (n_rows > n) {
+      scores_.resize(n_rows * top_n);
+      rows_.resize(n_rows * top_n);
+      counts_.resize(n_rows);
+      sources_.resize(n_rows);
+      room = {scores_.data(), rows_.data(), counts_.data(), sources_.data(), nullptr};
+    }
+    values_.push_back(session.over(room.scores, n_rows, top_n, kFloat));
+    values_.push_back(session.over(room.rows, n_rows, top_n, kNumber));
+    values_.push_back(session.over(room.counts, n_rows, 0, kNumber));
+    values_.push_back(session.over(room.sources, n_rows, 0, kNumber));
+  }
+
+  std::vector<Handle<OrtValue>>* values() { return &values_; }
+  // Brings what was written beside the answer into it.
+  void hand_out() const {
+    if (counts_.empty()) return;
+    std::copy_n(scores_.begin(), n_ * top_n_, answer_.scores);
+    std::copy_n(rows_.begin(), n_ * top_n_, answer_.rows);
+    std::copy_n(counts_.begin(), n_, answer_.counts);
+    std::copy_n(sources_.begin(), n_, answer_.sources);
+  }
+
+ private:
+  AnswerView answer_;
+  std::size_t top_n_, n_;
+  std::vector<float> scores_;
+  std::vector<std::int64_t> rows_, counts_, sources_;
+  std::vector<Handle<OrtValue>> values_;
+};
+
+}  // namespace
+
+// What each request must not get beyond what the graph excludes by itself: false where that is
+// nothing. The graph knows its own history's items, unless items have changed since.
+bool LoadedBundle::list_exclusions(const Batch& batch, const JoinedBatch* joined,
+                                   std::vector<std::int64_t>* values,
+                                   std::vector<std::int64_t>* splits) const {
+  const Call& call = batch.call;
+  const bool has_lists = call.filter.exclude.splits != nullptr;
+  const bool has_skips = call.exclude_seen && call.skipped.splits != nullptr;
+  const JoinedBatch* const stored = call.exclude_seen ? joined : nullptr;
+  const bool has_own = call.exclude_seen && !batch.catalogue.is_as_exported();
+  if (!has_lists && !has_skips && stored == nullptr && !has_own) return false;
+  const auto history = std::find_if(batch.given.begin(), batch.given.end(), [](const auto& column) {
+    return column.input->name == "history";
+  });
+  const auto add = [values](const RaggedRows& rows, std::size_t i) {
+    values->insert(values->end(), rows.values + rows.splits[i], rows.values + rows.splits[i + 1]);
+  };
+  splits->push_back(0);
+  for (std::size_t i = 0; i < batch.n; ++i) {
+    if (has_lists) add(call.filter.exclude, batch.first + i);
+    if (has_skips) add(call.skipped, batch.first + i);
+    if (stored != nullptr) add({stored->seen().data(), stored->seen_splits().data()}, i);
+    if (has_own && history->given != nullptr) {
+      const auto [from, size] = place_of(*history->given, batch.first + i);
+      for (std::size_t k = from; k < from + size; ++k) {
+        values->push_back(row_in(batch.catalogue.view(), *history, k));
+      }
+    }
+    splits->push_back(static_cast<std::int64_t>(values->size()));
+  }
+  return true;
+}
+
+// The portable graph knows no filter, no other items, not what a user skipped or has seen beside
+// what it is given, and runs all its stages.
+bool LoadedBundle::is_for_portable(const Batch& batch, const JoinedBatch* joined,
+                                   const Target& target) const {
+  if (portable_ == nullptr || target.needs_index || !portable_->takes(batch.n)) return false;
+  const Call& call = batch.call;
+  const bool has_all_stages = call.stages != 1 || !graph_->has_reranker();
+  const bool is_plain = !has_filter(call.filter) && call.skipped.splits == nullptr;
+  return is_plain && has_all_stages && batch.catalogue.is_as_exported() &&
+         (joined == nullptr || joined->shows_all_seen());
+}
+
+// Where shapes must not change; no room where the batch runs as it is. A call for more items than
+// there are has an answer that may only just fit into memory.
+Room LoadedBundle::room_for(const std::vector<BoundColumn>& bound, std::size_t first_column,
+                            const Batch& batch) const {
+  const std::size_t size = fixed_.size_for(batch.n);
+  const Room room{size, bundle_.manifest.max_history};
+  const bool fits = size > 0 && batch.call.top_n <= batch.catalogue.view().n_rows() &&
+                    is_room_in_batch(bound, first_column, batch.n, room);
+  return fits ? room : Room{};
+}
+
+void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_column,
+                       const Batch& batch, const JoinedBatch* joined, Target& target) const {
+  const Call& call = batch.call;
+  const bool is_portable = is_for_portable(batch, joined, target);
+  const Session& session = is_portable ? portable_->session() : graph_->session();
+  const Room room = is_portable ? Room{} : room_for(bound, first_column, batch);
+  Feeds feeds;
+  for (const BoundColumn& column : bound) {
+    feeds.add(column.input->name.c_str(),
+              make_input(session.api(), bound, column, first_column, batch.n, room));
+  }
+  const auto top_n = static_cast<std::int64_t>(call.top_n);
+  const std::int64_t one_stage = 1;
+  const bool exclude_seen = false;
+  feeds.add("top_n", session.over(&top_n, 1, 0, kNumber));
+  if (!call.exclude_seen || !batch.catalogue.is_as_exported()) {
+    feeds.add("exclude_seen", session.over(&exclude_seen, 1, 0, kBool));
+  }
+  if (call.stages == 1 && graph_->has_reranker()) {
+    feeds.add("stages", session.over(&one_stage, 1, 0, kNumber));
+  }
+  Output output(session, part_of(target.answer, batch.first, call.top_n), call.top_n, batch.n,
+                std::max(batch.n, room.n_rows));
+  if (is_portable) return portable_->run(feeds, output.values());
+
+  std::vector<std::int64_t> values, splits;
+  ort_op::SearchCall search = search_for(batch, target);
+  if (list_exclusions(batch, joined, &values, &splits)) {
+    search.filter.exclude = {values.data(), splits.data()};
+  }
+  search.has_full_width = room.n_rows > 0;
+  graph_->run(feeds, search, output.values());
+  output.hand_out();
+}
+
+ort_op::SearchCall LoadedBundle::search_for(const Batch& batch, const Target& target) const {
+  const Call& call = batch.call;
+  const Catalogue& catalogue = batch.catalogue;
+  ort_op::SearchCall search;
+  search.index = &catalogue.view();
+  search.n_queries = batch.n;
+  search.filter = filter_from(call.filter, batch.first);
+  if (!catalogue.is_as_exported()) {
+    search.codes = catalogue.codes().data();
+    search.popular = &catalogue;
+  }
+  if (call.skipped.splits != nullptr) {
+    search.skipped = {call.skipped.values, call.skipped.splits + batch.first};
+  }
+  search.scores_given = target.scores_given;
+  if (target.embeddings != nullptr) {
+    search.embeddings = target.embeddings + batch.first * catalogue.view().dim();
+  }
+  return search;
+}
+
+}  // namespace shortlist::engine

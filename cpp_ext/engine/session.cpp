@@ -1,0 +1,178 @@
+#include "session.hpp"
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+#include "errors.hpp"
+#include "shortlist/index.hpp"
+#include "shortlist/thread_pool.hpp"
+
+namespace shortlist::engine {
+namespace {
+
+// Reads name, type and shape of an input or output.
+using GetName = decltype(OrtApi::SessionGetInputName);
+using GetInfo = decltype(OrtApi::SessionGetInputTypeInfo);
+using GetCount = decltype(OrtApi::SessionGetInputCount);
+
+Input read_port(const OrtApi& api, const OrtSession* session, std::size_t i, GetName get_name,
+                GetInfo get_info) {
+  Input port;
+  OrtAllocator* memory = nullptr;
+  expect_ok(api, api.GetAllocatorWithDefaultOptions(&memory), "memory");
+  char* name = nullptr;
+  expect_ok(api, get_name(session, i, memory, &name), "name");
+  port.name = name;
+  expect_ok(api, api.AllocatorFree(memory, name), "memory");
+  OrtTypeInfo* info = nullptr;
+  expect_ok(api, get_info(session, i, &info), port.name);
+  const Handle<OrtTypeInfo> owner(info, api.ReleaseTypeInfo);
+  const OrtTensorTypeAndShapeInfo* tensor = nullptr;
+  expect_ok(api, api.CastTypeInfoToTensorInfo(info, &tensor), port.name);
+  if (tensor == nullptr) return port;  // no tensor: its type stays undefined
+  expect_ok(api, api.GetTensorElementType(tensor, &port.type), port.name);
+  std::size_t rank = 0;
+  expect_ok(api, api.GetDimensionsCount(tensor, &rank), port.name);
+  port.shape.resize(rank);
+  expect_ok(api, api.GetDimensions(tensor, port.shape.data(), rank), port.name);
+  return port;
+}
+
+std::vector<Input> read_all(const OrtApi& api, const OrtSession* session, GetCount get_count,
+                            GetName get_name, GetInfo get_info) {
+  std::size_t n = 0;
+  expect_ok(api, get_count(session, &n), "ports");
+  std::vector<Input> ports;
+  for (std::size_t i = 0; i < n; ++i) {
+    ports.push_back(read_port(api, session, i, get_name, get_info));
+  }
+  return ports;
+}
+
+Handle<OrtEnv> make_environment(const OrtApi& api) {
+  OrtEnv* environment = nullptr;
+  expect_ok(api, api.CreateEnv(ORT_LOGGING_LEVEL_ERROR, "shortlist", &environment), "ONNX Runtime");
+  return {environment, api.ReleaseEnv};
+}
+
+Handle<OrtMemoryInfo> make_memory_info(const OrtApi& api) {
+  OrtMemoryInfo* info = nullptr;
+  expect_ok(api, api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &info), "memory");
+  return {info, api.ReleaseMemoryInfo};
+}
+
+std::size_t size_of(ONNXTensorElementDataType type) {
+  return type == kNumber ? sizeof(std::int64_t) : type == kFloat ? sizeof(float) : 1;
+}
+
+}  // namespace
+
+bool may_give_way(const Runtime& runtime, const SessionSettings& settings) {
+  const std::size_t n_threads = settings.n_threads == 0 ? num_threads() : settings.n_threads;
+  return n_threads == 1 && !Providers(*runtime.api, settings.device, "").has_device();
+}
+
+void Feeds::add(const char* name, Handle<OrtValue> value) {
+  names_.push_back(name);
+  values_.push_back(value.get());
+  owners_.push_back(std::move(value));
+}
+
+Session::Session(const Runtime& runtime, const std::string& path, const std::string& name,
+                 const SessionSettings& settings, const ort_op::IndexOperators* operators)
+    : api_(*runtime.api),
+      name_(name),
+      environment_(make_environment(api_)),
+      memory_(make_memory_info(api_)),
+      session_(nullptr, api_.ReleaseSession) {
+  try {
+    const Providers providers(api_, settings.device, name_);
+    try {
+      open(runtime, path, settings.n_threads, providers, operators);
+    } catch (const std::exception&) {
+      if (settings.device != "auto" || !providers.has_device()) throw;
+      open(runtime, path, settings.n_threads, Providers(api_, "cpu", name_), operators);
+    }
+    read_ports();
+  } catch (const DeviceMissing&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw FileError(name_ + ": expected a graph ONNX Runtime can open, found " + error.what());
+  }
+}
+
+// ONNX Runtime looks for graphs.data and items.index beside the graph.
+void Session::open(const Runtime& runtime, const std::string& path, std::size_t n_threads,
+                   const Providers& providers, const ort_op::IndexOperators* operators) {
+  OrtSessionOptions* made = nullptr;
+  expect(api_.CreateSessionOptions(&made));
+  const Handle<OrtSessionOptions> options(made, api_.ReleaseSessionOptions);
+  const int n = static_cast<int>(n_threads == 0 ? num_threads() : n_threads);
+  expect(api_.SetIntraOpNumThreads(made, n));
+  expect(api_.SetInterOpNumThreads(made, 1));
+  // Operators run on the thread that calls Run: search_call.hpp builds on it.
+  expect(api_.SetSessionExecutionMode(made, ORT_SEQUENTIAL));
+  expect(api_.SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_FATAL));
+  // On shared cores spinning costs more than it saves.
+  expect(api_.AddSessionConfigEntry(made, "session.intra_op.allow_spinning", "0"));
+  expect(api_.AddSessionConfigEntry(made, "session.record_ep_graph_assignment_info", "1"));
+  if (operators != nullptr) expect(operators->add_to(made));
+  providers.add_to(made);
+  OrtSession* session = nullptr;
+  expect(api_.CreateSession(environment_.get(), path.c_str(), made, &session));
+  session_.reset(session);
+  nodes_ = count_nodes(runtime, session);
+  provider_ = providers.check_runs(nodes_);
+}
+
+void Session::read_ports() {
+  OrtSession* const session = session_.get();
+  inputs_ = read_all(api_, session, api_.SessionGetInputCount, api_.SessionGetInputName,
+                     api_.SessionGetInputTypeInfo);
+  optional_inputs_ = read_all(api_, session, api_.SessionGetOverridableInitializerCount,
+                              api_.SessionGetOverridableInitializerName,
+                              api_.SessionGetOverridableInitializerTypeInfo);
+  outputs_ = read_all(api_, session, api_.SessionGetOutputCount, api_.SessionGetOutputName,
+                      api_.SessionGetOutputTypeInfo);
+}
+
+bool Session::has_device() const {
+  if (nodes_.empty()) return provider_ != kCpuProvider;
+  return nodes_.size() > nodes_.count(kCpuProvider);
+}
+
+bool Session::has_optional(const char* input) const {
+  return std::any_of(optional_inputs_.begin(), optional_inputs_.end(),
+                     [input](const Input& one) { return one.name == input; });
+}
+
+Handle<OrtValue> Session::over(const void* data, std::size_t n, std::size_t width,
+                               ONNXTensorElementDataType type) const {
+  static const std::int64_t kNothing = 0;  // ONNX Runtime wants an address even of no numbers
+  const std::int64_t shape[] = {static_cast<std::int64_t>(n), static_cast<std::int64_t>(width)};
+  OrtValue* value = nullptr;
+  // The one call for inputs and outputs takes a mutable address; inputs are only read.
+  void* const place = const_cast<void*>(data == nullptr ? &kNothing : data);
+  expect(api_.CreateTensorWithDataAsOrtValue(memory_.get(), place,
+                                             n * std::max<std::size_t>(1, width) * size_of(type),
+                                             shape, width == 0 ? 1 : 2, type, &value));
+  return {value, api_.ReleaseValue};
+}
+
+void Session::run(const Feeds& feeds, const char* const* names,
+                  std::vector<Handle<OrtValue>>* outputs) const {
+  std::vector<OrtValue*> found;
+  for (const Handle<OrtValue>& output : *outputs) found.push_back(output.get());
+  OrtStatus* status = api_.Run(session_.get(), nullptr, feeds.names().data(), feeds.values().data(),
+                               feeds.names().size(), names, found.size(), found.data());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if ((*outputs)[i] == nullptr) (*outputs)[i].reset(found[i]);
+  }
+  expect(status);
+}
+
+}  // namespace shortlist::engine
