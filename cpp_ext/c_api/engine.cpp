@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -9,80 +10,83 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
-#include "arguments.hpp"
-#include "filter.hpp"
+#include "engine_handle.hpp"
 #include "guard.hpp"
 #include "names.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
-#include "version.hpp"
 
-using shortlist::engine::Answer;
+using shortlist::engine::BundleSettings;
+using shortlist::engine::Call;
+using shortlist::engine::Catalogue;
+using shortlist::engine::LoadedBundle;
 using shortlist::engine::Runtime;
-using shortlist::engine::Version;
-
-struct shortlist_engine {
-  Runtime runtime;
-  std::size_t n_threads = 1;
-  bool check_hashes = true;
-  std::mutex swapping;         // one swap at a time
-  mutable std::mutex reading;  // of `version`, for a moment
-  std::shared_ptr<const Version> version;
-
-  std::shared_ptr<const Version> current() const {
-    const std::lock_guard<std::mutex> lock(reading);
-    return version;
-  }
-};
 
 namespace shortlist::c_api {
 namespace {
 
-constexpr const char* kEngineHandle = "an engine of shortlist_engine_open";
-constexpr std::size_t kMostThreads = 256;
-// Places of an answer that may be empty by far: beyond this, a mistake would fill the memory.
-constexpr std::size_t kMaxEmptyPlaces = std::size_t{1} << 24;
+constexpr std::size_t kMostThreads = 256, kLongestWait = 1'000'000;
+// What structs were before ABI version 4.
+constexpr std::size_t kFirstOptions = offsetof(shortlist_engine_options, device);
+constexpr std::size_t kFirstInfo = offsetof(shortlist_engine_info, n_batched_requests);
 
-std::unique_ptr<shortlist_engine> open_engine(const char* bundle,
-                                              const shortlist_engine_options& options) {
+BundleSettings settings_of(const shortlist_engine_options& options) {
   if (options.n_threads > kMostThreads) {
     throw std::invalid_argument("options.n_threads: got " + std::to_string(options.n_threads) +
                                 "; expected at most " + std::to_string(kMostThreads) +
                                 ", 0 = shortlist_get_num_threads");
   }
+  if (options.max_wait_us > kLongestWait) {
+    throw std::invalid_argument("options.max_wait_us: got " + std::to_string(options.max_wait_us) +
+                                "; expected at most " + std::to_string(kLongestWait) +
+                                " microseconds, 0 = 200");
+  }
+  BundleSettings settings;
+  if (options.device != nullptr) settings.session.device = options.device;
+  engine::check_device(settings.session.device);
+  settings.session.n_threads = options.n_threads;
+  settings.check_hashes = options.skip_hashes == 0;
+  if (options.max_batch > 1) settings.batching.max_batch = options.max_batch;
+  if (options.max_wait_us > 0) {
+    settings.batching.max_wait_us = static_cast<std::int64_t>(options.max_wait_us);
+  }
+  return settings;
+}
+
+std::unique_ptr<shortlist_engine> open_engine(const char* bundle,
+                                              const shortlist_engine_options& options) {
   auto engine = std::make_unique<shortlist_engine>();
+  engine->settings = settings_of(options);
   engine->runtime = engine::find_runtime(options.onnxruntime);
-  engine->n_threads = options.n_threads;
-  engine->check_hashes = options.skip_hashes == 0;
-  const auto version = std::make_shared<const Version>(engine->runtime, bundle, engine->n_threads,
-                                                       engine->check_hashes, 1);
-  version->warm();
-  engine->version = version;
+  engine->bundle = std::make_shared<LoadedBundle>(engine->runtime, bundle, engine->settings, 1);
+  engine->bundle->warm();
   return engine;
 }
 
-std::shared_ptr<const Version> open_next(const shortlist_engine& engine, const char* bundle,
-                                         const Version& old) {
-  auto version = std::make_shared<const Version>(engine.runtime, bundle, engine.n_threads,
-                                                 engine.check_hashes, old.number() + 1);
-  if (version->has_texts() != old.has_texts()) {
-    const auto kind = [](const Version& of) { return of.has_texts() ? "texts" : "numbers"; };
+std::shared_ptr<LoadedBundle> open_next(const shortlist_engine& engine, const char* bundle,
+                                        const LoadedBundle& old) {
+  auto next =
+      std::make_shared<LoadedBundle>(engine.runtime, bundle, engine.settings, old.number() + 1);
+  const bool has_texts = next->graph().has_texts();
+  if (has_texts != old.graph().has_texts()) {
     throw FileError(
-        version->bundle().name + ": its item ids are " + kind(*version) +
-        ", those of the running bundle " + kind(old) +
+        next->bundle().name + ": its item ids are " + (has_texts ? "texts" : "numbers") +
+        ", those of the running bundle " + (has_texts ? "numbers" : "texts") +
         ": requests that fit one do not fit the other; open it as an engine of its own");
   }
-  version->warm();
-  return version;
+  next->warm();
+  return next;
 }
 
 std::size_t threads_of(const shortlist_engine& engine) {
-  return engine.n_threads == 0 ? shortlist::num_threads() : engine.n_threads;
+  const std::size_t n_threads = engine.settings.session.n_threads;
+  return n_threads == 0 ? shortlist::num_threads() : n_threads;
 }
 
 // Waits a while for the calls under way, so that memory is given back here and not in a request.
-void let_go(std::shared_ptr<const Version> old) {
+void let_go(std::shared_ptr<LoadedBundle> old) {
   for (int i = 0; i < 1000 && old.use_count() > 1; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
@@ -93,41 +97,60 @@ void let_go(std::shared_ptr<const Version> old) {
 void swap(shortlist_engine& engine, const char* bundle) {
   const std::lock_guard<std::mutex> lock(engine.swapping);
   const auto work = [&] {
-    std::shared_ptr<const Version> next = open_next(engine, bundle, *engine.current());
+    std::shared_ptr<LoadedBundle> next = open_next(engine, bundle, *engine.current());
     {
       const std::lock_guard<std::mutex> moment(engine.reading);
-      engine.version.swap(next);
+      engine.bundle.swap(next);
     }
     let_go(std::move(next));
   };
-  // A session's workers inherit how the thread that makes it runs, and would give way for good.
-  if (threads_of(engine) == 1) {
+  if (engine::may_give_way(engine.runtime, engine.settings.session)) {
     run_in_background(work);
   } else {
     work();
   }
 }
 
-Answer* recommend(const shortlist_engine& engine, const shortlist_requests& requests) {
-  const std::shared_ptr<const Version> version = engine.current();
-  const std::size_t n_items = version->bundle().manifest.n_items;
-  check_places(requests.n_requests, requests.top_n, n_items);
-  if (requests.top_n > n_items && requests.n_requests > kMaxEmptyPlaces / requests.top_n) {
-    throw std::invalid_argument("top_n: got " + std::to_string(requests.top_n) + " for " +
-                                std::to_string(requests.n_requests) +
-                                " requests; an answer of that size would fill the memory, and the "
-                                "bundle has " +
-                                std::to_string(n_items) + " items: ask for at most as many");
-  }
-  if (requests.n_columns > 0) check_pointer(requests.columns, "columns", "n_columns columns");
-  shortlist_filter filter{};
-  if (requests.filter != nullptr) filter = known_fields(requests.filter, "filter");
-  for (const shortlist_ids* ids : {filter.exclude, filter.allow}) {
-    if (ids != nullptr && ids->rows != nullptr) check_rows(version->index(), ids->rows, ids->n);
-  }
-  const CheckedFilter checked(version->index(), requests.n_requests, filter);
-  auto answer = std::make_unique<Answer>();
-  version->recommend(requests, checked.filter(), answer.get());
+// What an answer points into. Texts are those of the catalogue.
+struct OwnedAnswer : shortlist_answer {
+  std::vector<float> own_scores;
+  std::vector<std::int64_t> own_rows, own_numbers, own_counts, own_sources;
+  std::vector<std::int8_t> own_stages;
+  std::vector<shortlist_text> own_texts;
+  std::shared_ptr<Catalogue> catalogue;
+};
+
+OwnedAnswer* recommend(const shortlist_engine& engine, const shortlist_requests& requests) {
+  const std::shared_ptr<LoadedBundle> bundle = engine.current();
+  auto answer = std::make_unique<OwnedAnswer>();
+  answer->catalogue = bundle->catalogue();
+  const IndexView& view = answer->catalogue->view();
+  const CheckedRequests checked(*bundle, view, requests);
+  const Call& call = checked.call();
+  const std::size_t n_places = call.n_requests * call.top_n;
+  const bool has_texts = bundle->graph().has_texts();
+  answer->own_scores.resize(n_places);
+  answer->own_rows.resize(n_places);
+  answer->own_counts.resize(call.n_requests);
+  answer->own_sources.resize(call.n_requests);
+  answer->own_stages.resize(call.n_requests);
+  answer->own_numbers.resize(has_texts ? 0 : n_places);
+  answer->own_texts.resize(has_texts ? n_places : 0);
+  answer->scores = answer->own_scores.data();
+  answer->rows = answer->own_rows.data();
+  answer->numbers = has_texts ? nullptr : answer->own_numbers.data();
+  answer->texts = has_texts ? answer->own_texts.data() : nullptr;
+  answer->counts = answer->own_counts.data();
+  answer->sources = answer->own_sources.data();
+  answer->stages = answer->own_stages.data();
+  bundle->recommend(call, *answer->catalogue,
+                    {answer->own_scores.data(), answer->own_rows.data(), answer->own_counts.data(),
+                     answer->own_sources.data(), answer->own_stages.data()});
+  write_ids(view, answer->rows, n_places, has_texts ? nullptr : answer->own_numbers.data(),
+            has_texts ? answer->own_texts.data() : nullptr);
+  answer->n_requests = call.n_requests;
+  answer->top_n = call.top_n;
+  answer->version = bundle->number();
   return answer.release();
 }
 
@@ -139,6 +162,27 @@ void put_text(const std::string& text, char* to, std::size_t room) {
 
 int32_t metric_of(const std::string& name) {
   return name == "cosine" ? SHORTLIST_COSINE : name == "dot" ? SHORTLIST_DOT : SHORTLIST_EUCLIDEAN;
+}
+
+shortlist_engine_info info_of(const shortlist_engine& engine) {
+  const std::shared_ptr<LoadedBundle> bundle = engine.current();
+  const auto& manifest = bundle->bundle().manifest;
+  shortlist_engine_info info{};
+  info.version = bundle->number();
+  info.n_items = manifest.n_items;
+  info.dim = manifest.dim;
+  info.n_threads = threads_of(engine);
+  info.metric = metric_of(manifest.metric);
+  info.has_texts = bundle->graph().has_texts() ? 1 : 0;
+  put_text(bundle->runtime_version(), info.onnxruntime, sizeof info.onnxruntime);
+  put_text(bundle->graph().session().provider(), info.provider, sizeof info.provider);
+  put_text(bundle->bundle().path, info.bundle, sizeof info.bundle);
+  if (bundle->batcher() != nullptr) {
+    const engine::BatchCounts counts = bundle->batcher()->counts();
+    info.n_batched_requests = counts.n_requests;
+    info.n_batches = counts.n_batches;
+  }
+  return info;
 }
 
 }  // namespace
@@ -154,7 +198,7 @@ shortlist_status shortlist_engine_open(const char* bundle, const shortlist_engin
     check_pointer(bundle, "bundle", "the path of a bundle folder");
     shortlist_engine_options options{};
     options.n_threads = 1;
-    if (given != nullptr) options = known_fields(given, "options");
+    if (given != nullptr) options = known_fields(given, "options", kFirstOptions);
     *engine = open_engine(bundle, options).release();
   });
 }
@@ -167,13 +211,12 @@ shortlist_status shortlist_engine_recommend(const shortlist_engine* engine,
     *answer = nullptr;
     check_pointer(engine, "engine", kEngineHandle);
     check_pointer(requests, "requests", "the address of a shortlist_requests");
-    constexpr std::size_t kFirst = offsetof(shortlist_requests, filter);  // of ABI version 2
-    *answer = recommend(*engine, known_fields(requests, "requests", kFirst));
+    *answer = recommend(*engine, known_requests(requests));
   });
 }
 
 void shortlist_answer_free(shortlist_answer* answer) {
-  delete static_cast<Answer*>(answer);
+  delete static_cast<OwnedAnswer*>(answer);
 }
 
 shortlist_status shortlist_engine_swap(shortlist_engine* engine, const char* bundle,
@@ -191,20 +234,10 @@ shortlist_status shortlist_engine_report(const shortlist_engine* engine,
     check_pointer(engine, "engine", kEngineHandle);
     check_pointer(info, "info", "the address of a shortlist_engine_info");
     const std::size_t struct_size = info->struct_size;
-    check_struct(info, struct_size, sizeof *info, "info");
-    const std::shared_ptr<const Version> version = engine->current();
-    const auto& manifest = version->bundle().manifest;
-    *info = {};
-    info->struct_size = struct_size;
-    info->version = version->number();
-    info->n_items = manifest.n_items;
-    info->dim = manifest.dim;
-    info->n_threads = threads_of(*engine);
-    info->metric = metric_of(manifest.metric);
-    info->has_texts = version->has_texts() ? 1 : 0;
-    put_text(engine->runtime.base->GetVersionString(), info->onnxruntime, sizeof info->onnxruntime);
-    put_text("CPUExecutionProvider", info->provider, sizeof info->provider);
-    put_text(version->bundle().path, info->bundle, sizeof info->bundle);
+    check_struct(info, struct_size, sizeof *info, "info", kFirstInfo);
+    shortlist_engine_info whole = info_of(*engine);
+    whole.struct_size = struct_size;
+    std::memcpy(info, &whole, std::min(struct_size, sizeof whole));
   });
 }
 

@@ -4,7 +4,6 @@
 #include <string>
 
 namespace shortlist::c_api {
-namespace {
 
 void check_splits(const std::int64_t* splits, std::size_t n_queries, std::size_t n_values,
                   const std::string& name) {
@@ -16,8 +15,6 @@ void check_splits(const std::int64_t* splits, std::size_t n_queries, std::size_t
       std::to_string(splits[0]) + " to " + std::to_string(splits[n_queries]) +
       "; expected them to ascend from 0 to " + name + "->n, " + std::to_string(n_values));
 }
-
-}  // namespace
 
 CheckedFilter::CheckedFilter(const IndexView& view, std::size_t n_queries,
                              const shortlist_filter& given) {
@@ -51,7 +48,6 @@ void CheckedFilter::set_allow(const IndexView& view, std::size_t n_queries,
   }
 }
 
-// The core takes one mask for all queries; masks of their own become lists.
 void CheckedFilter::set_mask(std::size_t n_rows, std::size_t n_queries,
                              const shortlist_filter& given) {
   if (given.mask_size == n_rows) {
@@ -64,15 +60,13 @@ void CheckedFilter::set_mask(std::size_t n_rows, std::size_t n_queries,
         "; expected n_rows = " + std::to_string(n_rows) +
         ", for all queries, or n_queries * n_rows with n_queries = " + std::to_string(n_queries));
   }
-  mask_splits_.push_back(0);
   for (std::size_t q = 0; q < n_queries; ++q) {
-    const std::uint8_t* mask = given.allow_mask + q * n_rows;
-    for (std::size_t row = 0; row < n_rows; ++row) {
-      if (mask[row] != 0) mask_rows_.push_back(static_cast<std::int64_t>(row));
-    }
-    mask_splits_.push_back(static_cast<std::int64_t>(mask_rows_.size()));
+    masks_.push_back(given.allow_mask + q * n_rows);
+    mask_of_.push_back(static_cast<std::int64_t>(q));
   }
-  filter_.allow = {mask_rows_.data(), mask_splits_.data()};
+  filter_.allow_masks = masks_.data();
+  filter_.n_allow_masks = n_queries;
+  filter_.mask_of = mask_of_.data();
 }
 
 }  // namespace shortlist::c_api

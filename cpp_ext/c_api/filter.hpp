@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "arguments.hpp"
@@ -11,6 +12,11 @@
 #include "shortlist/shortlist.h"
 
 namespace shortlist::c_api {
+
+// Throws std::invalid_argument unless n_queries + 1 splits ascend from 0 to n_values, those of
+// `name`.
+void check_splits(const std::int64_t* splits, std::size_t n_queries, std::size_t n_values,
+                  const std::string& name);
 
 // A filter of the core, and what it borrows. Throws std::invalid_argument as arguments.hpp says.
 class CheckedFilter {
@@ -29,8 +35,8 @@ class CheckedFilter {
   Filter filter_;
   Rows exclude_;
   Rows allow_;
-  std::vector<std::int64_t> mask_rows_;
-  std::vector<std::int64_t> mask_splits_;
+  std::vector<const unsigned char*> masks_;
+  std::vector<std::int64_t> mask_of_;
 };
 
 }  // namespace shortlist::c_api

@@ -30,7 +30,7 @@ extern "C" {
 
 /* Grows with every addition to this header. A library serves every host that was compiled with a
    header of the same or a smaller version, as long as its soname is the same. */
-#define SHORTLIST_ABI_VERSION 3
+#define SHORTLIST_ABI_VERSION 4
 
 #define SHORTLIST_API __attribute__((visibility("default")))
 
@@ -46,7 +46,7 @@ enum {
   SHORTLIST_FILE_ERROR = 2,       /* a file is missing, damaged, or cannot be written */
   SHORTLIST_OUT_OF_MEMORY = 3,
   SHORTLIST_INTERNAL_ERROR = 4, /* the library's: please report it */
-  SHORTLIST_NO_RUNTIME = 5      /* ONNX Runtime is missing or too old (engines only) */
+  SHORTLIST_NO_RUNTIME = 5 /* ONNX Runtime, or a device, is missing or too old (engines only) */
 };
 
 typedef struct shortlist_error {
@@ -202,10 +202,10 @@ SHORTLIST_API shortlist_status shortlist_view_save(const shortlist_view* view, c
 
 /* --- Engine ---------------------------------------------------------------------------------- */
 
-/* A bundle that answers raw requests, by its recommend.onnx: what Engine.recommend of Python
-   answers, bit for bit, but for upserted items; in place of where it takes a filter. It needs ONNX
-   Runtime 1.17 or newer, which is not linked but found when the first engine is opened. Any number
-   of threads may call one engine; several engines may live in one process. */
+/* A bundle that answers raw requests, by its recommend.onnx: this is the engine that answers Python
+   too, so both give the same bits; in place of where it takes a filter. It needs ONNX Runtime 1.17
+   or newer, which is not linked but found when the first engine is opened. Any number of threads
+   may call one engine; several engines may live in one process. */
 typedef struct shortlist_engine shortlist_engine;
 
 typedef struct shortlist_engine_options {
@@ -216,11 +216,21 @@ typedef struct shortlist_engine_options {
   size_t n_threads; /* of one call; 0 = shortlist_get_num_threads, at most 256 */
   /* 1: compare sizes only, not every file's sha256 with the manifest. */
   int32_t skip_hashes;
+  /* Since ABI version 4. Where the graph runs: "cpu", "cuda", "tensorrt", or "auto", which is CUDA
+     if it runs and else the CPU. NULL = "cpu". A device that is asked for and does not run is
+     SHORTLIST_NO_RUNTIME. */
+  const char* device;
+  /* Since ABI version 4. Calls with one request and no filter that come at the same time, from
+     several threads, share runs of at most so many requests; 0 or 1 = every call goes alone. */
+  size_t max_batch;
+  /* Since ABI version 4. Microseconds such a request waits for others at most, and only while all
+     cores are at work; 0 = 200, at most 1,000,000. */
+  size_t max_wait_us;
 } shortlist_engine_options;
 
 /* Opens a bundle folder (not a zip): every file is checked first; links, other files, and an index
    that is not what the manifest says are refused (SHORTLIST_FILE_ERROR). options: NULL = one
-   thread, all checks. Free *engine with shortlist_engine_close. */
+   thread on the CPU, all checks. Free *engine with shortlist_engine_close. */
 SHORTLIST_API shortlist_status shortlist_engine_open(const char* bundle,
                                                      const shortlist_engine_options* options,
                                                      shortlist_engine** engine,
@@ -253,8 +263,17 @@ typedef struct shortlist_requests {
   size_t n_columns;
   int32_t include_seen; /* 1: items of the history may come back */
   /* Since ABI version 3. What each request may get, or NULL = every item; queries are requests.
-     Rows are those of the bundle's items.index: after a swap others. */
+     Rows and masks are those of shortlist_engine_view: after a swap others, and after an update
+     more. */
   const shortlist_filter* filter;
+  /* Since ABI version 4. 1: the nearest items. 2: those in the order of the second stage. 0: all
+     that the bundle has; so without a second stage 2 is refused. */
+  int32_t stages;
+  /* Since ABI version 4. Items that the user of each request skipped, or NULL: they are excluded as
+     those of the history are, and what is like them goes down. Request i skipped those from
+     skipped_splits[i] to skipped_splits[i + 1] - 1; n_requests + 1 splits ascend from 0. */
+  const shortlist_ids* skipped;
+  const int64_t* skipped_splits;
 } shortlist_requests;
 
 enum {
@@ -277,6 +296,7 @@ typedef struct shortlist_answer {
   const shortlist_text* texts; /* the shop's ids, of a bundle that has text, else NULL */
   const int64_t* counts;       /* n_requests, as the one below */
   const int64_t* sources;      /* SHORTLIST_HISTORY, ...: what each answer was made from */
+  const int8_t* stages;        /* n_requests: how many made each answer; 0 = popular items */
 } shortlist_answer;
 
 /* Answers raw requests. *answer belongs to the caller, outlives swaps and the engine, and is freed
@@ -286,6 +306,52 @@ SHORTLIST_API shortlist_status shortlist_engine_recommend(const shortlist_engine
                                                           shortlist_answer** answer,
                                                           shortlist_error* error);
 SHORTLIST_API void shortlist_answer_free(shortlist_answer* answer); /* NULL is ignored */
+
+/* The user embedding of each request: n_requests * dim numbers. Of requests only n_requests and the
+   columns count; the other fields must be valid all the same. Since ABI version 4, as the five
+   functions below. */
+SHORTLIST_API shortlist_status shortlist_engine_encode_users(const shortlist_engine* engine,
+                                                             const shortlist_requests* requests,
+                                                             float* embeddings,
+                                                             shortlist_error* error);
+
+/* Scores of given items: requests->top_n for each request, item_ids->n = n_requests * top_n, row by
+   row, -1 or empty text where there is none; as many scores, -infinity for unknown items. All of
+   the request's stages judge them, of requests without a history too, as if nothing were seen and
+   no filter given; what was skipped counts. */
+SHORTLIST_API shortlist_status shortlist_engine_score(const shortlist_engine* engine,
+                                                      const shortlist_requests* requests,
+                                                      const shortlist_ids* item_ids, float* scores,
+                                                      shortlist_error* error);
+
+/* Embeddings of n_items items from their features, as the item encoder takes them: n_items * dim
+   numbers. Columns as of requests, item_id among them; what is not given is missing. */
+SHORTLIST_API shortlist_status shortlist_engine_encode_items(const shortlist_engine* engine,
+                                                             const shortlist_column* columns,
+                                                             size_t n_columns, size_t n_items,
+                                                             float* embeddings,
+                                                             shortlist_error* error);
+
+/* Adds items, or changes known ones, in memory: from their features, or with vectors of the host's
+   (item_ids->n * dim numbers; then n_columns is 0). A feature that is not given is missing, of a
+   known item too. New items may come back at once, last where nothing is known of a request; in a
+   history they are excluded, but the encoder learns nothing from them. Calls under way finish on
+   the items they began with; a swap brings the other bundle's items. */
+SHORTLIST_API shortlist_status shortlist_engine_upsert(shortlist_engine* engine,
+                                                       const shortlist_ids* item_ids,
+                                                       const shortlist_column* columns,
+                                                       size_t n_columns, const float* vectors,
+                                                       shortlist_error* error);
+
+/* Removes the known ones among the ids; n_removed says how many and may be NULL. In histories they
+   still count. */
+SHORTLIST_API shortlist_status shortlist_engine_remove(shortlist_engine* engine,
+                                                       const shortlist_ids* item_ids,
+                                                       size_t* n_removed, shortlist_error* error);
+
+/* The items as they are now: their rows, ids and vectors. Free *view with shortlist_view_free. */
+SHORTLIST_API shortlist_status shortlist_engine_view(const shortlist_engine* engine,
+                                                     shortlist_view** view, shortlist_error* error);
 
 /* Opens, checks and warms another bundle while the present one goes on answering, then puts it in
    its place: calls that begin get the new one, those under way finish on the old one, whose memory
@@ -305,6 +371,10 @@ typedef struct shortlist_engine_info {
   char onnxruntime[32]; /* its release, for example "1.22.0" */
   char provider[32];    /* what runs the graph: "CPUExecutionProvider" */
   char bundle[1024];    /* absolute path; long = cut */
+  /* Since ABI version 4. Of the bundle that runs now, with max_batch: how many single requests have
+     run, in how many runs. */
+  uint64_t n_batched_requests;
+  uint64_t n_batches;
 } shortlist_engine_info;
 
 /* What runs. n_items, dim and metric are the manifest's; those of items.index are the same. */

@@ -1,13 +1,24 @@
 """The engine of shortlist.h in ctypes: takes and returns arrays."""
 
 import ctypes
-from ctypes import POINTER, byref, c_char, c_char_p, c_int32, c_size_t, c_uint64, c_void_p, cast
+from ctypes import (
+    POINTER,
+    byref,
+    c_char,
+    c_char_p,
+    c_int32,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+    cast,
+    pointer,
+)
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
-from c_library import LIBRARY, Filter, Text, address, call, new_ids, sized
+from c_library import LIBRARY, CView, Filter, Ids, Text, address, call, new_ids, size, sized
 
 (RUNTIME,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
 for name in ("engine_close", "answer_free"):
@@ -17,7 +28,8 @@ for name in ("engine_close", "answer_free"):
 
 class EngineOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("onnxruntime", c_char_p), ("n_threads", c_size_t),
-                ("skip_hashes", c_int32)]  # fmt: skip
+                ("skip_hashes", c_int32), ("device", c_char_p), ("max_batch", c_size_t),
+                ("max_wait_us", c_size_t)]  # fmt: skip
 
 
 class Column(ctypes.Structure):
@@ -28,20 +40,23 @@ class Column(ctypes.Structure):
 class Requests(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("n_requests", c_size_t), ("top_n", c_size_t),
                 ("columns", POINTER(Column)), ("n_columns", c_size_t),
-                ("include_seen", c_int32), ("filter", POINTER(Filter))]  # fmt: skip
+                ("include_seen", c_int32), ("filter", POINTER(Filter)), ("stages", c_int32),
+                ("skipped", POINTER(Ids)), ("skipped_splits", c_void_p)]  # fmt: skip
 
 
 class Answer(ctypes.Structure):
     _fields_ = [("n_requests", c_size_t), ("top_n", c_size_t), ("version", c_uint64),
                 ("scores", c_void_p), ("rows", c_void_p), ("numbers", c_void_p),
-                ("texts", POINTER(Text)), ("counts", c_void_p), ("sources", c_void_p)]  # fmt: skip
+                ("texts", POINTER(Text)), ("counts", c_void_p), ("sources", c_void_p),
+                ("stages", c_void_p)]  # fmt: skip
 
 
 class EngineInfo(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("version", c_uint64), ("n_items", c_size_t),
                 ("dim", c_size_t), ("n_threads", c_size_t), ("metric", c_int32),
                 ("has_texts", c_int32), ("onnxruntime", c_char * 32), ("provider", c_char * 32),
-                ("bundle", c_char * 1024)]  # fmt: skip
+                ("bundle", c_char * 1024), ("n_batched_requests", c_uint64),
+                ("n_batches", c_uint64)]  # fmt: skip
 
 
 def texts_of(values):
@@ -80,6 +95,12 @@ def lists(name, values, dtype):
     return column(name, np.array([v for row in values for v in row], dtype), splits)
 
 
+def split_ids(values, as_rows=False):
+    """Lists of ids as one list and splits."""
+    splits = np.cumsum([0, *map(len, values)])
+    return new_ids([value for part in values for value in part], as_rows), splits
+
+
 def filter_of(*, exclude=None, allow=None, allow_mask=None, as_rows=False):
     """A filter of lists of ids for each request, of one list for all, or of a mask."""
     made, kept = sized(Filter), []
@@ -87,12 +108,12 @@ def filter_of(*, exclude=None, allow=None, allow_mask=None, as_rows=False):
         if values is None:
             continue
         if not values or isinstance(values[0], list):
-            splits = np.cumsum([0, *map(len, values)])
-            values = [value for part in values for value in part]
+            ids, splits = split_ids(values, as_rows)
             setattr(made, f"{name}_splits", address(splits))
             kept.append(splits)
-        ids = new_ids(values, as_rows)
-        setattr(made, name, ctypes.pointer(ids))
+        else:
+            ids = new_ids(values, as_rows)
+        setattr(made, name, pointer(ids))
         kept.append(ids)
     if allow_mask is not None:
         mask = np.ascontiguousarray(allow_mask, np.uint8)
@@ -102,13 +123,25 @@ def filter_of(*, exclude=None, allow=None, allow_mask=None, as_rows=False):
     return made
 
 
-def requests_of(columns, n_requests, top_n, include_seen=False, filter=None):
-    made = sized(Requests, n_requests=n_requests, top_n=top_n, n_columns=len(columns),
-                 include_seen=include_seen)  # fmt: skip
+def columns_array(columns):
     array = (Column * len(columns))(*columns)
-    made.columns, made.keep = array, (array, columns, filter)
+    array.keep = columns
+    return array
+
+
+def requests_of(columns, n_requests, top_n, include_seen=False, filter=None, *,
+                stages=0, skipped=None, as_rows=False):  # fmt: skip
+    """`skipped`: a list for each request, of ids or of rows."""
+    array = columns_array(columns)
+    made = sized(Requests, n_requests=n_requests, top_n=top_n, n_columns=len(columns),
+                 include_seen=include_seen, columns=array, stages=stages)  # fmt: skip
+    made.keep = [array, filter]
     if filter is not None:
-        made.filter = ctypes.pointer(filter)
+        made.filter = pointer(filter)
+    if skipped is not None:
+        ids, splits = split_ids(skipped, as_rows)
+        made.skipped, made.skipped_splits = pointer(ids), address(splits)
+        made.keep += [ids, splits]
     return made
 
 
@@ -119,38 +152,92 @@ def open_engine(path, **options):
     return handle
 
 
+def read_array(data, dtype, shape):
+    n_bytes = np.dtype(dtype).itemsize * int(np.prod(shape))
+    content = ctypes.string_at(data, n_bytes) if n_bytes else b""
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def read_answer(answer):
+    n, top_n = answer.n_requests, answer.top_n
+    if answer.numbers:
+        item_ids = read_array(answer.numbers, np.int64, (n, top_n))
+    else:
+        texts = [answer.texts[i].decode() for i in range(n * top_n)]
+        item_ids = np.array(texts, object).reshape(n, top_n)
+    return SimpleNamespace(
+        item_ids=item_ids,
+        version=answer.version,
+        scores=read_array(answer.scores, np.float32, (n, top_n)),
+        rows=read_array(answer.rows, np.int64, (n, top_n)),
+        counts=read_array(answer.counts, np.int64, (n,)),
+        sources=read_array(answer.sources, np.int64, (n,)),
+        stages=read_array(answer.stages, np.int8, (n,)),
+    )
+
+
+class EngineView(CView):
+    """The items of an engine as they are at this moment."""
+
+    def __init__(self, engine):
+        self.handle = c_void_p()
+        call("engine_view", engine.handle, byref(self.handle))
+
+    def item_ids(self):
+        """The ids of all rows; −1 or "" where an item was removed."""
+        return self.ids_of(range(self.info.n_rows))
+
+
 class CEngine:
     def __init__(self, path, **options):
         self.handle = open_engine(path, **{"n_threads": 1, **options})
 
-    def recommend(self, columns, n_requests, top_n=10, include_seen=False, filter=None):
+    def recommend(self, columns, n_requests, top_n=10, include_seen=False, filter=None, **more):
+        """`more`: stages, skipped, as `requests_of` takes them."""
+        requests = requests_of(columns, n_requests, top_n, include_seen, filter, **more)
+        found = self.ask(requests)
+        assert found.scores.shape == (n_requests, top_n)
+        return found
+
+    def ask(self, requests):
         found = POINTER(Answer)()
-        requests = requests_of(columns, n_requests, top_n, include_seen, filter)
         call("engine_recommend", self.handle, byref(requests), byref(found))
-        answer = found.contents
-        shape = (answer.n_requests, answer.top_n)
-        assert shape == (n_requests, top_n)
-
-        def read(data, dtype, shape):
-            n_bytes = np.dtype(dtype).itemsize * int(np.prod(shape))
-            content = ctypes.string_at(data, n_bytes) if n_bytes else b""
-            return np.frombuffer(content, dtype).reshape(shape)
-
-        if answer.numbers:
-            item_ids = read(answer.numbers, np.int64, shape)
-        else:
-            texts = [answer.texts[i].decode() for i in range(n_requests * top_n)]
-            item_ids = np.array(texts, object).reshape(shape)
-        read_answer = SimpleNamespace(
-            item_ids=item_ids,
-            version=answer.version,
-            scores=read(answer.scores, np.float32, shape),
-            rows=read(answer.rows, np.int64, shape),
-            counts=read(answer.counts, np.int64, shape[:1]),
-            sources=read(answer.sources, np.int64, shape[:1]),
-        )
+        answer = read_answer(found.contents)
         LIBRARY.shortlist_answer_free(found)
-        return read_answer
+        return answer
+
+    def encode_users(self, columns, n_requests):
+        embeddings = np.empty((n_requests, self.info().dim), np.float32)
+        requests = requests_of(columns, n_requests, 1)
+        call("engine_encode_users", self.handle, byref(requests), address(embeddings))
+        return embeddings
+
+    def score(self, columns, item_ids, **more):
+        """`item_ids`: a list of as many ids for each request."""
+        scores = np.empty((len(item_ids), len(item_ids[0])), np.float32)
+        requests = requests_of(columns, *scores.shape, **more)
+        ids, _ = split_ids(item_ids)
+        call("engine_score", self.handle, byref(requests), byref(ids), address(scores))
+        return scores
+
+    def encode_items(self, columns, n_items):
+        embeddings = np.empty((n_items, self.info().dim), np.float32)
+        call("engine_encode_items", self.handle, columns_array(columns), size(len(columns)),
+             size(n_items), address(embeddings))  # fmt: skip
+        return embeddings
+
+    def upsert(self, item_ids, columns=(), vectors=None):
+        data = None if vectors is None else address(vectors)
+        call("engine_upsert", self.handle, byref(new_ids(item_ids)), columns_array(columns),
+             size(len(columns)), data)  # fmt: skip
+
+    def remove(self, item_ids):
+        n_removed = c_size_t()
+        call("engine_remove", self.handle, byref(new_ids(item_ids)), byref(n_removed))
+        return n_removed.value
+
+    def view(self):
+        return EngineView(self)
 
     def swap(self, path):
         call("engine_swap", self.handle, str(path).encode())

@@ -5,6 +5,8 @@ from c_engine import column, lists
 
 from shortlist.recommendations import SOURCES
 
+MISSING = np.iinfo(np.int64).min
+
 
 def random_requests(world, n, seed=7):
     """Histories of every length with unknown items, features of every kind, and nothing at all."""
@@ -26,10 +28,11 @@ def random_requests(world, n, seed=7):
 def columns_of(world, requests):
     """The same requests as C columns: lists with splits, the rest in arrays."""
     is_text = world.item_ids.dtype.kind == "U"
+    levels = [MISSING if level is None else level for level in requests["level"]]
     return [
         lists("history", requests["history"], object if is_text else np.int64),
         column("city", np.array([city or "" for city in requests["city"]], object)),
-        column("level", [np.iinfo(np.int64).min if v is None else v for v in requests["level"]]),
+        column("level", np.array(levels, np.int64)),
         lists("tags", [tags or [] for tags in requests["tags"]], object),
         column("age", np.array([np.nan if v is None else v for v in requests["age"]], np.float32)),
     ]
@@ -41,3 +44,4 @@ def check_same(found, expected):
     assert np.array_equal(found.rows, expected.indices)
     assert np.array_equal(found.counts, expected.counts)
     assert [SOURCES[code] for code in found.sources] == expected.source.tolist()
+    assert found.stages.tolist() == expected.stages.tolist()

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from c_engine import RUNTIME, CEngine, column
+from c_engine import RUNTIME, CEngine, Column, column
 from c_requests import check_same, columns_of, random_requests
 
 import shortlist
-from shortlist._opening import request_schema
-from shortlist._recommend import cut
+from shortlist._loaded_bundle import request_schema
 from shortlist.requests import normalise
 
 
@@ -53,7 +52,9 @@ def test_long_histories_answer_as_in_python(bundle):
     with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
         found = c_engine.recommend(columns_of(bundle, requests), 1100)
         check_same(found, engine.recommend(requests))
-        starts = [start for start, _ in cut(normalise(requests, request_schema(engine.bundle)))]
+        loaded = engine._switch.loaded
+        columns = normalise(requests, request_schema(engine.bundle))
+        starts = loaded.core.batch_starts(1100, columns.for_core(loaded.schema))
     assert starts[:4] == [0, 52, 300, 352]  # 52 lists of 20,000 fit
 
 
@@ -100,6 +101,10 @@ def test_no_requests_and_no_columns_are_fine(bundle):
     with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
         assert c_engine.recommend([], 0, 3).item_ids.shape == (0, 3)
         check_same(c_engine.recommend([], 2, 3), engine.recommend([{}, {}], 3))
+        requests = {"history": [], "city": [], "age": []}
+        assert engine.recommend(requests, 3).item_ids.shape == (0, 3)
+        nothing = [Column(name=name.encode()) for name in requests]
+        assert c_engine.recommend(nothing, 0, 3).item_ids.shape == (0, 3)
 
 
 def test_the_report_says_what_runs(bundle, text_bundle):
@@ -163,6 +168,7 @@ static void* exchange(int level, const char* name, void** made) {
   return create_env(level, name, made);
 }
 static const void* get_api(uint32_t version) {
+  if (version > 17) return real->api(version);  /* a longer table, for what is newer */
   memcpy(functions, real->api(version), sizeof functions);
   *(void**)&create_env = functions[3];
   *(void**)&functions[3] = (void*)exchange;
@@ -198,7 +204,8 @@ def test_the_bundle_that_was_checked_is_the_one_that_runs(bundle, other, tmp_pat
         with shortlist.load(other.path) as engine:
             check_same(c_engine.recommend(columns, 20), engine.recommend(requests))
         open_files = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
-        assert not {str(path) for path in places.values()} & set(open_files)  # let go again
+        # The running one's folder, for its item encoder; the other one is let go again.
+        assert len({str(path) for path in places.values()} & set(open_files)) == 1
 
 
 def test_sixteen_threads_and_swaps_give_whole_answers(bundle, other):

@@ -1,5 +1,6 @@
 """What the C engine refuses: runtimes, bundles and columns; each message says what came."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -203,8 +204,6 @@ def test_paths_that_are_no_bundle_folder_are_named(copy, tmp_path):
 
 def rewritten(copy, name, content):
     """The bundle with another file and a manifest that fits, as an attacker would write it."""
-    import json
-
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     with BundleWriter(copy.parent / "again.shortlist") as writer:
         for file in copy.iterdir():

@@ -11,7 +11,7 @@ import pytest
 from c_engine import CEngine, lists
 
 import shortlist
-from shortlist._opening import request_schema
+from shortlist._loaded_bundle import request_schema
 from shortlist.cli import main
 from shortlist.export.host_graphs import graph_inputs
 from shortlist.export.recommend import OUTPUTS

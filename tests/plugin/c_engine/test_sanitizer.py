@@ -12,21 +12,31 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "native-tsan"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-def test_callers_and_swaps_do_not_race(bundle, other):
+def run_sanitized(target, *arguments):
     cmake = shutil.which("cmake", path=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
     for command in (
         [cmake, "--preset", "native-tsan"],
-        [cmake, "--build", BUILD, "--target", "test_engine_threads"],
+        [cmake, "--build", BUILD, "--target", target],
     ):
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    program = BUILD / "tests" / "cpp" / "test_engine_threads"
     options = f"suppressions={ROOT / 'tests' / 'cpp' / 'tsan.supp'}"
     done = subprocess.run(
-        [program, RUNTIME, bundle.path, other.path, "10", "1"],
+        [BUILD / "tests" / "cpp" / target, RUNTIME, *arguments],
         env={**os.environ, "TSAN_OPTIONS": options},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-8000:]
-    assert "every answer is one version's" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_callers_and_swaps_do_not_race(bundle, other):
+    found = run_sanitized("test_engine_threads", bundle.path, other.path, "10", "1")
+    assert "every answer is one version's" in found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_callers_that_share_runs_do_not_race(bundle):
+    assert "every answer is its request's" in run_sanitized("test_shared_runs", bundle.path, "60")

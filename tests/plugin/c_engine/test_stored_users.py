@@ -119,7 +119,7 @@ def test_what_only_python_reads_is_refused_when_it_is_asked_for(bundle, tmp_path
     path = with_users(bundle, tmp_path, users_table(2, tags=pa.array(["a|b", "b"])))
     with CEngine(path) as c_engine:
         assert c_engine.recommend([user_column(bundle, [77])], 1).counts.tolist() == [10]
-        with pytest.raises(CError, match=r"users\.arrow has column 'tags' in a form that only Pyt"):
+        with pytest.raises(CError, match=r"users\.arrow has column 'tags' in a form of an older"):
             c_engine.recommend([user_column(bundle, [3])], 1)
 
 

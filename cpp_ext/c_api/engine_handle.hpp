@@ -1,0 +1,51 @@
+// The handle of an engine, and what its functions share.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "arguments.hpp"
+#include "filter.hpp"
+#include "loaded_bundle.hpp"
+#include "shortlist/shortlist.h"
+
+struct shortlist_engine {
+  shortlist::engine::Runtime runtime;
+  shortlist::engine::BundleSettings settings;
+  std::mutex swapping;         // one swap at a time
+  std::mutex writing;          // one change of items at a time
+  mutable std::mutex reading;  // of `bundle`, for a moment
+  std::shared_ptr<shortlist::engine::LoadedBundle> bundle;
+
+  std::shared_ptr<shortlist::engine::LoadedBundle> current() const {
+    const std::lock_guard<std::mutex> lock(reading);
+    return bundle;
+  }
+};
+
+namespace shortlist::c_api {
+
+constexpr const char* kEngineHandle = "an engine of shortlist_engine_open";
+
+// Requests, checked, and what they borrow. Throws std::invalid_argument as arguments.hpp says.
+class CheckedRequests {
+ public:
+  CheckedRequests(const engine::LoadedBundle& bundle, const IndexView& view,
+                  const shortlist_requests& requests);
+  CheckedRequests(const CheckedRequests&) = delete;
+  CheckedRequests& operator=(const CheckedRequests&) = delete;
+
+  const engine::Call& call() const { return call_; }
+
+ private:
+  void set_skipped(const IndexView& view, const shortlist_requests& requests);
+
+  std::unique_ptr<CheckedFilter> filter_;
+  Rows skipped_;
+  engine::Call call_;
+};
+
+// The fields that a host's header knows; the others are zero.
+shortlist_requests known_requests(const shortlist_requests* requests);
+
+}  // namespace shortlist::c_api
