@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from shortlist._sessions import open_session
 from shortlist.export.errors import ExportError
+from shortlist.export.sessions import open_session
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message
 

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from shortlist.export.lookup import RawFeature
     from shortlist.export.nodes import Nodes
 
+
+def given_name(feature: "RawFeature") -> str:
+    """Name the value that says where a number or a time is given, bool (batch,)."""
+    return f"given/{feature.name}"
+
+
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -20,7 +26,8 @@ def number_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     zero = nodes.constant(0, np.float32)
     # |x| <= max is false for NaN and infinity
     size = nodes.add("Abs", feature.name)
-    is_given = nodes.add("LessOrEqual", size, nodes.constant(_FLOAT_MAX, np.float32))
+    nodes.add("LessOrEqual", size, nodes.constant(_FLOAT_MAX, np.float32))
+    is_given = nodes.rename_last(given_name(feature))
     if feature.spec.buckets:
         code = nodes.add(
             "Add",
@@ -51,7 +58,8 @@ def time_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     def whole(value: Any) -> str:
         return nodes.constant(value, np.int64)
 
-    is_given = nodes.add("Not", nodes.add("Equal", feature.name, whole(MISSING_INT)))
+    nodes.add("Not", nodes.add("Equal", feature.name, whole(MISSING_INT)))
+    is_given = nodes.rename_last(given_name(feature))
     reference = whole(feature.reference)
     seconds = nodes.add("Where", is_given, feature.name, reference)
     age = nodes.add("Max", nodes.add("Sub", reference, seconds), whole(0))

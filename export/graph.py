@@ -17,9 +17,11 @@ import numpy.typing as npt
 import onnx
 import tensorflow as tf
 
-from shortlist._sessions import open_session
 from shortlist.export.checks import MAX_BYTES, check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
+from shortlist.export.handlers import HANDLERS
+from shortlist.export.passes import simplify
+from shortlist.export.sessions import open_session
 from shortlist.training.models import stand_ins
 
 OPSET = 18  # the newest tf2onnx 1.17 knows
@@ -34,6 +36,7 @@ def keras_to_onnx(
     output: str,
     *,
     dims: Mapping[str, Sequence[str]] | None = None,
+    n_codes: Mapping[str, int] | None = None,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
     """Convert a Keras model with named inputs and one output.
@@ -46,13 +49,15 @@ def keras_to_onnx(
         Name of the graph's output.
     dims : mapping of str to sequence of str, optional
         Names of an input's dynamic dimensions in order; default ("batch", "length", …).
+    n_codes : mapping of str to int, optional
+        Codes of the integer inputs: 0 … n − 1. What depends on one of them alone becomes a table.
     opset : int
         ONNX operator set, at most 18.
 
     Returns
     -------
     onnx.ModelProto
-        Checked with onnx.checker (full_check) and opened once by ONNX Runtime.
+        Simplified; checked with onnx.checker (full_check) and opened once by ONNX Runtime.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def keras_to_onnx(
     check_interface(proto, [spec.name for spec in signature], output)
     check_model(proto, output)
     _put_tables(proto, replaced, output)
-    return proto
+    return simplify(proto, n_codes or {})
 
 
 def _put_tables(proto: onnx.ModelProto, replaced: stand_ins.StandIns, output: str) -> None:
@@ -124,68 +129,11 @@ def _convert(wrapped: keras.Model, signature: list[Any], opset: int, output: str
             wrapped,
             input_signature=signature,
             opset=opset,
-            custom_op_handlers={"Erfc": (_write_erfc, []), stand_ins.GRU: (_write_gru, [])},
+            custom_op_handlers=HANDLERS,
         )
     except Exception as error:  # whatever tf2onnx trips over, the reader needs the graph's name
         raise ExportError(f"{output}: tf2onnx could not convert the model: {error}") from error
     return proto
-
-
-def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:
-    """Convert Erfc, which the exact gelu uses and tf2onnx lacks, as 1 − Erf."""
-    dtype = context.get_dtype(node.output[0])
-    shapes, dtypes = [context.get_shape(node.output[0])], [dtype]
-    context.remove_node(node.name)
-    one = context.make_const(
-        f"{name}_one", np.array(1, dtype=np.float64 if dtype == 11 else np.float32)
-    )
-    erf = context.make_node("Erf", [node.input[0]], shapes=shapes, dtypes=dtypes)
-    context.make_node(
-        "Sub",
-        [one.output[0], erf.output[0]],
-        name=node.name,
-        outputs=[node.output[0]],
-        shapes=shapes,
-        dtypes=dtypes,
-    )
-
-
-def _write_gru(context: Any, node: Any, name: str, args: Any) -> None:
-    """Write the stand-in of a recurrence as GRU, whose weights already have its order of gates."""
-    values, n_known, first, *weights = node.input
-    states, last = node.output
-    shapes, n_units = [context.get_shape(output) for output in node.output], _width(context, first)
-    context.remove_node(node.name)
-
-    def add(op: str, inputs: list[str], **attributes: Any) -> str:
-        return str(context.make_node(op, inputs, **attributes).output[0])
-
-    def const(label: str, value: Any) -> str:
-        return str(context.make_const(f"{name}_{label}", np.asarray(value)).output[0])
-
-    front, direction = const("front", [0]), const("direction", [1])
-    kernel, recurrent, bias = (add("Unsqueeze", [weight, front]) for weight in weights)
-    lengths = add("Cast", [n_known], attr={"to": onnx.TensorProto.INT32})
-    gru = context.make_node(
-        "GRU",
-        [values, kernel, recurrent, bias, lengths, add("Unsqueeze", [first, front])],
-        attr={"hidden_size": n_units, "linear_before_reset": 1},
-        output_count=2,
-    )
-    for found, axis, output, shape in zip(
-        gru.output, (direction, front), (states, last), shapes, strict=True
-    ):
-        context.make_node(
-            "Squeeze",
-            [found, axis],
-            outputs=[output],
-            shapes=[shape],
-            dtypes=[onnx.TensorProto.FLOAT],
-        )
-
-
-def _width(context: Any, value: str) -> int:
-    return int(context.get_shape(value)[-1])
 
 
 class _Listener(logging.Handler):

@@ -17,6 +17,8 @@ __all__ = ["ROUNDING", "half_products"]
 # Allowed on an embedding's numbers and on scores where lengths are 1; up to 3e-4 was seen.
 ROUNDING = 2.0**-8
 
+# Narrower tables hold biases and masks, whose numbers may be large, and save nothing.
+LEAST_WIDTH = 16
 # Inputs of an operator that are numbers; a table is the first input of Gather.
 _NUMBERS = {"MatMul": (0, 1), "Gemm": (0, 1, 2), "GRU": (0, 1, 2, 3, 5)}
 
@@ -46,7 +48,8 @@ def half_products(proto: onnx.ModelProto) -> onnx.ModelProto:
     nodes, copies = [], []
     for node in graph.node:
         places = _NUMBERS.get(node.op_type, ())
-        if node.op_type == "Gather" and node.input[0] in tensors:
+        table = tensors.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is not None and len(table.dims) > 1 and table.dims[-1] >= LEAST_WIDTH:
             places = (0,)
         for place in places:
             value = node.input[place] if place < len(node.input) else ""

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shortlist._graph_search import PORTABLE_GRAPH
-from shortlist._opening import request_schema
-from shortlist._sessions import open_session
-from shortlist._signals import Ragged, pad_last
+from shortlist._loaded_bundle import request_schema
+from shortlist._ragged import Ragged
 from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
-from shortlist.export.heads import PluginHead, PortableHead
+from shortlist.export.heads import PluginHead
+from shortlist.export.portable import PortableHead
 from shortlist.export.recommend import OUTPUTS, Parts, recommend_graph
+from shortlist.export.sessions import open_session
 from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
 from shortlist.plugin import plugin_path
@@ -27,6 +27,7 @@ from shortlist.recommendations import SOURCES, Recommendations
 from shortlist.requests import MISSING_INT, Columns, RequestSchema, normalise
 
 PLUGIN_GRAPH = "recommend.onnx"
+PORTABLE_GRAPH = "recommend_portable.onnx"
 BATCH = 100
 # Float32 sums of the portable graph against float64 ones rounded once; a scorer adds its own.
 TOLERANCE = 1e-5
@@ -67,23 +68,18 @@ def graph_inputs(columns: Columns, schema: RequestSchema) -> Answer:
     """Lay requests out as the graphs take them: histories to the right, missing values marked."""
     n = columns.n_requests
     is_text = schema.history_dtype == "string"
-    padding: dict[str, Any] = {
-        "history": "" if is_text else MISSING_INT,
-        "history_kinds": "",
-        "history_ages": np.float32(np.nan),
-    }
-    lists = columns.histories or [np.empty(0, object if is_text else np.int64)] * n
-    lengths = [len(entries) for entries in lists]
-    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    places = pad_last(Ragged(np.arange(splits[-1]), splits), max([1, *lengths]))
-    inputs = {}
-    for name in ("history", *schema.event_columns):
-        given = lists if name == "history" else columns.events.get(name)
-        dtype: Any = object if isinstance(padding[name], str) else type(padding[name])
-        flat = np.full(splits[-1] + 1, padding[name], np.int64 if dtype is int else dtype)
-        if given is not None and splits[-1]:
-            flat[:-1] = np.concatenate(given)
-        inputs[name] = flat[places]
+    lists = columns.histories
+    if lists is None:
+        none = np.empty(0, dtype=object if is_text else np.int64)
+        lists = Ragged(none, np.zeros(n + 1, dtype=np.int64))
+    inputs = {"history": lists.right_aligned("" if is_text else MISSING_INT)}
+    for name in schema.event_columns:
+        missing: Any = "" if name == "history_kinds" else np.nan
+        events = columns.events.get(name)
+        if events is None:
+            dtype: Any = object if name == "history_kinds" else np.float32
+            events = Ragged(np.full(len(lists.values), missing, dtype), lists.splits)
+        inputs[name] = events.right_aligned(missing)
     for name, feature in schema.features.items():
         inputs[name] = columns.features.get(name, feature.missing(n))
     return inputs
@@ -191,14 +187,10 @@ def check_host_graphs(
     """
     bundle, schema = engine.bundle, request_schema(engine.bundle)
     tolerance = TOLERANCE if engine.default_stages == 1 else SCORER_TOLERANCE
-    # The engine runs the scorer with standard operators, which round in another order than ours.
-    to_the_bit = 0.0 if engine.default_stages == 1 else SCORER_TOLERANCE
     checks = {}
-    for name, allowed, library in (
-        (PLUGIN_GRAPH, to_the_bit, plugin),
-        (PORTABLE_GRAPH, tolerance, None),
-    ):
-        if bundle.has(name) and (name == PORTABLE_GRAPH or library is not None):
+    plugin = Path(plugin_path())
+    for name, allowed, library in ((PLUGIN_GRAPH, 0.0, plugin), (PORTABLE_GRAPH, tolerance, None)):
+        if bundle.has(name):
             session = open_session(bundle.file(name), name=name, plugin=library)
             checks[name] = (session, Check(name, allowed))
     for requests in batches:

@@ -16,6 +16,7 @@ from shortlist.export.checks import check_interface, check_model, rename_value
 from shortlist.export.columns import age_nodes, number_nodes, time_nodes, vector_nodes
 from shortlist.export.errors import ExportError
 from shortlist.export.nodes import Nodes
+from shortlist.export.passes import merge_opsets
 from shortlist.export.text import RUNTIME_DOMAIN, text_nodes
 from shortlist.requests import MISSING_INT
 
@@ -185,6 +186,7 @@ def _merge(
     _restore_dims(merged)
     merged.graph.name = output
     merged.producer_name = "shortlist"
+    merge_opsets(merged)  # what the core does not read stays: a graph around this one may
     optional = [tensor.name for tensor in merged.graph.initializer if tensor.name == ROWS]
     check_interface(merged, [*names, *optional], output)
     check_model(merged, output)

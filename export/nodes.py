@@ -37,6 +37,7 @@ class Nodes:
         tensor = numpy_helper.from_array(np.asarray(values, dtype))
         return self.add("Constant", value=tensor)
 
-    def rename_last(self, output: str) -> None:
-        """Give the last node's output another name."""
+    def rename_last(self, output: str) -> str:
+        """Give the last node's output another name; returns it."""
         self.nodes[-1].output[0] = output
+        return output

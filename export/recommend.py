@@ -15,7 +15,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from shortlist._signals import FEATURES, HISTORY, POPULAR
 from shortlist.export.heads import (
     PLUGIN_DOMAIN,
     Head,
@@ -26,7 +25,7 @@ from shortlist.export.heads import (
 from shortlist.export.lookup import ROWS, RawFeature
 from shortlist.export.nodes import Nodes
 from shortlist.export.reranking import STAGES, Known, Reranker, add_first_k, add_second_stage
-from shortlist.requests import MISSING_INT
+from shortlist.export.sources import add_source
 
 OUTPUTS = {
     "item_ids": ["batch", "top_n"],
@@ -141,10 +140,6 @@ def _drop_rows_input(graph: Any) -> None:
         values.remove(next(value for value in values if value.name == ROWS))
 
 
-def _axis(nodes: Nodes) -> list[str]:
-    return [nodes.constant([1], np.int64)]
-
-
 def _pack_kinds(nodes: Nodes, packed: Packed) -> str:
     is_item = nodes.add("Greater", packed.codes, nodes.constant(0, np.int64))
     taken = nodes.add("GatherElements", "history_kinds", packed.places, axis=1)
@@ -171,23 +166,19 @@ def _pack_ages(nodes: Nodes, packed: Packed, gap: float) -> str:
 def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.ModelProto) -> None:
     """Append everything behind the encoder; the last nodes have the names of the outputs."""
     embedding = proto.graph.output[0].name
-    no_history = nodes.add("Equal", n_known, nodes.constant(0, np.int64))
-    features = _has_feature(nodes, parts.features)
-    lesser, is_unknown = nodes.constant(POPULAR, np.int64), no_history
-    if features:
-        lesser = nodes.add("Where", features, nodes.constant(FEATURES, np.int64), lesser)
-        is_unknown = nodes.add("And", no_history, nodes.add("Not", features))
-    nodes.add("Where", no_history, lesser, nodes.constant(HISTORY, np.int64))
-    nodes.rename_last("source")
+    source, has_history, is_unknown = add_source(nodes, parts.features, n_known)
     order = np.argsort(-parts.popularity, kind="stable")
     popular = Popular(order, parts.popularity[order])
     k = "top_n" if parts.scorer is None else add_first_k(nodes, parts.n_candidates)
     found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
-        known = Known(_CODES, n_known, no_history)
+        known = Known(_CODES, n_known, has_history)
         found = add_second_stage(nodes, parts, head, found, known, proto)
-    _name_outputs(nodes, {found.rows: "rows", found.scores: "scores", found.counts: "counts"})
-    nodes.add("Gather", "item_ids_by_row", "rows")  # row −1 is the last entry: no id
+    names = {found.rows: "rows", found.scores: "scores", found.counts: "counts"}
+    _name_outputs(nodes, names | {source: "source"})
+    # Row −1 is the last entry: no id. An engine has rows beyond too, and other ids for them.
+    last = nodes.constant(len(parts.item_ids), np.int64)
+    nodes.add("Gather", "item_ids_by_row", nodes.add("Min", "rows", last))
     nodes.rename_last("item_ids")
 
 
@@ -197,45 +188,6 @@ def _name_outputs(nodes: Nodes, names: dict[str, str]) -> None:
         for values in (node.input, node.output):
             for i, name in enumerate(values):
                 values[i] = names.get(name, name)
-
-
-def _has_feature(nodes: Nodes, features: Sequence[RawFeature]) -> str:
-    """Say for each request whether any feature is known, as `FeatureColumn.is_known`; "" = none."""
-    found = ""
-    for feature in features:
-        known = _is_known(nodes, feature)
-        found = nodes.add("Or", found, known) if found else known
-    return found
-
-
-def _is_known(nodes: Nodes, feature: RawFeature) -> str:
-    match feature.kind:
-        case "categorical" | "multi_categorical":
-            codes = f"coded/{feature.name}"
-            known = nodes.add("Greater", codes, nodes.constant(0, np.int64))
-            if feature.has_own_missing:
-                largest = nodes.constant(feature.n_values, np.int64)
-                known = nodes.add("And", known, nodes.add("LessOrEqual", codes, largest))
-        case "text":
-            number = nodes.add(
-                "LabelEncoder",
-                feature.name,
-                domain="ai.onnx.ml",
-                keys_strings=[""],
-                values_int64s=[0],
-                default_int64=1,
-            )
-            known = nodes.add("Greater", number, nodes.constant(0, np.int64))
-        case "timestamp":
-            missing = nodes.constant(MISSING_INT, np.int64)
-            known = nodes.add("Not", nodes.add("Equal", feature.name, missing))
-        case _:
-            known = nodes.add("Not", nodes.add("IsNaN", feature.name))
-    if feature.kind not in ("multi_categorical", "vector"):
-        return known
-    number = nodes.add("Cast", known, to=TensorProto.INT64)
-    number = nodes.add("ReduceSum", number, *_axis(nodes), keepdims=0)
-    return nodes.add("Greater", number, nodes.constant(0, np.int64))
 
 
 def _ids(parts: Parts) -> list[TensorProto]:

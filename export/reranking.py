@@ -140,14 +140,14 @@ def add_second_stage(
         `top_n` items each; of requests without a history, and with one stage, the first `top_n`.
     """
     if head.has_operators and parts.reranker is not None:
-        inputs = (found.rows, found.scores, found.codes, known.codes, known.n_known)
-        inputs = (*inputs, "top_n", STAGES)
+        inputs = [found.rows, found.scores, found.codes, known.codes, known.n_known]
+        inputs += ["top_n", STAGES]
         return Found(*parts.reranker.add(nodes, inputs, parts.history_length))
     again, once = Nodes("again"), Nodes("once")
     history = head.pack(again, known.codes, parts.history_length).codes
     assert parts.scorer is not None
     best = _rerank(again, parts.scorer, found, history, proto)
-    best = choose(again, known.has_none, _first(again, found), best)
+    best = choose(again, known.has_some, best, _first(again, found))
     same = Found(*(once.add("Identity", v) for v in (found.rows, found.scores, found.counts)))
     are_two = nodes.add("Equal", STAGES, nodes.constant([2], np.int64))
     return _either(nodes, are_two, (again, best), (once, same))
@@ -163,13 +163,13 @@ class Known:
         Item codes of the histories (batch, length), 0 = not known.
     n_known : str
         Known items of each, int64 (batch,).
-    has_none : str
-        Where that is 0, bool (batch,).
+    has_some : str
+        Where that is not 0, bool (batch,).
     """
 
     codes: str
     n_known: str
-    has_none: str
+    has_some: str
 
 
 def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Found:
@@ -210,7 +210,8 @@ def _rerank(
     score = _insert(nodes, scorer, inputs, proto)
     score = nodes.add("Where", is_none, nodes.constant(-np.inf, np.float32), score)
     # TopK takes the first of equals, so the candidates go into the order of their rows before.
-    width = nodes.add("Shape", found.rows, start=1)
+    ends = (nodes.constant([1], np.int64), nodes.constant([2], np.int64))
+    width = nodes.add("Slice", nodes.add("Shape", found.rows), *ends)
     rows, order = nodes.add_many("TopK", 2, found.rows, width, axis=1, largest=0)
     score = nodes.add("GatherElements", score, order, axis=1)
     best, places = nodes.add_many("TopK", 2, score, "top_n", axis=1)

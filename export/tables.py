@@ -7,8 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute
 
+from shortlist.requests import MISSING_INT
 from shortlist.training.events import Dataset
+from shortlist.training.feature import Feature
 from shortlist.training.features import FeatureSet, align_items, align_users
 from shortlist.training.splits import Split
 
@@ -42,7 +45,8 @@ def item_table(split: Split, popular: npt.NDArray[np.float32] | None = None) -> 
 def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
     """Build users.arrow: `user_id`, `history` (all events, oldest first) and user features.
 
-    Declared event features come as `history_kinds` and `history_times`, entry by entry.
+    Declared event features come as `history_kinds` and `history_times`, entry by entry. Features
+    come as `stored_feature` says.
 
     One row for every user of the events or the user table, in ascending order of id.
     """
@@ -63,8 +67,49 @@ def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
     empty = [pl.col(n).fill_null(pl.lit([], dtype=histories.schema[n])) for n in lists]
     frame = frame.with_columns(empty)
     known = align_users(dataset, _id_array(frame["user_id"]))
-    names = [f.name for f in features.side("user") if f.name in known.columns]
-    return to_plain_arrow(frame.hstack(known.select(names)))
+    table = to_plain_arrow(frame)
+    for feature in features.side("user"):
+        if feature.name in known.columns:
+            given = to_plain_arrow(known.select(feature.name)).column(feature.name)
+            table = table.append_column(feature.name, stored_feature(feature, given))
+    return table
+
+
+def stored_feature(feature: Feature, values: Any) -> pa.Array:
+    """Bring a column of values into the form in which a graph takes them, null where missing.
+
+    Every reader then finds the same values without knowing how the training's table wrote them:
+    numbers float32, categories and text as they are, times as timestamps in seconds, tags and
+    vectors as lists.
+
+    Parameters
+    ----------
+    feature : Feature
+        A user's.
+    values : pyarrow.ChunkedArray
+        As the training's table has them.
+
+    Returns
+    -------
+    pyarrow.Array
+        What `FeatureColumn.read` gives for it is what it gives for `values`.
+    """
+    column = feature.column
+    read = column.read(values)
+    kind = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}[feature.id_dtype]
+    if feature.kind == "timestamp":
+        kind = pa.timestamp("s")
+    if read.ndim == 1:
+        return pa.array(read, kind, mask=~column.is_given(read))
+    if feature.kind == "vector":
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(read.ravel(), kind), feature.width)
+        plain = lists.cast(pa.list_(pa.field("item", kind)))
+        return pa.compute.if_else(column.is_given(read), plain, pa.scalar(None, plain.type))
+    missing = "" if feature.id_dtype == "string" else MISSING_INT
+    is_there = read != missing
+    offsets = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))]).astype(np.int32)
+    tags = pa.array(read[is_there], kind)
+    return pa.ListArray.from_arrays(offsets, tags, type=pa.list_(pa.field("item", kind)))
 
 
 def _id_array(ids: pl.Series) -> npt.NDArray[Any]:

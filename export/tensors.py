@@ -12,6 +12,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from shortlist.export.passes import tidy
+
 DATA_FILE = "graphs.data"
 INDEX_FILE = "items.index"
 SMALLEST = 1024  # bytes; below that a reference costs more than it saves
@@ -38,7 +40,11 @@ class SharedTensors:
         self._size = 0
 
     def save(self, proto: onnx.ModelProto, name: str) -> None:
-        """Write a graph to `name`; `proto` is changed: its large tensors become references."""
+        """Write a graph to `name` without what nobody reads.
+
+        `proto` is changed: its large tensors become references.
+        """
+        tidy(proto)
         _lift_constants(proto.graph)
         for tensor in proto.graph.initializer:
             # Text has no such form; the rest is little-endian in every ONNX file.

@@ -114,7 +114,7 @@ def hash_text(spec: FeatureSpec, texts: NDArray[Any]) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=16)
 def _session(spec: FeatureSpec) -> Any:
-    from shortlist._sessions import open_session
+    from shortlist.export.sessions import open_session
 
     graph = helper.make_graph(
         text_nodes(spec, "text", "codes"),

@@ -25,16 +25,13 @@ from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import MAX_SCORES, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.recommend import Parts
-from shortlist.export.reranking import DenseReranker, FollowerReranker, Reranker
+from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
 from shortlist.training.features import Feature
 from shortlist.training.fit import TrainedModel
 from shortlist.training.held_out import describe_training_events
-from shortlist.training.models import candidates, followers
-from shortlist.training.models.followers import FollowerScorer
 from shortlist.training.models.linear import LinearModel
-from shortlist.training.second_stage import Scorer
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,8 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
             for feature in inputs
             if feature.form == "codes" and not feature.kind.startswith("history")
         }
-        core = keras_to_onnx(model, f"{side}_embedding", dims=dims, opset=opset)
         codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
+        core = keras_to_onnx(model, f"{side}_embedding", dims=dims, n_codes=codes, opset=opset)
         batches = random_batches(model, codes, seed=run.config.train.seed)
         differences[f"{side}_encoder"] = check_parity(core, model, batches)
         if side == "user" and run.config.export.precision == "float16":
@@ -148,8 +145,9 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
         model, n_codes = run.scorer.model, features.item_id.n_codes
         pairs = ("batch", "n_candidates")
         dims = {"candidates": pairs, "similarity": pairs}
-        graph = keras_to_onnx(model, "score", dims=dims, opset=opset)
-        batches = random_batches(model, {"history": n_codes, "candidates": n_codes})
+        codes = {"history": n_codes, "candidates": n_codes}
+        graph = keras_to_onnx(model, "score", dims=dims, n_codes=codes, opset=opset)
+        batches = random_batches(model, codes)
         differences["scorer"] = check_parity(graph, model, batches)
         onnx.save(graph, directory / "scorer.onnx")
     return differences
@@ -168,27 +166,9 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         item_ids=np.asarray(items.column("item_id").to_pylist()),
         popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
-        reranker=None if run.scorer is None else _reranker(run.scorer),
+        reranker=None if run.scorer is None else describe_reranker(run.scorer),
         n_candidates=run.scorer_report.get("n_candidates", 1),
         history_length=run.scorer_report.get("history_length", 1),
-    )
-
-
-def _reranker(scorer: Scorer) -> Reranker:
-    """Describe the second stage as our operators take it."""
-    settings = scorer.config
-    if isinstance(scorer, FollowerScorer):
-        ages = np.arange(followers.N_LATEST - 1, -1, -1, dtype=np.float32)
-        fading = (settings.follower_decay**ages).astype(np.float32)
-        table = scorer.followers
-        return FollowerReranker(table.codes, table.shares, fading, settings.follower_weight)
-    weights = list(scorer.scorer.get_weights().values())
-    return DenseReranker(
-        *(getattr(scorer.tables, field.name) for field in dataclasses.fields(candidates.Tables)),
-        layers=list(zip(weights[::2], weights[1::2], strict=True)),
-        activation=settings.activation,
-        output=settings.output,
-        n_latest=candidates.N_LATEST,
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # The other columns of requests, and what a host's run of a graph takes beside them.
 RESERVED = (
     *("user_id", "item_id", "history", "history_kinds", "history_ages", "top_n", "exclude_seen"),
+    "stages",
     *("exclude", "exclude_splits", "allow", "allow_splits", "allow_mask"),
 )
 RAW_DTYPES = {"numeric": "float32", "text": "string", "timestamp": "int64", "vector": "float32"}

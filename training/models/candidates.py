@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from shortlist.training.models.scorer import DNNScorer
@@ -59,27 +60,73 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
             )
             weight.assign(values)
             setattr(self, field.name, weight)
+        self.built = True
 
     def call(self, history: Any, candidates: Any, similarity: Any) -> tuple[Any, Any]:
         """Return user features (batch, n, 1) and item features (batch, n, 4)."""
-        vectors = ops.take(self.of_history, history, axis=0)
-        both = ops.stack(
-            [ops.sum(vectors, axis=1), ops.sum(vectors[:, -N_LATEST:], axis=1)], axis=1
-        )
-        linear = ops.matmul(
-            ops.take(self.of_candidate, candidates, axis=0), ops.transpose(both, (0, 2, 1))
-        )
-        popularity = ops.take(self.popularity, candidates, axis=0)
-        item = ops.concatenate(
-            [ops.expand_dims(similarity, -1), linear, ops.expand_dims(popularity, -1)], axis=-1
-        )
+        popularity = ops.expand_dims(tf.gather(self.popularity, candidates), -1)
+        linear = self._linear(history, candidates)
+        item = ops.concatenate([ops.expand_dims(similarity, -1), linear, popularity], axis=-1)
         item = (item - self.mean[1:]) / self.std[1:]
         known = ops.expand_dims(ops.cast(candidates > 0, "float32"), -1)
         item = ops.concatenate([item[..., :1], item[..., 1:] * known], axis=-1)
-        length = ops.sum(ops.cast(history > 0, "float32"), axis=1, keepdims=True)
-        user = (ops.log(1.0 + length) - self.mean[:1]) / self.std[:1]
-        user = ops.expand_dims(user, 1) * ops.ones_like(item[..., :1])
+        user = ops.expand_dims(self._user(history), 1) * ops.ones_like(item[..., :1])
         return user, item
+
+    def first_layer(
+        self, history: Any, candidates: Any, similarity: Any, matrix: Any, bias: Any
+    ) -> Any:
+        """Compute what a first dense layer makes of the features, in few operations.
+
+        Parts that depend on the request alone, or on the candidate alone, are multiplied by
+        themselves: the latter are looked up once the export has put them into a table.
+
+        Parameters
+        ----------
+        history, candidates, similarity : tensors
+            As for `call`.
+        matrix, bias : tensors of shape (5, n_units) and (n_units,), float32
+
+        Returns
+        -------
+        tensor of shape (batch, n, n_units), float32
+        """
+        mean, std = self.mean[1:], self.std[1:]
+        scaled = matrix[1:] / std[:, None]
+        linear = self._linear(history, candidates)
+        values = ops.concatenate([ops.expand_dims(similarity, -1), linear], axis=-1)
+        popularity = ops.expand_dims(tf.gather(self.popularity, candidates), -1)
+        known = ops.expand_dims(ops.cast(candidates > 0, "float32"), -1)
+        own = (popularity * scaled[3] - ops.matmul(mean[None, 1:], scaled[1:])) * known
+        of_user = ops.matmul(self._user(history), matrix[:1]) + (bias - mean[0] * scaled[0])
+        return ops.matmul(values, scaled[:3]) + own + ops.expand_dims(of_user, 1)
+
+    def _linear(self, history: Any, candidates: Any) -> Any:
+        """Score candidates by the whole history and by its latest items: (batch, n, 2)."""
+        vectors = tf.gather(self.of_history, history)
+        sums = [tf.reduce_sum(part, axis=1) for part in (vectors, vectors[:, -N_LATEST:])]
+        return ops.matmul(tf.gather(self.of_candidate, candidates), tf.stack(sums, axis=2))
+
+    def _user(self, history: Any) -> Any:
+        """Standardise the history's length: (batch, 1)."""
+        length = ops.cast(tf.reduce_sum(tf.minimum(history, 1), axis=1, keepdims=True), "float32")
+        return (ops.log(1.0 + length) - self.mean[:1]) / self.std[:1]
+
+
+class _Score(keras.layers.Layer):  # type: ignore[misc]
+    """The features and the scorer, joined at the first dense layer."""
+
+    def __init__(self, features: CandidateFeatures, scorer: DNNScorer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.features = features
+        self.scorer = scorer
+
+    def call(self, history: Any, candidates: Any, similarity: Any) -> Any:
+        """Score candidates (batch, n)."""
+        layer = self.scorer.first_layer
+        matrix, bias = ops.convert_to_tensor(layer.kernel), ops.convert_to_tensor(layer.bias)
+        values = self.features.first_layer(history, candidates, similarity, matrix, bias)
+        return self.scorer.forward_after(values)
 
 
 class CandidateScorer:
@@ -107,8 +154,8 @@ class CandidateScorer:
         history = keras.Input((None,), dtype="int64", name="history")
         candidates = keras.Input((None,), dtype="int64", name="candidates")
         similarity = keras.Input((None,), dtype="float32", name="similarity")
-        user, item = self._features(history, candidates, similarity)
-        score = keras.layers.Identity(name="score")(self.scorer.forward(user, item))
+        given = _Score(self._features, self.scorer, name="given")
+        score = keras.layers.Identity(name="score")(given(history, candidates, similarity))
         inputs = {"history": history, "candidates": candidates, "similarity": similarity}
         self.model = keras.Model(inputs, score, name="second_stage")
 

@@ -11,7 +11,8 @@ from keras import ops
 from shortlist.errors import DataError
 from shortlist.training.models.gru import GruEncoder
 from shortlist.training.models.hstu import HstuEncoder
-from shortlist.training.models.layers import PoolEncoder, fold, take_parts
+from shortlist.training.models.layers import fold, take_parts
+from shortlist.training.models.pool import PoolEncoder
 from shortlist.training.models.transformer import TransformerEncoder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class UserEncoder(Protocol):
         n_targets: int = 1,
         seed: Any = None,
     ) -> Any:
-        """Encode users; see `layers.PoolEncoder.call`."""
+        """Encode users; see `pool.PoolEncoder.call`."""
         ...
 
 
@@ -73,7 +74,7 @@ class Members(keras.layers.Layer):  # type: ignore[misc]
         n_targets: int = 1,
         seed: Any = None,
     ) -> Any:
-        """Encode users; see `layers.PoolEncoder.call`."""
+        """Encode users; see `pool.PoolEncoder.call`."""
         parts = take_parts(vectors, len(self.members))
         found = [
             member(codes, part, inputs, n_targets=n_targets, seed=fold(seed, 1000 + i))

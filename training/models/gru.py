@@ -10,10 +10,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from shortlist.training.models.layers import FeatureEncoder, dropout, fold, l2_normalize, normal
+from shortlist.training.models.layers import (
+    FeatureEncoder,
+    dropout,
+    fold,
+    l2_normalize,
+    normal,
+    rows_by_age,
+)
 from shortlist.training.models.recurrence import every_state, last_states
 
 if TYPE_CHECKING:
@@ -101,14 +109,18 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
         seed: Any = None,
     ) -> Any:
         """Encode users; arguments and result as for `TransformerEncoder.call`."""
+        if n_targets == 1 and seed is None:
+            return self._encode_last(codes, vectors, inputs)
         known = ops.cast(codes > 0, "float32")
         rank = ops.cumsum(known, axis=1)  # of an item among the known ones, from 1
         n_known = ops.sum(known, axis=1)
+        used = known
         if n_targets == 1:
             used = known * ops.cast(rank > n_known[:, None] - self.history_length, "float32")
-        else:
-            used = known
-        values = self._tokens(vectors, used, inputs)
+        length = tf.shape(used)[1]
+        # Descending: the used places in their order, then the others.
+        keys = used * ops.cast(length - tf.range(length), "float32")
+        values = self._tokens(vectors, inputs, keys)
         values = tf.transpose(dropout(values, self.rate, fold(seed, 0)), (1, 0, 2))
         if n_targets == 1:
             states = self._last(values, ops.cast(ops.sum(used, axis=1), "int32"))[:, None]
@@ -119,17 +131,27 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
             result = result + ops.expand_dims(part, 1)
         return l2_normalize(ops.reshape(result, (-1, result.shape[-1])))
 
-    def _tokens(self, vectors: Any, used: Any, inputs: dict[str, Any]) -> Any:
-        """Give what the first layer reads, moved to the left: item, kind and pause before it."""
-        length = tf.shape(used)[1]
-        # Descending: the used places in their order, then the others.
-        keys = used * ops.cast(length - tf.range(length), "float32")
-        order = tf.math.top_k(keys, k=length).indices
+    def _encode_last(self, codes: Any, vectors: Any, inputs: dict[str, Any]) -> Any:
+        """Encode users at the end of their history, in as few operations as there can be."""
+        known, _, row = rows_by_age(codes, self.history_length)
+        n_used = tf.minimum(tf.reduce_sum(known, axis=1), self.history_length)
+        # The oldest used place first; others, whose row is the last one, behind.
+        keys = np.append(np.arange(1.0, self.history_length + 1), 0).astype(np.float32)
+        values = self._tokens(vectors, inputs, tf.gather(keys, row))
+        last = self._last(tf.transpose(values, (1, 0, 2)), ops.cast(n_used, "int32"))
+        result = ops.matmul(last, self.outer)
+        for part in self.profile(inputs):
+            result = result + part
+        return l2_normalize(result)
+
+    def _tokens(self, vectors: Any, inputs: dict[str, Any], keys: Any) -> Any:
+        """Give what the first layer reads, by descending keys: item, kind and pause before it."""
+        order = tf.math.top_k(keys, k=tf.shape(keys)[1]).indices
         tokens = vectors * self.scale
         if self.has_kinds:
             kinds = inputs["history_kinds"]
             is_known = ops.expand_dims(ops.cast(kinds > 0, "float32"), -1)
-            tokens = tokens + ops.take(self.kind_table, kinds, axis=0) * is_known
+            tokens = tokens + tf.gather(self.kind_table, kinds) * is_known
         tokens = tf.gather(tokens, order, batch_dims=1)
         if self.has_ages:
             ages = tf.gather(inputs["history_ages"], order, batch_dims=1)
@@ -140,14 +162,14 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
 
     def _last(self, values: Any, n_used: Any) -> Any:
         """Give the last layer's state after each row's last item: (batch, hidden)."""
-        n_rows = tf.shape(n_used)[0]
+        zero = ops.cast(ops.expand_dims(tf.minimum(n_used, 0), -1), "float32")
         for block in self.blocks:
             first, *weights = map(tf.convert_to_tensor, block.values())
-            firsts = tf.tile(first[None], (n_rows, 1))
+            firsts = zero + first
             values, last = last_states(
                 values, ops.maximum(n_used, 1), firsts, *weights, run=self.run
             )
-        return ops.where(n_used[:, None] > 0, last, firsts)
+        return tf.where(ops.expand_dims(n_used, -1) > 0, last, firsts)
 
     def _every(self, values: Any, rank: Any, seed: Any) -> Any:
         """Give the last layer's state after each place of the row: (batch, length, hidden)."""

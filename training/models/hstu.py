@@ -10,17 +10,20 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from shortlist.training.models.layers import dropout, fold, normal
-from shortlist.training.models.transformer import (
+from shortlist.training.models.attention import (
     LayerNorm,
-    TransformerEncoder,
     apply,
     join_heads,
+    only_place,
     split_heads,
+    split_parts,
 )
+from shortlist.training.models.layers import HIDDEN_SCORE, dropout, fold, normal
+from shortlist.training.models.transformer import TransformerEncoder
 
 N_TIME_BUCKETS = 24  # bucket n: from 2^n − 1 to 2^(n + 1) − 1 hours; the last is for all longer
 
@@ -55,25 +58,31 @@ class GatedBlock(keras.layers.Layer):  # type: ignore[misc]
         self.mix_bias = self.add_weight(name="mix_bias", shape=(dim,), initializer="zeros")
 
     def call(self, values: Any, preference: Any, *, last: Any = None, seed: Any = None) -> Any:
-        """Update vectors; arguments and result as for `transformer.Block.call`."""
+        """Update vectors; arguments and result as for `attention.Block.call`."""
         training = seed is not None
         normed = self.norm(values, training=training)
-        if last is None:
-            parts = tf.nn.silu(apply(normed, self.parts, self.parts_bias, training))
-            query, gate, key, value = tf.split(parts, 4, axis=-1)
-        else:
-            n, matrix, bias = 2 * self.dim, ops.convert_to_tensor(self.parts), self.parts_bias
+        dim, n, matrix, bias = self.dim, 2 * self.dim, self.parts, self.parts_bias
+        if last is not None:
+            matrix = ops.convert_to_tensor(matrix)
             own = tf.nn.silu(ops.matmul(ops.matmul(last, normed), matrix[:, :n]) + bias[:n])
             both = tf.nn.silu(ops.matmul(normed, matrix[:, n:]) + bias[n:])
-            query, gate = own[..., : self.dim], own[..., self.dim :]
-            key, value = both[..., : self.dim], both[..., self.dim :]
+            query, gate = only_place(own[..., :dim], self.n_heads), own[..., dim:]
+            key, value = split_parts(both, 2, self.n_heads)
             values = ops.matmul(last, values)
-        query = split_heads(query * (self.dim // self.n_heads) ** -0.5, self.n_heads)
-        scores = tf.matmul(query, split_heads(key, self.n_heads), transpose_b=True) + preference
+        elif training:
+            parts = tf.nn.silu(apply(normed, matrix, bias, training))
+            query, gate, key, value = tf.split(parts, 4, axis=-1)
+            query, key, value = (split_heads(part, self.n_heads) for part in (query, key, value))
+        else:
+            parts = tf.nn.silu(ops.matmul(normed, matrix) + bias)
+            query, _, key, value = split_parts(parts, 4, self.n_heads)
+            gate = parts[..., dim:n]
+        query = query * (dim // self.n_heads) ** -0.5
+        scores = tf.matmul(query, key, transpose_b=True) + preference
         # What is hidden has a score of −1e9, whose SiLU is 0. Always divided by the same number:
         # the more items agree, the stronger the result.
         weights = tf.nn.silu(scores) / self.history_length
-        mixed = join_heads(ops.matmul(weights, split_heads(value, self.n_heads)))
+        mixed = join_heads(ops.matmul(weights, value), is_one=last is not None)
         mixed = self.mixed_norm(mixed, training=training) * gate
         mixed = dropout(mixed, self.rate, fold(seed, 0))
         return values + apply(mixed, self.mix, self.mix_bias, training)
@@ -102,8 +111,34 @@ class HstuEncoder(TransformerEncoder):
         distance = ops.clip(distance, 0, self.history_length - 1)
         bias = ops.take(self.distances, distance, axis=0)
         if self.has_ages:
-            hours = ops.maximum(key_ages[:, None, :] - ages[:, :, None], 0.0) * 24.0
-            bucket = ops.cast(ops.log(1.0 + hours) * 1.442695, "int32")  # logarithm of base 2
-            bucket = ops.clip(bucket, 0, N_TIME_BUCKETS - 1)
-            bias = bias + ops.take(self.times, bucket, axis=0)
+            bias = bias + self._by_time(key_ages[:, None, :] - ages[:, :, None])
         return ops.transpose(bias, (0, 3, 1, 2))
+
+    def _of_keys(self, row: Any, ages: Any, newest: Any) -> Any:
+        """See `TransformerEncoder._of_keys`."""
+        table = tf.convert_to_tensor(self.distances)
+        table = tf.pad(table, [[0, 1], [0, 0]], constant_values=HIDDEN_SCORE)
+        bias = tf.gather(table, row)
+        if self.has_ages:
+            now = ops.matmul(newest, ops.expand_dims(ages, -1))[:, :, 0]
+            bias = bias + self._by_time(ages - now)
+        return ops.expand_dims(tf.transpose(bias, (0, 2, 1)), 2)
+
+    def _of_pairs(self, age: Any, row: Any, ages: Any) -> Any:
+        """See `TransformerEncoder._of_pairs`."""
+        table = tf.convert_to_tensor(self.distances)  # what comes later is hidden
+        table = tf.pad(table, [[1, 0], [0, 0]], constant_values=HIDDEN_SCORE)
+        distance = ops.expand_dims(age, 1) - ops.expand_dims(age, 2) + 1
+        bias = tf.gather(table, tf.clip_by_value(distance, 0, self.history_length))
+        is_hidden = np.zeros((self.history_length + 1, 1), np.float32)
+        is_hidden[-1] = HIDDEN_SCORE
+        bias = bias + ops.expand_dims(tf.gather(is_hidden, row), 1)
+        if self.has_ages:
+            bias = bias + self._by_time(ops.expand_dims(ages, 1) - ops.expand_dims(ages, 2))
+        return tf.transpose(bias, (0, 3, 1, 2))
+
+    def _by_time(self, days: Any) -> Any:
+        """Look the biases of distances in time up."""
+        hours = ops.maximum(days, 0.0) * 24.0
+        bucket = ops.cast(ops.log(1.0 + hours) * 1.442695, "int32")  # logarithm of base 2
+        return tf.gather(self.times, ops.minimum(bucket, N_TIME_BUCKETS - 1))

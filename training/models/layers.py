@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.features import Feature
 
-HALF_LIVES = (1.0, 7.0, 60.0)  # days, to start with: a visit, a week, a season
+HIDDEN_SCORE = -1e9  # a softmax gives it nothing beside any other
 EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN
 
 
@@ -67,6 +67,21 @@ def look_up(table: Any, codes: Any) -> Any:
     """Take rows of a variable without ever reading all of it, nor in the gradient."""
     exported = stand_ins.present()
     return tf.gather(table.value if exported is None else exported.rows_for(table), codes)
+
+
+def rows_by_age(codes: Any, history_length: int) -> tuple[Any, Any, Any]:
+    """Count for item codes (batch, length) of histories, oldest first: each int64 (batch, length).
+
+    Returns
+    -------
+    known, age, row
+        1 where there is an item; the items after each place; the age of an item that counts, and
+        ``history_length`` where there is none or it is too old.
+    """
+    known = tf.minimum(codes, 1)
+    age = tf.cumsum(known, axis=1, exclusive=True, reverse=True)
+    row = tf.where(codes > 0, tf.minimum(age, history_length), history_length)
+    return known, age, row
 
 
 class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
@@ -218,167 +233,6 @@ class HistoryLookup(keras.layers.Layer):  # type: ignore[misc]
         return look_up(self.table, codes)
 
 
-class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
-    """User encoder ``pool``: weighted means of the history's item vectors and a residual MLP.
-
-    Three kinds of mean: by learned exponential decay with age, plain, and by attention. The age
-    of an item is the number of known items after it, so padding and unknown codes may stand
-    anywhere; items older than ``history_length`` do not count, so any length may come in. An
-    empty history leaves a learned start vector and the user features. With kinds of events
-    declared, each kind adds a learned vector and a learned weight; with ages, three more means
-    fade with the days that have passed, at learned half-lives.
-    """
-
-    is_causal = False
-
-    def __init__(
-        self,
-        features: Sequence[Feature],
-        dim: int,
-        *,
-        hidden: int,
-        history_length: int,
-        dropout: float,
-        decay: float,
-        seed: int,
-        n_heads: int = 2,
-        event_features: Sequence[Feature] = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        declared = {feature.name: feature for feature in event_features}
-        self.has_kinds = "history_kinds" in declared
-        self.has_ages = "history_ages" in declared
-        self.history_length = history_length
-        self.rate = dropout
-        decays = [decay**2, decay, decay**0.25]
-        self.decay_logits = self.add_weight(
-            name="decay_logits",
-            shape=(len(decays),),
-            initializer=constant([_logit(value) for value in decays]),
-        )
-        self.attention = self.add_weight(
-            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
-        )
-        self.attention_slope = self.add_weight(
-            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
-        )
-        if self.has_kinds:
-            n_kinds = declared["history_kinds"].n_codes
-            self.kind_table = self.add_weight(
-                name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
-            )
-            self.kind_logits = self.add_weight(
-                name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
-            )
-        if self.has_ages:
-            self.age_rates = self.add_weight(
-                name="age_rates",
-                shape=(len(HALF_LIVES),),
-                initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
-            )
-        n_means = len(decays) + 1 + n_heads + (len(HALF_LIVES) if self.has_ages else 0)
-        self.mix = self.add_weight(
-            name="mix",
-            shape=(n_means, dim),
-            initializer=keras.initializers.Constant(1.0 / n_means),
-        )
-        self.start = self.add_weight(name="start", shape=(dim,), initializer=normal(0.1, seed + 1))
-        self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
-        width = dim * (n_means + len(self.profile.features))
-        self.inner = self.add_weight(
-            name="inner", shape=(width, hidden), initializer=normal(width**-0.5, seed + 2)
-        )
-        self.inner_bias = self.add_weight(name="inner_bias", shape=(hidden,), initializer="zeros")
-        self.outer = self.add_weight(
-            name="outer", shape=(hidden, dim), initializer=normal(0.1 * hidden**-0.5, seed + 3)
-        )
-
-    def call(
-        self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
-        *,
-        n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
-        """Encode users, at the end of their history or before each of their last events.
-
-        Parameters
-        ----------
-        codes : tensor of shape (batch, length), int64
-            Item codes, oldest first; 0 anywhere is skipped.
-        vectors : tensor of shape (batch, length, dim), float32
-            The items' vectors.
-        inputs : dict of tensors
-            The user features, batch rows; ``history_kinds`` codes and ``history_ages`` days, each
-            (batch, length) like the item codes, if they are declared.
-        n_targets : int
-            Embeddings per row: number s sees all but the last ``n_targets - 1 - s`` codes.
-        seed : tensor of shape (2,), int32, optional
-            Randomness of dropout; None at inference.
-
-        Returns
-        -------
-        tensor of shape (batch * n_targets, dim), float32, rows of length 1
-            The targets of a row stay together.
-        """
-        n_means, dim = self.mix.shape
-        logits = ops.matmul(vectors, self.attention)
-        if self.has_kinds:
-            kinds = inputs["history_kinds"]
-            is_known = ops.expand_dims(ops.cast(kinds > 0, "float32"), -1)
-            vectors = vectors + ops.take(self.kind_table, kinds, axis=0) * is_known
-            logits = logits + ops.take(self.kind_logits, kinds, axis=0) * is_known
-        ages = inputs["history_ages"] if self.has_ages else None
-        weights = self._weights(codes, logits, n_targets, ages)
-        means = ops.matmul(weights, vectors)  # (batch, n_targets * n_means, dim)
-        means = ops.reshape(means, (-1, n_means, dim))
-        mixed = ops.sum(means * self.mix, axis=1) + self.start
-        parts = [ops.reshape(means, (-1, n_means * dim))]
-        parts += [
-            ops.repeat(part, n_targets, axis=0) if n_targets > 1 else part
-            for part in self.profile(inputs, training=seed is not None)
-        ]
-        joined = dropout(ops.concatenate(parts, axis=-1), self.rate, fold(seed, 0))
-        inner = ops.matmul(joined, self.inner) + self.inner_bias
-        inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
-        return l2_normalize(mixed + ops.matmul(inner, self.outer))
-
-    def _weights(self, codes: Any, logits: Any, n_targets: int, ages: Any) -> Any:
-        """Weights of the means: (batch, n_targets * n_means, length), each row sums to 1 or 0."""
-        known = ops.expand_dims(ops.cast(codes > 0, "float32"), 1)  # (batch, 1, length)
-        position = ops.cumsum(known, axis=2)
-        if n_targets > 1:
-            places = tf.range(tf.shape(codes)[1])
-            ends = places[-1] - tf.range(n_targets - 1, -1, -1)
-            seen = tf.cast(places[None, :] <= ends[:, None], tf.float32)
-            known = known * seen[None]  # (batch, n_targets, length)
-        age = ops.sum(known, axis=2, keepdims=True) - position
-        used = known * ops.cast(age < self.history_length, "float32")
-        age = ops.expand_dims(age * used, 2)
-        used = ops.expand_dims(used, 2)  # (batch, n_targets, 1, length)
-        log_decay = -ops.softplus(-self.decay_logits)[:, None]
-        decayed = ops.exp(age * log_decay) * used
-        logits = ops.expand_dims(ops.transpose(logits, (0, 2, 1)), 1)
-        logits = logits - age * ops.softplus(self.attention_slope)[:, None]
-        logits = ops.where(used > 0, logits, -1e9)
-        attended = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True)) * used
-        parts = [decayed, used, attended]
-        if ages is not None:
-            # Only differences of ages count, so "now" need not be known: less than 0 is fine too.
-            rates = ops.softplus(self.age_rates)[:, None]
-            faded = ops.where(used > 0, -ages[:, None, None, :] * rates, -1e9)
-            parts.append(ops.exp(faded - ops.max(faded, axis=-1, keepdims=True)) * used)
-        weights = ops.concatenate(parts, axis=2)
-        weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
-        if n_targets == 1:
-            return ops.squeeze(weights, 1)
-        shape = (-1, n_targets * self.mix.shape[0], tf.shape(codes)[1])
-        return tf.reshape(weights, shape)
-
-
 def constant(values: list[float]) -> Any:
     """Initialise a vector with the given values."""
     return lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype)
@@ -392,7 +246,3 @@ def normal(stddev: float, seed: int) -> Any:
 def inverse_softplus(value: float) -> float:
     """Find the number whose softplus is the given one."""
     return math.log(math.expm1(value))
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1.0 - probability))

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -24,7 +25,7 @@ from shortlist.training.models.baselines import (
     Popularity,
     RecencyItemKNN,
 )
-from shortlist.training.models.layers import HistoryLookup, look_up
+from shortlist.training.models.layers import HistoryLookup, look_up, rows_by_age
 from shortlist.training.models.two_tower import (
     TwoTower,
     default_item_inputs,
@@ -33,7 +34,6 @@ from shortlist.training.models.two_tower import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from shortlist.index import Metric
@@ -199,10 +199,11 @@ class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, codes: Any) -> Any:
         """Encode histories of item codes (batch, length): (batch, dim), dim = n_items + 1."""
-        used, age = _recent(codes, self.history_length)
-        weights = ops.exp(age * math.log(self.decay)) * used
+        _, _, row = rows_by_age(codes, self.history_length)
+        by_age = np.append(self.decay ** np.arange(self.history_length), 0).astype(np.float32)
+        weights = tf.gather(by_age, row)
         n_rows = tf.shape(codes)[0]
-        empty = tf.one_hot(tf.zeros((n_rows,), tf.int32), self.dim)
+        empty = tf.broadcast_to(tf.one_hot([0], self.dim), [n_rows, self.dim])
         rows = tf.broadcast_to(tf.range(n_rows, dtype=codes.dtype)[:, None], tf.shape(codes))
         # Of an item that comes again the latest event weighs most; padding keeps the 1 of code 0.
         return tf.tensor_scatter_nd_max(empty, tf.stack([rows, codes], axis=-1), weights)
@@ -217,11 +218,11 @@ class Distinct(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, codes: Any) -> Any:
         """Drop repeats of item codes (batch, length)."""
-        used, _ = _recent(codes, self.history_length)
-        codes = codes * ops.cast(used, codes.dtype)
+        _, _, row = rows_by_age(codes, self.history_length)
+        codes = tf.where(row < self.history_length, codes, 0)
         ordered = tf.math.top_k(codes, k=tf.shape(codes)[1]).values
         before = ops.concatenate([-ops.ones_like(ordered[:, :1]), ordered[:, :-1]], axis=1)
-        return ops.where(ordered == before, ops.zeros_like(ordered), ordered)
+        return tf.where(ordered == before, tf.zeros((), ordered.dtype), ordered)
 
 
 class FoldIn(keras.layers.Layer):  # type: ignore[misc]
@@ -252,10 +253,3 @@ class FoldIn(keras.layers.Layer):  # type: ignore[misc]
             error = ops.matmul(error, error) if k else error
             user = user + ops.matmul(error, user)
         return user[:, :, 0]
-
-
-def _recent(codes: Any, history_length: int) -> tuple[Any, Any]:
-    """Mark the known items within the history's length, and count the known items after each."""
-    known = ops.cast(codes > 0, "float32")
-    age = ops.sum(known, axis=1, keepdims=True) - ops.cumsum(known, axis=1)
-    return known * ops.cast(age < history_length, "float32"), age

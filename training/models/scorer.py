@@ -88,10 +88,19 @@ class DNNScorer:
     def forward(self, user_features: Any, item_features: Any, seed: Any = None) -> Any:
         """Compute scores (batch,); with a seed (2,) int32, dropout is active."""
         values = keras.ops.concatenate([user_features, item_features], axis=-1)
-        for i, layer in enumerate(self._layers[:-1]):
-            values = ACTIVATIONS[self.config.activation](layer(values))
-            values = dropout(values, self.config.dropout, fold(seed, i))
-        score = keras.ops.squeeze(self._layers[-1](values), -1)
+        return self.forward_after(self._layers[0](values), seed)
+
+    @property
+    def first_layer(self) -> Any:
+        """The layer that takes the user's features, then the item's."""
+        return self._layers[0]
+
+    def forward_after(self, values: Any, seed: Any = None) -> Any:
+        """Compute scores (…,) from what the first layer gives, (…, n_units)."""
+        for i, layer in enumerate(self._layers[1:]):
+            values = ACTIVATIONS[self.config.activation](values)
+            values = layer(dropout(values, self.config.dropout, fold(seed, i)))
+        score = keras.ops.squeeze(values, -1)
         return keras.ops.sigmoid(score) if self.config.output == "sigmoid" else score
 
     def predict(self, user_features: ArrayLike, item_features: ArrayLike) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """User encoder ``transformer``: causal self-attention over the history (SASRec, pre-norm).
 
-Attention and layer norm are written out in the form that tf2onnx converts and ONNX Runtime fuses.
 The scores of attention carry a learned, linear preference for late positions (and, where ages are
 declared, for late times): what it adds for "now" cancels, so that now need not be known.
 """
@@ -15,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from shortlist.training.models.attention import Block, LayerNorm
 from shortlist.training.models.layers import (
+    HIDDEN_SCORE,
     FeatureEncoder,
     constant,
     dropout,
@@ -23,6 +24,7 @@ from shortlist.training.models.layers import (
     inverse_softplus,
     l2_normalize,
     normal,
+    rows_by_age,
 )
 
 if TYPE_CHECKING:
@@ -30,103 +32,8 @@ if TYPE_CHECKING:
 
     from shortlist.training.features import Feature
 
-HIDDEN_SCORE = -1e9
-NORM_EPSILON = 1e-6
 HALF_LIFE_DAYS = 30.0  # of the preference for late times, to start with
 SLOPES = (0.3, 0.03)  # first and last head's preference for late positions, to start with
-
-
-class LayerNorm(keras.layers.Layer):  # type: ignore[misc]
-    """Bring vectors (…, dim) to mean 0 and variance 1, then scale and shift by learned factors."""
-
-    def __init__(self, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.gain = self.add_weight(name="gain", shape=(dim,), initializer="ones")
-        self.shift = self.add_weight(name="shift", shape=(dim,), initializer="zeros")
-
-    def call(self, values: Any, training: bool = False) -> Any:
-        """Normalise; ``training`` picks a faster square that ONNX Runtime would not fuse."""
-        difference = values - ops.mean(values, axis=-1, keepdims=True)
-        square = tf.square(difference) if training else tf.pow(difference, 2.0)
-        deviation = ops.sqrt(ops.mean(square, axis=-1, keepdims=True) + NORM_EPSILON)
-        return difference / deviation * self.gain + self.shift
-
-
-class Block(keras.layers.Layer):  # type: ignore[misc]
-    """One layer: attention, then two dense layers; both residual, with the norm before them."""
-
-    def __init__(
-        self, dim: int, n_heads: int, hidden: int, rate: float, seed: int, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.n_heads = n_heads
-        self.rate = rate
-        self.attention_norm = LayerNorm(dim, name="attention_norm")
-        self.attention, self.attention_bias = self._dense("attention", dim, 3 * dim, seed)
-        self.mix, self.mix_bias = self._dense("output", dim, dim, seed + 1)
-        self.inner_norm = LayerNorm(dim, name="inner_norm")
-        self.inner, self.inner_bias = self._dense("inner", dim, hidden, seed + 2)
-        self.outer, self.outer_bias = self._dense("outer", hidden, dim, seed + 3)
-
-    def _dense(self, name: str, n_in: int, n_out: int, seed: int) -> tuple[Any, Any]:
-        matrix = self.add_weight(
-            name=name, shape=(n_in, n_out), initializer=normal((2 * n_in) ** -0.5, seed)
-        )
-        return matrix, self.add_weight(name=f"{name}_bias", shape=(n_out,), initializer="zeros")
-
-    def call(self, values: Any, preference: Any, *, last: Any = None, seed: Any = None) -> Any:
-        """Update vectors (batch, length, dim).
-
-        Parameters
-        ----------
-        values : tensor of shape (batch, length, dim), float32
-        preference : tensor of shape (batch, n_heads, length or 1, length), float32
-            Added to the scores; very low where a query must not look.
-        last : tensor of shape (batch, 1, length), float32, optional
-            1 at the only place whose result is wanted: gives (batch, 1, dim).
-        seed : tensor of shape (2,), int32, optional
-            Randomness of dropout; None at inference.
-        """
-        training = seed is not None
-        normed = self.attention_norm(values, training=training)
-        if last is None:
-            query, key, value = tf.split(
-                apply(normed, self.attention, self.attention_bias, training), 3, axis=-1
-            )
-        else:
-            dim = values.shape[-1]
-            matrix, bias = ops.convert_to_tensor(self.attention), self.attention_bias
-            query = ops.matmul(ops.matmul(last, normed), matrix[:, :dim]) + bias[:dim]
-            both = ops.matmul(normed, matrix[:, dim:]) + bias[dim:]
-            key, value = both[..., :dim], both[..., dim:]
-            values = ops.matmul(last, values)
-        mixed = self._attend(query, key, value, preference)
-        mixed = apply(mixed, self.mix, self.mix_bias, training)
-        values = values + dropout(mixed, self.rate, fold(seed, 0))
-        inner = self.inner_norm(values, training=training)
-        inner = apply(inner, self.inner, self.inner_bias, training)
-        inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
-        inner = apply(inner, self.outer, self.outer_bias, training)
-        return values + dropout(inner, self.rate, fold(seed, 2))
-
-    def _attend(self, query: Any, key: Any, value: Any, preference: Any) -> Any:
-        n_heads = self.n_heads
-        query = split_heads(query * (query.shape[-1] // n_heads) ** -0.5, n_heads)
-        scores = tf.matmul(query, split_heads(key, n_heads), transpose_b=True) + preference
-        return join_heads(ops.matmul(tf.nn.softmax(scores), split_heads(value, n_heads)))
-
-
-def split_heads(values: Any, n_heads: int) -> Any:
-    """Turn (batch, length, dim) into (batch, n_heads, length, dim / n_heads)."""
-    shape = (-1, ops.shape(values)[1], n_heads, values.shape[-1] // n_heads)
-    return ops.transpose(ops.reshape(values, shape), (0, 2, 1, 3))
-
-
-def join_heads(values: Any) -> Any:
-    """Undo `split_heads`."""
-    dim = values.shape[1] * values.shape[-1]
-    values = ops.transpose(values, (0, 2, 1, 3))
-    return ops.reshape(values, (-1, ops.shape(values)[1], dim))
 
 
 class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
@@ -207,6 +114,8 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         ``n_targets`` = 0 gives an embedding after each place of the row. Unless it is 1, each
         target sees the whole row before it, however long that is.
         """
+        if n_targets == 1 and seed is None:
+            return self._encode_last(codes, vectors, inputs)
         known = ops.cast(codes > 0, "float32")
         rank = ops.cumsum(known, axis=1)  # of an item among the known ones, from 1
         n_known = ops.sum(known, axis=1, keepdims=True)
@@ -240,10 +149,55 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             preference = ops.where(used[:, None, None, :] > 0, preference, HIDDEN_SCORE)
             last = newest[:, None, :]
             values = self.blocks[-1](values, preference, last=last, seed=seeds[-1])
-        for part in self.profile(inputs, training=seed is not None):
+        return self._finish(values, inputs, training=seed is not None)
+
+    def _encode_last(self, codes: Any, vectors: Any, inputs: dict[str, Any]) -> Any:
+        """Encode users at the end of their history, in as few operations as there can be.
+
+        A place that must not be looked at, without an item or with one that is too old, is the last
+        row of the tables by age. Of an empty history all places are alike.
+        """
+        known, age, row = rows_by_age(codes, self.history_length)
+        n_used = tf.minimum(tf.reduce_sum(known, axis=1, keepdims=True), self.history_length)
+        is_item = ops.expand_dims(codes > 0, -1)
+        values = tf.where(is_item, vectors * self.scale, tf.convert_to_tensor(self.start))
+        positions = tf.pad(tf.convert_to_tensor(self.positions), [[1, 0], [0, 0]])
+        values = values + tf.gather(positions, tf.maximum(n_used - age, 0))
+        if self.has_kinds:
+            kinds = inputs["history_kinds"] * known
+            is_known = ops.expand_dims(ops.cast(kinds > 0, "float32"), -1)
+            values = values + tf.gather(self.kind_table, kinds) * is_known
+        ages = inputs["history_ages"] if self.has_ages else None
+        for block in self.blocks[:-1]:
+            values = block(values, self._of_pairs(age, row, ages))
+        is_newest = np.full(self.history_length + 1, HIDDEN_SCORE, np.float32)
+        is_newest[0] = 0.0
+        newest = ops.expand_dims(tf.nn.softmax(tf.gather(is_newest, row)), 1)
+        values = self.blocks[-1](values, self._of_keys(row, ages, newest), last=newest)
+        return self._finish(values, inputs, training=False)
+
+    def _finish(self, values: Any, inputs: dict[str, Any], *, training: bool) -> Any:
+        """Add the user features to vectors (batch, targets, dim), and bring them to length 1."""
+        for part in self.profile(inputs, training=training):
             values = values + ops.expand_dims(part, 1)
-        values = self.final_norm(values, training=seed is not None)
+        values = self.final_norm(values, training=training)
         return l2_normalize(ops.reshape(values, (-1, values.shape[-1])))
+
+    def _of_keys(self, row: Any, ages: Any, newest: Any) -> Any:
+        """Give what the newest item's query adds to the scores: (batch, n_heads, 1, length)."""
+        by_age = -tf.range(self.history_length, dtype="float32")[:, None]
+        by_age = by_age * ops.softplus(self.slopes)
+        table = tf.pad(by_age, [[0, 1], [0, 0]], constant_values=HIDDEN_SCORE)
+        preference = tf.gather(table, row)
+        if self.has_ages:
+            preference = preference - ops.expand_dims(ages, -1) * ops.softplus(self.age_rates)
+        return ops.expand_dims(tf.transpose(preference, (0, 2, 1)), 2)
+
+    def _of_pairs(self, age: Any, row: Any, ages: Any) -> Any:
+        """Give what each place's query adds to the scores: (batch, n_heads, length, length)."""
+        is_before = ops.expand_dims(age, 1) >= ops.expand_dims(age, 2)
+        of_keys = self._of_keys(row, ages, None)
+        return tf.where(ops.expand_dims(is_before, 1), of_keys, HIDDEN_SCORE)
 
     def _tokens(self, vectors: Any, rank: Any, used: Any, inputs: dict[str, Any]) -> Any:
         """Give what the first layer reads: item, kind and position, or the start vector."""
@@ -266,16 +220,6 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             rates = ops.softplus(self.age_rates)[None, :, None, None]
             preference = preference - key_ages[:, None, None, :] * rates
         return preference
-
-
-def apply(values: Any, matrix: Any, bias: Any, training: bool) -> Any:
-    """Multiply (batch, length, n_in) by (n_in, n_out) and add a bias.
-
-    In training as one large product: the gradient of a batched one sums many matrices.
-    """
-    if training:
-        return tf.tensordot(values, ops.convert_to_tensor(matrix), 1) + bias
-    return ops.matmul(values, matrix) + bias
 
 
 def _up_to_itself(used: Any) -> Any:

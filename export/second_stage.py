@@ -1,0 +1,33 @@
+"""A trained second stage as the operators of `reranking` take it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shortlist.export.reranking import DenseReranker, FollowerReranker, Reranker
+from shortlist.training.models import candidates, followers
+from shortlist.training.models.followers import FollowerScorer
+from shortlist.training.second_stage import Scorer
+
+
+def describe_reranker(scorer: Scorer) -> Reranker:
+    """Describe the second stage as our operators take it."""
+    settings = scorer.config
+    if isinstance(scorer, FollowerScorer):
+        ages = np.arange(followers.N_LATEST - 1, -1, -1, dtype=np.float32)
+        fading = (settings.follower_decay**ages).astype(np.float32)
+        table = scorer.followers
+        return FollowerReranker(table.codes, table.shares, fading, settings.follower_weight)
+    weights = list(scorer.scorer.get_weights().values())
+    tables = scorer.tables
+    return DenseReranker(
+        tables.of_history,
+        tables.of_candidate,
+        tables.popularity,
+        tables.mean,
+        tables.std,
+        layers=list(zip(weights[::2], weights[1::2], strict=True)),
+        activation=settings.activation,
+        output=settings.output,
+        n_latest=candidates.N_LATEST,
+    )
