@@ -7,7 +7,7 @@
   encoder    `Engine.encode_users`
   index      `Engine.recommend`, embeddings copied to the index on the CPU
   graph      the same with search="graph": the portable graph on the device
-  fixed      index, with buffers bound for this batch size (CUDA graphs where they can be)
+  fixed      index, with shapes that do not change for this batch size
   auto       what the calibration at load chose
 Scores are compared with the CPU's first. Ways take turns; medians and 99th percentiles in µs.
 """
@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 import shortlist
-from shortlist._graph_search import PORTABLE_GRAPH
 from shortlist.bench.machine import describe_machine
+from shortlist.export.host_graphs import PORTABLE_GRAPH
 
 TOP_N, HISTORY_LENGTH, TOLERANCE = 10, 50, 1e-2  # GPUs may use TF32
 Call = Callable[[], Any]

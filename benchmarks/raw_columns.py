@@ -22,7 +22,8 @@ import numpy as np
 import onnx
 
 import shortlist
-from shortlist._sessions import open_session
+from shortlist.export.host_graphs import graph_inputs
+from shortlist.export.sessions import open_session
 from shortlist.requests import normalise
 
 
@@ -82,25 +83,16 @@ def graph_feeds(
     engine: shortlist.Engine, side: str, columns: dict[str, list[Any]]
 ) -> dict[str, np.ndarray]:
     """The arrays the engine feeds to the graph for these columns."""
-    fed: list[dict[str, np.ndarray]] = []
-    session = engine._switch.version.graphs.session(f"{side}_encoder")
-
-    class Recorder:
-        def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> Any:
-            fed.append(dict(feeds))
-            return session.run(outputs, feeds)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(session, name)
-
-    engine._switch.version.graphs._sessions[f"{side}_encoder"] = Recorder()
-    kept = engine._switch.version.recommender.encoder
+    loaded = engine._switch.loaded
     if side == "user":
-        engine._switch.version.recommender.encoder = Recorder()
-    (engine.encode_users if side == "user" else engine.encode_items)(columns)
-    engine._switch.version.graphs._sessions[f"{side}_encoder"] = session
-    engine._switch.version.recommender.encoder = kept
-    return fed[0]
+        return graph_inputs(normalise(columns, loaded.schema), loaded.schema)
+    schema = loaded.item_schema
+    read = normalise(columns, schema)
+    features = {
+        name: read.features.get(name, feature.missing(read.n_requests))
+        for name, feature in schema.features.items()
+    }
+    return {"item_id": read.ids, **features}
 
 
 def measure(engine: shortlist.Engine, side: str, batch: int) -> dict[str, Any]:
@@ -122,8 +114,8 @@ def measure(engine: shortlist.Engine, side: str, batch: int) -> dict[str, Any]:
         for found in (encode(part), whole.run([output], feed)[0]):
             if np.abs(found - expected).max() > 1e-5:
                 raise SystemExit(f"{side}: the encoder on codes answers differently")
-    version = engine._switch.version
-    schema = version.recommender.schema if side == "user" else version.item_schema
+    loaded = engine._switch.loaded
+    schema = loaded.schema if side == "user" else loaded.item_schema
     times = medians_us(
         {
             "engine_us": lambda i: encode(parts[i]),

@@ -47,12 +47,11 @@ from serving_peers import (
 from serving_times import Calls, measure, measure_every_10_ms, open_loop
 
 import shortlist
-from shortlist._graph_search import PORTABLE_GRAPH
-from shortlist._opening import request_schema
-from shortlist._sessions import open_session
+from shortlist._loaded_bundle import request_schema
 from shortlist.bench.machine import describe_machine
-from shortlist.export.host_graphs import PLUGIN_GRAPH, Check, graph_inputs
+from shortlist.export.host_graphs import PLUGIN_GRAPH, PORTABLE_GRAPH, Check, graph_inputs
 from shortlist.export.recommend import OUTPUTS
+from shortlist.export.sessions import open_session
 from shortlist.plugin import plugin_path
 from shortlist.requests import normalise
 

@@ -4,8 +4,8 @@
 
 Each round damages a small bundle, a folder or a zip: bits flipped, files cut, grown, removed,
 added, replaced by links, pipes and folders; the manifest's JSON edited, its hashes made true again
-or not. `Bundle.open`, and the engine's `load_index`, must raise BundleError or give a bundle whose
-files are what its manifest says. The C engine, if the library has it, must answer
+or not. `Bundle.open` must raise BundleError or give a bundle whose files are what its manifest
+says, and Python's engine refuse it no later than at its graph. The C engine must answer
 SHORTLIST_FILE_ERROR (no graph here opens), and get as far as the graph where Python takes the
 bundle, but for halves of characters in text; and no further than Python, but for what it passes
 over: fields and files that only Python's engine needs, and what of the index only the graph reads.
@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from shortlist import Bundle, BundleError, Index
-from shortlist._opening import load_index
+from shortlist._loaded_bundle import LoadedBundle, Settings
 from shortlist.plugin import plugin_path
 
 MEMORY_BYTES = 2 << 30
@@ -214,7 +214,10 @@ def refusal(path: Path) -> str | None:
                 assert not file.is_symlink()
                 assert hashlib.sha256(file.read_bytes()).hexdigest() == record["sha256"]
             bundle.summary()
-            load_index(bundle)
+            try:
+                LoadedBundle(bundle, 1, Settings("cpu", 1))
+            except BundleError as error:
+                return None if "expected a graph" in str(error) else str(error)
     except BundleError as error:
         return str(error)
     return None

@@ -24,6 +24,7 @@ from shortlist import Index
 from shortlist.bundle import BundleWriter
 from shortlist.export.host_graphs import write_host_graphs
 from shortlist.export.lookup import add_lookups
+from shortlist.export.passes import tidy
 from shortlist.export.recommend import Parts
 from shortlist.training.feature_spec import FeatureSpec
 
@@ -178,7 +179,9 @@ def make_world(
 def write_encoder(path, features):
     """Write an encoder that takes these features raw."""
     output = "item_embedding" if features[0].kind == "id" else "user_embedding"
-    onnx.save(add_lookups(sum_graph(features, output), features), path)
+    encoder = add_lookups(sum_graph(features, output), features)
+    tidy(encoder)
+    onnx.save(encoder, path)
 
 
 def event_features():

@@ -2,28 +2,46 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "engine/errors.hpp"
+#include "onnxruntime_types.hpp"
 #include "register_columns.hpp"
+#include "register_engine.hpp"
 #include "register_index.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/file_hash.hpp"
 #include "shortlist/index.hpp"
+#include "shortlist/limits.hpp"
 #include "shortlist/nibbles.hpp"
+#include "shortlist/shortlist.h"
 #include "shortlist/simd.hpp"
 #include "shortlist/thread_pool.hpp"
 
 namespace py = pybind11;
+
+namespace {
+
+void raise_as(const char* name, const std::exception& error) {
+  const py::object type = py::module_::import("shortlist.errors").attr(name);
+  PyErr_SetString(type.ptr(), error.what());
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Compiled core of shortlist.";
   module.attr("__version__") = SHORTLIST_VERSION;
   module.attr("compiler") = SHORTLIST_COMPILER;
   module.attr("build_type") = SHORTLIST_BUILD_TYPE;
+  module.attr("c_abi_version") = shortlist_abi_version();
+  module.attr("onnxruntime_api_version") = shortlist::ort::kApiVersion;
   module.def("simd_level", &shortlist::simd_level);
   module.def("simd_levels", &shortlist::simd_levels);
   module.def("set_simd_level", &shortlist::set_simd_level);
   module.def("min_code_bytes_for_nibbles", &shortlist::min_code_bytes_for_nibbles);
   module.def("set_min_code_bytes_for_nibbles", &shortlist::set_min_code_bytes_for_nibbles);
   module.attr("max_threads") = shortlist::kMaxThreads;
+  module.attr("max_batch") = shortlist::kMaxBatch;
+  module.attr("max_empty_places") = shortlist::kMaxEmptyPlaces;
   module.def("num_threads", &shortlist::num_threads);
   module.def("set_num_threads", &shortlist::set_num_threads);
   module.def("give_way", &shortlist::give_way);
@@ -34,10 +52,14 @@ PYBIND11_MODULE(_core, module) {
     try {
       if (pointer) std::rethrow_exception(pointer);
     } catch (const shortlist::FileError& error) {
-      const py::object type = py::module_::import("shortlist.errors").attr("BundleError");
-      PyErr_SetString(type.ptr(), error.what());
+      raise_as("BundleError", error);
+    } catch (const shortlist::engine::RuntimeMissing& error) {
+      raise_as("ShortlistError", error);
+    } catch (const shortlist::engine::DeviceMissing& error) {
+      raise_as("ShortlistError", error);
     }
   });
   shortlist::bindings::register_columns(module);
   shortlist::bindings::register_index(module);
+  shortlist::bindings::register_engine(module);
 }

@@ -4,12 +4,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "arrays.hpp"
+#include "ids.hpp"
+#include "ragged.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::bindings {
@@ -30,51 +31,12 @@ class Release {
 // Ids or rows that are looked up in about 10 microseconds.
 constexpr std::size_t kShortList = 1024;
 
-// About as much time: few queries, places and listed rows, a small catalogue.
-bool is_short_search(const IndexView& index, std::size_t n_queries, std::size_t top_n,
-                     std::size_t n_listed) {
-  constexpr std::size_t kQueries = 4, kPlaces = 1024, kItems = 8192, kNumbers = 1 << 18;
-  return n_queries <= kQueries && n_queries * top_n <= kPlaces && n_listed <= kShortList &&
-         index.n_rows() <= kItems && n_queries * index.n_rows() * index.dim() <= kNumbers;
-}
-
-using OptionalRagged = std::optional<std::pair<RowArray, RowArray>>;
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
 
-struct Ragged {  // keeps the arrays alive while the core reads them
-  RowArray values;
-  RowArray splits;
-};
-
-RaggedRows ragged_rows(const std::optional<Ragged>& ragged, std::size_t n_queries,
-                       const char* name) {
-  if (!ragged) return {};
-  const RowArray& splits = ragged->splits;
-  if (splits.ndim() != 1 || static_cast<std::size_t>(splits.shape(0)) != n_queries + 1) {
-    throw std::invalid_argument(std::string(name) + ": row_splits must have n_queries + 1 = " +
-                                std::to_string(n_queries + 1) + " entries");
-  }
-  const std::int64_t* data = splits.data();
-  bool is_valid = data[0] == 0 && data[n_queries] == ragged->values.size();
-  for (std::size_t i = 0; i < n_queries; ++i) is_valid = is_valid && data[i] <= data[i + 1];
-  if (!is_valid) {
-    throw std::invalid_argument(std::string(name) +
-                                ": row_splits must ascend from 0 to the number of values");
-  }
-  return {ragged->values.data(), data};
-}
-
-std::optional<Ragged> to_ragged(const OptionalRagged& pair) {
-  if (!pair) return std::nullopt;
-  return Ragged{pair->first, pair->second};
-}
-
-// `may_keep`: a short search need not let others have the interpreter, as its caller does so
-// anyway. Threads that only search must: they would keep it from others for 5 ms at a time.
 py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t top_n,
                  const OptionalRagged& exclude, const OptionalRagged& allow,
                  const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
-                 std::size_t n_threads, bool may_keep) {
+                 std::size_t n_threads) {
   const MatrixView view = matrix_view(queries, "queries");
   const auto excluded = to_ragged(exclude);
   const auto allowed = to_ragged(allow);
@@ -91,37 +53,17 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
     }
     filter.allow_mask = reinterpret_cast<const unsigned char*>(allow_mask->data());
   }
-  // The size in bytes must fit a signed 64-bit number before NumPy is asked for it.
-  constexpr std::size_t kMaxPlaces =
-      std::numeric_limits<std::int64_t>::max() / sizeof(std::int64_t);
-  if (top_n > kMaxPlaces / std::max<std::size_t>(1, view.n_rows)) {
-    throw std::invalid_argument("top_n: got " + std::to_string(top_n) +
-                                "; no answer of that size fits into memory, and the index has " +
-                                std::to_string(index.n_rows()) + " rows: ask for at most as many");
-  }
+  check_size(view.n_rows, top_n, index.n_rows());
   py::array_t<float> scores({view.n_rows, top_n});
   py::array_t<std::int64_t> rows({view.n_rows, top_n});
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(view.n_rows));
   const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
   {
-    const std::size_t n_listed = (exclude ? static_cast<std::size_t>(exclude->first.size()) : 0) +
-                                 (allow ? static_cast<std::size_t>(allow->first.size()) : 0) +
-                                 filter.n_allow_rows;
-    const Release release(may_keep && is_short_search(index, view.n_rows, top_n, n_listed));
+    // Threads that only search would keep the interpreter from others for 5 ms at a time.
+    const py::gil_scoped_release release;
     index.search(view, top_n, filter, n_threads, output);
   }
   return py::make_tuple(scores, rows, counts);
-}
-
-ItemIds ids_from_strings(const std::vector<std::string>& strings) {
-  std::string bytes;
-  std::vector<std::int64_t> offsets = {0};
-  offsets.reserve(strings.size() + 1);
-  for (const std::string& text : strings) {
-    bytes += text;
-    offsets.push_back(static_cast<std::int64_t>(bytes.size()));
-  }
-  return ItemIds::from_strings(std::move(bytes), std::move(offsets));
 }
 
 bool is_known(const IndexView& view, std::int64_t row) {
@@ -178,28 +120,6 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
   return rows;
 }
 
-// Rows of the known ids of each list one after another, and where each list begins and ends.
-py::tuple known_rows_of_int64(const IndexView& view, const std::vector<RowArray>& lists) {
-  RowArray splits(static_cast<py::ssize_t>(lists.size() + 1));
-  std::int64_t* const ends = splits.mutable_data();
-  std::size_t n_ids = 0;
-  for (const RowArray& ids : lists) n_ids += static_cast<std::size_t>(ids.size());
-  RowArray rows(static_cast<py::ssize_t>(n_ids));
-  std::int64_t* const out = rows.mutable_data();
-  std::size_t n_known = 0;
-  {
-    const Release release(n_ids + lists.size() <= kShortList);
-    ends[0] = 0;
-    for (std::size_t i = 0; i < lists.size(); ++i) {
-      const std::size_t n = static_cast<std::size_t>(lists[i].size());
-      n_known += view.known_rows_of(lists[i].data(), n, out + n_known);
-      ends[i + 1] = static_cast<std::int64_t>(n_known);
-    }
-  }
-  if (n_known < n_ids) rows.resize({static_cast<py::ssize_t>(n_known)});
-  return py::make_tuple(rows, splits);
-}
-
 FloatArray vectors(const IndexView& view, const RowArray& rows) {
   const std::size_t n_rows = static_cast<std::size_t>(rows.size());
   FloatArray out({n_rows, view.dim()});
@@ -216,10 +136,6 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
     }
   }
   return out;
-}
-
-ItemIds ids_from_int64(const RowArray& ids) {
-  return ItemIds::from_int64({ids.data(), ids.data() + ids.size()});
 }
 
 void upsert(Index& index, const ItemIds& ids, const FloatArray& rows) {
@@ -257,7 +173,6 @@ void register_views(py::module_& module) {
       .def("search", &search)
       .def("rows_of_int64", &rows_of_int64)
       .def("rows_of_strings", &rows_of_strings)
-      .def("known_rows_of_int64", &known_rows_of_int64)
       .def("vectors", &vectors)
       .def("save", &IndexView::save, py::call_guard<py::gil_scoped_release>());
 }
@@ -278,16 +193,14 @@ void register_index(py::module_& module) {
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)
       .def("upsert_int64", [](Index& index, const RowArray& ids,
-                              const FloatArray& rows) { upsert(index, ids_from_int64(ids), rows); })
-      .def("upsert_strings",
-           [](Index& index, const std::vector<std::string>& ids, const FloatArray& rows) {
-             upsert(index, ids_from_strings(ids), rows);
-           })
+                              const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
+      .def("upsert_strings", [](Index& index, const std::vector<std::string>& ids,
+                                const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
       .def("remove_int64",
-           [](Index& index, const RowArray& ids) { return remove(index, ids_from_int64(ids)); })
+           [](Index& index, const RowArray& ids) { return remove(index, ids_from(ids)); })
       .def("remove_strings",
            [](Index& index, const std::vector<std::string>& ids) {
-             return remove(index, ids_from_strings(ids));
+             return remove(index, ids_from(ids));
            })
       .def_static("load", &Index::load, py::call_guard<py::gil_scoped_release>());
   py::class_<IndexBuilder>(module, "IndexBuilder")
@@ -303,10 +216,10 @@ void register_index(py::module_& module) {
            [](IndexBuilder& builder, std::size_t n_items) {
              return builder.finish(ItemIds::row_numbers(n_items));
            })
-      .def("finish_int64", [](IndexBuilder& builder,
-                              const RowArray& ids) { return builder.finish(ids_from_int64(ids)); })
+      .def("finish_int64",
+           [](IndexBuilder& builder, const RowArray& ids) { return builder.finish(ids_from(ids)); })
       .def("finish_strings", [](IndexBuilder& builder, const std::vector<std::string>& ids) {
-        return builder.finish(ids_from_strings(ids));
+        return builder.finish(ids_from(ids));
       });
 }
 

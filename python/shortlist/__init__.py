@@ -1,12 +1,13 @@
 """Exact top-N recommendations inside your own process."""
 
+from shortlist._build import build_info
 from shortlist._core import __version__
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
-from shortlist.index import Hits, Index, build_info, simd_level
+from shortlist.index import Hits, Index, simd_level
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import Recommendations
 from shortlist.threads import get_num_threads, set_num_threads

@@ -34,20 +34,19 @@ class Catalogue:
 
     Attributes
     ----------
+    core : _core.Catalogue
+        What the compiled engine reads.
     view : IndexView
         The index at that moment.
     items : ItemTable
         The item table in the order of the view's rows.
-    codes : ndarray of shape (n_rows + 1,), int64
-        What the bundle's graphs know each row as: 1.. in the order of the bundle's items, 0 for
-        an item that came later; the last entry, for row −1, is 0.
     ids : ndarray of shape (n_rows + 1,), int64 or object
         Item ids by row; the last entry, for row −1, is −1 or "".
     """
 
+    core: _core.Catalogue
     view: _core.IndexView
     items: ItemTable
-    codes: Array
     ids: Array
 
     def rows_of(self, item_ids: Array) -> Array:
@@ -57,17 +56,22 @@ class Catalogue:
         return self.view.rows_of_int64(np.ascontiguousarray(item_ids, dtype=np.int64))
 
 
-def first_catalogue(index: Index, items: ItemTable) -> Catalogue:
-    """Return the state of a bundle as it was loaded."""
-    ids = index.item_ids
-    is_text = ids.dtype.kind == "O"
-    codes = np.append(np.arange(1, len(ids) + 1), 0)
-    ends = np.append(ids, np.array([""], dtype=object)) if is_text else np.append(ids, -1)
-    return Catalogue(index._core.view(), items, codes, ends)
+def first_catalogue(core: _core.Catalogue, items: ItemTable, item_ids: Array) -> Catalogue:
+    """Return the state of a bundle as it was loaded; `item_ids` are the index's."""
+    is_text = item_ids.dtype.kind == "O"
+    end: Any = np.array([""], dtype=object) if is_text else -1
+    return Catalogue(core, core.view, items, np.append(item_ids, end))
 
 
 def upserted(
-    state: Catalogue, index: Index, item_ids: Array, new: Any, changed: Array, vectors: Array
+    state: Catalogue,
+    index: Index,
+    core: _core.LoadedBundle,
+    item_ids: Array,
+    new: Any,
+    changed: Array,
+    vectors: Array,
+    popularity: Array,
 ) -> Catalogue:
     """Put items into the index and return the next state.
 
@@ -76,7 +80,8 @@ def upserted(
     state : Catalogue
         The present one.
     index : Index
-        Changed in place.
+    core : _core.LoadedBundle
+        Its index is changed.
     item_ids : ndarray of shape (n,), int64 or object
         Unique ids.
     new : pyarrow.Table
@@ -84,45 +89,46 @@ def upserted(
     changed : ndarray of shape (n,), bool
         Items whose vectors are new.
     vectors : ndarray of shape (n_changed, dim), float32
+    popularity : ndarray of shape (n,), float32
+        Scores for requests of which nothing is known.
     """
     _check_own(state, index)
-    if changed.any():
-        index.upsert(_as_ids(state, item_ids[changed]), vectors)
-    view = index._core.view()
-    before, n_new = len(state.codes) - 1, int((state.rows_of(item_ids) < 0).sum())
+    next_core = core.upsert(
+        _as_ids(state, item_ids[changed]), vectors, _as_ids(state, item_ids), popularity
+    )
+    before, n_new = len(state.ids) - 1, int((state.rows_of(item_ids) < 0).sum())
     places = np.append(state.items.places, np.full(n_new, -1))
-    codes = np.append(state.codes[:-1], np.zeros(n_new, dtype=np.int64))
     ids = np.append(state.ids[:-1], np.repeat(state.ids[-1:], n_new))
     rows = state.rows_of(item_ids)
     rows[rows < 0] = before + np.arange(n_new)  # the index numbers new items in the call's order
     places[rows] = state.items.stored.num_rows + np.arange(len(rows))
     ids[rows] = item_ids
-    return _next(state, view, places, codes, ids, new)
+    return _next(state, next_core, places, ids, new)
 
 
-def removed(state: Catalogue, index: Index, item_ids: Array) -> Catalogue:
+def removed(state: Catalogue, index: Index, core: _core.LoadedBundle, item_ids: Array) -> Catalogue:
     """Take known items out of the index and return the next state."""
     _check_own(state, index)
     rows = state.rows_of(item_ids)
-    index.remove(_as_ids(state, item_ids))
-    places, codes, ids = state.items.places.copy(), state.codes[:-1].copy(), state.ids[:-1].copy()
-    places[rows], codes[rows], ids[rows] = -1, 0, state.ids[-1]
-    return _next(state, index._core.view(), places, codes, ids, None)
+    next_core = core.remove(_as_ids(state, item_ids))
+    places, ids = state.items.places.copy(), state.ids[:-1].copy()
+    places[rows], ids[rows] = -1, state.ids[-1]
+    return _next(state, next_core, places, ids, None)
 
 
 def _next(
     state: Catalogue,
-    view: _core.IndexView,
+    core: _core.Catalogue,
     places: Array,
-    codes: Array,
     ids: Array,
     new: Any,
 ) -> Catalogue:
+    view = core.view
     if view.n_rows < len(places):  # the index has closed its gaps, in the same order
         kept = places >= 0
-        places, codes, ids = places[kept], codes[kept], ids[kept]
+        places, ids = places[kept], ids[kept]
     items = state.items.updated(places, new)
-    return Catalogue(view, items, np.append(codes, 0), np.append(ids, state.ids[-1:]))
+    return Catalogue(core, view, items, np.append(ids, state.ids[-1:]))
 
 
 def _as_ids(state: Catalogue, item_ids: Array) -> Any:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shortlist import _core
+
 Ids = NDArray[np.int64] | list[str]
 Ragged = tuple[NDArray[Any], NDArray[np.int64]]
 
-MAX_EMPTY_PLACES = 2**24  # of one answer with more places per query than the index has rows
+# Of one answer with more places per query than the index has rows.
+MAX_EMPTY_PLACES = _core.max_empty_places
 
 
 def real_matrix(value: Any, name: str) -> NDArray[Any]:

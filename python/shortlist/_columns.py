@@ -8,13 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortlist import _fast_columns
 from shortlist._fast_columns import MISSING_INT as MISSING_INT
+from shortlist._ragged import Array as Array
+from shortlist._ragged import Ragged
 from shortlist.errors import DataError
-
-Array = npt.NDArray[Any]
 
 FLOAT_MAX = 3.4028234663852886e38  # largest float32
 _NUMBERS = (int, float, np.integer, np.floating, Decimal)
@@ -22,12 +21,12 @@ _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
 
 
-def history_column(name: str, values: Any, dtype: str) -> list[Array]:
-    """Read a column of id lists: one array (n_events,), int64 or str, for each row."""
+def history_column(name: str, values: Any, dtype: str) -> Ragged:
+    """Read a column of id lists: int64 or object (str), one list for each row."""
     if (read := _flat(values, dtype)) is not None:
-        return _fast_columns.cut(*read)
-    values = _plain_rows(values)
-    return [_id_list(name, i, row, dtype) for i, row in enumerate(values)]
+        return Ragged.of_lengths(*read)
+    lists = [_id_list(name, i, row, dtype) for i, row in enumerate(_plain_rows(values))]
+    return Ragged.of_lists(lists, object if dtype == "string" else np.int64)
 
 
 def id_column(name: str, values: Any, dtype: str) -> Array:

@@ -1,7 +1,6 @@
 """Columns about the events of histories: their kinds and ages, entry by entry beside the ids."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from shortlist._columns import (
     history_column,
     is_missing,
 )
+from shortlist._ragged import Ragged
 from shortlist.errors import DataError
 
 
-def event_column(name: str, values: Any, histories: Sequence[Array] | None) -> list[Array]:
-    """Read `history_kinds` (str) or `history_ages` (seconds before now, float32).
+def event_column(name: str, values: Any, histories: Ragged | None) -> Ragged:
+    """Read `history_kinds` (object, str) or `history_ages` (seconds before now, float32).
 
-    One array for each request, as long as its history; a missing row is unknown throughout: "" or
-    NaN.
+    Entry by entry as in the histories; a missing row is unknown throughout: "" or NaN.
 
     Raises
     ------
@@ -32,32 +31,28 @@ def event_column(name: str, values: Any, histories: Sequence[Array] | None) -> l
         A row is not as long as the history, or an age is negative or infinite.
     """
     rows = _plain_rows(values)
-    if histories is None:
-        histories = [np.empty(0, np.int64)] * len(rows)
     is_kinds = name == "history_kinds"
     given = [[] if is_missing(row) else row for row in rows]
     if is_kinds:
         without = [
             ["" if is_missing(v) else v for v in r] if _holds_missing(r) else r for r in given
         ]
-        lists = history_column(name, without, "string")
-        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-        check_unicode(name, list(chain.from_iterable(lists)), lengths)
+        kinds = history_column(name, without, "string")
+        check_unicode(name, kinds.values.tolist(), kinds.lengths)
+        lists = kinds.lists()
     else:
         lists = [_ages(name, i, row) for i, row in enumerate(given)]
-    read = []
-    for i, (row, entries, history) in enumerate(zip(rows, lists, histories, strict=True)):
+    lengths = [0] * len(rows) if histories is None else histories.lengths.tolist()
+    dtype: Any = object if is_kinds else np.float32
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         if is_missing(row):
-            entries = np.full(
-                len(history), "" if is_kinds else np.nan, object if is_kinds else "f4"
-            )
-        if len(entries) != len(history):
+            lists[i] = np.full(length, "" if is_kinds else np.nan, dtype)
+        if len(lists[i]) != length:
             raise DataError(
-                f"requests: {name!r} row {i} has {len(entries)} entries but 'history' has "
-                f"{len(history)}; give one for each event, or None for the row"
+                f"requests: {name!r} row {i} has {len(lists[i])} entries but 'history' has "
+                f"{length}; give one for each event, or None for the row"
             )
-        read.append(entries)
-    return read
+    return Ragged.of_lists(lists, dtype)
 
 
 def _holds_missing(row: Any) -> bool:

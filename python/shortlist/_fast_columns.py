@@ -9,11 +9,9 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortlist import _core
-
-Array = npt.NDArray[Any]
+from shortlist._ragged import Array
 
 MISSING_INT = -(2**63)  # the graphs' "no id here": never a valid id, never in a vocabulary
 _NONE = type(None)
@@ -78,14 +76,6 @@ def flat_lists(rows: Sequence[Any], dtype: str) -> tuple[Array, Array] | None:
     flat = np.empty(len(values), dtype=object)
     flat[:] = values
     return flat, lengths
-
-
-def cut(flat: Array, lengths: Array) -> list[Array]:
-    """Cut flat values into one array for each row."""
-    if len(lengths) == 1:
-        return [flat]
-    stops = np.cumsum(lengths).tolist()
-    return [flat[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
 def lay_out(flat: Array, lengths: Array, missing: Any) -> Array:

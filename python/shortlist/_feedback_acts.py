@@ -8,25 +8,32 @@ The rule, in one place:
 - The log's events follow the history that the request gives, else the stored one. An item that both
   have is kept where the log has it: so a log that is complete since it began gives time order.
 - Skipped items leave the history, are excluded as seen ones are, and push the user embedding away
-  from them (`pushed_down`).
+  from them (`cpp_ext/ort_op/push_down.hpp`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from shortlist import _core
-from shortlist._columns import Array
-from shortlist._signals import Ragged
-from shortlist._tables import UserTable
+from shortlist._ragged import Array, Ragged
 from shortlist.errors import DataError
 from shortlist.requests import Columns
 
 SKIP = "skip"
-# How far a skip pushes, in lengths of the user embedding: docs/feedback.md has the measurement.
-_PUSH = 0.1
+# What a bundle stores of a user: item ids, kinds and times of events, oldest first.
+StoredUser = tuple[list[Any], list[str], list[int]]
+
+
+class Users(Protocol):
+    """What is asked of a loaded bundle."""
+
+    def stored_user(self, user_id: Any) -> StoredUser | None:
+        """Return what is stored of a user, None where the user is not known."""
+
+    def knows(self, item_ids: Array) -> Array:
+        """Say which item ids (n,) its encoder knows."""
 
 
 class Acts(NamedTuple):
@@ -95,7 +102,7 @@ def check_types(types: Mapping[str, str], user_id_dtype: str, item_id_dtype: str
 def with_acts(
     columns: Columns,
     acts: Sequence[Acts | None],
-    users: UserTable | None,
+    users: Users,
     dislikes: Dislikes,
     item_id_dtype: str,
     now: Array,
@@ -109,8 +116,8 @@ def with_acts(
     columns : Columns
         Checked requests.
     acts : sequence of Acts or None, one a request
-    users : UserTable or None
-        Stored histories.
+    users : Users
+        A loaded bundle.
     dislikes : Dislikes
     item_id_dtype : str
     now : ndarray of shape (n_requests,), int64
@@ -129,19 +136,22 @@ def with_acts(
     """
     n = columns.n_requests
     empty = np.empty(0, dtype=object if item_id_dtype == "string" else np.int64)
-    histories = [empty] * n if columns.histories is None else list(columns.histories)
+    histories = [empty] * n if columns.histories is None else columns.histories.lists()
     events = {name: _known_events(name, columns, histories) for name in event_columns}
     skipped, is_joined = [empty] * n, np.zeros(n, dtype=np.bool_)
-    user_rows = np.full(n, -1)
-    if users is not None and columns.ids is not None:
-        user_rows = users.rows_of(columns.ids)
+    user_ids = [None] * n if columns.ids is None else columns.ids.tolist()
     for i, done in enumerate(acts):
         if done is None:
             continue
         known, told = histories[i], {name: lists[i] for name, lists in events.items()}
-        is_joined[i] = not len(known)
-        if is_joined[i] and users is not None and user_rows[i] >= 0:
-            known, told = _stored(users, int(user_rows[i]), event_columns, int(now[i]))
+        is_joined[i] = not users.knows(known).any()
+        stored = None
+        if is_joined[i] and user_ids[i] is not None:
+            stored = users.stored_user(user_ids[i])
+        if stored is not None:  # then what the bundle does not know, which is seen all the same
+            before, said = _stored(stored, event_columns, int(now[i]), empty)
+            known = np.concatenate([before, known])
+            told = {name: np.concatenate([said[name], values]) for name, values in told.items()}
         is_skip = list(map(dislikes.has, done.kinds, done.values))
         newest = dict(zip(done.item_ids, is_skip, strict=True))
         gone = newest.keys() if hidden is None else hidden[i]
@@ -157,27 +167,15 @@ def with_acts(
         for name, lists in events.items():
             lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, int(now[i]))])
     return replace(
-        columns, histories=histories, events=events, is_joined=is_joined, skipped=skipped
+        columns,
+        histories=Ragged.of_lists(histories, empty.dtype),
+        events={
+            name: Ragged.of_lists(lists, object if name == "history_kinds" else np.float32)
+            for name, lists in events.items()
+        },
+        is_joined=is_joined,
+        skipped=Ragged.of_lists(skipped, empty.dtype),
     )
-
-
-def pushed_down(queries: Array, skipped: Ragged, view: _core.IndexView) -> Array:
-    """Move user embeddings (n, dim) away from the mean direction of their skipped items' vectors.
-
-    u becomes u − 0.1 ‖u‖ m, with m the mean of the skipped items' unit vectors. Of one skipped item
-    no other item's cosine falls by more, so that it never rises.
-    """
-    lengths = skipped.lengths
-    if not lengths.any():
-        return queries
-    vectors = view.vectors(skipped.values).astype(np.float64)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    sums = np.zeros(queries.shape)
-    np.add.at(sums, np.repeat(np.arange(len(lengths)), lengths), vectors)
-    means = sums / np.maximum(lengths, 1)[:, None]
-    sizes = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
-    pushed: Array = (queries - _PUSH * sizes * means).astype(np.float32)
-    return pushed
 
 
 def _ids(ids: list[Any], empty: Array) -> Array:
@@ -186,7 +184,7 @@ def _ids(ids: list[Any], empty: Array) -> Array:
 
 def _known_events(name: str, columns: Columns, histories: Sequence[Array]) -> list[Array]:
     if name in columns.events:
-        return list(columns.events[name])
+        return columns.events[name].lists()
     return [_unknown(name, len(history)) for history in histories]
 
 
@@ -197,19 +195,19 @@ def _unknown(name: str, length: int) -> Array:
 
 
 def _stored(
-    users: UserTable, row: int, event_columns: Sequence[str], now: int
+    stored: StoredUser,
+    event_columns: Sequence[str],
+    now: int,
+    empty: Array,
 ) -> tuple[Array, dict[str, Array]]:
-    history = users.history(row)
+    items, kinds, times = stored
     told = {}
     for name in event_columns:
-        if name == "history_ages" and len(history):
-            times = users.times(row)
-            told[name] = np.maximum(now - times, 0).astype(np.float32)
-        elif len(history):
-            told[name] = users.events(name, row).astype(object)
+        if name == "history_ages":
+            told[name] = np.maximum(now - np.array(times, dtype=np.int64), 0).astype(np.float32)
         else:
-            told[name] = _unknown(name, 0)
-    return history, told
+            told[name] = np.array(kinds, dtype=object)
+    return _ids(items, empty), told
 
 
 def _told(name: str, acts: Acts, places: list[int], now: int) -> Array:

@@ -16,8 +16,8 @@ from shortlist.feedback import FeedbackLog, seconds_of
 from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
-    from shortlist._recommend import Asked
-    from shortlist._version import Version
+    from shortlist._loaded_bundle import LoadedBundle
+    from shortlist._options import RecommendOptions
     from shortlist.requests import Columns, RequestSchema
 
 
@@ -32,7 +32,7 @@ def given_requests(requests: Any, user_ids: Any) -> Any:
     return {"user_id": user_ids} if requests is None else requests
 
 
-class Extras(NamedTuple):
+class FeedbackLoop(NamedTuple):
     """What a call wants beyond answers.
 
     Attributes
@@ -50,44 +50,49 @@ class Extras(NamedTuple):
     now: int
 
     def recommend(
-        self, version: Version, columns: Columns, where: Any, asked: Asked
+        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
     ) -> Recommendations:
         """Join the log, answer, draw, record; see `Engine.recommend`."""
         if self.record:
-            check_users(columns, version)
-        shown = self._answer(version, columns, where, asked)
-        self.write(version, columns, where, asked, shown)
+            check_users(columns, loaded)
+        shown = self._answer(loaded, columns, where, options)
+        self.write(loaded, columns, where, options, shown)
         return shown
 
     def write(
-        self, version: Version, columns: Columns, where: Any, asked: Asked, shown: Recommendations
+        self,
+        loaded: LoadedBundle,
+        columns: Columns,
+        where: Any,
+        options: RecommendOptions,
+        shown: Recommendations,
     ) -> None:
         """Record what is shown, if the call wants it."""
         if self.feedback is None or not self.record:
             return
-        can_repeat = repeatable(columns, where, asked, version.recommender.schema)
+        can_repeat = repeatable(columns, where, options, loaded.schema)
         assert columns.ids is not None  # `check_users`
         self.feedback.append_impressions(
             columns.ids.tolist(),
             _with_known(shown, can_repeat),
             timestamp=self.now,
-            bundle=version.bundle.version,
+            bundle=loaded.bundle.version,
         )
 
     def _answer(
-        self, version: Version, columns: Columns, where: Any, asked: Asked
+        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
     ) -> Recommendations:
         if self.feedback is not None:
-            columns = with_feedback(columns, self.feedback, version, self.now)
-        asked = asked._replace(extras=None)  # as for anyone who asks for the answers alone
+            columns = with_feedback(columns, self.feedback, loaded, self.now)
+        options = options._replace(loop=None)  # as for anyone who asks for the answers alone
         if self.explore is None:
-            return version.answer(columns, where, asked)
-        n_found = n_candidates(self.explore, asked, version)
-        found = version.answer(columns, where, asked._replace(top_n=n_found))
-        return drawn(found, self.explore, asked.top_n)
+            return loaded.answer(columns, where, options)
+        n_found = n_candidates(self.explore, options, loaded)
+        found = loaded.answer(columns, where, options._replace(top_n=n_found))
+        return drawn(found, self.explore, options.top_n)
 
 
-def extras_of(feedback: Any, explore: Any, record: Any, now: Any) -> Extras | None:
+def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> FeedbackLoop | None:
     """Check the options of a call; None where it wants answers alone."""
     if feedback is None and explore is None and record is False and now is None:  # the usual case
         return None
@@ -107,39 +112,42 @@ def extras_of(feedback: Any, explore: Any, record: Any, now: Any) -> Extras | No
     seconds = int(time.time()) if now is None else seconds_of(now, "now")
     if feedback is None and explore is None:
         return None
-    return Extras(feedback, explore, bool(record), seconds)
+    return FeedbackLoop(feedback, explore, bool(record), seconds)
 
 
-def with_feedback(columns: Columns, feedback: FeedbackLog, version: Version, now: int) -> Columns:
+def with_feedback(
+    columns: Columns, feedback: FeedbackLog, loaded: LoadedBundle, now: int
+) -> Columns:
     """Join what the log says about the users to their requests."""
-    check_types(feedback.id_types, version.user_id_dtype, version.item_id_dtype)
+    check_types(feedback.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
     if columns.ids is None:
         return columns
     acts = feedback.acts(columns.ids)
     if not any(acts):
         return columns
-    recommender = version.recommender
     return with_acts(
         columns,
         acts,
-        recommender.users,
-        Dislikes.of_manifest(version.bundle.manifest),
-        version.item_id_dtype,
+        loaded,
+        Dislikes.of_manifest(loaded.bundle.manifest),
+        loaded.item_id_dtype,
         np.full(columns.n_requests, now),
-        recommender.schema.event_columns,
+        loaded.schema.event_columns,
     )
 
 
-def repeatable(columns: Columns, where: Any, asked: Asked, schema: RequestSchema) -> Array:
+def repeatable(
+    columns: Columns, where: Any, options: RecommendOptions, schema: RequestSchema
+) -> Array:
     """Mark the requests (n,) that a log can ask again: a user id and nothing else.
 
     It keeps no `history`, features, `where` or `exclude_seen=False` of a request.
     """
     n = columns.n_requests
     wheres = where if isinstance(where, (list, tuple)) else [where] * n
-    marked = np.array([asked.exclude_seen and one is None for one in wheres], dtype=np.bool_)
+    marked = np.array([options.exclude_seen and one is None for one in wheres], dtype=np.bool_)
     if columns.histories is not None:
-        marked &= np.array([len(history) == 0 for history in columns.histories], dtype=np.bool_)
+        marked &= columns.histories.lengths == 0
     for name, values in columns.features.items():
         if name in schema.features:  # else it is another bundle's, of a trial
             marked &= ~schema.features[name].is_given(values)
@@ -155,12 +163,12 @@ def _with_known(shown: Recommendations, can_repeat: Array) -> Recommendations:
     return recorded
 
 
-def n_candidates(explore: Exploration, asked: Asked, version: Version) -> int:
+def n_candidates(explore: Exploration, options: RecommendOptions, loaded: LoadedBundle) -> int:
     """Say how many candidates to draw from: no more than the second stage puts into order."""
-    second, most = version.recommender.second, version.state.view.n_rows
-    if second is not None and asked.stages == 2:
-        most = second.n_candidates
-    return max(asked.top_n, min(explore.n_candidates, most))
+    most = loaded.state.view.n_rows
+    if loaded.has_reranker and options.stages == 2:
+        most = loaded.n_candidates
+    return max(options.top_n, min(explore.n_candidates, most))
 
 
 def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
@@ -185,9 +193,9 @@ def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommend
     )
 
 
-def check_users(columns: Columns, version: Version) -> None:
+def check_users(columns: Columns, loaded: LoadedBundle) -> None:
     """Refuse to record answers to nobody: every request needs a user id."""
-    missing = "" if version.user_id_dtype == "string" else np.iinfo(np.int64).min
+    missing = "" if loaded.user_id_dtype == "string" else np.iinfo(np.int64).min
     if columns.ids is None or (columns.ids == missing).any():
         raise DataError(
             "record: a request has no user_id, expected one in every request whose answer is "

@@ -36,7 +36,6 @@ class ItemTable:
         self._stored: Any = None
         self._places: Array | None = None  # stored row of each item row, −1: none; None: the same
         self._titles: Array | None = None
-        self._popular: tuple[Array, Array] | None = None
         self._masks: list[tuple[Any, Array]] = []
 
     @property
@@ -80,19 +79,6 @@ class ItemTable:
             self._titles = np.append(_titles(self.stored), "")
         found: Array = self._titles[self._stored_rows(rows)]
         return found
-
-    def popular(self) -> tuple[Array, Array]:
-        """Return (rows, scores): best first, ties by row; scores (n_rows,) float32.
-
-        `popular_score` where the model has an answer for requests without a history, else events in
-        training, `n_events`.
-        """
-        if self._popular is None:
-            places = self.places
-            scores = np.append(popularity_of(self.stored), np.float32(-np.inf))[places]
-            order = np.argsort(-scores, kind="stable")
-            self._popular = (order[places[order] >= 0], scores)
-        return self._popular
 
     def mask(self, where: Any) -> Array:
         """Evaluate a pyarrow or polars expression on the table: bool (n_rows,), cached.

@@ -15,7 +15,7 @@ from shortlist.feedback import IMPRESSION, FeedbackLog
 from shortlist.requests import Columns
 
 if TYPE_CHECKING:
-    from shortlist._version import Version
+    from shortlist._loaded_bundle import LoadedBundle
 
 
 class _History:
@@ -88,9 +88,9 @@ class Lists:
             self.dislikes,
         )
 
-    def ask(self, version: Version, explore: Exploration) -> tuple[Array, Array]:
+    def ask(self, loaded: LoadedBundle, explore: Exploration) -> tuple[Array, Array]:
         """Return scores and item ids (n, m) of the candidates that a bundle would draw from."""
-        ids = id_column("user_id", self.user_ids, version.user_id_dtype)
+        ids = id_column("user_id", self.user_ids, loaded.user_id_dtype)
         pairs = list(zip(self.user_ids, self.sequences.tolist(), strict=True))
         none = _History([])
         acts = [self.histories.get(user, none).before(sequence) for user, sequence in pairs]
@@ -100,16 +100,16 @@ class Lists:
         columns = with_acts(
             Columns(len(ids), ids),
             [act if act is not None or not later else Acts([], [], [], []) for act, later in both],
-            version.recommender.users,
+            loaded,
             self.dislikes,
-            version.item_id_dtype,
+            loaded.item_id_dtype,
             self.times,
-            version.recommender.schema.event_columns,
+            loaded.schema.event_columns,
             hidden,
         )
-        asked = version.asked(self.items.shape[1], True, None)
-        found = version.answer(
-            columns, None, asked._replace(top_n=n_candidates(explore, asked, version))
+        options = loaded.options(self.items.shape[1], True, None)
+        found = loaded.answer(
+            columns, None, options._replace(top_n=n_candidates(explore, options, loaded))
         )
         return found.scores, found.item_ids
 

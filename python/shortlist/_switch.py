@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 from shortlist import _core
 from shortlist._background import wait_until_unused
-from shortlist._opening import Settings
+from shortlist._loaded_bundle import LoadedBundle, Settings, check_same_ids, open_bundle
 from shortlist._trial import Trial, check_trial
-from shortlist._version import Version, check_same_ids, open_version
 from shortlist.errors import ShortlistError
 
 Result = TypeVar("Result")
@@ -21,28 +20,28 @@ class Switch:
 
     Attributes
     ----------
-    version : Version
+    loaded : LoadedBundle
         The present one; `now` gives it while the engine is open.
     trial : Trial or None
     is_closed : bool
     """
 
-    def __init__(self, version: Version, settings: Settings) -> None:
-        self.version = version
+    def __init__(self, loaded: LoadedBundle, settings: Settings) -> None:
+        self.loaded = loaded
         self.trial: Trial | None = None
         self.is_closed = False
         self._settings = settings
-        self._n_versions = version.number
+        self._n_loaded = loaded.number
         self._writing = threading.Lock()  # of items, and of what answers
         self._changing = threading.Lock()  # one swap or trial at a time; held while a bundle loads
 
-    def now(self) -> Version:
+    def now(self) -> LoadedBundle:
         """Give the present version; an error once the engine is closed."""
         if self.is_closed:
             raise ShortlistError("engine: it is closed; load the bundle again")
-        return self.version
+        return self.loaded
 
-    def change_items(self, change: Callable[[Version], Result]) -> Result:
+    def change_items(self, change: Callable[[LoadedBundle], Result]) -> Result:
         """Change the items of the present version and of a trial's candidate alike."""
         with self._writing:
             done = change(self.now())
@@ -56,7 +55,7 @@ class Switch:
             new = self._load(path, verify)
             with _closed_on_error(new), self._writing:
                 old: list[object] = [self.now()]
-                self.version = new
+                self.loaded = new
             _let_go(old)
 
     def start_trial(
@@ -67,7 +66,7 @@ class Switch:
         with self._changing:
             new = self._load(path, verify)
             with _closed_on_error(new):
-                trial = Trial(self.version, new, share, shadow=shadow, salt=salt)
+                trial = Trial(self.loaded, new, share, shadow=shadow, salt=salt)
                 with self._writing:
                     self.now()
                     self.trial = trial
@@ -81,7 +80,7 @@ class Switch:
                     raise ShortlistError("trial: none is running; start one with start_trial")
                 if promote:
                     self.now()
-                    self.version = trial.candidate
+                    self.loaded = trial.candidate
                 self.trial = None
             trial.end()
             return trial.report()
@@ -94,19 +93,19 @@ class Switch:
         if trial is not None:
             trial.end()
             trial.candidate.close()
-        self.version.close()
+        self.loaded.close()
 
-    def _load(self, path: str | os.PathLike[str], verify: bool) -> Version:
+    def _load(self, path: str | os.PathLike[str], verify: bool) -> LoadedBundle:
         """Load and warm a bundle that fits the present one."""
         old = self.now()
         if self.trial is not None:
             raise ShortlistError("trial: one is running; end it first with end_trial")
-        number = self._n_versions + 1
-        new = open_version(path, number, self._settings, verify=verify)
+        number = self._n_loaded + 1
+        new = open_bundle(path, number, self._settings, verify=verify)
         with _closed_on_error(new):
             check_same_ids(new, old)
-            new.warm(old.graphs.names())
-        self._n_versions = number
+            new.warm(old)
+        self._n_loaded = number
         return new
 
 
@@ -118,9 +117,9 @@ def _let_go(old: list[object]) -> None:
 
 
 @contextmanager
-def _closed_on_error(version: Version) -> Iterator[None]:
+def _closed_on_error(loaded: LoadedBundle) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        version.close()
+        loaded.close()
         raise

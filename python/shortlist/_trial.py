@@ -11,8 +11,8 @@ import numpy as np
 
 from shortlist._columns import MISSING_INT, Array
 from shortlist._feedback_serving import check_users
-from shortlist._recommend import Asked
-from shortlist._version import Version
+from shortlist._loaded_bundle import LoadedBundle
+from shortlist._options import RecommendOptions
 from shortlist._where import check_length
 from shortlist.errors import BundleError, DataError
 from shortlist.recommendations import Recommendations
@@ -73,7 +73,7 @@ class Trial:
 
     Parameters
     ----------
-    present, candidate : Version
+    present, candidate : LoadedBundle
         Both warm.
     share : float
         Of the keys.
@@ -83,7 +83,13 @@ class Trial:
     """
 
     def __init__(
-        self, present: Version, candidate: Version, share: float, *, shadow: bool, salt: str
+        self,
+        present: LoadedBundle,
+        candidate: LoadedBundle,
+        share: float,
+        *,
+        shadow: bool,
+        salt: str,
     ) -> None:
         self.candidate = candidate
         self._schema = _schema_of_both(present, candidate)
@@ -97,11 +103,11 @@ class Trial:
 
     def recommend(
         self,
-        present: Version,
+        present: LoadedBundle,
         requests: Any,
         keys: Any,
         where: Any,
-        asked: Asked,
+        options: RecommendOptions,
         stages: Any,
     ) -> Recommendations:
         """Answer each request by the version it falls to; see `Engine.recommend`."""
@@ -110,24 +116,24 @@ class Trial:
         chosen = self._choose(columns, keys)
         self._count(n_requests=columns.n_requests)
         if self._shadow is not None:
-            answer = present.recommend(columns, where, asked)
+            answer = present.recommend(columns, where, options)
             if len(chosen):
                 # A copy: the caller may change its arrays once it has its answer.
                 part = copy.deepcopy(columns.take(chosen))
-                task = (part, _take_where(where, chosen), asked, stages, answer, chosen)
+                task = (part, _take_where(where, chosen), options, stages, answer, chosen)
                 if not self._shadow.offer(task):
                     self._count(n_dropped=len(chosen))
             return answer
         if not len(chosen):
-            return present.recommend(columns, where, asked)
-        return self._split(present, columns, where, asked, stages, chosen)
+            return present.recommend(columns, where, options)
+        return self._split(present, columns, where, options, stages, chosen)
 
     def _split(
         self,
-        present: Version,
+        present: LoadedBundle,
         columns: Columns,
         where: Any,
-        asked: Asked,
+        options: RecommendOptions,
         stages: Any,
         chosen: Array,
     ) -> Recommendations:
@@ -135,31 +141,31 @@ class Trial:
 
         What is shown is recorded once there is an answer to all of them.
         """
-        extras = asked.extras
-        if extras is not None and extras.record:
+        loop = options.loop
+        if loop is not None and loop.record:
             check_users(columns, present)
-            asked = asked._replace(extras=extras._replace(record=False))
+            options = options._replace(loop=loop._replace(record=False))
 
         def part(numbers: Array) -> tuple[Columns, Any]:
             if len(numbers) == columns.n_requests:
                 return columns, where
             return columns.take(numbers), _take_where(where, numbers)
 
-        theirs = self._try(*part(chosen), asked, stages)
+        theirs = self._try(*part(chosen), options, stages)
         parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
         rest = np.setdiff1d(np.arange(columns.n_requests), chosen if parts else [])
         if len(rest):
-            parts.append((present, rest, present.recommend(*part(rest), asked)))
+            parts.append((present, rest, present.recommend(*part(rest), options)))
         if isinstance(theirs, Exception):
             self._failed(theirs)  # not the caller's fault: the present version could answer
-        if extras is not None:
+        if loop is not None:
             for version, numbers, shown in parts:
-                extras.write(version, *part(numbers), asked, shown)
+                loop.write(version, *part(numbers), options, shown)
         if len(parts) == 1:
             return parts[0][2]
         return _joined([(numbers, shown) for _, numbers, shown in parts])
 
-    def follow(self, change: Callable[[Version], Any]) -> None:
+    def follow(self, change: Callable[[LoadedBundle], Any]) -> None:
         """Change the candidate's items too; what goes wrong there is counted."""
         try:
             change(self.candidate)
@@ -210,22 +216,22 @@ class Trial:
         return np.array(chosen, dtype=np.int64)
 
     def _try(
-        self, columns: Columns, where: Any, asked: Asked, stages: Any
+        self, columns: Columns, where: Any, options: RecommendOptions, stages: Any
     ) -> Recommendations | Exception:
         """Let the candidate answer; its error if it fails."""
         try:
-            own = self.candidate.asked(asked.top_n, asked.exclude_seen, stages)
-            answer = self.candidate.recommend(columns, where, own._replace(extras=asked.extras))
+            own = self.candidate.options(options.top_n, options.exclude_seen, stages)
+            answer = self.candidate.recommend(columns, where, own._replace(loop=options.loop))
         except Exception as error:
             return error
         self._count(n_candidate=columns.n_requests)
         return answer
 
     def _compare(self, task: tuple[Any, ...]) -> None:
-        columns, where, asked, stages, answer, chosen = task
-        if asked.extras is not None:  # nobody sees the answer
-            asked = asked._replace(extras=asked.extras._replace(explore=None, record=False))
-        found = self._try(columns, where, asked, stages)
+        columns, where, options, stages, answer, chosen = task
+        if options.loop is not None:  # nobody sees the answer
+            options = options._replace(loop=options.loop._replace(explore=None, record=False))
+        found = self._try(columns, where, options, stages)
         if isinstance(found, Exception):
             self._failed(found)
             return
@@ -330,9 +336,9 @@ def _take_where(where: Any, chosen: Array) -> Any:
     return [where[i] for i in chosen] if isinstance(where, (list, tuple)) else where
 
 
-def _schema_of_both(present: Version, candidate: Version) -> RequestSchema:
+def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSchema:
     """Return a schema with the columns of both; each version takes its own."""
-    ours, theirs = present.recommender.schema, candidate.recommender.schema
+    ours, theirs = present.schema, candidate.schema
     features = dict(ours.features)
     for name, feature in theirs.features.items():
         known = features.setdefault(name, feature)

@@ -12,32 +12,19 @@ from shortlist.errors import DataError
 _EXAMPLE = "pyarrow.compute.field('price') < 20 or polars.col('price') < 20"
 
 
-class Filter(NamedTuple):
-    """What each request of a batch may get.
+class Masks(NamedTuple):
+    """What each request of a call may get.
 
     Attributes
     ----------
     masks : list of ndarray (n_rows,), bool, or None
         The different filters of the call; None allows everything.
-    groups : ndarray of shape (n_requests,), int64, or None
-        Which of them each request has; None if all have the first.
+    numbers : ndarray of shape (n_requests,), int64, or None
+        Which of them each request has; None if all have the first, or there is none.
     """
 
     masks: list[Array | None]
-    groups: Array | None
-
-    def take(self, chosen: Array) -> "Filter":
-        """Return the filter of some requests."""
-        return self if self.groups is None else Filter(self.masks, self.groups[chosen])
-
-    def parts(self, n: int) -> list[tuple[Any, Array | None]]:
-        """Say which of the n requests share a mask: (their numbers, the mask), none empty.
-
-        A slice of all of them in place of numbers where they have one mask.
-        """
-        if self.groups is None:
-            return [(slice(None), self.masks[0])] if n else []
-        return [(np.flatnonzero(self.groups == g), self.masks[g]) for g in np.unique(self.groups)]
+    numbers: Array | None
 
 
 def check_length(where: Any, n_requests: int) -> None:
@@ -49,14 +36,14 @@ def check_length(where: Any, n_requests: int) -> None:
         )
 
 
-def read_where(where: Any, start: int, stop: int, mask: Callable[[Any], Array]) -> Filter:
-    """Turn the argument `where` into the masks of requests `start` to `stop`.
+def read_where(where: Any, n_requests: int, mask: Callable[[Any], Array]) -> Masks:
+    """Turn the argument `where` into the masks of the requests.
 
     Parameters
     ----------
     where : None, an expression, or a list of them
         A list has one expression (or None) a request.
-    start, stop : int
+    n_requests : int
     mask : callable
         Gives an expression's mask; called once for each different object.
 
@@ -66,24 +53,24 @@ def read_where(where: Any, start: int, stop: int, mask: Callable[[Any], Array]) 
         As `evaluate`; of a list, the message says which entry.
     """
     if not isinstance(where, (list, tuple)):
-        return Filter([None if where is None else mask(where)], None)
+        return Masks([] if where is None else [mask(where)], None)
     masks: list[Array | None] = []
     numbers: dict[int, int] = {}  # equal expressions share a mask, and so a number
     by_object: dict[int, int] = {}
-    groups = np.empty(stop - start, dtype=np.int64)
-    for i, expression in enumerate(where[start:stop]):
+    mask_of = np.empty(n_requests, dtype=np.int64)
+    for i, expression in enumerate(where):
         number = by_object.get(id(expression))
         if number is None:
             try:
                 found = None if expression is None else mask(expression)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{error} (entry {start + i} of the list)") from error
+                raise type(error)(f"{error} (entry {i} of the list)") from error
             number = numbers.setdefault(id(found), len(masks))
             if number == len(masks):
                 masks.append(found)
             by_object[id(expression)] = number
-        groups[i] = number
-    return Filter(masks or [None], groups)
+        mask_of[i] = number
+    return Masks(masks, mask_of)
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -8,23 +8,21 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from shortlist import _checks
-from shortlist._batching import Batching
 from shortlist._catalogue import Upserted
 from shortlist._columns import Array
-from shortlist._feedback_serving import extras_of, given_requests
-from shortlist._graph_search import SEARCHES
-from shortlist._opening import Settings
-from shortlist._second_stage import candidate_rows, check_stages
-from shortlist._sessions import check_device, import_runtime
+from shortlist._feedback_serving import feedback_loop, given_requests
+from shortlist._loaded_bundle import LoadedBundle, Settings, open_bundle
 from shortlist._switch import Switch
 from shortlist._trial import check_keys
-from shortlist._version import Version, open_version
 from shortlist.bundle import Bundle
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Index
 from shortlist.recommendations import Recommendations
 from shortlist.requests import normalise
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+SEARCHES = ("auto", "index", "graph")
 
 __all__ = ["Engine", "Recommendations", "Upserted", "load"]
 
@@ -66,8 +64,9 @@ def load(
         "auto" is the index where the encoder runs on the CPU; on a GPU both are measured at load,
         and each batch size gets the faster one (`Engine.report` says which).
     fixed_batches : sequence of int
-        Batch sizes that the encoder runs at with buffers bound beforehand; smaller batches are
-        filled up. On CUDA they are CUDA graphs where the encoder allows it.
+        Batch sizes that the graph runs at with shapes that never change, so that ONNX Runtime
+        plans its memory once; smaller batches are filled up. No buffers are bound beforehand and
+        no CUDA graphs captured: look-ups and search run on the CPU (`Engine.report`).
 
     Returns
     -------
@@ -80,7 +79,8 @@ def load(
     ShortlistError
         onnxruntime is missing, or installed twice; CUDA was asked for and does not run.
     """
-    check_device(device)
+    if device not in DEVICES:
+        raise ValueError(f"device: got {device!r}, expected one of {', '.join(DEVICES)}")
     n_threads = _checks.thread_count(n_threads)
     max_batch = _checks.positive_int(max_batch, "max_batch")
     max_wait_us = _checks.wait_us(max_wait_us, "max_wait_us")
@@ -89,9 +89,8 @@ def load(
     if not isinstance(fixed_batches, (list, tuple)):
         raise TypeError(f"fixed_batches: got {fixed_batches!r}, expected sizes such as (1, 32)")
     sizes = tuple(_checks.positive_int(size, "fixed_batches") for size in fixed_batches)
-    import_runtime()
-    settings = Settings(device, n_threads, Batching(max_batch, max_wait_us), search, sizes)
-    return Engine(open_version(path, 1, settings, verify=verify), settings)
+    settings = Settings(device, n_threads, max_batch, max_wait_us, search, sizes)
+    return Engine(open_bundle(path, 1, settings, verify=verify), settings)
 
 
 class Engine:
@@ -102,39 +101,39 @@ class Engine:
     bundle in the place of this one.
     """
 
-    def __init__(self, version: Version, settings: Settings) -> None:
-        self._switch = Switch(version, settings)
+    def __init__(self, loaded: LoadedBundle, settings: Settings) -> None:
+        self._switch = Switch(loaded, settings)
         self._settings = settings
 
     @property
     def bundle(self) -> Bundle:
         """The bundle that answers now."""
-        return self._switch.version.bundle
+        return self._switch.loaded.bundle
 
     @property
     def index(self) -> Index:
         """The item embeddings; not to be changed directly."""
-        return self._switch.version.index
+        return self._switch.loaded.index
 
     @property
     def item_id_dtype(self) -> str:
         """Type of item ids: "int64" or "string"."""
-        return self._switch.version.item_id_dtype
+        return self._switch.loaded.item_id_dtype
 
     @property
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
-        return self._switch.version.user_id_dtype
+        return self._switch.loaded.user_id_dtype
 
     @property
     def items(self) -> Any:
         """The item table as a pyarrow Table; row r is the index's row r."""
-        return self._switch.version.state.items.table
+        return self._switch.loaded.state.items.table
 
     @property
     def default_stages(self) -> int:
         """Stages that `recommend` runs by default: 2 if the second one helped on validation."""
-        return 1 if self._switch.now().recommender.second is None else 2
+        return 2 if self._switch.now().has_reranker else 1
 
     def recommend(
         self,
@@ -213,18 +212,18 @@ class Engine:
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
-        version, trial = self._switch.now(), self._switch.trial  # for the whole call
+        loaded, trial = self._switch.now(), self._switch.trial  # for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
-        extras = extras_of(feedback, explore, record, now)
+        loop = feedback_loop(feedback, explore, record, now)
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
         requests = given_requests(requests, user_ids)
-        asked = version.asked(top_n, bool(exclude_seen), stages, extras)
+        options = loaded.options(top_n, bool(exclude_seen), stages, loop)
         if trial is not None:
-            return trial.recommend(version, requests, keys, where, asked, stages)
-        columns = normalise(requests, version.recommender.schema)
+            return trial.recommend(loaded, requests, keys, where, options, stages)
+        columns = normalise(requests, loaded.schema)
         check_keys(keys, columns.n_requests)
-        return version.recommend(columns, where, asked)
+        return loaded.recommend(columns, where, options)
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add items, or change known ones, without retraining; later calls see all of it.
@@ -253,7 +252,7 @@ class Engine:
         next training. Calls under way finish on the items they began with. An update copies a few
         bytes for each item of the catalogue.
         """
-        return self._switch.change_items(lambda version: version.upsert_items(items))
+        return self._switch.change_items(lambda loaded: loaded.upsert_items(items))
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items; unknown ids are ignored, and later calls see all of it.
@@ -276,7 +275,7 @@ class Engine:
         -----
         A removed item still counts in histories: the encoder knows it.
         """
-        return self._switch.change_items(lambda version: version.remove_items(item_ids))
+        return self._switch.change_items(lambda loaded: loaded.remove_items(item_ids))
 
     def encode_users(self, requests: Any) -> Array:
         """Return the user embedding of every request.
@@ -290,9 +289,7 @@ class Engine:
         ndarray of shape (n_requests, dim), float32
             A request with nothing known gets the encoder's answer to an empty history.
         """
-        version = self._switch.now()
-        columns = normalise(requests, version.recommender.schema)
-        return version.recommender.encode_all(columns, version.state)
+        return self._switch.now().encode_users(requests)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings of items from their raw columns; new items get theirs from content.
@@ -330,13 +327,7 @@ class Engine:
         ValueError
             Shapes differ, or an item id is unknown.
         """
-        version = self._switch.now()
-        recommender, state = version.recommender, version.state
-        check_stages(2, recommender.second, version.bundle.manifest.get("second_stage", {}))
-        assert recommender.second is not None
-        columns = normalise(requests, recommender.schema)
-        rows = candidate_rows(item_ids, columns.n_requests, state)
-        return recommender.score(columns, state, rows)
+        return self._switch.now().score(requests, item_ids)
 
     def swap(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
         """Put another bundle in the place of this one, under load.
@@ -435,14 +426,14 @@ class Engine:
 
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
-        version, trial = self._switch.now(), self._switch.trial
-        manifest, index = version.bundle.manifest, version.index
+        loaded, trial = self._switch.now(), self._switch.trial
+        manifest, index = loaded.bundle.manifest, loaded.index
         return {
-            "bundle": str(version.bundle.path),
-            "version": version.number,
+            "bundle": str(loaded.bundle.path),
+            "version": loaded.number,
             "trial": None if trial is None else trial.report(),
             "device_asked": self._settings.device,
-            **version.report(),
+            **loaded.report(),
             "n_threads": self._settings.n_threads,
             "n_items": len(index),
             "n_users": manifest["n_users"],
@@ -450,7 +441,6 @@ class Engine:
             "metric": index.metric,
             "storage": index.storage,
             "recall": index.recall,
-            "onnxruntime": import_runtime().__version__,
         }
 
     def close(self) -> None:

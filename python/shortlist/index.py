@@ -250,7 +250,7 @@ class Index:
             else _arguments.ragged_rows(view, exclude, len(array), "exclude")
         )
         allowed = _arguments.allowed(view, allow, len(array))
-        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads, False)
+        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads)
         return Hits(self._ids_of(view, rows), scores, counts, rows)
 
     def upsert(self, item_ids: ArrayLike, vectors: ArrayLike) -> None:
@@ -381,9 +381,14 @@ class Index:
             raise BundleError(
                 f"{name}: expected a file that `Index.save` wrote, found no such file"
             )
+        return cls._of_core(_core.Index.load(name, bool(mmap)))
+
+    @classmethod
+    def _of_core(cls, core: _core.Index) -> Index:
+        """Wrap an index of the compiled core."""
         index = cls.__new__(cls)
-        index._core = _core.Index.load(name, bool(mmap))
-        index._has_text_ids = index._core.view().has_string_ids
+        index._core = core
+        index._has_text_ids = core.view().has_string_ids
         index._ids = None
         return index
 
@@ -418,15 +423,3 @@ def simd_level() -> str:
     The environment variable SHORTLIST_SIMD forces a level; one the CPU lacks is a ValueError.
     """
     return _core.simd_level()
-
-
-def build_info() -> dict[str, str]:
-    """Return what a bug report needs: version, compiler, build type, instruction sets."""
-    return {
-        "version": _core.__version__,
-        "compiler": _core.compiler,
-        "build_type": _core.build_type,
-        "simd_level": _core.simd_level(),
-        "simd_levels": ", ".join(_core.simd_levels()),
-        "numpy": np.__version__,
-    }

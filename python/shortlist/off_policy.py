@@ -218,11 +218,11 @@ def estimate(
     """
     top_n = _checks.positive_int(top_n, "top_n")
     explore = Epsilon(0.0) if explore is None else explore
-    version = engine._switch.now()
-    check_types(log.id_types, version.user_id_dtype, version.item_id_dtype)
-    dislikes = Dislikes.of_manifest(version.bundle.manifest)
+    loaded = engine._switch.now()
+    check_types(log.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
+    dislikes = Dislikes.of_manifest(loaded.bundle.manifest)
     lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
-    until = _known_until(version.bundle.manifest)
+    until = _known_until(loaded.bundle.manifest)
     is_new = lists.times > until
     n_old = int((~is_new).sum())
     lists = lists.take(np.flatnonzero(is_new))
@@ -237,7 +237,7 @@ def estimate(
     for start in range(0, len(lists.times), _BATCH):
         chosen = np.arange(start, min(start + _BATCH, len(lists.times)))
         part = lists.take(chosen)
-        scores, items = part.ask(version, explore)
+        scores, items = part.ask(loaded, explore)
         parts.append(_compare(part, scores, items, explore, model))
     ratios, expected = (np.concatenate(column) for column in zip(*parts, strict=True))
     weights = np.cumprod(ratios, axis=1)

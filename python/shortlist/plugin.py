@@ -14,8 +14,9 @@ def plugin_path() -> str:
 
     Examples
     --------
-    >>>     >>> library = ctypes.CDLL(plugin_path())
+    >>> import ctypes
+    >>> library = ctypes.CDLL(plugin_path())
     >>> library.shortlist_abi_version()
-    3
+    4
     """
     return str(Path(_core.__file__).with_name("libshortlist.so"))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
 SOURCES = ("popular", "features", "stored history", "history")
+POPULAR, FEATURES, STORED_HISTORY, HISTORY = range(4)
 _SOURCE_NAMES = np.array(SOURCES)
 _SHOWN_REQUESTS = 5
 _SHOWN_ITEMS = 10
@@ -67,7 +68,7 @@ class Recommendations:
         scores: NDArray[np.float32],
         counts: NDArray[np.int64],
         indices: NDArray[np.int64],
-        source_codes: NDArray[np.int8],
+        source_codes: NDArray[np.int64],
         stages: NDArray[np.int8],
         items: Titles,
         version: int | NDArray[np.int64] = 1,

@@ -22,6 +22,7 @@ from shortlist._columns import (
 )
 from shortlist._event_columns import event_column
 from shortlist._feature_columns import text_column, time_column, vector_column
+from shortlist._ragged import Ragged
 from shortlist.errors import DataError
 
 __all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalise"]
@@ -35,8 +36,6 @@ class FeatureColumn:
     ----------
     name, kind, dtype : str
         Column name, kind of feature, and the graph's value type: int64, string or float32.
-    known : frozenset
-        Categories and tags: the values the encoder knows.
     width : int
         Vectors: numbers in each.
     unit : str
@@ -48,7 +47,6 @@ class FeatureColumn:
     name: str
     kind: str
     dtype: str
-    known: frozenset[Any] = frozenset()
     width: int = 0
     unit: str = "s"
     separator: str = ""
@@ -60,7 +58,6 @@ class FeatureColumn:
             record["name"],
             record["kind"],
             record["dtype"],
-            frozenset(record.get("vocabulary", ())),
             record.get("width", 0),
             record.get("unit", "s"),
             record.get("separator", ""),
@@ -92,15 +89,6 @@ class FeatureColumn:
         else:
             given = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
         return given if given.ndim == 1 else np.any(given, axis=1)
-
-    def is_known(self, column: Array) -> Array:
-        """Say for each row whether the encoder learns anything from it, (n,) bool."""
-        if self.kind not in ("categorical", "multi_categorical"):
-            return self.is_given(column)
-        known = np.fromiter(
-            (value in self.known for value in column.ravel().tolist()), np.bool_, column.size
-        ).reshape(column.shape)
-        return known if known.ndim == 1 else np.any(known, axis=1)
 
 
 class RequestSchema:
@@ -147,10 +135,10 @@ class Columns:
         Number of requests.
     ids : ndarray of shape (n_requests,), int64 or object (str), or None
         Missing ids are INT64_MIN or "".
-    histories : list of ndarray (n_events,), int64 or str, or None
-        Item ids, oldest first; one array a request, empty where there is no history.
-    events : dict of str to list of ndarray
-        `history_kinds` (str) and `history_ages` (float32 seconds), entry by entry as in
+    histories : Ragged of int64 or object (str), or None
+        Item ids, oldest first; one list a request, empty where there is no history.
+    events : dict of str to Ragged
+        `history_kinds` (object, str) and `history_ages` (float32 seconds), entry by entry as in
         `histories`; "" and NaN where not known.
     features : dict of str to ndarray
         Categorical (n_requests,) int64 or object (str); multi-categorical (n_requests, n) of the
@@ -158,41 +146,59 @@ class Columns:
         vectors (n_requests, width) float32. Missing: INT64_MIN, "" and NaN.
     is_joined : ndarray of shape (n_requests,), bool, or None
         Whether the stored history is in the request's own, put there with a feedback log.
-    skipped : list of ndarray (n,), int64 or str, or None
+    skipped : Ragged of int64 or object (str), or None
         Items that the request's user skipped according to the feedback log.
     """
 
     n_requests: int
     ids: Array | None = None
-    histories: list[Array] | None = None
-    events: dict[str, list[Array]] = field(default_factory=dict)
+    histories: Ragged | None = None
+    events: dict[str, Ragged] = field(default_factory=dict)
     features: dict[str, Array] = field(default_factory=dict)
     is_joined: Array | None = None
-    skipped: list[Array] | None = None
-
-    def part(self, start: int, stop: int) -> "Columns":
-        """Return requests `start` to `stop` (views, no copies)."""
-        return Columns(
-            min(stop, self.n_requests) - start,
-            None if self.ids is None else self.ids[start:stop],
-            None if self.histories is None else self.histories[start:stop],
-            {name: lists[start:stop] for name, lists in self.events.items()},
-            {name: values[start:stop] for name, values in self.features.items()},
-            None if self.is_joined is None else self.is_joined[start:stop],
-            None if self.skipped is None else self.skipped[start:stop],
-        )
+    skipped: Ragged | None = None
 
     def take(self, chosen: Array) -> "Columns":
         """Return some requests, (m,) int64."""
         return Columns(
             len(chosen),
             None if self.ids is None else self.ids[chosen],
-            None if self.histories is None else [self.histories[i] for i in chosen],
-            {name: [lists[i] for i in chosen] for name, lists in self.events.items()},
+            None if self.histories is None else self.histories.take(chosen),
+            {name: lists.take(chosen) for name, lists in self.events.items()},
             {name: values[chosen] for name, values in self.features.items()},
             None if self.is_joined is None else self.is_joined[chosen],
-            None if self.skipped is None else [self.skipped[i] for i in chosen],
+            None if self.skipped is None else self.skipped.take(chosen),
         )
+
+    def for_core(self, schema: RequestSchema) -> list[tuple[str, Array, Array | None]]:
+        """Return the columns of a bundle's schema as `_core.LoadedBundle` takes them.
+
+        Returns
+        -------
+        list of (name, values, splits or None)
+        """
+        columns: list[tuple[str, Array, Array | None]] = []
+        if self.ids is not None:
+            columns.append((schema.id_name, self.ids, None))
+        if self.histories is not None and schema.history_dtype is not None:
+            columns.append(("history", *self.histories))
+        for name in schema.event_columns:
+            if name in self.events:
+                columns.append((name, *self.events[name]))
+        for name, values in self.features.items():
+            if name not in schema.features:  # it is another bundle's, of a trial
+                continue
+            if schema.features[name].kind == "multi_categorical" and len(values) > 1:
+                columns.append((name, *_tag_lists(values)))
+            else:
+                columns.append((name, values, None))
+        return columns
+
+
+def _tag_lists(tags: Array) -> Ragged:
+    """Return a tag column (n, width) as lists: one long row makes no other wide."""
+    given = tags != ("" if tags.dtype.kind == "O" else MISSING_INT)
+    return Ragged.of_lengths(tags[given], given.sum(axis=1))
 
 
 def normalise(requests: Any, schema: RequestSchema) -> Columns:

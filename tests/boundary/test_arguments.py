@@ -233,16 +233,17 @@ def test_internal_errors_are_not_hidden(index):
     view = index._core.view()
     splits = np.array([0, 5, 3, 9])
     with pytest.raises(ValueError, match="exclude: row_splits must ascend"):
-        view.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1, False)
+        view.search(QUERIES, 1, (np.arange(9), splits), None, None, None, 1)
     with pytest.raises(ValueError, match="exclude: got row 99; the index has 50 rows"):
-        view.search(
-            QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1, False
-        )
+        view.search(QUERIES, 1, (np.array([99]), np.array([0, 1, 1, 1])), None, None, None, 1)
     with pytest.raises(ValueError, match="allow: mask length"):
-        view.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1, False)
+        view.search(QUERIES, 1, None, None, None, np.ones(3, bool), 1)
 
 
 def test_build_info_is_what_a_report_needs():
     info = shortlist.build_info()
     assert {"version", "compiler", "build_type", "simd_level", "numpy"} <= info.keys()
     assert info["simd_level"] == shortlist.simd_level()
+    assert info["holds"] == "index, engine, ONNX Runtime operators"
+    assert info["library"] == shortlist.plugin_path()
+    assert info["onnxruntime_api"] == "17 or newer"

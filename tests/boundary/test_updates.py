@@ -125,13 +125,13 @@ def test_a_view_keeps_what_it_saw():
     index.upsert([100], ONE)
     view = index._core.view()
     ids, queries = np.array([0, 5, 100, 101], np.int64), np.ascontiguousarray(ITEMS[:2])
-    before = [part.tobytes() for part in view.search(queries, 50, None, None, None, None, 1, False)]
+    before = [part.tobytes() for part in view.search(queries, 50, None, None, None, None, 1)]
     rows = view.rows_of_int64(ids).tolist()
     assert rows == [0, 5, 40, -1]
     for i in range(3000):
         index.remove([5, 100])
         index.upsert([5, 101, 100, 2000 + i], 3 * ITEMS[:4])
-    after = [part.tobytes() for part in view.search(queries, 50, None, None, None, None, 1, False)]
+    after = [part.tobytes() for part in view.search(queries, 50, None, None, None, None, 1)]
     assert after == before
     assert view.rows_of_int64(ids).tolist() == rows
     assert (view.n_items, view.n_rows) == (41, 41)

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pyarrow.compute as pc
 from c_engine import CEngine, filter_of
-from conformance.host_columns import c_columns, graph_tensors
+from conformance.host_columns import c_columns, graph_tensors, item_columns
 
 import shortlist
 from shortlist.plugin import plugin_path
@@ -91,22 +91,76 @@ def where_of(case, world):
 
 
 class COverCtypes:
-    """The engine of the C ABI."""
+    """The engine of the C ABI, called by a host that knows its items."""
 
     def __init__(self, world):
         self.engine, self.world = CEngine(world.path), world
 
     def answer(self, case, _):
-        chosen, made = case.filter, None
-        if any(chosen.forms()):
-            made = filter_of(allow=chosen.allow, exclude=chosen.exclude, allow_mask=chosen.mask)
+        items = HostItems(self.world)
+        if not case.changes:
+            return self.ask(self.engine, case, items)
+        with CEngine(self.world.path) as engine:  # changes stay: one of its own
+            for change, values in case.changes:
+                getattr(items, change)(engine, values)
+            return self.ask(engine, case, items)
+
+    def ask(self, engine, case, items):
         columns, n = c_columns(self.world, case.requests), len(case.requests)
-        found = self.engine.recommend(columns, n, case.top_n, not case.exclude_seen, made)
+        made = self.filter(engine, case, items) if any(case.filter.forms()) else None
+        found = engine.recommend(columns, n, case.top_n, not case.exclude_seen, made,
+                                 stages=case.stages or 0)  # fmt: skip
         source = [SOURCES[code] for code in found.sources]
-        return Answer(found.item_ids, found.scores, found.counts, found.rows, source)
+        return Answer(found.item_ids, found.scores, found.counts, found.rows, source,
+                      found.stages.tolist())  # fmt: skip
+
+    def filter(self, engine, case, items):
+        """Lists and masks as they are; an expression is a mask of the rows as they are now."""
+        chosen = case.filter
+        if chosen.where is None:
+            return filter_of(allow=chosen.allow, exclude=chosen.exclude, allow_mask=chosen.mask)
+        wheres = chosen.where if isinstance(chosen.where, list) else [chosen.where]
+        view = engine.view()
+        contents = [items.contents.get(item_id) for item_id in view.item_ids()]
+        view.close()
+        mask = [
+            [
+                content is not None and (where is None or where.passes(content))
+                for content in contents
+            ]
+            for where in wheres
+        ]
+        assert chosen.allow is None
+        assert chosen.mask is None
+        one = np.array(mask if isinstance(chosen.where, list) else mask[0])
+        return filter_of(exclude=chosen.exclude, allow_mask=one)
 
     def close(self):
         self.engine.close()
+
+
+class HostItems:
+    """What a host keeps of its items, so that it can give all features of those that change."""
+
+    def __init__(self, world):
+        self.features = world.item_features
+        self.contents = {content["item_id"]: content for content in world.items.to_pylist()}
+
+    def upsert(self, engine, given):
+        changed = []
+        for content in given:
+            item_id, old = content["item_id"], self.contents.get(content["item_id"])
+            self.contents[item_id] = {**(old or {}), **content}
+            if old is None or any(feature.name in content for feature in self.features):
+                changed.append(self.contents[item_id])
+        if changed:
+            ids = [content["item_id"] for content in changed]
+            engine.upsert(ids, item_columns(self.features, changed))
+
+    def remove(self, engine, item_ids):
+        for item_id in item_ids:
+            self.contents.pop(item_id, None)
+        engine.remove(item_ids)
 
 
 class Graph:
@@ -119,12 +173,16 @@ class Graph:
             options.register_custom_ops_library(str(library))
         self.session = onnxruntime.InferenceSession(world.path / name, options)
         self.world = world
+        optional = [given.name for given in self.session.get_overridable_initializers()]
+        self.has_stages = "stages" in optional
 
     def answer(self, case, _):
         feeds = graph_tensors(self.world, case.requests)
         feeds["top_n"] = np.array([case.top_n])
         if not case.exclude_seen:
             feeds["exclude_seen"] = np.array([False])
+        if case.stages is not None and self.has_stages:
+            feeds["stages"] = np.array([case.stages])
         found = self.session.run(OUTPUTS, feeds | self.filters(case.filter))
         source = [SOURCES[code] for code in found[4]]
         return Answer(*found[:4], source)
@@ -165,11 +223,18 @@ LISTS = frozenset({"allow", "allow each", "exclude", "mask"})
 ANSWERERS = {
     "python engine": Can(
         PythonEngine,
-        LISTS | {"users", "mask each", "where", "stages", "changed items", "feedback"},
+        LISTS
+        | {"users", "mask each", "where", "stages", "changed items", "changed counts", "feedback"},
     ),
-    "c engine": Can(COverCtypes, LISTS | {"users", "mask each"}),
-    "recommend.onnx": Can(lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS),
+    "c engine": Can(
+        COverCtypes, LISTS | {"users", "mask each", "where", "stages", "changed items"}
+    ),
+    "recommend.onnx": Can(
+        lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS | {"stages"}
+    ),
     "recommend_portable.onnx": Can(
-        lambda world: Graph(world, "recommend_portable.onnx"), frozenset(), is_exact=False
+        lambda world: Graph(world, "recommend_portable.onnx"),
+        frozenset({"stages"}),
+        is_exact=False,
     ),
 }

@@ -132,6 +132,11 @@ class Case:
             needs.add("stages")
         if self.changes:
             needs.add("changed items")
+        upserted = (
+            item for change, values in self.changes if change == "upsert" for item in values
+        )
+        if any("n_events" in item for item in upserted):
+            needs.add("changed counts")
         if self.log:
             needs.add("feedback")
         return needs

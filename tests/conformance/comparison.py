@@ -63,3 +63,5 @@ def assert_same_bits(one, other):
     assert one.scores.tobytes() == other.scores.tobytes()
     assert one.counts.tolist() == other.counts.tolist()
     assert one.source == other.source
+    if one.stages is not None and other.stages is not None:
+        assert one.stages == other.stages

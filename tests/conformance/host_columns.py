@@ -51,20 +51,26 @@ def padded_to_history(values, histories, missing):
 
 
 def c_columns(world, requests):
-    made = []
     histories = [request.get("history") for request in requests]
-    for name, dtype, shape, values in columns_of(world, requests):
-        missing, kind = MISSING[dtype], TYPES[dtype]
-        if shape == "events":
-            made.append(lists(name, padded_to_history(values, histories, missing), kind))
-        elif shape == "list":
-            rows = [[filled(v, missing) for v in row or []] for row in values]
-            made.append(lists(name, rows, kind))
-        elif shape == "one":
-            made.append(column(name, np.array([filled(v, missing) for v in values], kind)))
-        else:
-            made.append(column(name, np.array([filled(v, [np.nan] * shape) for v in values], kind)))
-    return made
+    return [c_column(*told, histories) for told in columns_of(world, requests)]
+
+
+def item_columns(features, contents):
+    """The features of items; their ids stand beside them."""
+    return [
+        c_column(f.name, f.id_dtype, shape_of(f), [content.get(f.name) for content in contents])
+        for f in features
+    ]
+
+
+def c_column(name, dtype, shape, values, histories=()):
+    missing, kind = MISSING[dtype], TYPES[dtype]
+    if shape == "events":
+        return lists(name, padded_to_history(values, histories, missing), kind)
+    if shape == "list":
+        return lists(name, [[filled(v, missing) for v in row or []] for row in values], kind)
+    missing = missing if shape == "one" else [np.nan] * shape
+    return column(name, np.array([filled(value, missing) for value in values], kind))
 
 
 def graph_tensors(world, requests):

@@ -116,8 +116,10 @@ class Oracle:
         given, stored, skipped = given_events(request), stored_events(user), set()
         acts = [act for act in case.log if act.user_id == request.get("user_id")]
         if acts:
-            if not given:  # the stored one is the request's then, with the ages it has now
-                given, stored = stored_events(user, case.now), []
+            # A history of which nothing is known is none: the stored one is the request's then,
+            # with the ages it has now.
+            if not any(event.item_id in self.rows for event in given):
+                given, stored = [*stored_events(user, case.now), *given], []
             given, skipped = joined(given, sorted(acts, key=lambda act: act.time), case)
         seen = {event.item_id for event in (*given, *stored)} | skipped
         values = {}
@@ -126,7 +128,7 @@ class Oracle:
             is_given = tiny_model.is_given(value)
             values[feature.name] = value if is_given else user.get(feature.name)
         own = [event for event in given if event.item_id in self.rows]
-        kept = [e for e in stored if e.item_id in self.rows and e.item_id not in skipped]
+        kept = [event for event in stored if event.item_id in self.rows]
         if own or kept:
             source = "history" if own else "stored history"
         else:

@@ -88,7 +88,7 @@ CASES = [
         [{"user_id": 9, "history": [STRANGE]}],
         log=tuple(acts(9, *skips(6))),
         top_n=N_ITEMS,
-        source=[S],
+        source=[H],
         counts=[36],
     ),
     Case(

@@ -7,13 +7,6 @@ from conformance.bundles import BUNDLES
 from conformance.comparison import assert_answers, assert_same_bits
 from conformance.table import CASES, KNOWN_GAPS
 
-from shortlist.plugin import has_onnx_operator
-
-NEEDS_OPERATOR = {"c engine", "recommend.onnx"}
-without_operator = pytest.mark.skipif(
-    not has_onnx_operator(), reason="libshortlist.so has no ai.shortlist.TopN"
-)
-
 
 def answerers_of(case):
     """The names of those that are capable of what a case needs."""
@@ -25,11 +18,7 @@ PAIRS = [(case, name) for case in CASES for name in answerers_of(case)]
 
 def right_ones():
     return [
-        pytest.param(
-            case, name,
-            marks=[without_operator] if name in NEEDS_OPERATOR else [],
-            id=f"{case.rule} [{name}]",
-        )
+        pytest.param(case, name, id=f"{case.rule} [{name}]")
         for case, name in PAIRS if (case.rule, name) not in KNOWN_GAPS
     ]  # fmt: skip
 
@@ -43,7 +32,6 @@ def test_the_answer_is_what_the_rules_say(case, name, ask, expected_of, world_of
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.rule)
 def test_exact_answerers_give_the_same_bits(case, ask):
     names = [name for name in answerers_of(case) if ANSWERERS[name].is_exact]
-    names = [name for name in names if has_onnx_operator() or name not in NEEDS_OPERATOR]
     names = [name for name in names if (case.rule, name) not in KNOWN_GAPS]
     for name in names[1:]:
         assert_same_bits(ask(case, names[0]), ask(case, name))

@@ -6,12 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist.training.config import from_toml
+from shortlist.training.config import apply_overrides, from_toml
 from shortlist.training.events import Dataset
 from shortlist.training.features import FeatureSet
 from shortlist.training.fit import TrainedModel, build_model
 from shortlist.training.models.candidates import CandidateScorer
-from shortlist.training.second_stage import fit_tables
+from shortlist.training.models.followers import FollowerScorer
+from shortlist.training.models.linear import is_closed_form
+from shortlist.training.second_stage import fit_followers, fit_tables
 from shortlist.training.splits import make_split
 
 N_USERS, N_ITEMS = 60, 90
@@ -64,20 +66,36 @@ def make_dataset(text_ids, with_tables=True):
     )
 
 
-def make_run(*, text_ids=False, with_tables=True, with_scorer=False, run_dir=Path("toy.run")):
+def make_run(
+    *,
+    text_ids=False,
+    with_tables=True,
+    with_scorer=False,
+    run_dir=Path("toy.run"),
+    reranker="dnn",
+    overrides=None,
+):
     dataset = make_dataset(text_ids, with_tables)
     config = from_toml(CONFIG + ('[data.features]\nlevel = "categorical"\n' * with_tables))
+    config = apply_overrides(config, {"scorer.kind": reranker, **(overrides or {})})
     split = make_split(dataset, "leave-one-out")
     features = FeatureSet.fit(dataset, split, config)
     two_tower = build_model(config, features, dataset, split)
     random = np.random.default_rng(5)
-    weights = two_tower.get_weights()  # zero biases would be dropped by the converter: no zeros
-    two_tower.set_weights(
-        {k: v + random.normal(0, 0.05, v.shape).astype(np.float32) for k, v in weights.items()}
-    )
+    if is_closed_form(config):
+        vectors = random.normal(0, 0.1, (two_tower.n_items, two_tower.dim))
+        two_tower.fill(vectors.astype(np.float32))
+    else:  # zero biases would be dropped by the converter: no zeros
+        weights = two_tower.get_weights()
+        two_tower.set_weights(
+            {k: v + random.normal(0, 0.05, v.shape).astype(np.float32) for k, v in weights.items()}
+        )
     run = TrainedModel(config, features, split, two_tower, None, [], run_dir)
     if with_scorer:
-        run.scorer = CandidateScorer(config.scorer, fit_tables(split, config.scorer))
+        if reranker == "followers":
+            run.scorer = FollowerScorer(config.scorer, fit_followers(split, config.scorer))
+        else:
+            run.scorer = CandidateScorer(config.scorer, fit_tables(split, config.scorer))
         run.scorer_report = {
             "is_kept": True,
             "n_candidates": config.scorer.n_candidates,
@@ -86,6 +104,20 @@ def make_run(*, text_ids=False, with_tables=True, with_scorer=False, run_dir=Pat
             "ndcg_at_10_with": 0.2,
         }
     return run
+
+
+@pytest.fixture(scope="package")
+def make_any_run():
+    """Make a run of an encoder with a kind of reranker, or none."""
+
+    def make(encoder, reranker=None, overrides=None):
+        return make_run(
+            with_scorer=reranker is not None,
+            reranker=reranker or "dnn",
+            overrides={"model.encoder": encoder, **(overrides or {})},
+        )
+
+    return make
 
 
 @pytest.fixture(scope="package")

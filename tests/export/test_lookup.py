@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from shortlist._sessions import open_session
 from shortlist.export.errors import ExportError
 from shortlist.export.lookup import add_lookups
+from shortlist.export.sessions import open_session
 from shortlist.requests import MISSING_INT
 from shortlist.training.features import Feature
 

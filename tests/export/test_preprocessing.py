@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import shortlist
-from shortlist._sessions import open_session
 from shortlist.export.graph import keras_to_onnx
 from shortlist.export.lookup import add_lookups
+from shortlist.export.sessions import open_session
 from shortlist.export.writer import export_bundle
 from shortlist.requests import RequestSchema, normalise
 from shortlist.training.config import from_toml

@@ -71,7 +71,7 @@ def test_training_command_says_which_extra_is_missing(tmp_path: Path) -> None:
 def test_stub_matches_the_compiled_module(tmp_path: Path) -> None:
     # pybind11's own metaclass cannot be written in a stub; the members are still compared.
     allowed = tmp_path / "allowlist"
-    classes = "Index|IndexView|IndexBuilder|Metric|Storage"
+    classes = "Catalogue|Index|IndexBuilder|IndexView|LoadedBundle|Metric|Storage"
     allowed.write_text(rf"shortlist\._core\.({classes})", encoding="utf-8")
     command = [sys.executable, "-m", "mypy.stubtest", "shortlist._core", "--concise",
                "--allowlist", str(allowed)]  # fmt: skip

@@ -6,11 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortlist.bundle import Bundle, BundleWriter
-from shortlist.export.host_graphs import write_host_graphs
-from shortlist.export.recommend import Parts
-from shortlist.index import Index
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from worlds import make_world

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 import shortlist
-from shortlist._opening import request_schema
+from shortlist._loaded_bundle import request_schema
 from shortlist.export.host_graphs import Check, check_host_graphs, graph_inputs
 from shortlist.export.nodes import Nodes
 from shortlist.export.recommend import OUTPUTS

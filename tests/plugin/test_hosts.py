@@ -101,10 +101,9 @@ def test_c_host_of_whole_bundles(bundle, tmp_path):
     check_answers(bundle, lambda *call: run(*host, bundle.path, C_RUNTIME, *call))
 
 
+@pytest.mark.parametrize("bundle", ["int64"], indirect=True)  # the example's ids are numbers
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_c_host_of_stored_users(bundle, tmp_path):
-    if bundle.item_ids.dtype.kind == "U":
-        pytest.skip("the example's ids are numbers")
     host = compile_c("users.c", tmp_path)
     sold_out = bundle.item_ids[10:14].tolist()
     with shortlist.load(bundle.path) as engine:
@@ -115,6 +114,23 @@ def test_c_host_of_stored_users(bundle, tmp_path):
             lines = [line.split() for line in out.splitlines()]
             assert [int(item_id) for item_id, _ in lines] == expected.item_ids[0].tolist()
             assert [float.fromhex(score) for _, score in lines] == expected.scores[0].tolist()
+
+
+@pytest.mark.parametrize("bundle", ["int64"], indirect=True)  # the example's ids are numbers
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_c_host_of_new_items(bundle, tmp_path):
+    host = compile_c("items.c", tmp_path)
+    history = bundle.item_ids[4:7].tolist()
+    with shortlist.load(bundle.path) as engine:
+        engine.upsert_items([{"item_id": 9001, "year": 1998, "genres": ["war"]}])
+        expected = engine.recommend({"history": [history]}, top_n=40)
+    item = ["9001", "1998", "war"]
+    out = run(*host, bundle.path, C_RUNTIME, "40", *item, *map(str, history))
+    lines = [line.split() for line in out.splitlines()]
+    n = int(expected.counts[0])
+    assert [int(item_id) for item_id, _ in lines] == expected.item_ids[0, :n].tolist()
+    assert [float.fromhex(score) for _, score in lines] == expected.scores[0, :n].tolist()
+    assert 9001 in expected.item_ids
 
 
 NODE = BUILD / "node"

@@ -13,7 +13,6 @@ from shortlist import _core
 from shortlist.export.nodes import Nodes
 from shortlist.export.reranking import DenseReranker, FollowerReranker
 
-pytestmark = pytest.mark.usefixtures("operator")
 N_CODES, LENGTH = 60, 9
 INPUTS = {
     "rows": TensorProto.INT64,

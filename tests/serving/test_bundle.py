@@ -178,7 +178,7 @@ def test_parts_that_do_not_fit_together_are_refused_even_with_right_hashes(copy)
             shortlist.engine.load(copy)
         edit_manifest(copy, lambda manifest, k=key, v=before: manifest.update({k: v}))
     edit_manifest(copy, lambda manifest: manifest["features"].pop(0))
-    with pytest.raises(BundleError, match=r"user_encoder\.onnx: expected the manifest's inputs"):
+    with pytest.raises(BundleError, match=r"recommend\.onnx: expected the manifest's inputs"):
         shortlist.engine.load(copy)
 
 
@@ -195,7 +195,7 @@ def rewrite(copy, name, data):
         return writer.commit()
 
 
-@pytest.mark.parametrize("name", ["user_encoder.onnx", "items.index"])
+@pytest.mark.parametrize("name", ["recommend.onnx", "items.index"])
 def test_a_graph_or_index_that_is_garbage_is_a_bundle_error(copy, name):
     path = rewrite(copy, name, b"garbage" * 100)
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
@@ -208,7 +208,7 @@ def test_a_table_that_is_garbage_is_a_bundle_error(copy):
         shortlist.engine.load(path) as engine,
         pytest.raises(BundleError, match=r"items\.arrow: expected an Arrow IPC file"),
     ):
-        engine.recommend([{}])
+        _ = engine.items
 
 
 def test_tables_with_other_rows_columns_or_ids_are_refused(world, copy):
@@ -229,7 +229,7 @@ def test_tables_with_other_rows_columns_or_ids_are_refused(world, copy):
             shortlist.engine.load(rewrite(path, "items.arrow", sink.getvalue())) as engine,
             pytest.raises(BundleError, match=rf"items\.arrow: .*{message}"),
         ):
-            engine.recommend([{}])
+            _ = engine.recommend([{}]).titles
 
 
 def tmp_copy(world, path):
@@ -430,15 +430,15 @@ def test_a_call_that_outlives_its_engine_never_reads_another_bundle(
 ):
     other = make_tiny_bundle(tmp_path / "other.shortlist", sign=-1)
     engine = shortlist.load(world.path)
-    version = engine._switch.version  # as a call under way holds it
+    loaded = engine._switch.loaded  # as a call under way holds it
+    core = loaded.core
     engine.close()
     with shortlist.load(other.path):  # its folder has the number that is free now
         user, history = next((u, h) for u, h in world.users.items() if len(h))
-        row = version.recommender.users.rows_of(np.array([user]))[0]
         expected = world.item_ids[np.asarray(history)].tolist()
-        assert version.recommender.users.history(int(row)).tolist() == expected
+        assert core.stored_user(user)[0] == expected
         with pytest.raises(ShortlistError, match="closed while this call was under way"):
-            version.graphs.session("item_encoder")
+            loaded.encode_items({"item_id": [100]})
 
 
 def test_a_folder_that_cannot_be_opened_is_a_bundle_error(copy, monkeypatch):

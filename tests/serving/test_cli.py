@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import shortlist
 from shortlist.cli import main
 
 COMMANDS = ("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect")
@@ -137,7 +138,20 @@ def test_inspect_says_what_is_inside(world, capsys):
     for expected in ("40", "cosine", "user_encoder.onnx", "HR@10"):
         assert expected in out
     assert main(["inspect", str(world.path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["n_items"] == 40
+    described = json.loads(capsys.readouterr().out)
+    assert described["n_items"] == 40
+    assert described["installation"] == shortlist.build_info()
+
+
+def test_inspect_without_a_bundle_says_what_this_installation_is(capsys):
+    assert main(["inspect"]) == 0
+    out = capsys.readouterr().out
+    assert "index, engine, ONNX Runtime operators" in out
+    assert "libonnxruntime.so" in out
+    assert main(["inspect", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"installation": shortlist.build_info()}
+    assert main(["inspect", "--feedback", "log"]) == 1
+    assert "--feedback: got a log, expected a bundle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["epochs=5", "train.epochs"])

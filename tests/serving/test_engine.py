@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from shortlist._recommend import MAX_BATCH, cut
-from shortlist._sessions import choose_providers, import_runtime
+from shortlist import _core
 from shortlist.engine import load
 from shortlist.errors import ShortlistError
-from shortlist.requests import Columns
+from shortlist.requests import normalise
 
 
 def expected_rows(world, rows, seen, top_n, mask=None):
@@ -140,12 +139,12 @@ def test_fewer_allowed_items_than_top_n_give_short_rows(engine, world):
 def test_a_batch_gives_each_request_what_it_gets_alone_across_the_batch_cut(engine, world):
     random = np.random.default_rng(0)
     requests = []
-    for i in range(MAX_BATCH + 40):
+    for i in range(_core.max_batch + 40):
         history = random.choice(world.item_ids, random.integers(0, 9), replace=False).tolist()
         requests.append([{"history": history}, {"user_id": 5}, {"city": "Köln"}, {}][i % 4])
     batch = engine.recommend(requests, top_n=6)
     assert batch.item_ids.shape == (len(requests), 6)
-    for i in (*range(24), *range(MAX_BATCH - 4, MAX_BATCH + 8)):
+    for i in (*range(24), *range(_core.max_batch - 4, _core.max_batch + 8)):
         alone = engine.recommend([requests[i]], top_n=6)
         assert alone.item_ids[0].tolist() == batch.item_ids[i].tolist()
         assert alone.source[0] == batch.source[i]
@@ -171,7 +170,7 @@ def test_where_keeps_only_items_whose_row_satisfies_it_and_is_cached(engine, wor
     assert answer.counts.tolist() == [9, 10]
     assert set(answer.indices[1, :10].tolist()) == set(range(20, 30))
     again = (pc.field("year") >= 2000) & (pc.field("year") < 2010)
-    items = engine._switch.version.state.items
+    items = engine._switch.loaded.state.items
     assert items.mask(again) is items.mask(where)
 
 
@@ -266,7 +265,7 @@ def test_calls_from_several_threads_get_the_same_answers(engine, world):
 def test_the_report_says_what_runs_and_a_closed_engine_says_so(world):
     with load(world.path, device="auto", n_threads=2) as engine:
         told = json.loads(json.dumps(engine.report()))
-        assert told["providers"]["user_encoder"] in (
+        assert told["providers"]["recommend"] in (
             "CPUExecutionProvider",
             "CUDAExecutionProvider",
         )
@@ -280,20 +279,10 @@ def test_the_report_says_what_runs_and_a_closed_engine_says_so(world):
 def test_devices_are_checked_and_cuda_is_never_silently_the_cpu(world):
     with pytest.raises(ValueError, match=r"device: got 'gpu', expected one of auto, cpu, cuda"):
         load(world.path, device="gpu")
-    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
-    assert choose_providers("auto", [cpu]) == [cpu]
-    assert choose_providers("cpu", [cuda, cpu]) == [cpu]
-    assert choose_providers("auto", [cuda, cpu]) == [cuda, cpu]
     with pytest.raises(
         ShortlistError, match=r"device: got 'cuda', but this onnxruntime offers only"
     ):
-        choose_providers("cuda", [cpu])
-
-
-def test_both_onnxruntime_packages_installed_is_an_error(monkeypatch):
-    monkeypatch.setattr("shortlist._sessions._is_installed", lambda name: True)
-    with pytest.raises(ShortlistError, match="both installed and overwrite each other's files"):
-        import_runtime()
+        load(world.path, device="cuda")
 
 
 FRESH = """
@@ -331,16 +320,17 @@ def test_importing_serving_does_not_even_load_onnxruntime_or_pyarrow():
     assert done.stdout == "[]\n"
 
 
-def test_batches_end_before_a_column_has_too_many_values():
+def test_batches_end_before_a_column_has_too_many_values(world):
     lengths = [3, 9_000, 2, *[1] * 200, 2_000_000, 5, 5]
-    histories = [np.zeros(length, np.int64) for length in lengths]
-    tags = np.full((len(lengths), 7_000), "", object)
-    tags[150, :] = "a"
-    columns = Columns(len(lengths), None, histories, features={"tags": tags})
-    starts = [start for start, _ in cut(columns)]
+    tags = [["a"] * 7_000 if i == 150 else [] for i in range(len(lengths))]
+    requests = {"history": [[100] * length for length in lengths], "tags": tags}
+
+    def starts(requests):
+        with load(world.path) as engine:
+            loaded = engine._switch.loaded
+            columns = normalise(requests, loaded.schema)
+            return loaded.core.batch_starts(columns.n_requests, columns.for_core(loaded.schema))
+
     # 116 x 9,000 values; the long row of tags allows 149 requests; 2,000,000 stand alone.
-    assert starts == [0, 116, 203, 204]
-    assert [part.n_requests for _, part in cut(columns)] == [116, 87, 1, 2]
-    assert [start for start, _ in cut(columns, 1 << 14)] == [0, 64, 128, 192, 203, 204]
-    short = Columns(2_500, None, None)
-    assert [start for start, _ in cut(short)] == [0, MAX_BATCH, 2 * MAX_BATCH]
+    assert starts(requests) == [0, 116, 203, 204]
+    assert starts({"user_id": [5] * 2_500}) == [0, _core.max_batch, 2 * _core.max_batch]

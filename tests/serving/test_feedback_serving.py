@@ -7,10 +7,9 @@ import pytest
 
 import shortlist
 from shortlist import DataError, FeedbackLog
-from shortlist._batching import join
 from shortlist._feedback_acts import Acts, Dislikes, with_acts
-from shortlist._feedback_serving import with_feedback
-from shortlist.requests import Columns, normalise
+from shortlist._ragged import Ragged
+from shortlist.requests import Columns
 
 NOON = 1_714_564_800
 
@@ -179,16 +178,21 @@ def test_kinds_and_ages_come_with_the_items():
     columns = Columns(
         2,
         np.array([1, 2]),
-        [np.array([5, 8]), np.array([5])],
-        {"history_ages": [np.array([60, 50], np.float32), np.array([np.nan], np.float32)]},
+        Ragged(np.array([5, 8, 5]), np.array([0, 2, 3])),
+        {"history_ages": Ragged(np.array([60, 50, np.nan], np.float32), np.array([0, 2, 3]))},
     )
     dislikes = Dislikes.of_manifest({"training": {"config": {"events": {"negative_below": 2.0}}}})
     names = ("history_kinds", "history_ages")
-    joined = with_acts(columns, [acts, None], None, dislikes, "int64", np.full(2, 100), names)
-    assert [h.tolist() for h in joined.histories] == [[5, 7], [5]]
-    assert [s.tolist() for s in joined.skipped] == [[8, 9], []]
-    assert [k.tolist() for k in joined.events["history_kinds"]] == [["", "click"], [""]]
-    assert joined.events["history_ages"][0].tolist() == [60, 10]
+
+    class Nobody:
+        stored_user = staticmethod(lambda user_id: None)
+        knows = staticmethod(lambda item_ids: np.ones(len(item_ids), bool))
+
+    joined = with_acts(columns, [acts, None], Nobody, dislikes, "int64", np.full(2, 100), names)
+    assert [h.tolist() for h in joined.histories.lists()] == [[5, 7], [5]]
+    assert [s.tolist() for s in joined.skipped.lists()] == [[8, 9], []]
+    assert [k.tolist() for k in joined.events["history_kinds"].lists()] == [["", "click"], [""]]
+    assert joined.events["history_ages"].lists()[0].tolist() == [60, 10]
     assert Dislikes.of_manifest({"training": None}) == ({"skip"}, -np.inf)
 
 
@@ -289,17 +293,12 @@ def test_a_trial_joins_explores_and_records_by_version(log, make_tiny_bundle, tm
     assert len(log) == 40 + 400 + 400
 
 
-def test_single_requests_that_share_a_run_keep_what_the_log_says(log, engine, world):
+def test_requests_of_one_call_keep_what_the_log_says_of_each(log, engine, world):
     for user in range(30):
         do(log, user, world.item_ids[user].item(), (world.item_ids[39 - user].item(), "skip"))
-    version = engine._switch.version
-    schema, asked = version.recommender.schema, version.asked(10, True, 1)
-    parts = [
-        with_feedback(normalise({"user_id": [user]}, schema), log, version, NOON)
-        for user in range(0, 60, 7)
-    ]
-    whole = version.answer(join(parts, schema), None, asked)
-    for row, part in enumerate(parts):
-        alone = version.answer(part, None, asked)
+    users = list(range(0, 60, 7))
+    whole = engine.recommend(user_ids=users, feedback=log, now=NOON, stages=1)
+    for row, user in enumerate(users):
+        alone = engine.recommend(user_ids=[user], feedback=log, now=NOON, stages=1)
         assert whole.item_ids[row].tolist() == alone.item_ids[0].tolist()
         assert whole.source[row] == alone.source[0]

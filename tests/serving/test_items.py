@@ -9,9 +9,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import worlds
+from tiny_graphs import make_feature
 
 import shortlist.index
+from shortlist import FeedbackLog
 from shortlist._item_rows import _column
+from shortlist._where import read_where
 from shortlist.engine import load
 from shortlist.errors import DataError, ShortlistError
 from shortlist.requests import FeatureColumn
@@ -282,3 +286,41 @@ def test_errors_of_encode_items_name_its_argument(fresh):
     engine, _ = fresh
     with pytest.raises(TypeError, match=r"^table: 'year' row 0 is str 'x', expected a number"):
         engine.encode_items({"item_id": [1], "year": ["x"]})
+
+
+def test_an_empty_catalogue_answers_nothing_and_fills_again(world):
+    with load(world.path) as engine:
+        assert engine.remove_items(world.item_ids) == 40
+        requests = [{"history": world.item_ids[:2].tolist()}, {}, {"user_id": 5}]
+        assert engine.recommend(requests).counts.tolist() == [0, 0, 0]
+        engine.upsert_items([{"item_id": 107}, {"item_id": 999, "genres": ["war"]}])
+        found = engine.recommend(requests)
+        assert found.counts.tolist() == [1, 2, 1]  # 107 is in both histories
+        assert found.item_ids[[0, 2], 0].tolist() == [999, 999]
+
+
+def test_a_feature_may_be_called_like_the_history(tmp_path, monkeypatch):
+    extra = make_feature("history_score", "numeric", "float32", [], 3.0, 1.0, side="item")
+    monkeypatch.setattr(worlds, "ITEM_FEATURES", [*worlds.ITEM_FEATURES, extra])
+    own = make_feature("history_level", "numeric", "float32", [], 3.0, 1.0)
+    features = [*worlds.USER_FEATURES, own]
+    world = worlds.make_world(tmp_path / "w.shortlist", features=features, with_users=False)
+    with load(world.path) as engine:
+        assert engine.encode_items({"item_id": [1], "history_score": [2.0]}).shape == (1, 8)
+        requests = {"history_level": [2.0, -1.0], "history": [[100, 107, 114], [121]]}
+        assert engine.recommend(requests).source.tolist() == ["history", "history"]
+
+
+def test_skipped_items_are_those_of_the_items_that_are_searched(world, tmp_path, monkeypatch):
+    skipped = [int(item_id) for item_id in world.item_ids[:3]]
+    with load(world.path) as engine, FeedbackLog(tmp_path / "feedback.log") as log:
+        for item_id in skipped:
+            log.append(user_id=77, item_id=item_id, kind="skip", timestamp=1_714_564_800)
+
+        def first_of_all(where, n_requests, mask):
+            engine.upsert_items([{"item_id": 5000 + i} for i in range(3)])
+            return read_where(where, n_requests, mask)
+
+        monkeypatch.setattr("shortlist._loaded_bundle.read_where", first_of_all)
+        found = engine.recommend(user_ids=[77], top_n=40, feedback=log)
+        assert not set(found.item_ids[0].tolist()) & set(skipped)

@@ -79,7 +79,11 @@ def test_every_shape_gives_the_same_columns(shape, dtype):
     assert found.n_requests == 3
     missing = MISSING_INT if dtype == "int64" else ""
     assert found.ids.tolist() == [columns["user_id"][0], missing, columns["user_id"][2]]
-    assert [history.tolist() for history in found.histories] == [columns["history"][0], [], []]
+    assert [history.tolist() for history in found.histories.lists()] == [
+        columns["history"][0],
+        [],
+        [],
+    ]
     assert found.features["city"].tolist() == ["Köln", "", "北京"]
     assert found.features["level"].tolist() == [1, MISSING_INT, 3]
     assert found.features["tags"].tolist() == [["a", "b"], ["", ""], ["c", ""]]
@@ -106,14 +110,14 @@ def test_typed_arrays_and_arrays_of_histories_are_taken_as_they_are():
         INT,
     )
     assert found.ids.tolist() == [1, 2]
-    assert [history.tolist() for history in found.histories] == [[1, 2], [3, 4]]
-    assert all(history.dtype == np.int64 for history in found.histories)
+    assert [history.tolist() for history in found.histories.lists()] == [[1, 2], [3, 4]]
+    assert found.histories.values.dtype == np.int64
     assert found.features["age"].tolist() == [1, 2]
     assert found.features["level"].tolist() == [1, 0]
     sliced = np.arange(10)[::2]
-    assert normalise({"history": [sliced]}, INT).histories[0].tolist() == [0, 2, 4, 6, 8]
+    assert normalise({"history": [sliced]}, INT).histories.values.tolist() == [0, 2, 4, 6, 8]
     text = normalise({"history": [np.array(["é1", "x"])], "user_id": np.array(["u"])}, TEXT)
-    assert text.histories[0].tolist() == ["é1", "x"]
+    assert text.histories.values.tolist() == ["é1", "x"]
     assert text.ids.tolist() == ["u"]
 
 
@@ -258,7 +262,7 @@ def test_what_pandas_writes_for_nothing_is_missing_in_rows_too(missing):
     assert found.features["level"].tolist() == [2, MISSING_INT]
     assert found.features["tags"].tolist() == [["a"], [""]]
     np.testing.assert_array_equal(found.features["age"], np.array([5, np.nan], np.float32))
-    assert [history.tolist() for history in found.histories] == [[1], []]
+    assert [history.tolist() for history in found.histories.lists()] == [[1], []]
 
 
 def test_masked_numbers_are_missing_and_decimals_are_numbers():

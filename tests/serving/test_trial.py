@@ -107,7 +107,7 @@ def test_a_candidate_that_fails_is_replaced_and_counted(engine, world, other, mo
     def fail(*_):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(engine._switch.trial.candidate.recommender, "answer", fail)
+    monkeypatch.setattr(engine._switch.trial.candidate, "answer", fail)
     found = engine.recommend(requests_of(3))
     assert found.version.tolist() == [1, 1, 1]
     report = engine.report()["trial"]
@@ -152,7 +152,7 @@ def test_items_change_in_both(engine, other):
     engine.start_trial(other.path, 1.0)
     engine.upsert_items([{"item_id": 5, "genres": ["war"], "n_events": 3}])
     engine.remove_items([100])
-    for version in (engine._switch.version, engine._switch.trial.candidate):
+    for version in (engine._switch.loaded, engine._switch.trial.candidate):
         assert 5 in version.state.ids
         assert 100 not in version.state.ids
 
@@ -215,7 +215,7 @@ def test_a_shadow_that_fails_or_is_too_slow_is_counted(engine, other, monkeypatc
         may_go_on.wait(60)
         raise RuntimeError("in the dark")
 
-    monkeypatch.setattr(engine._switch.trial.candidate.recommender, "answer", fail)
+    monkeypatch.setattr(engine._switch.trial.candidate, "answer", fail)
     for _ in range(300):
         assert engine.recommend(requests_of(1)).version.tolist() == [1]
     assert engine.report()["trial"]["n_dropped"] >= 300 - 257
@@ -232,7 +232,7 @@ def test_a_shadow_reads_the_requests_as_they_were(engine, other, monkeypatch):
 
     def record(columns, *rest):
         may_go_on.wait(60)
-        seen.append(columns.histories[0].tolist())
+        seen.append(columns.histories.values.tolist())
         return recommend(columns, *rest)
 
     monkeypatch.setattr(engine._switch.trial.candidate, "recommend", record)
@@ -336,3 +336,13 @@ def test_an_ended_shadow_leaves_nothing_even_without_the_collector(engine, other
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
         gc.enable()
+
+
+def test_one_request_of_several_may_fall_to_the_candidate(engine, other):
+    requests = {"user_id": [0, 1, 2], "history": [HISTORY[:1], HISTORY, HISTORY[1:]]}
+    shares = set()
+    for share in np.linspace(0.1, 0.9, 9):
+        engine.start_trial(other.path, share)
+        shares.add(int((engine.recommend(requests).version > 1).sum()))
+        engine.end_trial()
+    assert 1 in shares

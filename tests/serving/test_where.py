@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from shortlist._recommend import MAX_BATCH
+from shortlist import _core
 from shortlist.engine import load
 from shortlist.errors import DataError
 
@@ -44,7 +44,7 @@ def test_null_counts_as_false_even_when_the_condition_is_turned_round(engine):
 
 
 def test_each_request_may_have_its_own_filter(engine, world):
-    n = MAX_BATCH + 30
+    n = _core.max_batch + 30
     history = world.item_ids[[3, 4]].tolist()
     requests = [{"history": history} if i % 2 else {} for i in range(n)]
     filters = [
@@ -52,7 +52,7 @@ def test_each_request_may_have_its_own_filter(engine, world):
         for i in range(n)
     ]
     answer = engine.recommend(requests, top_n=12, where=filters)
-    for i in (0, 1, 2, 3, 5, 7, MAX_BATCH - 1, MAX_BATCH, n - 1):
+    for i in (0, 1, 2, 3, 5, 7, _core.max_batch - 1, _core.max_batch, n - 1):
         alone = engine.recommend([requests[i]], top_n=12, where=filters[i])
         assert alone.item_ids[0].tolist() == answer.item_ids[i].tolist()
         assert alone.counts[0] == answer.counts[i]

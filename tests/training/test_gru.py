@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shortlist._sessions import open_session
 from shortlist.export.graph import check_parity, keras_to_onnx
+from shortlist.export.sessions import open_session
 from shortlist.training.config import apply_overrides
 from shortlist.training.features import FeatureSet
 from shortlist.training.models.recurrence import every_state, last_states

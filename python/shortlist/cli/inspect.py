@@ -1,12 +1,13 @@
-"""`shortlist inspect`: what is inside a bundle, in words and numbers."""
+"""`shortlist inspect`: what is inside a bundle and this installation, in words and numbers."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -17,10 +18,15 @@ def add_parser(subparsers: SubParsers) -> None:
     parser = new_parser(
         subparsers,
         "inspect",
-        "Say what is inside a bundle, after verifying every file's hash.",
+        "Say what is inside a bundle, after verifying every file's hash, and what would serve it.",
         "shortlist inspect movies.shortlist",
     )
-    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument(
+        "bundle",
+        type=Path,
+        nargs="?",
+        help="bundle: a NAME.shortlist folder or zip (default: only this installation)",
+    )
     parser.add_argument(
         "--feedback",
         metavar="LOG",
@@ -38,17 +44,25 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open (which verifies every hash) and describe."""
+    from shortlist import build_info
     from shortlist.bundle import Bundle
 
-    with Bundle.open(args.bundle) as bundle:
-        described, text = bundle.describe(), bundle.summary()
+    described: dict[str, Any] = {}
+    parts = []
+    if args.bundle is not None:
+        with Bundle.open(args.bundle) as bundle:
+            described, parts = bundle.describe(), [bundle.summary()]
+    described["installation"] = build = build_info()
+    parts.append("\n".join(["this installation", *(f"  {k:16} {v}" for k, v in build.items())]))
     if args.feedback is not None:
+        if args.bundle is None:
+            raise DataError("--feedback: got a log, expected a bundle whose log it is")
         drift = require_extra("shortlist.training.drift", "train")
         found = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
         described["drift"] = found
-        text += "\n\n" + "\n".join(drift.drift_lines(found))
+        parts.append("\n".join(drift.drift_lines(found)))
     if args.json:
         print_json(described)
     else:
-        print(text)
+        print("\n\n".join(parts))
     return 0

@@ -1,0 +1,289 @@
+// LoadedBundle and Catalogue for Python: convert and call, nothing else.
+#include "register_engine.hpp"
+
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "arrays.hpp"
+#include "engine/loaded_bundle.hpp"
+#include "engine_columns.hpp"
+#include "engine_report.hpp"
+#include "ids.hpp"
+#include "ragged.hpp"
+#include "shortlist/background.hpp"
+
+namespace shortlist::bindings {
+namespace {
+
+using engine::AnswerView;
+using engine::BundleSettings;
+using engine::Call;
+using engine::Catalogue;
+using engine::LoadedBundle;
+using SharedBundle = std::shared_ptr<LoadedBundle>;
+using SharedCatalogue = std::shared_ptr<Catalogue>;
+using Flags = py::array_t<bool, py::array::c_style>;
+
+SharedBundle open(const std::string& path, const std::string& name, const std::string& runtime,
+                  const std::string& device, std::size_t n_threads, std::uint64_t number,
+                  bool under_load, std::size_t max_batch, std::int64_t max_wait_us,
+                  const std::string& search, const std::vector<std::size_t>& fixed_batches) {
+  BundleSettings settings;
+  settings.session.device = device;
+  settings.session.n_threads = n_threads;
+  settings.batching = {max_batch, max_wait_us};
+  settings.search = search;
+  settings.fixed_batches = engine::FixedBatches(fixed_batches);
+  settings.check_hashes = false;  // Python's Bundle has compared them
+  settings.name = name;
+  SharedBundle bundle;
+  const py::gil_scoped_release release;
+  const engine::Runtime library = engine::find_runtime(runtime.c_str());
+  const auto work = [&] {
+    bundle = std::make_shared<LoadedBundle>(library, path, settings, number);
+    bundle->warm();
+  };
+  if (under_load && engine::may_give_way(library, settings.session)) {
+    run_in_background(work);
+  } else {
+    work();
+  }
+  return bundle;
+}
+
+// Lets Python's signal handlers run, at most every tenth of a second: an interrupt ends a long
+// call.
+class Interruption {
+ public:
+  void operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// What requests may get, with the arrays it borrows.
+class CallFilter {
+ public:
+  CallFilter(std::size_t n, std::size_t n_rows, const OptionalRagged& exclude,
+             const OptionalRagged& allow, const std::vector<std::optional<Flags>>& masks,
+             const std::optional<RowArray>& mask_of)
+      : exclude_(to_ragged(exclude)), allow_(to_ragged(allow)), masks_(masks), mask_of_(mask_of) {
+    filter_.exclude = ragged_rows(exclude_, n, "exclude");
+    filter_.allow = ragged_rows(allow_, n, "allow");
+    for (const std::optional<Flags>& mask : masks_) {
+      if (mask && static_cast<std::size_t>(mask->size()) != n_rows) {
+        throw std::invalid_argument("masks: expected one flag an item row");
+      }
+      pointers_.push_back(mask ? reinterpret_cast<const unsigned char*>(mask->data()) : nullptr);
+    }
+    if (mask_of_) {
+      check_numbers(n);
+      filter_.allow_masks = pointers_.data();
+      filter_.n_allow_masks = pointers_.size();
+      filter_.mask_of = mask_of_->data();
+    } else if (!pointers_.empty()) {
+      filter_.allow_mask = pointers_[0];
+    }
+  }
+
+  const Filter& get() const { return filter_; }
+
+ private:
+  void check_numbers(std::size_t n) const {
+    bool is_valid = static_cast<std::size_t>(mask_of_->size()) == n;
+    for (std::size_t i = 0; is_valid && i < n; ++i) {
+      const std::int64_t number = mask_of_->data()[i];
+      is_valid = number >= 0 && static_cast<std::size_t>(number) < pointers_.size();
+    }
+    if (!is_valid) throw std::invalid_argument("mask_of: expected the number of a mask a request");
+  }
+
+  std::optional<Ragged> exclude_, allow_;
+  std::vector<std::optional<Flags>> masks_;
+  std::optional<RowArray> mask_of_;
+  std::vector<const unsigned char*> pointers_;
+  Filter filter_;
+};
+
+py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
+                    const py::list& given, std::size_t top_n, bool exclude_seen, int stages,
+                    const OptionalRagged& exclude, const OptionalRagged& allow,
+                    const std::vector<std::optional<Flags>>& masks,
+                    const std::optional<RowArray>& mask_of, const OptionalRagged& skipped,
+                    const std::optional<Flags>& is_joined) {
+  const EngineColumns columns(given);
+  const CallFilter filter(n, catalogue->view().n_rows(), exclude, allow, masks, mask_of);
+  const std::optional<Ragged> skips = to_ragged(skipped);
+  Call call;
+  call.n_requests = n;
+  call.columns = columns.data();
+  call.n_columns = columns.size();
+  call.top_n = top_n;
+  call.exclude_seen = exclude_seen;
+  call.stages = stages;
+  call.filter = filter.get();
+  call.skipped = ragged_rows(skips, n, "skipped");
+  const std::function<void()> between_batches = Interruption();
+  call.between_batches = &between_batches;
+  if (is_joined) {
+    if (static_cast<std::size_t>(is_joined->size()) != n) {
+      throw std::invalid_argument("is_joined: expected one flag a request");
+    }
+    call.is_joined = reinterpret_cast<const unsigned char*>(is_joined->data());
+  }
+  check_size(n, top_n, catalogue->view().n_rows());
+  py::array_t<float> scores({n, top_n});
+  py::array_t<std::int64_t> rows({n, top_n});
+  py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(n));
+  py::array_t<std::int64_t> sources(static_cast<py::ssize_t>(n));
+  py::array_t<std::int8_t> stages_of(static_cast<py::ssize_t>(n));
+  const AnswerView answer{scores.mutable_data(), rows.mutable_data(), counts.mutable_data(),
+                          sources.mutable_data(), stages_of.mutable_data()};
+  {
+    const py::gil_scoped_release release;
+    bundle.recommend(call, *catalogue, answer);
+  }
+  return py::make_tuple(scores, rows, counts, sources, stages_of);
+}
+
+std::vector<std::size_t> batch_starts(const LoadedBundle& bundle, std::size_t n,
+                                      const py::list& given) {
+  const EngineColumns columns(given);
+  Call call;
+  call.n_requests = n;
+  call.columns = columns.data();
+  call.n_columns = columns.size();
+  return bundle.batch_starts(call);
+}
+
+FloatArray encode_users(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
+                        const py::list& given) {
+  const EngineColumns columns(given);
+  Call call;
+  call.n_requests = n;
+  call.columns = columns.data();
+  call.n_columns = columns.size();
+  FloatArray embeddings({n, catalogue->view().dim()});
+  float* const out = embeddings.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    bundle.encode_users(call, *catalogue, out);
+  }
+  return embeddings;
+}
+
+FloatArray encode_items(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
+  const EngineColumns columns(given);
+  FloatArray embeddings({n, bundle.bundle().manifest.dim});
+  float* const out = embeddings.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    bundle.encode_items(columns.data(), columns.size(), n, out);
+  }
+  return embeddings;
+}
+
+FloatArray score(const LoadedBundle& bundle, const SharedCatalogue& catalogue,
+                 const py::list& given, const RowArray& rows, int stages) {
+  if (rows.ndim() != 2) throw std::invalid_argument("rows: expected (n_requests, n)");
+  const EngineColumns columns(given);
+  Call call;
+  call.n_requests = static_cast<std::size_t>(rows.shape(0));
+  call.columns = columns.data();
+  call.n_columns = columns.size();
+  call.stages = stages;
+  const auto n = static_cast<std::size_t>(rows.shape(1));
+  FloatArray scores({call.n_requests, n});
+  float* const out = scores.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    bundle.score(call, *catalogue, rows.data(), n, out);
+  }
+  return scores;
+}
+
+// `popular_ids` and `popularity`: scores of items for requests of which nothing is known.
+template <class Ids>
+SharedCatalogue upsert(LoadedBundle& bundle, const Ids& ids, const FloatArray& vectors,
+                       const Ids& popular_ids, const FloatArray& popularity) {
+  const ItemIds item_ids = ids_from(ids), scored_ids = ids_from(popular_ids);
+  const MatrixView view = matrix_view(vectors, "vectors");
+  if (static_cast<std::size_t>(popularity.size()) != scored_ids.size()) {
+    throw std::invalid_argument("popularity: expected one number an item");
+  }
+  const engine::Popularity scores{scored_ids, popularity.data()};
+  const py::gil_scoped_release release;
+  return bundle.upsert(item_ids, view, &scores);
+}
+
+template <class Ids>
+SharedCatalogue remove(LoadedBundle& bundle, const Ids& ids) {
+  const ItemIds item_ids = ids_from(ids);
+  const py::gil_scoped_release release;
+  return bundle.remove(item_ids);
+}
+
+}  // namespace
+
+void register_engine(py::module_& module) {
+  py::class_<Catalogue, SharedCatalogue>(module, "Catalogue")
+      .def_property_readonly("view", [](const Catalogue& catalogue) { return catalogue.view(); })
+      .def_property_readonly("is_as_exported", &Catalogue::is_as_exported);
+  py::class_<LoadedBundle, SharedBundle>(module, "LoadedBundle")
+      .def_static("open", &open, py::arg("path"), py::arg("name"), py::arg("runtime"),
+                  py::arg("device"), py::arg("n_threads"), py::arg("number"), py::arg("under_load"),
+                  py::arg("max_batch") = 1, py::arg("max_wait_us") = 200,
+                  py::arg("search") = "index",
+                  py::arg("fixed_batches") = std::vector<std::size_t>())
+      .def_property_readonly("index", [](const LoadedBundle& bundle) { return bundle.index(); })
+      .def_property_readonly("catalogue", &LoadedBundle::catalogue)
+      .def_property_readonly(
+          "has_reranker", [](const LoadedBundle& bundle) { return bundle.graph().has_reranker(); })
+      .def_property_readonly("inputs", &inputs)
+      .def_property_readonly("sessions", &sessions)
+      .def_property_readonly("batching", &batching)
+      .def_property_readonly("n_inside", &n_inside)
+      .def_property_readonly("graph_search", &graph_search)
+      .def_property_readonly("n_graph_runs", &n_graph_runs)
+      .def_property_readonly("fixed_batches", &fixed_batches)
+      .def("open_item_encoder", &LoadedBundle::open_item_encoder,
+           py::call_guard<py::gil_scoped_release>())
+      .def("drain", &LoadedBundle::drain, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("runtime_version", &LoadedBundle::runtime_version)
+      .def("stored_user", py::overload_cast<const LoadedBundle&, std::int64_t>(&stored_user),
+           py::arg("user_id"))
+      .def("stored_user", py::overload_cast<const LoadedBundle&, std::string_view>(&stored_user),
+           py::arg("user_id"))
+      .def("recommend", &recommend, py::arg("catalogue"), py::arg("n_requests"), py::arg("columns"),
+           py::arg("top_n"), py::arg("exclude_seen"), py::arg("stages"),
+           py::arg("exclude") = py::none(), py::arg("allow") = py::none(),
+           py::arg("masks") = py::list(), py::arg("mask_of") = py::none(),
+           py::arg("skipped") = py::none(), py::arg("is_joined") = py::none())
+      .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
+      .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
+           py::arg("columns"))
+      .def("encode_items", &encode_items, py::arg("n_items"), py::arg("columns"))
+      .def("score", &score, py::arg("catalogue"), py::arg("columns"), py::arg("rows"),
+           py::arg("stages"))
+      .def("upsert", &upsert<RowArray>, py::arg("item_ids"), py::arg("vectors"),
+           py::arg("popular_ids"), py::arg("popularity"))
+      .def("upsert", &upsert<std::vector<std::string>>, py::arg("item_ids"), py::arg("vectors"),
+           py::arg("popular_ids"), py::arg("popularity"))
+      .def("remove", &remove<RowArray>, py::arg("item_ids"))
+      .def("remove", &remove<std::vector<std::string>>, py::arg("item_ids"));
+}
+
+}  // namespace shortlist::bindings
