@@ -57,7 +57,7 @@ def said(feature, value):
             return (math.log1p(days) - feature.mean) / feature.std * dense(feature)[0]
         case "vector":
             return np.asarray(value) / np.linalg.norm(value) @ dense(feature)
-    raise NotImplementedError(feature.kind)
+    raise ValueError(feature.kind)
 
 
 def dense(feature):
