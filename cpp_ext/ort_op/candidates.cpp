@@ -182,12 +182,15 @@ void Candidates::keep_first(std::size_t request) const {
 void Candidates::write_best(std::size_t request, const std::vector<float>& scores) const {
   std::vector<std::uint64_t>& keys = thread_keys();
   const std::int64_t* const rows = rows_.as<std::int64_t>() + request * m_;
-  keys.clear();
+  keys.resize(m_);
+  std::size_t n_real = 0;
   for (std::size_t i = 0; i < m_; ++i) {
     // Not a number is worse than anything: an order needs to know. 0 is added against -0.
     const float score = scores[i] == scores[i] ? scores[i] + 0.0F : kNoScore;
-    if (rows[i] >= 0) keys.push_back(key_of({score, rows[i]}));
+    keys[n_real] = key_of({score, rows[i]});
+    n_real += rows[i] >= 0;
   }
+  keys.resize(n_real);
   if (keys.size() > top_n_) keep_least(keys, top_n_);
   sort_keys(keys);
   for (std::size_t i = 0; i < top_n_; ++i) {

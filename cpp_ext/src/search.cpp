@@ -28,15 +28,15 @@ std::size_t ceil_div(std::size_t n, std::size_t divisor) {
   return (n + divisor - 1) / divisor;
 }
 
-void write_hits(const std::vector<Neighbor>& hits, std::size_t query, std::size_t top_n,
+void write_hits(const std::vector<std::uint64_t>& keys, std::size_t query, std::size_t top_n,
                 const SearchOutput& output) {
+  constexpr Neighbor kNone = {-std::numeric_limits<float>::infinity(), -1};
   for (std::size_t place = 0; place < top_n; ++place) {
-    const bool is_real = place < hits.size();
-    output.scores[query * top_n + place] =
-        is_real ? hits[place].score : -std::numeric_limits<float>::infinity();
-    output.rows[query * top_n + place] = is_real ? hits[place].row : -1;
+    const Neighbor hit = place < keys.size() ? neighbor_of(keys[place]) : kNone;
+    output.scores[query * top_n + place] = hit.score;
+    output.rows[query * top_n + place] = hit.row;
   }
-  output.counts[query] = static_cast<std::int64_t>(hits.size());
+  output.counts[query] = static_cast<std::int64_t>(keys.size());
 }
 
 // One call, on one snapshot.
@@ -119,7 +119,7 @@ class Search {
       }
     }
     for (std::size_t i = 0; i < runs.size(); ++i) {
-      write_hits(runs[i].best.take_sorted(), first + i, top_n_, output_);
+      write_hits(runs[i].best.sort(), first + i, top_n_, output_);
     }
   }
 
@@ -140,7 +140,7 @@ class Search {
       for (std::size_t thread = 1; thread < n_threads; ++thread) {
         for (const Neighbor& found : runs[thread][i].best.items()) best.push(found);
       }
-      write_hits(best.take_sorted(), first + i, top_n_, output_);
+      write_hits(best.sort(), first + i, top_n_, output_);
     }
   }
 

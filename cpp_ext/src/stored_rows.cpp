@@ -15,9 +15,6 @@ using kernels::kCodeOffset;
 using kernels::kGroupBytes;
 using kernels::kGroupDims;
 
-// Bytes of rows that are in the second-level cache anyway.
-constexpr std::size_t kInCache = 512 * 1024;
-
 std::uint32_t bits_of(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -163,10 +160,9 @@ void StoredRows::widen(std::size_t place, float* out) const {
   }
 }
 
-void StoredRows::prefetch(std::size_t place) const {
+void StoredRows::fetch(std::size_t place) const {
   if (data == nullptr) return;  // int8: the scan has just read the codes
   const std::size_t row_bytes = dim * bytes_per_number(storage);
-  if (n_rows * row_bytes <= kInCache) return;
   const char* bytes = static_cast<const char*>(data) + place * row_bytes;
   const std::size_t n_bytes = std::min<std::size_t>(row_bytes, 512);
   for (std::size_t at = 0; at < n_bytes; at += 64) __builtin_prefetch(bytes + at);

@@ -32,7 +32,15 @@ struct StoredRows {
   }
   // @pre storage is not float32
   void widen(std::size_t place, float* out) const;
-  void prefetch(std::size_t place) const;
+  // Rows that are in the second-level cache anyway need no asking.
+  void prefetch(std::size_t place) const {
+    if (n_rows * dim > kInCache / sizeof(float)) fetch(place);
+  }
+
+  static constexpr std::size_t kInCache = 512 * 1024;
+
+ private:
+  void fetch(std::size_t place) const;
 };
 
 // Largest |row[d]|.

@@ -83,12 +83,11 @@ class TopN {
     if (is_first || keys_.size() - capacity_ >= capacity_ / 4) cut();
   }
 
-  // Best first. The buffer is empty afterwards.
-  std::vector<Neighbor> take_sorted() {
+  // Their keys, best first. Of no use for more afterwards.
+  const std::vector<std::uint64_t>& sort() {
     if (keys_.size() > capacity_) cut();
     sort_keys(keys_);
-    const std::vector<std::uint64_t> keys = std::move(keys_);
-    return neighbors_of(keys);
+    return keys_;
   }
 
   // In no particular order; a list may still have more than `capacity`.
