@@ -8,7 +8,6 @@ training and serving cannot differ.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -23,8 +22,6 @@ from shortlist.requests import MISSING_INT
 ML_DOMAIN = "ai.onnx.ml"
 ML_VERSION = 2  # the first with LabelEncoder int64 → int64; every ONNX Runtime since 1.0 has it
 CORE = "core/"
-# Optional input beside `history`: rows of the index, for a host that has looked the ids up already.
-ROWS = "history_rows"
 _RAW_TYPES = {
     "int64": TensorProto.INT64,
     "string": TensorProto.STRING,
@@ -116,9 +113,7 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
     onnx.ModelProto
         Same output. Inputs, by column name: ids, categories and tags `tensor(int64)` or
         `tensor(string)` (padding and missing: INT64_MIN or ""), text `tensor(string)`, times
-        `tensor(int64)` in seconds, numbers and vectors `tensor(float)` (missing: NaN). A history
-        may also come as `history_rows`, int64 item rows with −1 for padding; `history` is then
-        one missing id (1, 1), and its lookup costs nothing.
+        `tensor(int64)` in seconds, numbers and vectors `tensor(float)` (missing: NaN).
 
     Raises
     ------
@@ -133,7 +128,7 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
         for value in core.graph.input
     }
     nodes: list[Any] = []
-    inputs, outputs, defaults = [], [], []
+    inputs, outputs = [], []
     for feature in features:
         core_shape = dims[feature.name]
         if len(core_shape) != _RANKS[feature.form]:
@@ -150,19 +145,12 @@ def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.M
         coded_shape = coded_shape[: len(core_shape)]
         outputs.append(helper.make_tensor_value_info(f"coded/{feature.name}", coded, coded_shape))
         nodes += _nodes(feature)
-        if feature.kind == "history":
-            # An input with a default value: ONNX Runtime does not ask for it. Its dimensions have
-            # names of their own, as the default is (1, 1) whatever the batch.
-            shape = ["rows_batch", "rows_length"]
-            rows_type = helper.make_tensor_value_info(ROWS, TensorProto.INT64, shape)
-            inputs.append(rows_type)
-            defaults.append(helper.make_tensor(ROWS, TensorProto.INT64, [1, 1], [-1]))
     opset = next(entry.version for entry in core.opset_import if entry.domain == "")
     domains = {"": opset, ML_DOMAIN: ML_VERSION}
     if any(feature.kind == "text" for feature in features):
         domains[RUNTIME_DOMAIN] = 1
     front = helper.make_model(
-        helper.make_graph(nodes, "lookups", inputs, outputs, initializer=defaults),
+        helper.make_graph(nodes, "lookups", inputs, outputs),
         opset_imports=[helper.make_opsetid(*entry) for entry in domains.items()],
         ir_version=core.ir_version,
     )
@@ -187,8 +175,7 @@ def _merge(
     merged.graph.name = output
     merged.producer_name = "shortlist"
     merge_opsets(merged)  # what the core does not read stays: a graph around this one may
-    optional = [tensor.name for tensor in merged.graph.initializer if tensor.name == ROWS]
-    check_interface(merged, [*names, *optional], output)
+    check_interface(merged, names, output)
     check_model(merged, output)
     return merged
 
@@ -224,13 +211,6 @@ def _nodes(feature: RawFeature) -> list[Any]:
         age_nodes(nodes, feature)
     elif feature.kind == "vector":
         vector_nodes(nodes, feature)
-    elif feature.kind == "history":
-        lookup = _lookup_node(feature)
-        lookup.output[0] = f"{feature.name}/looked_up"
-        nodes.nodes.append(lookup)
-        code = nodes.add("Add", ROWS, nodes.constant(1, np.int64))
-        is_row = nodes.add("Greater", code, nodes.constant(0, np.int64))
-        nodes.add("Where", is_row, code, lookup.output[0])
     else:
         return [_lookup_node(feature)]
     nodes.rename_last(output)

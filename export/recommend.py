@@ -22,7 +22,7 @@ from shortlist.export.heads import (
     PluginHead,
     Popular,
 )
-from shortlist.export.lookup import ROWS, RawFeature
+from shortlist.export.lookup import RawFeature
 from shortlist.export.nodes import Nodes
 from shortlist.export.reranking import STAGES, Known, Reranker, add_first_k, add_second_stage
 from shortlist.export.sources import add_source
@@ -98,7 +98,6 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(parts.encoder)
     graph = proto.graph
-    _drop_rows_input(graph)
     packing = Nodes("packed")
     packed = head.pack(packing, _CODES, parts.max_history)
     renamed = {_CODES: packed.codes}
@@ -117,8 +116,7 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     graph.node.extend(nodes)
     graph.initializer.extend([*head.initializers(), *_ids(parts)])
     _set_interface(graph, parts, head)
-    # ONNX Runtime fuses nodes only where it knows the rank, which our operator cannot tell. Fused
-    # otherwise than in the engine, they would round otherwise.
+    # ONNX Runtime fuses nodes only where it knows the rank, which our operator cannot tell.
     graph.value_info.append(
         helper.make_tensor_value_info(packed.codes, TensorProto.INT64, ["batch", "width"])
     )
@@ -126,18 +124,6 @@ def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:
     if isinstance(head, PluginHead):
         proto.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
     return proto
-
-
-def _drop_rows_input(graph: Any) -> None:
-    """Take the engine's short cut `history_rows` out of the encoder: codes come from `history`."""
-    made_by = {name: node for node in graph.node for name in node.output}
-    chosen = made_by[_CODES]  # Where(is a row, row + 1, looked up)
-    is_row, code, looked_up = chosen.input
-    for node in (made_by[is_row], made_by[code], chosen):
-        graph.node.remove(node)
-    made_by[looked_up].output[0] = _CODES
-    for values in (graph.input, graph.initializer):
-        values.remove(next(value for value in values if value.name == ROWS))
 
 
 def _pack_kinds(nodes: Nodes, packed: Packed) -> str:

@@ -135,16 +135,8 @@ def test_dynamic_dims_of_history_and_tags_are_named_apart():
     dims = {v.name: [d.dim_param for d in v.type.tensor_type.shape.dim] for v in graph.input}
     assert dims == {
         "history": ["batch", "length"],
-        "history_rows": ["rows_batch", "rows_length"],
         "tags": ["batch", "n_tags"],
     }
-
-
-def test_a_history_may_come_as_item_rows_instead_of_ids():
-    rows = {"history": np.array([[""]], dtype=object), "history_rows": np.array([[-1, 0, 7]])}
-    assert run([TEXT_HISTORY], rows).tolist() == [[0, 1, 8]]
-    numbers = {"history": np.array([[MISSING_INT]]), "history_rows": np.array([[2, -1], [0, 1]])}
-    assert run([INT_HISTORY], numbers).tolist() == [[3, 0], [1, 2]]
 
 
 @pytest.mark.parametrize(
