@@ -38,6 +38,7 @@ import numpy as np
 
 from shortlist import Bundle, BundleError, Index
 from shortlist._loaded_bundle import LoadedBundle, Settings
+from shortlist._runtime import find_runtime
 from shortlist.plugin import plugin_path
 
 MEMORY_BYTES = 2 << 30
@@ -215,7 +216,7 @@ def refusal(path: Path) -> str | None:
                 assert hashlib.sha256(file.read_bytes()).hexdigest() == record["sha256"]
             bundle.summary()
             try:
-                LoadedBundle(bundle, 1, Settings("cpu", 1))
+                LoadedBundle(bundle, 1, Settings("cpu", 1, os.fspath(find_runtime())), verify=False)
             except BundleError as error:
                 return None if "expected a graph" in str(error) else str(error)
     except BundleError as error:

@@ -44,8 +44,6 @@ PYBIND11_MODULE(_core, module) {
   module.attr("max_empty_places") = shortlist::kMaxEmptyPlaces;
   module.def("num_threads", &shortlist::num_threads);
   module.def("set_num_threads", &shortlist::set_num_threads);
-  module.def("give_way", &shortlist::give_way);
-  module.def("hash_file", &shortlist::hash_file, py::call_guard<py::gil_scoped_release>());
   module.def("give_back_memory", &shortlist::give_back_memory,
              py::call_guard<py::gil_scoped_release>());
   py::register_exception_translator([](std::exception_ptr pointer) {

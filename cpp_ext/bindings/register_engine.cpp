@@ -3,12 +3,15 @@
 
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "arrays.hpp"
@@ -31,33 +34,6 @@ using SharedBundle = std::shared_ptr<LoadedBundle>;
 using SharedCatalogue = std::shared_ptr<Catalogue>;
 using Flags = py::array_t<bool, py::array::c_style>;
 
-SharedBundle open(const std::string& path, const std::string& name, const std::string& runtime,
-                  const std::string& device, std::size_t n_threads, std::uint64_t number,
-                  bool under_load, std::size_t max_batch, std::int64_t max_wait_us,
-                  const std::string& search, const std::vector<std::size_t>& fixed_batches) {
-  BundleSettings settings;
-  settings.session.device = device;
-  settings.session.n_threads = n_threads;
-  settings.batching = {max_batch, max_wait_us};
-  settings.search = search;
-  settings.fixed_batches = engine::FixedBatches(fixed_batches);
-  settings.check_hashes = false;  // Python's Bundle has compared them
-  settings.name = name;
-  SharedBundle bundle;
-  const py::gil_scoped_release release;
-  const engine::Runtime library = engine::find_runtime(runtime.c_str());
-  const auto work = [&] {
-    bundle = std::make_shared<LoadedBundle>(library, path, settings, number);
-    bundle->warm();
-  };
-  if (under_load && engine::may_give_way(library, settings.session)) {
-    run_in_background(work);
-  } else {
-    work();
-  }
-  return bundle;
-}
-
 // Lets Python's signal handlers run, at most every tenth of a second: an interrupt ends a long
 // call.
 class Interruption {
@@ -73,6 +49,68 @@ class Interruption {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
+
+// Opens and checks a bundle's files; beside requests on a thread that gives way to them.
+engine::BundleFolder open_folder(const std::string& path, const std::string& name,
+                                 bool check_hashes, bool under_load) {
+  const std::function<void()> poll = Interruption();
+  if (!under_load || !check_hashes) return engine::open_bundle(path, check_hashes, name, poll);
+  engine::BundleFolder folder;
+  std::atomic<bool> is_interrupted{false};
+  const auto stop_if_interrupted = [&] {
+    if (is_interrupted) throw std::runtime_error("interrupted");  // nobody sees it
+  };
+  const auto poll_and_tell = [&] {
+    try {
+      poll();
+    } catch (...) {
+      is_interrupted = true;
+      throw;
+    }
+  };
+  run_in_background(
+      [&] { folder = engine::open_bundle(path, check_hashes, name, stop_if_interrupted); },
+      poll_and_tell);
+  return folder;
+}
+
+// Closing sessions takes about a millisecond, in which Python's other threads need not wait.
+void delete_without_interpreter(LoadedBundle* bundle) {
+  if (PyGILState_Check() == 0) {
+    delete bundle;
+    return;
+  }
+  const py::gil_scoped_release release;
+  delete bundle;
+}
+
+SharedBundle open(const std::string& path, const std::string& name, const std::string& runtime,
+                  bool check_hashes, const std::string& device, std::size_t n_threads,
+                  std::uint64_t number, bool under_load, std::size_t max_batch,
+                  std::int64_t max_wait_us, const std::string& search,
+                  const std::vector<std::size_t>& fixed_batches) {
+  BundleSettings settings;
+  settings.session.device = device;
+  settings.session.n_threads = n_threads;
+  settings.batching = {max_batch, max_wait_us};
+  settings.search = search;
+  settings.fixed_batches = engine::FixedBatches(fixed_batches);
+  const py::gil_scoped_release release;
+  const engine::Runtime library = engine::find_runtime(runtime.c_str());
+  engine::BundleFolder folder = open_folder(path, name, check_hashes, under_load);
+  SharedBundle bundle;
+  const auto work = [&] {
+    auto loaded = std::make_unique<LoadedBundle>(library, std::move(folder), settings, number);
+    loaded->warm();
+    bundle = SharedBundle(loaded.release(), delete_without_interpreter);
+  };
+  if (under_load && engine::may_give_way(library, settings.session)) {
+    run_in_background(work);
+  } else {
+    work();
+  }
+  return bundle;
+}
 
 // What requests may get, with the arrays it borrows.
 class CallFilter {
@@ -244,9 +282,9 @@ void register_engine(py::module_& module) {
       .def_property_readonly("is_as_exported", &Catalogue::is_as_exported);
   py::class_<LoadedBundle, SharedBundle>(module, "LoadedBundle")
       .def_static("open", &open, py::arg("path"), py::arg("name"), py::arg("runtime"),
-                  py::arg("device"), py::arg("n_threads"), py::arg("number"), py::arg("under_load"),
-                  py::arg("max_batch") = 1, py::arg("max_wait_us") = 200,
-                  py::arg("search") = "index",
+                  py::arg("check_hashes"), py::arg("device"), py::arg("n_threads"),
+                  py::arg("number"), py::arg("under_load"), py::arg("max_batch") = 1,
+                  py::arg("max_wait_us") = 200, py::arg("search") = "index",
                   py::arg("fixed_batches") = std::vector<std::size_t>())
       .def_property_readonly("index", [](const LoadedBundle& bundle) { return bundle.index(); })
       .def_property_readonly("catalogue", &LoadedBundle::catalogue)

@@ -47,7 +47,6 @@ BundleSettings settings_of(const shortlist_engine_options& options) {
   if (options.device != nullptr) settings.session.device = options.device;
   engine::check_device(settings.session.device);
   settings.session.n_threads = options.n_threads;
-  settings.check_hashes = options.skip_hashes == 0;
   if (options.max_batch > 1) settings.batching.max_batch = options.max_batch;
   if (options.max_wait_us > 0) {
     settings.batching.max_wait_us = static_cast<std::int64_t>(options.max_wait_us);
@@ -59,16 +58,18 @@ std::unique_ptr<shortlist_engine> open_engine(const char* bundle,
                                               const shortlist_engine_options& options) {
   auto engine = std::make_unique<shortlist_engine>();
   engine->settings = settings_of(options);
+  engine->check_hashes = options.skip_hashes == 0;
   engine->runtime = engine::find_runtime(options.onnxruntime);
-  engine->bundle = std::make_shared<LoadedBundle>(engine->runtime, bundle, engine->settings, 1);
+  engine->bundle = std::make_shared<LoadedBundle>(
+      engine->runtime, engine::open_bundle(bundle, engine->check_hashes), engine->settings, 1);
   engine->bundle->warm();
   return engine;
 }
 
-std::shared_ptr<LoadedBundle> open_next(const shortlist_engine& engine, const char* bundle,
+std::shared_ptr<LoadedBundle> open_next(const shortlist_engine& engine, engine::BundleFolder bundle,
                                         const LoadedBundle& old) {
-  auto next =
-      std::make_shared<LoadedBundle>(engine.runtime, bundle, engine.settings, old.number() + 1);
+  auto next = std::make_shared<LoadedBundle>(engine.runtime, std::move(bundle), engine.settings,
+                                             old.number() + 1);
   const bool has_texts = next->graph().has_texts();
   if (has_texts != old.graph().has_texts()) {
     throw FileError(
@@ -96,8 +97,10 @@ void let_go(std::shared_ptr<LoadedBundle> old) {
 
 void swap(shortlist_engine& engine, const char* bundle) {
   const std::lock_guard<std::mutex> lock(engine.swapping);
+  engine::BundleFolder folder;
+  run_in_background([&] { folder = engine::open_bundle(bundle, engine.check_hashes); });
   const auto work = [&] {
-    std::shared_ptr<LoadedBundle> next = open_next(engine, bundle, *engine.current());
+    std::shared_ptr<LoadedBundle> next = open_next(engine, std::move(folder), *engine.current());
     {
       const std::lock_guard<std::mutex> moment(engine.reading);
       engine.bundle.swap(next);

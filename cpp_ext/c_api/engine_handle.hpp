@@ -12,6 +12,7 @@
 struct shortlist_engine {
   shortlist::engine::Runtime runtime;
   shortlist::engine::BundleSettings settings;
+  bool check_hashes = true;
   std::mutex swapping;         // one swap at a time
   std::mutex writing;          // one change of items at a time
   mutable std::mutex reading;  // of `bundle`, for a moment

@@ -23,6 +23,13 @@ namespace {
   throw FileError(where + ": expected " + expected + ", found " + found);
 }
 
+// As the messages of Python write it: 1,234,567 bytes.
+std::string in_bytes(std::uint64_t size) {
+  std::string digits = std::to_string(size);
+  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
+  return digits + " bytes";
+}
+
 // Opens a regular file without following a link and without waiting on a pipe; sets its size.
 Descriptor open_plain(int folder, const std::string& name, const std::string& where,
                       std::uint64_t* size) {
@@ -57,8 +64,7 @@ Manifest read_manifest(int folder, const std::string& where) {
   std::uint64_t size = 0;
   const Descriptor file = open_plain(folder, kManifest, where, &size);
   if (size > kMaxManifestBytes) {
-    throw_bad(where, "at most " + std::to_string(kMaxManifestBytes) + " bytes",
-              std::to_string(size) + " bytes");
+    throw_bad(where, "at most " + in_bytes(kMaxManifestBytes), in_bytes(size));
   }
   std::string text(static_cast<std::size_t>(size), '\0');
   text.resize(read_some(file.number(), text.data(), text.size(), where));
@@ -66,14 +72,15 @@ Manifest read_manifest(int folder, const std::string& where) {
 }
 
 void check_file(int folder, const std::string& name, const std::string& where,
-                const FileRecord& record, bool check_hash) {
+                const FileRecord& record, bool check_hash,
+                const std::function<void()>& between_blocks) {
   std::uint64_t size = 0;
   const Descriptor file = open_plain(folder, name, where, &size);
   if (size != record.size) {
-    throw_bad(where, std::to_string(record.size) + " bytes", std::to_string(size) + " bytes");
+    throw_bad(where, in_bytes(record.size), in_bytes(size));
   }
   if (!check_hash) return;
-  const std::string found = hash_file(file.number(), where);
+  const std::string found = hash_file(file.number(), where, between_blocks);
   if (found != record.sha256) throw_bad(where, "sha256 " + record.sha256, "sha256 " + found);
 }
 
@@ -107,7 +114,8 @@ void BundleFolder::throw_no_entry(const std::string& file_name) const {
                   "the run again with this release");
 }
 
-BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::string& name) {
+BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::string& name,
+                         const std::function<void()>& between_blocks) {
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
   if (real == nullptr) {
     throw_bad(path, "a bundle folder", errno == ENOENT ? "nothing there" : std::strerror(errno));
@@ -124,7 +132,7 @@ BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::
   bundle.manifest = read_manifest(folder, bundle.name + "/" + kManifest);
   check_nothing_else(folder, bundle);
   for (const auto& [file, record] : bundle.manifest.files) {
-    check_file(folder, file, bundle.name + "/" + file, record, check_hashes);
+    check_file(folder, file, bundle.name + "/" + file, record, check_hashes, between_blocks);
   }
   return bundle;
 }

@@ -1,6 +1,7 @@
 // A bundle folder, checked file by file before anything in it is believed (internal).
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "descriptor.hpp"
@@ -24,8 +25,10 @@ struct BundleFolder {
 // Opens a folder: plain files only, those of the manifest and no others, of the sizes it says, and
 // with check_hashes of its sha256. A link to the folder is followed, links inside are refused. A
 // zip is refused: unpack it. `name` is how messages call it, "" = as the folder is called. Throws
-// FileError that names file, expected and found.
-BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::string& name);
+// FileError that names file, expected and found. `between_blocks`: see hash_file.
+[[gnu::visibility("default")]] BundleFolder open_bundle(
+    const std::string& path, bool check_hashes, const std::string& name = "",
+    const std::function<void()>& between_blocks = {});
 
 // The header of items.index must say what the manifest says, as load_index of Python asks too.
 // Throws FileError. @pre the folder is open

@@ -29,10 +29,10 @@ Index load_index(const BundleFolder& bundle) {
 
 }  // namespace
 
-LoadedBundle::LoadedBundle(const Runtime& runtime, const std::string& path,
+LoadedBundle::LoadedBundle(const Runtime& runtime, BundleFolder bundle,
                            const BundleSettings& settings, std::uint64_t number)
     : runtime_(runtime),
-      bundle_(open_bundle(path, settings.check_hashes, settings.name)),
+      bundle_(std::move(bundle)),
       settings_(settings),
       number_(number),
       index_(load_index(bundle_)),

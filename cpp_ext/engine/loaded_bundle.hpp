@@ -29,15 +29,12 @@ struct BundleSettings {
   BatchSettings batching;
   std::string search = "index";  // see check_search
   FixedBatches fixed_batches;
-  bool check_hashes = true;
-  // How messages call the bundle; "" = as its folder is called.
-  std::string name;
 };
 
 class [[gnu::visibility("default")]] LoadedBundle {
  public:
   // Throws FileError for the bundle, DeviceMissing for the device.
-  LoadedBundle(const Runtime& runtime, const std::string& path, const BundleSettings& settings,
+  LoadedBundle(const Runtime& runtime, BundleFolder bundle, const BundleSettings& settings,
                std::uint64_t number);
 
   // Any number of threads may call the const methods at once, each with any catalogue of this

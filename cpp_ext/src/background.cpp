@@ -5,9 +5,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>  // defines __GLIBC__
 #include <exception>
+#include <future>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -17,7 +19,8 @@
 namespace shortlist {
 namespace {
 
-constexpr int kNice = 10;                    // a tenth of the weight of a thread of nice 0
+constexpr int kNice = 10;  // a tenth of the weight of a thread of nice 0
+constexpr auto kPollInterval = std::chrono::milliseconds(50);
 constexpr std::uint64_t kSliceNs = 100'000;  // how long requests wait for it where all cores work
 
 }  // namespace
@@ -44,18 +47,29 @@ void give_way() noexcept {
 #endif
 }
 
-void run_in_background(const std::function<void()>& work) {
-  std::exception_ptr error;
+void run_in_background(const std::function<void()>& work, const std::function<void()>& poll) {
+  std::promise<void> promise;
+  std::future<void> done = promise.get_future();
   std::thread thread([&] {
     give_way();
     try {
       work();
+      promise.set_value();
     } catch (...) {
-      error = std::current_exception();
+      promise.set_exception(std::current_exception());
     }
   });
+  std::exception_ptr interrupt;
+  while (poll && !interrupt && done.wait_for(kPollInterval) != std::future_status::ready) {
+    try {
+      poll();
+    } catch (...) {
+      interrupt = std::current_exception();
+    }
+  }
   thread.join();
-  if (error) std::rethrow_exception(error);
+  if (interrupt) std::rethrow_exception(interrupt);
+  done.get();
 }
 
 void give_back_memory() noexcept {

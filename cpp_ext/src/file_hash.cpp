@@ -11,11 +11,13 @@
 
 namespace shortlist {
 
-std::string hash_file(int descriptor, const std::string& name) {
+std::string hash_file(int descriptor, const std::string& name,
+                      const std::function<void()>& between_blocks) {
   constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
   std::vector<char> block(kBlockBytes);
   Sha256 hash;
   for (;;) {
+    if (between_blocks) between_blocks();
     const ssize_t n = ::read(descriptor, block.data(), block.size());
     if (n == 0) return hash.hex_digest();
     if (n > 0) {

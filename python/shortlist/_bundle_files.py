@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -12,8 +11,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from shortlist import _core
-from shortlist._background import in_background
 from shortlist._manifest import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest, problem
 from shortlist.errors import BundleError
 
@@ -75,28 +72,14 @@ def _open_file(path: Path, where: str, record: dict[str, Any]) -> BufferedReader
         return file
 
 
-def _check_digest(
-    path: Path, where: str, record: dict[str, Any], hash_file: Callable[[BufferedReader, str], str]
-) -> None:
-    with _open_file(path, where, record) as file:
-        found = hash_file(file, where)
-    if found != record["sha256"]:
-        raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
-
-
 def check_folder(
     directory: Path,
     files: dict[str, dict[str, Any]],
     *,
     digests: bool,
     name: str | None = None,
-    under_load: bool = False,
 ) -> None:
-    """Compare a bundle folder with the manifest's `files`: none missing, extra or changed.
-
-    With `under_load` files are hashed on a thread that gives way to requests and does not need the
-    interpreter, rather than as fast as can be. After an interrupt it ends with its present file.
-    """
+    """Compare a bundle folder with the manifest's `files`: none missing, extra or changed."""
     name = name or directory.name
     try:
         present = {entry.name for entry in os.scandir(directory)}
@@ -105,24 +88,11 @@ def check_folder(
     for extra in sorted(present - {*files, MANIFEST}):
         raise problem(f"{name}/{extra}", "only files the manifest lists", "an extra file")
     for file, record in files.items():
-        _open_file(directory / file, f"{name}/{file}", record).close()
-    if not digests:
-        return
-    interrupted = threading.Event()
-
-    def check_digests(hash_file: Callable[[BufferedReader, str], str]) -> None:
-        for file, record in files.items():
-            if not interrupted.is_set():
-                _check_digest(directory / file, f"{name}/{file}", record, hash_file)
-
-    if under_load:
-        in_background(partial(check_digests, _hash_without_interpreter), interrupted)
-    else:
-        check_digests(lambda file, _: hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _hash_without_interpreter(file: BufferedReader, where: str) -> str:
-    return _core.hash_file(file.fileno(), where)
+        where = f"{name}/{file}"
+        with _open_file(directory / file, where, record) as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest() if digests else ""
+        if digests and found != record["sha256"]:
+            raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
 
 
 def is_bundle(path: Path) -> bool:

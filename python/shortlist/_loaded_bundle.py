@@ -16,7 +16,6 @@ from shortlist._items import ItemTable, popularity_of
 from shortlist._manifest import problem
 from shortlist._options import RecommendOptions, check_stages
 from shortlist._ragged import Ragged
-from shortlist._runtime import find_runtime
 from shortlist._tables import map_file
 from shortlist._where import check_length, read_where
 from shortlist.bundle import Bundle
@@ -36,10 +35,14 @@ _ALL_STAGES = 2
 
 
 class Settings(NamedTuple):
-    """How an engine runs every bundle that is put into it; see `shortlist.load`."""
+    """How an engine runs every bundle that is put into it; see `shortlist.load`.
+
+    `runtime` is the ONNX Runtime library of `find_runtime`: the first bundle's serves all others.
+    """
 
     device: str
     n_threads: int
+    runtime: str
     max_batch: int = 1
     max_wait_us: int = 200
     search: str = "auto"
@@ -63,10 +66,10 @@ class LoadedBundle:
         Columns of requests, and of items.
     """
 
-    def __init__(self, bundle: Bundle, number: int, settings: Settings) -> None:
+    def __init__(self, bundle: Bundle, number: int, settings: Settings, *, verify: bool) -> None:
         self.bundle = bundle
         self.number = number
-        self._core: _core.LoadedBundle | None = _open_core(bundle, number, settings)
+        self._core: _core.LoadedBundle | None = _open_core(bundle, number, settings, verify)
         self.index = Index._of_core(self._core.index)
         items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self._core.catalogue, items, self.index.item_ids)
@@ -236,19 +239,20 @@ def open_bundle(
     path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
 ) -> LoadedBundle:
     """Open, verify and load a bundle; where others are being served, beside their requests."""
-    bundle = Bundle.open(path, verify=verify, under_load=number > 1)
+    bundle = Bundle.hold(path)
     try:
-        return LoadedBundle(bundle, number, settings)
+        return LoadedBundle(bundle, number, settings, verify=verify)
     except BaseException:
         bundle.close()
         raise
 
 
-def _open_core(bundle: Bundle, number: int, settings: Settings) -> _core.LoadedBundle:
+def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) -> _core.LoadedBundle:
     return _core.LoadedBundle.open(
         path=os.fspath(bundle.directory),
         name=bundle.name,
-        runtime=os.fspath(find_runtime()),
+        runtime=settings.runtime,
+        check_hashes=verify,
         device=settings.device,
         n_threads=settings.n_threads,
         number=number,

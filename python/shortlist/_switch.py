@@ -1,13 +1,14 @@
 """What an engine answers with now, and how that changes under load: swaps and trials."""
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shortlist import _core
-from shortlist._background import wait_until_unused
 from shortlist._loaded_bundle import LoadedBundle, Settings, check_same_ids, open_bundle
 from shortlist._trial import Trial, check_trial
 from shortlist.errors import ShortlistError
@@ -107,6 +108,14 @@ class Switch:
             new.warm(old)
         self._n_loaded = number
         return new
+
+
+def wait_until_unused(held: list[object], seconds: float = 1.0) -> None:
+    """Wait until nothing but the list has its one object, or until that has lasted too long."""
+    end = time.monotonic() + seconds
+    # Of the list and of the call itself.
+    while sys.getrefcount(held[0]) > 2 and time.monotonic() < end:
+        time.sleep(1e-3)
 
 
 def _let_go(old: list[object]) -> None:

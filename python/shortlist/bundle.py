@@ -39,13 +39,10 @@ class Bundle:
         self.name = name
         self.directory = directory
         self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._let_go: weakref.finalize[[], Bundle] | None = None
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], *, verify: bool = True, under_load: bool = False
-    ) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
         """Open a bundle folder or zip and verify it.
 
         Parameters
@@ -56,8 +53,6 @@ class Bundle:
         verify : bool
             Compare every file's size and sha256 with the manifest (reads every byte once). With
             False only the list of files and their sizes are compared.
-        under_load : bool
-            Requests are being answered meanwhile: files are hashed on a thread that gives way.
 
         Returns
         -------
@@ -72,6 +67,22 @@ class Bundle:
             A file is missing, extra, truncated, changed, a link, or the manifest is wrong; the
             message names the file, what was expected and what was found.
         """
+        bundle = cls.hold(path)
+        try:
+            check_folder(
+                bundle.directory, bundle.manifest["files"], digests=verify, name=bundle.name
+            )
+        except BaseException:
+            bundle.close()
+            raise
+        return bundle
+
+    @classmethod
+    def hold(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a bundle of which only the manifest is checked: the compiled engine checks the rest.
+
+        Raises as `open`.
+        """
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(
                 f"path: got {type(path).__name__}, expected a str or path of a bundle such as "
@@ -79,34 +90,26 @@ class Bundle:
             )
         location = Path(path)
         name = location.resolve().name
+        temporary: tempfile.TemporaryDirectory[str] | None = None
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 found = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", found)
             directory, let_go = hold_folder(location)
-            try:
-                bundle = cls(location, name, directory, read_manifest(directory, name))
-                files = bundle.manifest["files"]
-                check_folder(directory, files, digests=verify, name=name, under_load=under_load)
-            except BaseException:
-                let_go()
-                raise
-            bundle._let_go = weakref.finalize(bundle, let_go)
-            return bundle
-        if not location.is_file():
+        elif location.is_file():
+            temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
+            directory, let_go = Path(temporary.name), temporary.cleanup
+        else:
             found = "a special file" if location.exists() else "nothing there"
             raise problem(str(location), "a bundle folder or zip", found)
-        temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
         try:
-            unpack(location, Path(temporary.name))
-            directory = Path(temporary.name)
+            if temporary is not None:
+                unpack(location, directory)
             bundle = cls(location, name, directory, read_manifest(directory, name))
-            files = bundle.manifest["files"]
-            check_folder(directory, files, digests=verify, name=name, under_load=under_load)
         except BaseException:
-            temporary.cleanup()
+            let_go()
             raise
-        bundle._temporary = temporary
+        bundle._let_go = weakref.finalize(bundle, let_go)
         return bundle
 
     @property
@@ -158,9 +161,6 @@ class Bundle:
         """Delete the temporary files of a zipped bundle; a folder is left as it is."""
         if self._let_go is not None:
             self._let_go()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
 
     def __enter__(self) -> Self:
         """Return the bundle itself."""

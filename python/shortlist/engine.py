@@ -12,6 +12,7 @@ from shortlist._catalogue import Upserted
 from shortlist._columns import Array
 from shortlist._feedback_serving import feedback_loop, given_requests
 from shortlist._loaded_bundle import LoadedBundle, Settings, open_bundle
+from shortlist._runtime import find_runtime
 from shortlist._switch import Switch
 from shortlist._trial import check_keys
 from shortlist.bundle import Bundle
@@ -89,7 +90,9 @@ def load(
     if not isinstance(fixed_batches, (list, tuple)):
         raise TypeError(f"fixed_batches: got {fixed_batches!r}, expected sizes such as (1, 32)")
     sizes = tuple(_checks.positive_int(size, "fixed_batches") for size in fixed_batches)
-    settings = Settings(device, n_threads, max_batch, max_wait_us, search, sizes)
+    settings = Settings(
+        device, n_threads, os.fspath(find_runtime()), max_batch, max_wait_us, search, sizes
+    )
     return Engine(open_bundle(path, 1, settings, verify=verify), settings)
 
 

@@ -93,10 +93,10 @@ void change_items(LoadedBundle& bundle) {
 void stress(const Runtime& runtime, const char* path, const char* search, int n_rounds) {
   BundleSettings settings;
   settings.search = search;
-  const LoadedBundle alone(runtime, path, {}, 1);
+  const LoadedBundle alone(runtime, open_bundle(path, true), {}, 1);
   settings.batching = {8, 300};
   settings.fixed_batches = FixedBatches({4, 8});
-  LoadedBundle together(runtime, path, settings, 1);
+  LoadedBundle together(runtime, open_bundle(path, true), settings, 1);
   std::vector<Answer> expected;
   std::vector<std::unique_ptr<Request>> requests;
   for (std::size_t i = 0; i < kRequests; ++i) {

@@ -5,6 +5,7 @@ Runtime in tests/cpp/test_devices.cpp, how the faster way is chosen in test_fast
 """
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from worlds import write_graphs_for_hosts
 import shortlist
 from shortlist import BundleError, FeedbackLog, ShortlistError
 from shortlist._loaded_bundle import Settings, open_bundle
+from shortlist._runtime import find_runtime
 from shortlist.bundle import BundleWriter
 from shortlist.engine import Engine
 
@@ -216,7 +218,7 @@ def test_a_portable_graph_that_takes_other_columns_is_an_error(bundle, tmp_path)
 
 def test_both_ways_are_measured_and_the_faster_one_answers(bundle):
     """As on a GPU at load: which of them is faster is the machine's to say."""
-    settings = Settings("cpu", 1, search="measured")
+    settings = Settings("cpu", 1, os.fspath(find_runtime()), search="measured")
     with (
         shortlist.load(bundle.path) as engine,
         Engine(open_bundle(bundle.path, 1, settings, verify=True), settings) as measured,

@@ -38,10 +38,10 @@ print(json.dumps([onnxruntime.__version__, ids.tolist(), scores, counts.tolist()
 ENGINE = f"""
 import json, pathlib, sys
 import shortlist
-from shortlist import _loaded_bundle
+from shortlist import engine as engine_module
 bundle, requests, *library = sys.argv[1:]
 if library:
-    _loaded_bundle.find_runtime = lambda: pathlib.Path(*library)
+    engine_module.find_runtime = lambda: pathlib.Path(*library)
 with shortlist.load(bundle, device="cpu", n_threads=2) as engine:
     answer = engine.recommend({{"history": json.loads(requests)}}, {TOP_N})
     scores = [score.hex() for score in answer.scores.ravel().tolist()]

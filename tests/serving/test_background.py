@@ -1,69 +1,23 @@
 """What is done beside requests gives way to them, and nothing that stays behind does."""
 
-import gc
-import hashlib
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
-import weakref
 
 import pytest
 
 import shortlist
-from shortlist import BundleError, _core
-from shortlist._background import in_background, wait_until_unused
-from shortlist.bundle import Bundle
+from shortlist._switch import wait_until_unused
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values there")
 
 
 def nice():
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-
-@linux_only
-def test_work_in_the_background_gives_way_and_its_caller_does_not():
-    before = nice()
-    assert in_background(nice) == min(before + 10, 19)
-    assert nice() == before
-
-
-@linux_only
-@pytest.mark.parametrize("policy", ["SCHED_BATCH", "SCHED_IDLE"])
-def test_a_thread_of_a_lower_class_stays_in_it(policy):
-    def give_way():
-        os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))
-        before = nice()
-        _core.give_way()
-        found.append((os.sched_getscheduler(0), nice() - before))
-
-    found = []
-    thread = threading.Thread(target=give_way)
-    before = nice()
-    thread.start()
-    thread.join()
-    assert found == [(getattr(os, policy), min(10, 19 - before))]
-
-
-def test_an_error_in_the_background_comes_out_and_keeps_nothing_alive():
-    class Payload:
-        pass
-
-    def fail():
-        payload = Payload()
-        kept.append(weakref.ref(payload))
-        raise ValueError("as it was")
-
-    kept = []
-    gc.disable()
-    try:
-        with pytest.raises(ValueError, match="as it was"):
-            in_background(fail)
-        assert kept[0]() is None  # no cycle that waits for the collector
-    finally:
-        gc.enable()
 
 
 def test_waiting_ends_when_nobody_else_has_it_or_the_time_is_over():
@@ -78,59 +32,39 @@ def test_waiting_ends_when_nobody_else_has_it_or_the_time_is_over():
     assert kept == []
 
 
-@pytest.mark.parametrize("size", [0, 1, 64, (1 << 20) - 1, 1 << 20, (2 << 20) + 7])
-def test_files_are_hashed_as_hashlib_does(tmp_path, size):
-    data = os.urandom(size)
-    (tmp_path / "file").write_bytes(data)
-    with (tmp_path / "file").open("rb") as file:
-        assert _core.hash_file(file.fileno(), "file") == hashlib.sha256(data).hexdigest()
+@pytest.fixture
+def slow_bundle(world, tmp_path):
+    """A bundle that takes some seconds to hash: its table of items is 16 GiB of holes."""
+    folder = shutil.copytree(world.path, tmp_path / "slow.shortlist")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["items.arrow"]["size"] = 16 << 30
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    os.truncate(folder / "items.arrow", 16 << 30)
+    return folder
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    folder = os.open(tmp_path, os.O_RDONLY)
-    try:
-        with pytest.raises(BundleError, match=r"tiny/items\.index: expected a file that can be re"):
-            _core.hash_file(folder, "tiny/items.index")
-    finally:
-        os.close(folder)
-
-
-@pytest.mark.parametrize("delay", [0, 0.05])
-def test_hashing_beside_requests_can_be_interrupted(world, delay):
-    """The wait ends at once; the thread ends later, with the file it reads, which it closes."""
-
+@pytest.mark.parametrize("is_under_load", [False, True])
+def test_hashing_can_be_interrupted(world, slow_bundle, is_under_load):
     class Interrupt(Exception):
         pass
 
     def interrupt(*_):
         raise Interrupt
 
-    def slow(descriptor, where):
-        descriptors.append(descriptor)
-        time.sleep(delay)  # the caller starts the thread, or waits for it
-        if not is_over.is_set():
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        is_over.wait(60)
-        os.fstat(descriptor)  # still open
-        return hashed(descriptor, where)
-
-    descriptors, hashed, is_over = [], _core.hash_file, threading.Event()
+    main = threading.main_thread().ident
     before = signal.signal(signal.SIGINT, interrupt)
+    timer = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT))
+    began = time.monotonic()
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_core, "hash_file", slow)
+        with shortlist.load(world.path) as engine:
+            timer.start()
             with pytest.raises(Interrupt):
-                Bundle.open(world.path, under_load=True)
-            assert not is_over.is_set()
-            is_over.set()
-            for thread in threading.enumerate():
-                if thread.name == "shortlist-background":
-                    thread.join()
+                engine.swap(slow_bundle) if is_under_load else shortlist.load(slow_bundle)
+            assert time.monotonic() - began < 5
+            engine.recommend([{"history": [1]}], 1)  # as before
     finally:
+        timer.join()
         signal.signal(signal.SIGINT, before)
-    (descriptor,) = descriptors  # no other file is begun
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
 
 
 class Watch:
@@ -168,7 +102,7 @@ def low():
 
 
 def n_giving_way(engine, world):
-    """Swap, without a thread that hashes, and say how many threads were seen to give way."""
+    """Swap without hashes, and say how many threads were seen to give way."""
     with Watch() as watch:
         engine.swap(world.path, verify=False)
     assert set(watch.values()) <= {nice(), low()}

@@ -16,7 +16,7 @@ import pytest
 
 import shortlist
 from shortlist import BundleError, ShortlistError
-from shortlist._background import wait_until_unused
+from shortlist._switch import wait_until_unused
 
 REQUESTS = [{"history": [100, 107]}, {"user_id": 5}, {"history": [121, 300, 114], "age": 20.0}, {}]
 

@@ -11,8 +11,9 @@ namespace [[gnu::visibility("default")]] shortlist {
 void give_way() noexcept;
 
 // Runs `work` on a thread of its own, which gives way, and waits for it. What it throws comes out
-// here.
-void run_in_background(const std::function<void()>& work);
+// here. Meanwhile `poll`, unless empty, is called some times a second on the calling thread; if it
+// throws, that comes out in place of what the work throws, once the work has ended.
+void run_in_background(const std::function<void()>& work, const std::function<void()>& poll = {});
 
 // Gives memory that is free, but kept for later, back to the system. Takes about a millisecond;
 // calls of other threads that need memory may wait for a part of it.

@@ -132,7 +132,7 @@ def hostile_bundles(copy):
     return {
         "flipped": (lambda: flip(copy / "items.index"), r"items\.index: expected sha256 \w{64}, f"),
         "cut": (lambda: os.truncate(copy / "items.index", size - 1),
-                f"items.index: expected {size} bytes, found {size - 1} bytes"),
+                f"items.index: expected {size:,} bytes, found {size - 1:,} bytes"),
         "gone": ((copy / "scorer.onnx").unlink, r"scorer\.onnx: expected a file, found no such"),
         "extra": (write("notes.txt", b"x"), r"notes\.txt: expected only files the manifest lists"),
         "link": (link, r"items\.index: expected a plain file, found a symbolic link"),
