@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from shortlist.training.cleaning import clean_file
-from shortlist.training.config import CleaningConfig
+from shortlist.training.cleaning.clean import clean_file
+from shortlist.training.config.settings import CleaningConfig
 
 CHUNK = 2_000_000
 

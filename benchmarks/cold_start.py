@@ -29,12 +29,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from shortlist.training.config import load_config
-from shortlist.training.datasets import load_dataset
-from shortlist.training.evaluate import evaluate_users
-from shortlist.training.features import align_items
-from shortlist.training.fit import train
-from shortlist.training.splits import make_split
+from shortlist.training.config.settings import load_config
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.evaluation.evaluate import evaluate_users
+from shortlist.training.features.features import align_items
+from shortlist.training.fit.fit import train
+from shortlist.training.splits.split import make_split
 
 K = 50
 SPLIT = {"split.protocol": "temporal", "split.valid": 0.1, "split.test": 0.1}

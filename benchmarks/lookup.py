@@ -82,7 +82,7 @@ def prepare(way: str, path: Path, ids: np.ndarray) -> None:
 def load(way: str, path: Path) -> tuple[Callable[[Any], Any], Callable[[np.ndarray], Any]]:
     """Load; returns the lookup, and what makes its input of ids (batch, length)."""
     if way.startswith("LabelEncoder"):
-        from shortlist.export.sessions import open_session
+        from shortlist.training.graphs.sessions import open_session
 
         session = open_session(path, name="lookup")
         return (

@@ -22,9 +22,9 @@ import numpy as np
 import onnx
 
 import shortlist
+from shortlist._columns.requests import normalise
 from shortlist.export.host_graphs import graph_inputs
-from shortlist.export.sessions import open_session
-from shortlist.requests import normalise
+from shortlist.training.graphs.sessions import open_session
 
 
 def split_graph(path: Path) -> tuple[onnx.ModelProto, onnx.ModelProto, list[str]]:

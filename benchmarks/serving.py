@@ -47,13 +47,13 @@ from serving_peers import (
 from serving_times import Calls, measure, measure_every_10_ms, open_loop
 
 import shortlist
-from shortlist._loaded_bundle import request_schema
+from shortlist._columns.requests import normalise
+from shortlist._serving.loaded_bundle import request_schema
 from shortlist.bench.machine import describe_machine
 from shortlist.export.host_graphs import PLUGIN_GRAPH, PORTABLE_GRAPH, Check, graph_inputs
 from shortlist.export.recommend import OUTPUTS
-from shortlist.export.sessions import open_session
 from shortlist.plugin import plugin_path
-from shortlist.requests import normalise
+from shortlist.training.graphs.sessions import open_session
 
 TOP_N = 10
 N_BATCHES = 64  # different ones, taken in turn
@@ -63,7 +63,7 @@ def synthetic(n_items: int) -> Any:
     """Events of 2,000 users, 20 to 200 each, over a catalogue of which every item is known."""
     import polars as pl
 
-    from shortlist.training.events import Dataset
+    from shortlist.training.data.events import Dataset
 
     random = np.random.default_rng(5)
     lengths = random.integers(20, 200, 2_000)
@@ -81,10 +81,10 @@ def synthetic(n_items: int) -> Any:
 def export_untrained(dataset: Any, folder: Path, seed: int = 6) -> tuple[Path, Any]:
     """Write a bundle of the two-tower as it is before training; give its Keras user model too."""
     from shortlist.export import export_bundle
-    from shortlist.training.config import load_config
-    from shortlist.training.features import FeatureSet
-    from shortlist.training.fit import TrainedModel, build_model
-    from shortlist.training.splits import make_split
+    from shortlist.training.config.settings import load_config
+    from shortlist.training.features.features import FeatureSet
+    from shortlist.training.fit.fit import TrainedModel, build_model
+    from shortlist.training.splits.split import make_split
 
     config = load_config(overrides={"export.parity_users": 100})
     split = make_split(dataset, "leave-one-out")
@@ -116,7 +116,7 @@ def bundle_of(args: argparse.Namespace) -> Iterator[tuple[Path, Any]]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         if args.data:
-            from shortlist.training.datasets import load_dataset
+            from shortlist.training.data.datasets import load_dataset
 
             yield export_untrained(load_dataset(args.data), Path(folder))
         else:

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from shortlist.training.config import Config, load_config
-from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import build_model, configured_split, train
-from shortlist.training.loop import Loop
+from shortlist.training.config.settings import Config, load_config
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.fit import build_model, configured_split, train
+from shortlist.training.fit.loop import Loop
 
 GROUP = 100  # items that are seen together
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from shortlist.export.errors import ExportError
-from shortlist.export.sessions import open_session
+from shortlist.training.graphs.sessions import open_session
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from shortlist.requests import MISSING_INT
-from shortlist.training.feature import DAY, HOURS, SMALLEST_NORM, WEEKDAYS
+from shortlist._columns.requests import MISSING_INT
+from shortlist.training.features.feature import DAY, HOURS, SMALLEST_NORM, WEEKDAYS
 
 if TYPE_CHECKING:
     from shortlist.export.lookup import RawFeature
-    from shortlist.export.nodes import Nodes
+    from shortlist.training.graphs.nodes import Nodes
 
 
 def given_name(feature: "RawFeature") -> str:

@@ -21,7 +21,7 @@ from shortlist.export.checks import MAX_BYTES, check_interface, check_model, ren
 from shortlist.export.errors import ExportError
 from shortlist.export.handlers import HANDLERS
 from shortlist.export.passes import simplify
-from shortlist.export.sessions import open_session
+from shortlist.training.graphs.sessions import open_session
 from shortlist.training.models import stand_ins
 
 OPSET = 18  # the newest tf2onnx 1.17 knows

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from shortlist.export.nodes import Nodes
 from shortlist.export.tensors import index_bytes
 from shortlist.index import Index
+from shortlist.training.graphs.nodes import Nodes
 
 PLUGIN_DOMAIN = "ai.shortlist"
 # What TopN takes beside the history: item rows and a byte a row. Empty = everything is allowed.

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shortlist._loaded_bundle import request_schema
-from shortlist._ragged import Ragged
+from shortlist._columns.ragged import Ragged
+from shortlist._columns.requests import MISSING_INT, Columns, RequestSchema, normalise
+from shortlist._serving.loaded_bundle import request_schema
 from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
 from shortlist.export.heads import PluginHead
 from shortlist.export.portable import PortableHead
 from shortlist.export.recommend import OUTPUTS, Parts, recommend_graph
-from shortlist.export.sessions import open_session
 from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES, Recommendations
-from shortlist.requests import MISSING_INT, Columns, RequestSchema, normalise
+from shortlist.training.graphs.sessions import open_session
 
 PLUGIN_GRAPH = "recommend.onnx"
 PORTABLE_GRAPH = "recommend_portable.onnx"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from shortlist.errors import DataError
-from shortlist.training.checkpoint import write_atomic
-from shortlist.training.fit import TrainedModel
-from shortlist.training.held_out import fingerprint
+from shortlist.training.fit.checkpoint import write_atomic
+from shortlist.training.fit.fit import TrainedModel
+from shortlist.training.splits.held_out import fingerprint
 from shortlist.versions import MAX_ANCESTORS, ancestors_of, new_version, own_entry
 
 PARENT = "parent.json"  # in the run folder of an update: the versions before it

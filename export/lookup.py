@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import onnx
 from onnx import TensorProto, helper
 
+from shortlist._columns.requests import MISSING_INT
 from shortlist.export.checks import check_interface, check_model, rename_value
 from shortlist.export.columns import age_nodes, number_nodes, time_nodes, vector_nodes
 from shortlist.export.errors import ExportError
-from shortlist.export.nodes import Nodes
 from shortlist.export.passes import merge_opsets
-from shortlist.export.text import RUNTIME_DOMAIN, text_nodes
-from shortlist.requests import MISSING_INT
+from shortlist.training.features.text import RUNTIME_DOMAIN, text_nodes
+from shortlist.training.graphs.nodes import Nodes
 
 ML_DOMAIN = "ai.onnx.ml"
 ML_VERSION = 2  # the first with LabelEncoder int64 → int64; every ONNX Runtime since 1.0 has it
@@ -31,7 +31,7 @@ _RANKS = {"code": 1, "number": 1, "codes": 2, "dense": 2, "ages": 2}
 
 
 class RawFeature(Protocol):
-    """What preprocessing needs of a feature: `shortlist.training.feature.Feature` has it all."""
+    """What preprocessing needs of a feature: `Feature` of the training has it all."""
 
     @property
     def name(self) -> str:

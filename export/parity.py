@@ -18,9 +18,9 @@ import polars as pl
 from shortlist.engine import Engine
 from shortlist.export import half
 from shortlist.export.errors import ExportError
-from shortlist.training.features import align_users
-from shortlist.training.fit import TrainedModel
-from shortlist.training.history import HistoryEvents
+from shortlist.training.features.features import align_users
+from shortlist.training.features.history import HistoryEvents
+from shortlist.training.fit.fit import TrainedModel
 
 # Both sides sum float32 products in another order: 1e-6 was the largest difference seen on cosines.
 TOLERANCE = 1e-5

@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from shortlist.export.heads import Found, Packed, Popular, choose
-from shortlist.export.nodes import Nodes
 from shortlist.export.tensors import index_rows
 from shortlist.index import Index
+from shortlist.training.graphs.nodes import Nodes
 
 _STORED = {
     "float32": TensorProto.FLOAT,

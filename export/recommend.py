@@ -23,9 +23,9 @@ from shortlist.export.heads import (
     Popular,
 )
 from shortlist.export.lookup import RawFeature
-from shortlist.export.nodes import Nodes
 from shortlist.export.reranking import STAGES, Known, Reranker, add_first_k, add_second_stage
 from shortlist.export.sources import add_source
+from shortlist.training.graphs.nodes import Nodes
 
 OUTPUTS = {
     "item_ids": ["batch", "top_n"],

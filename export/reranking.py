@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from shortlist.export.heads import PLUGIN_DOMAIN, Found, Head, choose
-from shortlist.export.nodes import Nodes
+from shortlist.training.graphs.nodes import Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from shortlist.export.reranking import DenseReranker, FollowerReranker, Reranker
+from shortlist.training.fit.second_stage import Scorer
 from shortlist.training.models import candidates, followers
 from shortlist.training.models.followers import FollowerScorer
-from shortlist.training.second_stage import Scorer
 
 
 def describe_reranker(scorer: Scorer) -> Reranker:

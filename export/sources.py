@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 from shortlist.export.columns import given_name
-from shortlist.export.nodes import Nodes
 from shortlist.recommendations import FEATURES, HISTORY, POPULAR
+from shortlist.training.graphs.nodes import Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute
 
-from shortlist.requests import MISSING_INT
-from shortlist.training.events import Dataset
-from shortlist.training.feature import Feature
-from shortlist.training.features import FeatureSet, align_items, align_users
-from shortlist.training.splits import Split
+from shortlist._columns.requests import MISSING_INT
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.feature import Feature
+from shortlist.training.features.features import FeatureSet, align_items, align_users
+from shortlist.training.splits.split import Split
 
 # Ages change with the clock, so times are stored.
 _STORED = {"history_kinds": "history_kinds", "history_ages": "history_times"}

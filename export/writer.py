@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 import shortlist
-from shortlist._items import popularity_of
+from shortlist._catalogue.items import popularity_of
 from shortlist.bundle import BundleWriter
 from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
@@ -28,10 +28,10 @@ from shortlist.export.recommend import Parts
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
-from shortlist.training.features import Feature
-from shortlist.training.fit import TrainedModel
-from shortlist.training.held_out import describe_training_events
+from shortlist.training.features.features import Feature
+from shortlist.training.fit.fit import TrainedModel
 from shortlist.training.models.linear import LinearModel
+from shortlist.training.splits.held_out import describe_training_events
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def export_bundle(
     Parameters
     ----------
     run : TrainedModel
-        From `shortlist.training.fit.train` or `load_run`.
+        From `shortlist.training.fit.fit.train` or `load_run`.
     out : str or path
         NAME.shortlist; an existing bundle there is replaced in one step at the very end.
     store_users : bool

@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 
 from shortlist import Bundle, BundleError, Index
-from shortlist._loaded_bundle import LoadedBundle, Settings
 from shortlist._runtime import find_runtime
+from shortlist._serving.loaded_bundle import LoadedBundle, Settings
 from shortlist.plugin import plugin_path
 
 MEMORY_BYTES = 2 << 30

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from shortlist.export.nodes import Nodes
-from shortlist.training import feature_spec
-from shortlist.training.feature import Feature
-from shortlist.training.feature_spec import FeatureSpec
+from shortlist.training.config import feature_spec
+from shortlist.training.config.feature_spec import FeatureSpec
+from shortlist.training.features.feature import Feature
+from shortlist.training.graphs.nodes import Nodes
 
 DIM = 8
 DECLARED = set(feature_spec.KINDS) - {"history", "ignore"}

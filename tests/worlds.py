@@ -26,7 +26,7 @@ from shortlist.export.host_graphs import write_host_graphs
 from shortlist.export.lookup import add_lookups
 from shortlist.export.passes import tidy
 from shortlist.export.recommend import Parts
-from shortlist.training.feature_spec import FeatureSpec
+from shortlist.training.config.feature_spec import FeatureSpec
 
 N_ITEMS = 40
 GAP = 3600  # seconds between two events, where ages are not told

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import helper
 
 from shortlist.export.passes.view import attributes_of
-from shortlist.export.sessions import open_session
+from shortlist.training.graphs.sessions import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,19 +8,19 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from shortlist import _checks
-from shortlist._catalogue import Upserted
-from shortlist._columns import Array
-from shortlist._feedback_serving import feedback_loop, given_requests
-from shortlist._loaded_bundle import LoadedBundle, Settings, open_bundle
+from shortlist._catalogue.state import Upserted
+from shortlist._columns.reading import Array
+from shortlist._columns.requests import normalise
 from shortlist._runtime import find_runtime
-from shortlist._switch import Switch
-from shortlist._trial import check_keys
+from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
+from shortlist._serving.loop import feedback_loop, given_requests
+from shortlist._serving.switch import Switch
+from shortlist._serving.trial import check_keys
 from shortlist.bundle import Bundle
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Index
 from shortlist.recommendations import Recommendations
-from shortlist.requests import normalise
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 SEARCHES = ("auto", "index", "graph")

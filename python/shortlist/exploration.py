@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortlist import _checks
-from shortlist._columns import Array
+from shortlist._columns.reading import Array
 
 __all__ = ["Epsilon", "Exploration", "Softmax"]
 

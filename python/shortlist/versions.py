@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shortlist._bundle_writer import exchange
-from shortlist._manifest import version_of
 from shortlist.bundle import Bundle
+from shortlist.bundle.manifest import version_of
+from shortlist.bundle.writer import exchange
 from shortlist.errors import BundleError, ShortlistError
 
 __all__ = [

@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist.training.config import apply_overrides, from_toml
-from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import TrainedModel, build_model
+from shortlist.training.config.settings import apply_overrides, from_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.fit import TrainedModel, build_model
+from shortlist.training.fit.second_stage import fit_followers, fit_tables
 from shortlist.training.models.candidates import CandidateScorer
 from shortlist.training.models.followers import FollowerScorer
 from shortlist.training.models.linear import is_closed_form
-from shortlist.training.second_stage import fit_followers, fit_tables
-from shortlist.training.splits import make_split
+from shortlist.training.splits.split import make_split
 
 N_USERS, N_ITEMS = 60, 90
 CONFIG = """

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 import shortlist
-from shortlist._loaded_bundle import request_schema
+from shortlist._columns.requests import normalise
+from shortlist._serving.loaded_bundle import request_schema
 from shortlist.export import export_bundle
 from shortlist.export.host_graphs import graph_inputs
-from shortlist.requests import normalise
 
 TOOLS = Path(__file__).parents[1] / "graph_tools.py"
 SPEC = importlib.util.spec_from_file_location("graph_tools", TOOLS)

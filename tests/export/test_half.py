@@ -11,9 +11,9 @@ from onnx import TensorProto
 from shortlist.engine import load
 from shortlist.export import ExportError, export_bundle, half
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
-from shortlist.training.config import load_config
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import build_model
+from shortlist.training.config.settings import load_config
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.fit import build_model
 
 
 def with_precision(run, precision):

@@ -10,13 +10,13 @@ import shortlist
 from shortlist.errors import DataError
 from shortlist.export.host_graphs import check_host_graphs
 from shortlist.export.writer import export_bundle
-from shortlist.training.config import from_toml
-from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import TrainedModel, build_model
-from shortlist.training.history import HistoryEvents
-from shortlist.training.loop import build_windows
-from shortlist.training.splits import leave_one_out
+from shortlist.training.config.settings import from_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.features.history import HistoryEvents
+from shortlist.training.fit.fit import TrainedModel, build_model
+from shortlist.training.fit.loop import build_windows
+from shortlist.training.splits.split import leave_one_out
 
 CONFIG = """
 [model]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from shortlist._columns.requests import MISSING_INT
 from shortlist.export.errors import ExportError
 from shortlist.export.lookup import add_lookups
-from shortlist.export.sessions import open_session
-from shortlist.requests import MISSING_INT
-from shortlist.training.features import Feature
+from shortlist.training.features.features import Feature
+from shortlist.training.graphs.sessions import open_session
 
 CITIES = ["北京", "Köln", "a", "A", "naïve ☕", " ", "\u00e9", "e\u0301"]
 TEXT_TAGS = Feature("tags", "user", "multi_categorical", "string", CITIES)

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shortlist.export.nodes import Nodes
 from shortlist.export.passes import simplify, tables, tidy
+from shortlist.training.graphs.nodes import Nodes
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 RANDOM = np.random.default_rng(3)

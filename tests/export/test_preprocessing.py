@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import shortlist
+from shortlist._columns.requests import RequestSchema, normalise
 from shortlist.export.graph import keras_to_onnx
 from shortlist.export.lookup import add_lookups
-from shortlist.export.sessions import open_session
 from shortlist.export.writer import export_bundle
-from shortlist.requests import RequestSchema, normalise
-from shortlist.training.config import from_toml
-from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet, align_items
-from shortlist.training.fit import TrainedModel
+from shortlist.training.config.settings import from_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet, align_items
+from shortlist.training.fit.fit import TrainedModel
+from shortlist.training.graphs.sessions import open_session
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits import leave_one_out
+from shortlist.training.splits.split import leave_one_out
 
 CONFIG = """
 [model]

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 import shortlist
+from shortlist._columns.requests import FeatureColumn
 from shortlist.export import export_bundle
 from shortlist.export.tables import stored_feature, to_plain_arrow, user_table
-from shortlist.requests import FeatureColumn
-from shortlist.training.config import apply_overrides, load_config
-from shortlist.training.events import Dataset
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import TrainedModel, build_model
-from shortlist.training.splits import make_split
+from shortlist.training.config.settings import apply_overrides, load_config
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.fit import TrainedModel, build_model
+from shortlist.training.splits.split import make_split
 
 N_USERS, N_ITEMS = 40, 30
 DAY = datetime.date(2021, 3, 1)

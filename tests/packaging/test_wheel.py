@@ -30,7 +30,7 @@ def test_wheel_holds_the_packages_and_nothing_else() -> None:
         "shortlist/libshortlist.so",
         "shortlist/include/shortlist.h",
         "shortlist/training/fit.py",
-        "shortlist/training/presets/movielens-100k.toml",
+        "shortlist/training/config/presets/movielens-100k.toml",
         "shortlist/export/writer.py",
     ):
         assert expected in files

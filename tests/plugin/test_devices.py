@@ -18,8 +18,8 @@ from worlds import write_graphs_for_hosts
 
 import shortlist
 from shortlist import BundleError, FeedbackLog, ShortlistError
-from shortlist._loaded_bundle import Settings, open_bundle
 from shortlist._runtime import find_runtime
+from shortlist._serving.loaded_bundle import Settings, open_bundle
 from shortlist.bundle import BundleWriter
 from shortlist.engine import Engine
 

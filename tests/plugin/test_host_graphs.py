@@ -7,14 +7,14 @@ import pytest
 from onnx import helper
 
 import shortlist
-from shortlist._loaded_bundle import request_schema
+from shortlist._columns.requests import normalise
+from shortlist._serving.loaded_bundle import request_schema
 from shortlist.export.host_graphs import Check, check_host_graphs, graph_inputs
-from shortlist.export.nodes import Nodes
 from shortlist.export.recommend import OUTPUTS
 from shortlist.export.tensors import SharedTensors
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES
-from shortlist.requests import normalise
+from shortlist.training.graphs.nodes import Nodes
 
 GRAPHS = ["recommend.onnx", "recommend_portable.onnx"]
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 import shortlist
 from shortlist import _core
-from shortlist.export.nodes import Nodes
 from shortlist.export.reranking import DenseReranker, FollowerReranker
+from shortlist.training.graphs.nodes import Nodes
 
 N_CODES, LENGTH = 60, 9
 INPUTS = {

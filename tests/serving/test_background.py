@@ -11,7 +11,7 @@ import time
 import pytest
 
 import shortlist
-from shortlist._switch import wait_until_unused
+from shortlist._serving.switch import wait_until_unused
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values there")
 

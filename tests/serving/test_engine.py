@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pytest
 
 from shortlist import _core
+from shortlist._columns.requests import normalise
 from shortlist.engine import load
 from shortlist.errors import ShortlistError
-from shortlist.requests import normalise
 
 
 def expected_rows(world, rows, seen, top_n, mask=None):
@@ -298,7 +298,7 @@ print([name for name in heavy if name in sys.modules])
 @pytest.mark.parametrize(
     "use",
     [
-        "import shortlist.engine, shortlist.bundle, shortlist.requests",
+        "import shortlist.engine, shortlist.bundle, shortlist._columns.requests",
         "from shortlist.engine import load\n"
         "with load({path!r}) as engine:\n"
         "    answer = engine.recommend([{{'user_id': 5}}, {{'history': [100]}}, {{}}])\n"

@@ -247,7 +247,7 @@ def test_an_erased_user_is_not_in_the_bytes(file_log, tmp_path):
 
 
 def test_bytes_that_a_reader_keeps_are_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr("shortlist._feedback_sqlite._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("shortlist.feedback.sqlite._BUSY_SECONDS", 0.1)
     with FeedbackLog(tmp_path / "a") as log:
         log.append(**event(user_id="Kafka"))
         reader = sqlite3.connect(tmp_path / "a", isolation_level=None)
@@ -438,7 +438,7 @@ def test_impressions_that_no_one_wants_never_leave_the_store(log, tmp_path, monk
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_log_is_exported_as_it_is_read(log, tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("shortlist.feedback.PAGE", 7)
+    monkeypatch.setattr("shortlist.feedback.log.PAGE", 7)
     log.append_many([event(user_id=f"ü{i}", timestamp=NOON + i, value=i) for i in range(20)])
     log.append_many([event(user_id="x", kind="impression", rank=1, propensity=0.5, score=2.0)])
     path = tmp_path / f"events.{suffix}"
@@ -459,7 +459,7 @@ def test_an_export_that_fails_leaves_the_old_file(file_log, tmp_path, monkeypatc
     path = tmp_path / "events.parquet"
     assert file_log.export(path) == 20
     before = path.read_bytes()
-    monkeypatch.setattr("shortlist.feedback.PAGE", 10)
+    monkeypatch.setattr("shortlist.feedback.log.PAGE", 10)
     real = file_log._store.read
 
     def fail(after, since, limit, impressions):

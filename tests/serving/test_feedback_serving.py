@@ -7,9 +7,9 @@ import pytest
 
 import shortlist
 from shortlist import DataError, FeedbackLog
-from shortlist._feedback_acts import Acts, Dislikes, with_acts
-from shortlist._ragged import Ragged
-from shortlist.requests import Columns
+from shortlist._columns.ragged import Ragged
+from shortlist._columns.requests import Columns
+from shortlist.feedback.acts import Acts, Dislikes, with_acts
 
 NOON = 1_714_564_800
 

@@ -14,11 +14,11 @@ from tiny_graphs import make_feature
 
 import shortlist.index
 from shortlist import FeedbackLog
-from shortlist._item_rows import _column
-from shortlist._where import read_where
+from shortlist._catalogue.rows import _column
+from shortlist._catalogue.where import read_where
+from shortlist._columns.requests import FeatureColumn
 from shortlist.engine import load
 from shortlist.errors import DataError, ShortlistError
-from shortlist.requests import FeatureColumn
 
 NEW = {"item_id": [900, 901], "title": ["New film", None], "year": [1991, 2000],
        "genres": [["war"], ["drama", "unheard of"]]}  # fmt: skip
@@ -321,6 +321,6 @@ def test_skipped_items_are_those_of_the_items_that_are_searched(world, tmp_path,
             engine.upsert_items([{"item_id": 5000 + i} for i in range(3)])
             return read_where(where, n_requests, mask)
 
-        monkeypatch.setattr("shortlist._loaded_bundle.read_where", first_of_all)
+        monkeypatch.setattr("shortlist._serving.loaded_bundle.read_where", first_of_all)
         found = engine.recommend(user_ids=[77], top_n=40, feedback=log)
         assert not set(found.item_ids[0].tolist()) & set(skipped)

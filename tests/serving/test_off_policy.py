@@ -9,10 +9,10 @@ import pytest
 
 import shortlist
 from shortlist import DataError, Epsilon, FeedbackLog, Softmax
-from shortlist._feedback_acts import Acts, with_acts
-from shortlist._off_policy_lists import _History
 from shortlist.cli import main
+from shortlist.feedback.acts import Acts, with_acts
 from shortlist.off_policy import doubly_robust, estimate, ips, snips
+from shortlist.off_policy.lists import _History
 
 NOON = 1_714_564_800
 
@@ -387,7 +387,7 @@ def test_what_a_user_did_is_gathered_once_for_all_lists(tmp_path, engine, world,
         given.extend(arguments[-1])
         return with_acts(*arguments)
 
-    monkeypatch.setattr("shortlist._off_policy_lists.with_acts", spy)
+    monkeypatch.setattr("shortlist.off_policy.lists.with_acts", spy)
     a, b = world.item_ids[[10, 11]].tolist()
     with FeedbackLog(tmp_path / "log") as log:
         for time in range(NOON, NOON + 20):

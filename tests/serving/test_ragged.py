@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shortlist._ragged import Ragged
+from shortlist._columns.ragged import Ragged
 
 LISTS = [[1, 2], [3, 4, 5], [], [6]]
 RAGGED = Ragged.of_lists([np.array(values, np.int64) for values in LISTS], np.int64)

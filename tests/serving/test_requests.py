@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from shortlist._columns.requests import MISSING_INT, FeatureColumn, RequestSchema, normalise
 from shortlist.errors import DataError
-from shortlist.requests import MISSING_INT, FeatureColumn, RequestSchema, normalise
 
 FEATURES = (
     FeatureColumn("city", "categorical", "string"),

@@ -16,7 +16,7 @@ import pytest
 
 import shortlist
 from shortlist import BundleError, ShortlistError
-from shortlist._switch import wait_until_unused
+from shortlist._serving.switch import wait_until_unused
 
 REQUESTS = [{"history": [100, 107]}, {"user_id": 5}, {"history": [121, 300, 114], "age": 20.0}, {}]
 
@@ -201,7 +201,9 @@ def test_a_swap_outlasts_the_calls_under_way_and_frees_the_old_bundle(world, oth
         caller = threading.Thread(target=lambda: answer(engine))
         caller.start()
         assert has_begun.wait(60)
-        monkeypatch.setattr("shortlist._switch.wait_until_unused", partial(until_unused, may_go_on))
+        monkeypatch.setattr(
+            "shortlist._serving.switch.wait_until_unused", partial(until_unused, may_go_on)
+        )
         engine.swap(other.path)
         assert old() is None
         caller.join()

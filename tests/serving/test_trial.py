@@ -11,7 +11,7 @@ import pytest
 
 import shortlist
 from shortlist import BundleError, DataError, ShortlistError
-from shortlist._trial import falls_to_candidate
+from shortlist._serving.trial import falls_to_candidate
 
 HISTORY = [100, 107]
 
@@ -176,7 +176,7 @@ def test_a_candidate_may_take_other_columns_of_the_same_kinds(
 def test_columns_of_another_kind_are_refused(engine, other, monkeypatch):
     from dataclasses import replace
 
-    from shortlist.requests import RequestSchema
+    from shortlist._columns.requests import RequestSchema
 
     init = RequestSchema.__init__
 

@@ -60,7 +60,7 @@ def test_each_request_may_have_its_own_filter(engine, world):
 
 
 def test_equal_expressions_are_evaluated_once(engine, monkeypatch):
-    import shortlist._where as where_module
+    import shortlist._catalogue.where as where_module
 
     calls = []
     original = where_module.evaluate

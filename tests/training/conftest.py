@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist.training.config import Config, load_config
-from shortlist.training.events import Dataset
+from shortlist.training.config.settings import Config, load_config
+from shortlist.training.data.events import Dataset
 
 N_USERS, N_ITEMS = 40, 30
 

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.datasets import load_dataset
-from shortlist.training.evaluate import evaluate
-from shortlist.training.events import make_events
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.data.events import make_events
+from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.models.baselines import (
     EASE,
     ImplicitALS,
@@ -15,7 +15,7 @@ from shortlist.training.models.baselines import (
     Popularity,
     RecencyItemKNN,
 )
-from shortlist.training.splits import leave_one_out
+from shortlist.training.splits.split import leave_one_out
 
 # Four users over five items; item 4 never occurs.
 USERS = [0, 0, 0, 1, 1, 2, 2, 2, 3]

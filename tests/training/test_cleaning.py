@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training import cleaning
-from shortlist.training.cleaning import clean_dataset, clean_events, clean_file, core_mask
-from shortlist.training.config import CleaningConfig
-from shortlist.training.events import EVENT_COLUMNS, Dataset, make_events, read_events
-from shortlist.training.formats import read_dataset
+from shortlist.training.cleaning import clean as cleaning
+from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file, core_mask
+from shortlist.training.config.settings import CleaningConfig
+from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
+from shortlist.training.data.formats import read_dataset
 
 DAY = 86_400
 NOW = 1_700_000_000

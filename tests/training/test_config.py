@@ -5,7 +5,7 @@ import pytest
 from shortlist.cli import main
 from shortlist.cli._common import PRESETS
 from shortlist.errors import DataError
-from shortlist.training.config import (
+from shortlist.training.config.settings import (
     SECTIONS,
     Config,
     apply_overrides,

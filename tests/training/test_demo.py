@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 import shortlist
-from shortlist.training import demo, loop
+from shortlist.training.fit import loop
+from shortlist.training.pipeline import demo
 
 N_USERS, N_ITEMS, N_EVENTS = 30, 20, 8
 

@@ -8,13 +8,13 @@ import pytest
 from shortlist.errors import DataError
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.writer import export_bundle
-from shortlist.training.config import ENCODERS, apply_overrides
-from shortlist.training.evaluate import evaluate
-from shortlist.training.features import FeatureSet, align_items
-from shortlist.training.fit import train
+from shortlist.training.config.settings import ENCODERS, apply_overrides
+from shortlist.training.evaluation.evaluate import evaluate
+from shortlist.training.features.features import FeatureSet, align_items
+from shortlist.training.fit.fit import train
+from shortlist.training.fit.windows import Windows
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits import leave_one_out
-from shortlist.training.windows import Windows
+from shortlist.training.splits.split import leave_one_out
 
 CAUSAL = [name for name in ENCODERS if name != "pool"]
 

@@ -12,9 +12,9 @@ import shortlist
 from shortlist.bundle import Bundle
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training.checkpoint import load_dataset_copy
-from shortlist.training.erase import erase_user
-from shortlist.training.fit import load_run, train
+from shortlist.training.fit.checkpoint import load_dataset_copy
+from shortlist.training.fit.fit import load_run, train
+from shortlist.training.updates.erase import erase_user
 
 KAFKA, ONLY = "Kafka-Franz-1883", "item-of-Kafka-alone"
 
@@ -132,8 +132,8 @@ def test_what_cannot_be_erased_is_refused(folder, call, message):
 
 def test_the_last_user_is_not_erased(shop, small_config, tmp_path):
     alone = shop.events.filter(pl.col("user_id") == "u1")
-    from shortlist.training.checkpoint import save_dataset, write_atomic
-    from shortlist.training.config import to_toml
+    from shortlist.training.config.settings import to_toml
+    from shortlist.training.fit.checkpoint import save_dataset, write_atomic
 
     dataset = dataclasses.replace(shop, events=alone)
     save_dataset(dataset, tmp_path / "data")

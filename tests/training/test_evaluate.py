@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.evaluate import (
+from shortlist.training.data.events import Dataset, make_events
+from shortlist.training.evaluation.evaluate import (
     Segment,
     bootstrap_intervals,
     evaluate,
@@ -18,8 +19,7 @@ from shortlist.training.evaluate import (
     ranking_metrics,
     segment_table,
 )
-from shortlist.training.events import Dataset, make_events
-from shortlist.training.splits import leave_one_out, temporal
+from shortlist.training.splits.split import leave_one_out, temporal
 
 
 def test_hand_computed_example():

@@ -9,15 +9,15 @@ import tensorflow as tf
 
 from shortlist.errors import DataError
 from shortlist.export.tables import item_table
-from shortlist.training.config import EventsConfig, apply_overrides, from_toml, to_toml
-from shortlist.training.event_weights import check_kinds, event_weights, is_target
-from shortlist.training.events import Dataset
-from shortlist.training.fit import load_run, train
-from shortlist.training.leakage import check_no_leakage
-from shortlist.training.losses import full_softmax, sampled_softmax
+from shortlist.training.config.settings import EventsConfig, apply_overrides, from_toml, to_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.fit.fit import load_run, train
+from shortlist.training.fit.windows import Windows
 from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
-from shortlist.training.splits import leave_one_out, make_split
-from shortlist.training.windows import Windows
+from shortlist.training.models.losses import full_softmax, sampled_softmax
+from shortlist.training.splits.leakage import check_no_leakage
+from shortlist.training.splits.split import leave_one_out, make_split
+from shortlist.training.splits.weights import check_kinds, event_weights, is_target
 
 DAY = 86_400
 KINDS = ["view", "purchase", "rating", "rating", "skip", "browse"]

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist._columns import category_column, id_column
+from shortlist._columns.reading import category_column, id_column
+from shortlist._columns.requests import MISSING_INT
 from shortlist.errors import DataError
-from shortlist.requests import MISSING_INT
-from shortlist.training.entities import read_items, read_users
-from shortlist.training.feature import infer_kind
-from shortlist.training.feature_spec import FeatureSpec
-from shortlist.training.fitting import fit_feature
+from shortlist.training.config.feature_spec import FeatureSpec
+from shortlist.training.data.entities import read_items, read_users
+from shortlist.training.features.feature import infer_kind
+from shortlist.training.features.fitting import fit_feature
 
 
 def write(tmp_path, text):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.events import EVENT_COLUMNS, Dataset, make_events, read_events
+from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
 
 GOOD = "user_id,item_id,timestamp,kind,value\n2,a,100,view,\n1,b,50,,2.5\n1,a,40,buy,1\n"
 ROWS = [(1, "a", 40, "buy", 1.0), (1, "b", 50, "event", 2.5), (2, "a", 100, "view", None)]

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.feature import Feature
-from shortlist.training.feature_spec import FeatureSpec
-from shortlist.training.fitting import fit_feature
+from shortlist.training.config.feature_spec import FeatureSpec
+from shortlist.training.features.feature import Feature
+from shortlist.training.features.fitting import fit_feature
 
 NAN = float("nan")
 

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.config import Config, apply_overrides
-from shortlist.training.events import Dataset
-from shortlist.training.features import (
+from shortlist.training.config.settings import Config, apply_overrides
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import (
     Feature,
     FeatureSet,
     align_items,
@@ -15,7 +15,7 @@ from shortlist.training.features import (
     infer_kind,
     pad_lists,
 )
-from shortlist.training.splits import leave_one_out
+from shortlist.training.splits.split import leave_one_out
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training import checkpoint, loop, second_stage
-from shortlist.training.config import apply_overrides, to_toml
-from shortlist.training.evaluate import evaluate
-from shortlist.training.events import Dataset
-from shortlist.training.fit import build_model, load_run, train
+from shortlist.training.config.settings import apply_overrides, to_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.evaluation.evaluate import evaluate
+from shortlist.training.fit import checkpoint, loop, second_stage
+from shortlist.training.fit.fit import build_model, load_run, train
+from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.step import TrainStep
+from shortlist.training.fit.windows import Windows
 from shortlist.training.models.factors import linear_factors
-from shortlist.training.second_stage import load_scorer, train_scorer
-from shortlist.training.splits import Split
-from shortlist.training.step import TrainStep
-from shortlist.training.windows import Windows
+from shortlist.training.splits.split import Split
 
 CLOCK = ("seconds", "examples_per_second")
 
@@ -95,9 +95,11 @@ def test_a_run_interrupted_before_its_first_measured_epoch_resumes_too(shop, con
 
 KILLED = """
 import sys, pathlib
-from shortlist.training import checkpoint, loop, second_stage
-from shortlist.training.config import read_config
-from shortlist.training.fit import train
+from shortlist.training.fit import checkpoint
+from shortlist.training.fit import loop
+from shortlist.training.fit import second_stage
+from shortlist.training.config.settings import read_config
+from shortlist.training.fit.fit import train
 folder = pathlib.Path(sys.argv[1])
 data = checkpoint.load_dataset_copy(folder / "shop")
 slow = lambda epoch, row: (print(epoch, flush=True), epoch == 2 and __import__("time").sleep(60))

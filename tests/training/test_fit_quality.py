@@ -3,10 +3,10 @@ import time
 import numpy as np
 import pytest
 
-from shortlist.training.config import load_config
-from shortlist.training.datasets import load_dataset
-from shortlist.training.evaluate import evaluate
-from shortlist.training.fit import train
+from shortlist.training.config.settings import load_config
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.evaluation.evaluate import evaluate
+from shortlist.training.fit.fit import train
 
 pytestmark = pytest.mark.slow
 

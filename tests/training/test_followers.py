@@ -8,9 +8,11 @@ from scipy import sparse
 
 import shortlist
 from shortlist.export.writer import export_bundle
-from shortlist.training import second_stage, workflow
-from shortlist.training.config import ScorerConfig, apply_overrides
-from shortlist.training.fit import load_run, train
+from shortlist.training.config.settings import ScorerConfig, apply_overrides
+from shortlist.training.fit import second_stage
+from shortlist.training.fit.fit import load_run, train
+from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.teacher import count_followers
 from shortlist.training.models.followers import (
     N_FOLLOWERS,
     N_LATEST,
@@ -18,9 +20,8 @@ from shortlist.training.models.followers import (
     FollowerScorer,
     restore_followers,
 )
-from shortlist.training.second_stage import load_scorer, train_scorer
-from shortlist.training.teacher import count_followers
-from shortlist.training.update import hold_out
+from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline.update import hold_out
 
 WANTED = {"scorer.enabled": True, "scorer.kind": "followers", "scorer.n_candidates": 15}
 

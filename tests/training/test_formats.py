@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.datasets import load_dataset
-from shortlist.training.formats import detect_format, read_dataset
-from shortlist.training.movielens import readable_title
-from shortlist.training.splits import leave_one_out
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.data.formats import detect_format, read_dataset
+from shortlist.training.data.movielens import readable_title
+from shortlist.training.splits.split import leave_one_out
 
 
 def put(folder, **files):

@@ -3,12 +3,12 @@ import pytest
 import tensorflow as tf
 
 from shortlist.export.graph import check_parity, keras_to_onnx
-from shortlist.export.sessions import open_session
-from shortlist.training.config import apply_overrides
-from shortlist.training.features import FeatureSet
+from shortlist.training.config.settings import apply_overrides
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.graphs.sessions import open_session
 from shortlist.training.models.recurrence import every_state, last_states
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits import leave_one_out
+from shortlist.training.splits.split import leave_one_out
 
 
 def weights(n_in, n_units, seed=0):

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.events import Dataset
-from shortlist.training.held_out import check_held_out, describe_training_events, fingerprint
-from shortlist.training.splits import leave_one_out, make_split, temporal
+from shortlist.training.data.events import Dataset
+from shortlist.training.splits.held_out import check_held_out, describe_training_events, fingerprint
+from shortlist.training.splits.split import leave_one_out, make_split, temporal
 
 
 def training_of(split, **shares):

@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from shortlist.errors import DataError
-from shortlist.training.config import apply_overrides
-from shortlist.training.fit import train
-from shortlist.training.lazy_adam import LazyAdam
+from shortlist.training.config.settings import apply_overrides
+from shortlist.training.fit.fit import train
+from shortlist.training.fit.lazy_adam import LazyAdam
 
 
 def table_of(values):

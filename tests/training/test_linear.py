@@ -15,11 +15,10 @@ import shortlist
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
-from shortlist.training import tune as tuning
-from shortlist.training import workflow
-from shortlist.training.config import CLOSED_FORM, apply_overrides, load_config
-from shortlist.training.events import Dataset, make_events
-from shortlist.training.fit import load_run, train
+from shortlist.training.config.settings import CLOSED_FORM, apply_overrides, load_config
+from shortlist.training.data.events import Dataset, make_events
+from shortlist.training.fit.fit import load_run, train
+from shortlist.training.fit.second_stage import candidates_of, first_stage
 from shortlist.training.models.baselines import EASE
 from shortlist.training.models.linear import (
     Distinct,
@@ -28,7 +27,8 @@ from shortlist.training.models.linear import (
     build_baseline,
     check_settings,
 )
-from shortlist.training.second_stage import candidates_of, first_stage
+from shortlist.training.pipeline import tune as tuning
+from shortlist.training.pipeline import workflow
 
 ROWS = {
     "popularity": "popularity",
@@ -136,7 +136,7 @@ def test_candidates_of_wide_embeddings_are_scored_in_parts(made, monkeypatch):
     evaluation = first_stage(run.two_tower, run.split, 20)
     asked = (run.two_tower, run.split, evaluation, run.config.scorer)
     whole = candidates_of(*asked)
-    monkeypatch.setattr("shortlist.training.second_stage.MAX_NUMBERS", 1)  # one user at a time
+    monkeypatch.setattr("shortlist.training.fit.second_stage.MAX_NUMBERS", 1)  # one user at a time
     parts = candidates_of(*asked)
     np.testing.assert_array_equal(parts.inputs["similarity"], whole.inputs["similarity"])
     assert (np.diff(whole.inputs["similarity"], axis=1) <= 1e-6).all()  # best first

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shortlist.training.losses import (
+from shortlist.training.fit.step import UNIQUE_MULTIPLE, compact
+from shortlist.training.models.losses import (
     NegativeSampler,
     binary_cross_entropy,
     chunked_softmax,
@@ -12,7 +13,6 @@ from shortlist.training.losses import (
     pairwise_ranking,
     sampled_softmax,
 )
-from shortlist.training.step import UNIQUE_MULTIPLE, compact
 
 N_USERS, N_ITEMS, DIM = 6, 50, 8
 

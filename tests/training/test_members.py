@@ -6,13 +6,13 @@ import pytest
 import shortlist
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
-from shortlist.training import workflow
-from shortlist.training.config import apply_overrides
-from shortlist.training.features import FeatureSet, align_items
-from shortlist.training.fit import load_run, train
-from shortlist.training.loop import Loop
+from shortlist.training.config.settings import apply_overrides
+from shortlist.training.features.features import FeatureSet, align_items
+from shortlist.training.fit.fit import load_run, train
+from shortlist.training.fit.loop import Loop
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits import leave_one_out
+from shortlist.training.pipeline import workflow
+from shortlist.training.splits.split import leave_one_out
 
 WIDTH = 8  # of each member
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shortlist.training.metrics import per_user_metrics
+from shortlist.training.evaluation.metrics import per_user_metrics
 
 NAMES = {
     "HR": "hit_rate",

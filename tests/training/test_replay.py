@@ -6,12 +6,12 @@ import pytest
 
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training.config import EventsConfig
-from shortlist.training.events import Dataset
-from shortlist.training.next_events import NextEvents, OwnCatalogue
-from shortlist.training.replay import cut_cycles
-from shortlist.training.splits import Split
-from shortlist.training.windows import Windows
+from shortlist.training.config.settings import EventsConfig
+from shortlist.training.data.events import Dataset
+from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue
+from shortlist.training.fit.windows import Windows
+from shortlist.training.pipeline.replay import cut_cycles
+from shortlist.training.splits.split import Split
 
 
 def make_log(n_users=60, n_items=20, n_events=600):

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.events import Dataset, make_events
-from shortlist.training.splits import (
+from shortlist.training.data.events import Dataset, make_events
+from shortlist.training.splits.split import (
     check_no_leakage,
     given,
     leave_one_out,

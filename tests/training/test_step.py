@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from shortlist.training.config import TrainConfig, apply_overrides
-from shortlist.training.features import FeatureSet
-from shortlist.training.fit import build_model
-from shortlist.training.loop import Loop
-from shortlist.training.splits import leave_one_out
-from shortlist.training.step import build_optimizer
+from shortlist.training.config.settings import TrainConfig, apply_overrides
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.fit import build_model
+from shortlist.training.fit.loop import Loop
+from shortlist.training.fit.step import build_optimizer
+from shortlist.training.splits.split import leave_one_out
 
 
 def rates(total_steps, at, **settings):

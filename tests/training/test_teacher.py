@@ -2,13 +2,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist.training.config import load_config
-from shortlist.training.events import Dataset, make_events
-from shortlist.training.features import FeatureSet
-from shortlist.training.loop import Loop
-from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits import Split
-from shortlist.training.teacher import (
+from shortlist.training.config.settings import load_config
+from shortlist.training.data.events import Dataset, make_events
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit.loop import Loop
+from shortlist.training.fit.teacher import (
     GAP_DECAY,
     WINDOW,
     Teacher,
@@ -18,6 +16,8 @@ from shortlist.training.teacher import (
     positive_weights,
     strongest,
 )
+from shortlist.training.models.two_tower import TwoTower
+from shortlist.training.splits.split import Split
 
 
 def brute_force(histories, n_items):
@@ -107,7 +107,7 @@ def test_without_any_pair_the_first_vectors_are_random():
 
 
 def test_of_other_weights_the_largest_positive_ones_count(monkeypatch):
-    monkeypatch.setattr("shortlist.training.teacher.N_FOLLOWERS", 2)
+    monkeypatch.setattr("shortlist.training.fit.teacher.N_FOLLOWERS", 2)
     weights = np.array(
         [[0.0, 0.3, 0.1, 0.2], [0.5, 0.0, -0.1, 0.0], [-1.0, -1.0, 0.0, -1.0], [0] * 4]
     )

@@ -6,9 +6,9 @@ import pytest
 
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training import tune as tuning
-from shortlist.training.config import apply_overrides, read_config
-from shortlist.training.loop import DivergedError
+from shortlist.training.config.settings import apply_overrides, read_config
+from shortlist.training.fit.loop import DivergedError
+from shortlist.training.pipeline import tune as tuning
 
 pytest.importorskip("optuna", reason="the library optuna is not installed")
 SPACE = {"train.learning_rate": [1e-6, 0.03]}

@@ -6,11 +6,11 @@ import tensorflow as tf
 import tf2onnx
 
 from shortlist.errors import DataError
-from shortlist.training.config import ENCODERS, apply_overrides, load_config
-from shortlist.training.features import FeatureSet, align_items
+from shortlist.training.config.settings import ENCODERS, apply_overrides, load_config
+from shortlist.training.evaluation.ranker import TwoTowerRanker
+from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.ranker import TwoTowerRanker
-from shortlist.training.splits import leave_one_out
+from shortlist.training.splits.split import leave_one_out
 
 N_ROWS = 7
 

@@ -13,14 +13,14 @@ import shortlist
 from shortlist.bundle import Bundle
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training import update
-from shortlist.training.config import UpdateConfig, load_config
-from shortlist.training.fit import load_run
-from shortlist.training.gate import compare
-from shortlist.training.leakage import mark_new
-from shortlist.training.new_events import new_events
-from shortlist.training.next_events import NextEvents
-from shortlist.training.warm_start import go_on
+from shortlist.training.config.settings import UpdateConfig, load_config
+from shortlist.training.evaluation.next_events import NextEvents
+from shortlist.training.fit.fit import load_run
+from shortlist.training.fit.warm_start import go_on
+from shortlist.training.pipeline import update
+from shortlist.training.splits.leakage import mark_new
+from shortlist.training.updates.gate import compare
+from shortlist.training.updates.new_events import new_events
 from shortlist.versions import history, promote, version_of
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=4",

@@ -10,9 +10,9 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
-from shortlist.training import workflow
-from shortlist.training.fit import load_run
-from shortlist.training.published import published_table
+from shortlist.training.evaluation.published import published_table
+from shortlist.training.fit.fit import load_run
+from shortlist.training.pipeline import workflow
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
          "--set", "train.batch_size=64", "--quiet"]  # fmt: skip

@@ -16,7 +16,7 @@ from shortlist.training.models.scorer import DNNScorer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config import ScorerConfig
+    from shortlist.training.config.settings import ScorerConfig
 
 USER_FEATURES = ("history length",)
 ITEM_FEATURES = ("similarity", "linear", "linear of the latest", "popularity")

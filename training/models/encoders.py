@@ -18,8 +18,8 @@ from shortlist.training.models.transformer import TransformerEncoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.config import ModelConfig
-    from shortlist.training.features import FeatureSet
+    from shortlist.training.config.settings import ModelConfig
+    from shortlist.training.features.features import FeatureSet
 
 ATTENTION = {"transformer": TransformerEncoder, "hstu": HstuEncoder}
 

@@ -17,7 +17,7 @@ from keras import ops
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config import ScorerConfig
+    from shortlist.training.config.settings import ScorerConfig
 
 N_FOLLOWERS = 20  # kept of each item
 N_LATEST = 5  # items of the history that count

@@ -27,7 +27,7 @@ from shortlist.training.models.recurrence import every_state, last_states
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.features import Feature
+    from shortlist.training.features.features import Feature
 
 
 class GruEncoder(keras.layers.Layer):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from shortlist.training.models import stand_ins
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.features import Feature
+    from shortlist.training.features.features import Feature
 
 HIDDEN_SCORE = -1e9  # a softmax gives it nothing beside any other
 EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 from shortlist.errors import DataError
-from shortlist.training.config import CLOSED_FORM, Config
+from shortlist.training.config.settings import CLOSED_FORM, Config
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.index import Metric
-    from shortlist.training.features import FeatureSet
+    from shortlist.training.features.features import FeatureSet
 
 # Bytes of a table of n_items × n_items numbers: 8,191 items. On 12,101 items EASE was fitted in
 # 4.5 GiB, and the export with its checks was not done after three minutes.

@@ -23,7 +23,7 @@ from shortlist.training.models.layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.features import Feature
+    from shortlist.training.features.features import Feature
 
 MOST_BY_MATRIX = 64  # dim up to which a product with zeros beside diagonals beats two operations
 HALF_LIVES = (1.0, 7.0, 60.0)  # days, to start with: a visit, a week, a season

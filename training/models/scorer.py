@@ -12,18 +12,18 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from shortlist.errors import DataError
-from shortlist.training.losses import (
+from shortlist.training.models.layers import dropout, fold
+from shortlist.training.models.losses import (
     binary_cross_entropy,
     candidate_softmax,
     mean_squared_error,
 )
-from shortlist.training.models.layers import dropout, fold
 from shortlist.training.models.weights import assign_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from shortlist.training.config import ScorerConfig
+    from shortlist.training.config.settings import ScorerConfig
 
 LOSSES = {
     "mse": mean_squared_error,

@@ -30,7 +30,7 @@ from shortlist.training.models.layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.features import Feature
+    from shortlist.training.features.features import Feature
 
 HALF_LIFE_DAYS = 30.0  # of the preference for late times, to start with
 SLOPES = (0.3, 0.03)  # first and last head's preference for late positions, to start with

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.index import Metric
-    from shortlist.training.config import Config
-    from shortlist.training.features import Feature, FeatureSet
+    from shortlist.training.config.settings import Config
+    from shortlist.training.features.features import Feature, FeatureSet
 
 CHUNK = 8192  # rows encoded at once: a few MB per activation
 CHUNK_PLACES = 16_384  # … and places of histories, where each place has activations

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out, "--out")
     check_output(args.report, "--report")
     overrides = parse_overrides(args.set) | data_overrides(args)
-    cleaning = require_extra("shortlist.training.clean_files", "train")
+    cleaning = require_extra("shortlist.training.cleaning.files", "train")
     report = cleaning.clean_files(
         out=args.out, config_path=args.config, overrides=overrides, report_path=args.report
     )

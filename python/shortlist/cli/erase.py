@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--feedback, --run: got neither, expected where to erase the user")
     erased = {place: _from_log(place, args.user) for place in args.feedback}
     if args.runs:
-        erase = require_extra("shortlist.training.erase", "train")
+        erase = require_extra("shortlist.training.updates.erase", "train")
         for folder in _with_updates(args.runs):
             erased[str(folder)] = erase.erase_user(folder, erase.id_for(folder, args.user))
     if args.json:

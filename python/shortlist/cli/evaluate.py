@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.off_policy is not None:
         return run_off_policy(args)
     check_output(args.report, "--report")
-    workflow = require_extra("shortlist.training.workflow", "train")
+    workflow = require_extra("shortlist.training.pipeline.workflow", "train")
     results = workflow.evaluate_bundle(
         args.bundle,
         data=args.data,

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.feedback is not None:
         if args.bundle is None:
             raise DataError("--feedback: got a log, expected a bundle whose log it is")
-        drift = require_extra("shortlist.training.drift", "train")
+        drift = require_extra("shortlist.training.updates.drift", "train")
         found = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
         described["drift"] = found
         parts.append("\n".join(drift.drift_lines(found)))

@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         require_extra("matplotlib", "bench")
         check_output(args.plot, "--plot")
-    config = require_extra("shortlist.training.config", "train").load_config(
+    config = require_extra("shortlist.training.config.settings", "train").load_config(
         args.preset, args.config, parse_overrides(args.set) | data_overrides(args)
     )
     if not config.data.path:
         raise DataError("--data: got nothing, expected a data set, such as movielens-100k")
-    files = require_extra("shortlist.training.clean_files", "train")
+    files = require_extra("shortlist.training.cleaning.files", "train")
     dataset, _ = files.load_configured(config, progress=not args.quiet)
-    replay = require_extra("shortlist.training.replay", "train")
+    replay = require_extra("shortlist.training.pipeline.replay", "train")
     with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
         result = replay.replay(
             dataset,
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             progress=not args.quiet,
         )
     if args.plot:
-        require_extra("shortlist.training.plots", "train").plot_replay(result, args.plot)
+        require_extra("shortlist.training.evaluation.plots", "train").plot_replay(result, args.plot)
     if args.json:
         print_json(result)
     else:

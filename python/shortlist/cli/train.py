@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--preset and --config: got both, expected one; put the rest into --set")
     overrides = _read_overrides(args)
     if args.print_config:
-        config = require_extra("shortlist.training.config", "train")
-        page = require_extra("shortlist.training.config_help", "train")
+        config = require_extra("shortlist.training.config.settings", "train")
+        page = require_extra("shortlist.training.config.help", "train")
         print(page.describe_config(config.load_config(args.preset, args.config, overrides)), end="")
         return 0
     if args.out is None:
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         require_extra("matplotlib", "bench")  # say so before minutes of training
         check_output(args.plot, "--plot")
-    workflow = require_extra("shortlist.training.workflow", "train")
+    workflow = require_extra("shortlist.training.pipeline.workflow", "train")
     try:
         report = workflow.train_and_export(
             preset=args.preset,

@@ -53,7 +53,7 @@ def add_parser(subparsers: SubParsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, and print the best settings."""
     require_extra("optuna", "tune")
-    tuning = require_extra("shortlist.training.tune", "train")
+    tuning = require_extra("shortlist.training.pipeline.tune", "train")
     result = tuning.tune_files(
         preset=args.preset,
         config_path=args.config,

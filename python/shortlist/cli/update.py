@@ -61,7 +61,7 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Update; the exit status is 0 also where the gate kept the old bundle: the report says so."""
-    update = require_extra("shortlist.training.update", "train")
+    update = require_extra("shortlist.training.pipeline.update", "train")
     report = update.update_bundle(
         args.bundle,
         feedback=args.feedback,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report)
         return 0
-    drift = require_extra("shortlist.training.drift", "train")
+    drift = require_extra("shortlist.training.updates.drift", "train")
     print("\n".join([*drift.drift_lines(report["drift"]), *_lines(report, args.bundle)]))
     return 0
 

@@ -15,8 +15,8 @@ from c_engine import RUNTIME, CEngine, Column, column
 from c_requests import check_same, columns_of, random_requests
 
 import shortlist
-from shortlist._loaded_bundle import request_schema
-from shortlist.requests import normalise
+from shortlist._columns.requests import normalise
+from shortlist._serving.loaded_bundle import request_schema
 
 
 @pytest.mark.parametrize("which", ["bundle", "text_bundle"])

@@ -11,13 +11,13 @@ import pytest
 from c_engine import CEngine, lists
 
 import shortlist
-from shortlist._loaded_bundle import request_schema
+from shortlist._columns.requests import normalise
+from shortlist._serving.loaded_bundle import request_schema
 from shortlist.cli import main
 from shortlist.export.host_graphs import graph_inputs
 from shortlist.export.recommend import OUTPUTS
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES
-from shortlist.requests import normalise
 
 N_ITEMS, N_USERS = 40, 60
 SETTINGS = {

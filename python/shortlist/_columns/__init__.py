@@ -1,0 +1,1 @@
+"""Requests, items and events in any shape → checked columns."""

@@ -1,0 +1,1 @@
+"""A loaded bundle and what a call does with it; swaps and trials."""

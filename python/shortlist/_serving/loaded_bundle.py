@@ -1,0 +1,340 @@
+"""One loaded bundle: all that a call of the engine reads. A swap puts another in its place."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shortlist import _arguments, _checks, _core
+from shortlist._catalogue.items import ItemTable, popularity_of
+from shortlist._catalogue.rows import read_items, said_of
+from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
+from shortlist._catalogue.where import check_length, read_where
+from shortlist._columns.ragged import Ragged
+from shortlist._columns.reading import Array, id_column
+from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
+from shortlist._serving.options import RecommendOptions, check_stages
+from shortlist.bundle import Bundle
+from shortlist.bundle.manifest import problem
+from shortlist.bundle.tables import map_file
+from shortlist.errors import BundleError, ShortlistError
+from shortlist.index import Index, simd_level
+from shortlist.recommendations import Recommendations
+
+if TYPE_CHECKING:
+    from shortlist._serving.loop import FeedbackLoop
+    from shortlist.feedback.acts import StoredUser
+
+_ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
+_EVENT_TYPES = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
+# Given item rows are scored by the second stage, whatever a call's default.
+_ALL_STAGES = 2
+
+
+class Settings(NamedTuple):
+    """How an engine runs every bundle that is put into it; see `shortlist.load`.
+
+    `runtime` is the ONNX Runtime library of `find_runtime`: the first bundle's serves all others.
+    """
+
+    device: str
+    n_threads: int
+    runtime: str
+    max_batch: int = 1
+    max_wait_us: int = 200
+    search: str = "auto"
+    fixed_batches: tuple[int, ...] = ()
+
+
+class LoadedBundle:
+    """A bundle with its index, item table and graphs.
+
+    Whoever has begun with a bundle finishes with it; its memory and the temporary files of a
+    zipped bundle go when the last of them is done.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    number : int
+        1, and one more for every bundle that an engine opened after its first.
+    state : Catalogue
+        The items now; whoever changes them puts the next state in its place.
+    schema, item_schema : RequestSchema
+        Columns of requests, and of items.
+    """
+
+    def __init__(self, bundle: Bundle, number: int, settings: Settings, *, verify: bool) -> None:
+        self.bundle = bundle
+        self.number = number
+        self._core: _core.LoadedBundle | None = _open_core(bundle, number, settings, verify)
+        self.index = Index._of_core(self._core.index)
+        items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
+        self.state = first_catalogue(self._core.catalogue, items, self.index.item_ids)
+        self._first = self.state
+        self.schema = request_schema(bundle)
+        self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
+        self.has_reranker = self._core.has_reranker
+        _check_inputs(bundle, self.schema, self._core.inputs)
+        weakref.finalize(self, bundle.close)
+
+    @property
+    def core(self) -> _core.LoadedBundle:
+        """The compiled engine's part, which answers."""
+        core = self._core
+        if core is None:
+            raise ShortlistError("engine: it was closed while this call was under way")
+        return core
+
+    @property
+    def item_id_dtype(self) -> str:
+        """Type of item ids: "int64" or "string"."""
+        return str(self.bundle.manifest["item_id_dtype"])
+
+    @property
+    def user_id_dtype(self) -> str:
+        """Type of user ids: "int64" or "string"."""
+        return str(self.bundle.manifest["user_id_dtype"])
+
+    @property
+    def n_candidates(self) -> int:
+        """How many items the second stage puts into order at least."""
+        return int(self.bundle.manifest["second_stage"]["n_candidates"])
+
+    def options(
+        self, top_n: int, exclude_seen: bool, stages: Any, loop: FeedbackLoop | None = None
+    ) -> RecommendOptions:
+        """Return what a call wants; `stages` must fit this bundle."""
+        section = self.bundle.manifest.get("second_stage", {})
+        n_stages = check_stages(stages, self.has_reranker, section)
+        return RecommendOptions(top_n, exclude_seen, n_stages, loop)
+
+    def recommend(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
+        """Answer checked requests, with all that the call wants."""
+        if options.loop is not None:
+            return options.loop.recommend(self, columns, where, options)
+        return self.answer(columns, where, options)
+
+    def answer(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
+        """Answer checked requests from one state of the items."""
+        state, n = self.state, columns.n_requests
+        check_length(where, n)
+        _checks.check_places(n, options.top_n, state.view.n_rows)
+        allowed = read_where(where, n, state.items.mask)
+        scores, rows, counts, sources, stages = self.core.recommend(
+            state.core,
+            n,
+            columns.for_core(self.schema),
+            options.top_n,
+            options.exclude_seen,
+            options.stages,
+            masks=allowed.masks,
+            mask_of=allowed.numbers,
+            skipped=_rows_of(columns.skipped, state),
+            is_joined=columns.is_joined,
+        )
+        return Recommendations(
+            state.ids[rows], scores, counts, rows, sources, stages, state.items, self.number
+        )
+
+    def encode_users(self, requests: Any) -> Array:
+        """Return user embeddings (n_requests, dim) float32."""
+        columns = normalise(requests, self.schema)
+        core_columns = columns.for_core(self.schema)
+        return self.core.encode_users(self.state.core, columns.n_requests, core_columns)
+
+    def score(self, requests: Any, item_ids: Any) -> Array:
+        """Score given items (n_requests, n) by the second stage; −inf for missing ones."""
+        self.options(1, True, _ALL_STAGES)
+        state, columns = self.state, normalise(requests, self.schema)
+        rows = _candidate_rows(item_ids, columns.n_requests, state)
+        return self.core.score(state.core, columns.for_core(self.schema), rows, _ALL_STAGES)
+
+    def encode_items(self, table: Any) -> Array:
+        """Return embeddings (n_rows, dim) float32 of items from their raw columns."""
+        with said_of("table"):
+            columns = normalise(table, self.item_schema)
+        return self.core.encode_items(columns.n_requests, columns.for_core(self.item_schema))
+
+    def stored_user(self, user_id: Any) -> StoredUser | None:
+        """Return item ids, kinds and times of a stored user's events, oldest first.
+
+        None where the user is not known; kinds and times are empty where they are not stored.
+        """
+        return self.core.stored_user(user_id)
+
+    def knows(self, item_ids: Array) -> Array:
+        """Say which item ids (n,) the encoder knows: those that the bundle came with."""
+        return self._first.rows_of(item_ids) >= 0
+
+    def upsert_items(self, items: Any) -> Upserted:
+        """Add or change items; see `Engine.upsert_items`. One writer at a time."""
+        state = self.state
+        item_ids, table, given = read_items(items, state, self.item_schema)
+        if len(item_ids) == 0:
+            return Upserted(0, 0, 0)
+        is_new = state.rows_of(item_ids) < 0
+        features = [n for n in self.item_schema.features if n in table.column_names]
+        changed = is_new | bool(given.intersection(features))
+        vectors = np.empty((0, self.index.dim), dtype=np.float32)
+        if changed.any():
+            raw = table.select(["item_id", *features]).filter(changed)
+            vectors = self.encode_items(raw)
+        self.state = upserted(
+            state,
+            self.index,
+            self.core,
+            item_ids,
+            table,
+            changed,
+            vectors,
+            popularity_of(table),
+        )
+        n_unknown = int((~vectors.any(axis=1) & is_new[changed]).sum())
+        return Upserted(int(is_new.sum()), int((~is_new).sum()), n_unknown)
+
+    def remove_items(self, item_ids: Any) -> int:
+        """Remove items and say how many were known. One writer at a time."""
+        ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
+        known = ids[self.state.rows_of(ids) >= 0]
+        if len(known):
+            self.state = removed(self.state, self.index, self.core, known)
+        return len(known)
+
+    def report(self) -> dict[str, Any]:
+        """Say where what runs: providers and nodes of each open graph, and how items are found."""
+        core = self.core
+        names = {_graph_name(where): (runs, nodes) for where, runs, nodes in core.sessions}
+        return {
+            "providers": {name: runs for name, (runs, _) in names.items()},
+            "nodes": {name: nodes for name, (_, nodes) in names.items()},
+            "search": f"cpu, {simd_level()}",
+            "graph_search": core.graph_search,
+            "fixed_batches": core.fixed_batches,
+            "batching": core.batching,
+            "onnxruntime": core.runtime_version,
+        }
+
+    def warm(self, old: LoadedBundle) -> None:
+        """Read and open what the bundle before this one has read and opened."""
+        if any(_graph_name(where) == "item_encoder" for where, _, _ in old.core.sessions):
+            self.core.open_item_encoder()
+        _ = self.state.items.stored
+
+    def close(self) -> None:
+        """Let go of the graphs and of a zipped bundle's files, once shared runs are done.
+
+        Other calls under way keep what they need, and finish.
+        """
+        core = self._core
+        if core is not None:
+            core.drain()
+        self._core = None
+        self.bundle.close()
+
+
+def open_bundle(
+    path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
+) -> LoadedBundle:
+    """Open, verify and load a bundle; where others are being served, beside their requests."""
+    bundle = Bundle.hold(path)
+    try:
+        return LoadedBundle(bundle, number, settings, verify=verify)
+    except BaseException:
+        bundle.close()
+        raise
+
+
+def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) -> _core.LoadedBundle:
+    return _core.LoadedBundle.open(
+        path=os.fspath(bundle.directory),
+        name=bundle.name,
+        runtime=settings.runtime,
+        check_hashes=verify,
+        device=settings.device,
+        n_threads=settings.n_threads,
+        number=number,
+        under_load=number > 1,
+        max_batch=settings.max_batch,
+        max_wait_us=settings.max_wait_us,
+        search=settings.search,
+        fixed_batches=settings.fixed_batches,
+    )
+
+
+def _check_inputs(bundle: Bundle, schema: RequestSchema, found: dict[str, str]) -> None:
+    """Refuse a graph that takes other columns than the manifest says."""
+    if bundle.has("scorer.onnx") and "second_stage" not in bundle.manifest:
+        raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
+    expected = {"history": _ONNX_TYPES[bundle.manifest["item_id_dtype"]]}
+    expected |= {name: _EVENT_TYPES[name] for name in schema.event_columns}
+    expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
+    if found != expected:
+        where = f"{bundle.name}/recommend.onnx"
+        raise problem(where, f"the manifest's inputs {expected}", f"{found}")
+
+
+def _graph_name(where: str) -> str:
+    return where.rpartition("/")[2].removesuffix(".onnx")
+
+
+def features_of(bundle: Bundle, side: str) -> list[FeatureColumn]:
+    """Return the features of "user" or "item" as requests carry them."""
+    return [
+        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
+    ]
+
+
+def request_schema(bundle: Bundle) -> RequestSchema:
+    """Return the columns that requests of a bundle may have."""
+    manifest = bundle.manifest
+    return RequestSchema(
+        "user_id",
+        manifest["user_id_dtype"],
+        features_of(bundle, "user"),
+        manifest["item_id_dtype"],
+        tuple(manifest.get("event_features", {})),
+    )
+
+
+def check_same_ids(new: LoadedBundle, old: LoadedBundle) -> None:
+    """Refuse a bundle whose ids are of another type than those that callers send."""
+    for side in ("item", "user"):
+        got, expected = (getattr(bundle, f"{side}_id_dtype") for bundle in (new, old))
+        if got != expected:
+            raise BundleError(
+                f"{new.bundle.name}: its {side} ids are {got}, those of the running bundle "
+                f"{expected}: requests that fit one do not fit the other; load it as an engine of "
+                "its own"
+            )
+
+
+def _rows_of(skipped: Ragged | None, state: Catalogue) -> tuple[Array, Array] | None:
+    return None if skipped is None else (state.rows_of(skipped.values), skipped.splits)
+
+
+def _candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:
+    """Return the rows (n_requests, n) of items to score; −1 at missing places.
+
+    Raises
+    ------
+    ValueError
+        Not one row of ids a request, or an id is unknown.
+    """
+    candidates = np.asarray(item_ids)
+    if candidates.ndim != 2 or len(candidates) != n_requests:
+        raise ValueError(
+            f"item_ids: got shape {candidates.shape}, expected ({n_requests}, n), one row a request"
+        )
+    rows = _arguments.rows_of(state.view, candidates.ravel(), "item_ids")
+    rows = rows.reshape(candidates.shape)
+    wrong = (rows < 0) & (candidates != state.ids[-1])
+    if wrong.any():
+        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
+        raise ValueError(
+            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
+            "is no item of this bundle"
+        )
+    return rows

@@ -1,0 +1,203 @@
+"""What `Engine.recommend` does beyond answering: join the feedback log, explore, record."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shortlist._columns.reading import Array
+from shortlist.errors import DataError
+from shortlist.exploration import Exploration
+from shortlist.feedback import FeedbackLog, seconds_of
+from shortlist.feedback.acts import Dislikes, check_types, with_acts
+from shortlist.recommendations import Recommendations
+
+if TYPE_CHECKING:
+    from shortlist._columns.requests import Columns, RequestSchema
+    from shortlist._serving.loaded_bundle import LoadedBundle
+    from shortlist._serving.options import RecommendOptions
+
+
+def given_requests(requests: Any, user_ids: Any) -> Any:
+    """Return the requests: `requests`, or known users by their ids alone."""
+    if (requests is None) == (user_ids is None):
+        got = "neither" if requests is None else "both"
+        raise TypeError(
+            f"requests, user_ids: got {got}, expected one of them; ids beside other columns are a "
+            "column 'user_id' of requests"
+        )
+    return {"user_id": user_ids} if requests is None else requests
+
+
+class FeedbackLoop(NamedTuple):
+    """What a call wants beyond answers.
+
+    Attributes
+    ----------
+    feedback : FeedbackLog or None
+    explore : Exploration or None
+    record : bool
+    now : int
+        Seconds since 1970.
+    """
+
+    feedback: FeedbackLog | None
+    explore: Exploration | None
+    record: bool
+    now: int
+
+    def recommend(
+        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
+    ) -> Recommendations:
+        """Join the log, answer, draw, record; see `Engine.recommend`."""
+        if self.record:
+            check_users(columns, loaded)
+        shown = self._answer(loaded, columns, where, options)
+        self.write(loaded, columns, where, options, shown)
+        return shown
+
+    def write(
+        self,
+        loaded: LoadedBundle,
+        columns: Columns,
+        where: Any,
+        options: RecommendOptions,
+        shown: Recommendations,
+    ) -> None:
+        """Record what is shown, if the call wants it."""
+        if self.feedback is None or not self.record:
+            return
+        can_repeat = repeatable(columns, where, options, loaded.schema)
+        assert columns.ids is not None  # `check_users`
+        self.feedback.append_impressions(
+            columns.ids.tolist(),
+            _with_known(shown, can_repeat),
+            timestamp=self.now,
+            bundle=loaded.bundle.version,
+        )
+
+    def _answer(
+        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
+    ) -> Recommendations:
+        if self.feedback is not None:
+            columns = with_feedback(columns, self.feedback, loaded, self.now)
+        options = options._replace(loop=None)  # as for anyone who asks for the answers alone
+        if self.explore is None:
+            return loaded.answer(columns, where, options)
+        n_found = n_candidates(self.explore, options, loaded)
+        found = loaded.answer(columns, where, options._replace(top_n=n_found))
+        return drawn(found, self.explore, options.top_n)
+
+
+def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> FeedbackLoop | None:
+    """Check the options of a call; None where it wants answers alone."""
+    if feedback is None and explore is None and record is False and now is None:  # the usual case
+        return None
+    if feedback is not None and not isinstance(feedback, FeedbackLog):
+        raise TypeError(
+            f"feedback: got {type(feedback).__name__}, expected a FeedbackLog; open the file with "
+            "shortlist.FeedbackLog(path)"
+        )
+    if explore is not None and not isinstance(explore, Exploration):
+        raise TypeError(
+            f"explore: got {type(explore).__name__}, expected shortlist.Epsilon or Softmax"
+        )
+    if not isinstance(record, (bool, np.bool_)):
+        raise TypeError(f"record: got {record!r}, expected True or False")
+    if record and feedback is None:
+        raise TypeError("record: got True without a log, expected feedback=FeedbackLog(path)")
+    seconds = int(time.time()) if now is None else seconds_of(now, "now")
+    if feedback is None and explore is None:
+        return None
+    return FeedbackLoop(feedback, explore, bool(record), seconds)
+
+
+def with_feedback(
+    columns: Columns, feedback: FeedbackLog, loaded: LoadedBundle, now: int
+) -> Columns:
+    """Join what the log says about the users to their requests."""
+    check_types(feedback.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
+    if columns.ids is None:
+        return columns
+    acts = feedback.acts(columns.ids)
+    if not any(acts):
+        return columns
+    return with_acts(
+        columns,
+        acts,
+        loaded,
+        Dislikes.of_manifest(loaded.bundle.manifest),
+        loaded.item_id_dtype,
+        np.full(columns.n_requests, now),
+        loaded.schema.event_columns,
+    )
+
+
+def repeatable(
+    columns: Columns, where: Any, options: RecommendOptions, schema: RequestSchema
+) -> Array:
+    """Mark the requests (n,) that a log can ask again: a user id and nothing else.
+
+    It keeps no `history`, features, `where` or `exclude_seen=False` of a request.
+    """
+    n = columns.n_requests
+    wheres = where if isinstance(where, (list, tuple)) else [where] * n
+    marked = np.array([options.exclude_seen and one is None for one in wheres], dtype=np.bool_)
+    if columns.histories is not None:
+        marked &= columns.histories.lengths == 0
+    for name, values in columns.features.items():
+        if name in schema.features:  # else it is another bundle's, of a trial
+            marked &= ~schema.features[name].is_given(values)
+    return marked
+
+
+def _with_known(shown: Recommendations, can_repeat: Array) -> Recommendations:
+    """Take the propensities from answers that cannot be asked again; NaN is none in the log."""
+    if shown.propensities is None or can_repeat.all():
+        return shown
+    recorded = copy.copy(shown)
+    recorded.propensities = np.where(can_repeat[:, None], shown.propensities, np.nan)
+    return recorded
+
+
+def n_candidates(explore: Exploration, options: RecommendOptions, loaded: LoadedBundle) -> int:
+    """Say how many candidates to draw from: no more than the second stage puts into order."""
+    most = loaded.state.view.n_rows
+    if loaded.has_reranker and options.stages == 2:
+        most = loaded.n_candidates
+    return max(options.top_n, min(explore.n_candidates, most))
+
+
+def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
+    """Draw each answer from its candidates."""
+    places, propensities = explore.choose(found.scores, top_n)
+
+    def take(values: Array, missing: object) -> Array:
+        taken: Array = np.take_along_axis(values, places, axis=1)  # place −1 is replaced below
+        taken[places < 0] = missing
+        return taken
+
+    return Recommendations(
+        take(found.item_ids, "" if found.item_ids.dtype.kind == "O" else -1),
+        take(found.scores, -np.inf),
+        np.minimum(found.counts, top_n),
+        take(found.indices, -1),
+        found._source_codes,
+        found.stages,
+        found._items,
+        found._version,
+        propensities,
+    )
+
+
+def check_users(columns: Columns, loaded: LoadedBundle) -> None:
+    """Refuse to record answers to nobody: every request needs a user id."""
+    missing = "" if loaded.user_id_dtype == "string" else np.iinfo(np.int64).min
+    if columns.ids is None or (columns.ids == missing).any():
+        raise DataError(
+            "record: a request has no user_id, expected one in every request whose answer is "
+            "recorded"
+        )

@@ -1,0 +1,358 @@
+"""Two versions side by side: a split of the traffic by key, or a shadow that nobody sees."""
+
+import copy
+import hashlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shortlist._catalogue.where import check_length
+from shortlist._columns.reading import MISSING_INT, Array
+from shortlist._columns.requests import Columns, RequestSchema, normalise
+from shortlist._serving.loaded_bundle import LoadedBundle
+from shortlist._serving.loop import check_users
+from shortlist._serving.options import RecommendOptions
+from shortlist.errors import BundleError, DataError
+from shortlist.recommendations import Recommendations
+
+MAX_WAITING = 256  # calls whose shadow has not begun; more are dropped
+_RANGE = 1 << 64
+
+
+def check_trial(share: Any, shadow: Any, salt: Any) -> tuple[float, bool, str]:
+    """Return the arguments of a trial, checked."""
+    if isinstance(share, (bool, np.bool_)) or not isinstance(
+        share, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"share: got {share!r}, expected a number above 0 and at most 1")
+    if not 0 < share <= 1:
+        raise ValueError(f"share: got {share}, expected a number above 0 and at most 1")
+    if not isinstance(shadow, (bool, np.bool_)):
+        raise TypeError(f"shadow: got {shadow!r}, expected True or False")
+    if not isinstance(salt, str):
+        raise TypeError(f"salt: got {salt!r}, expected a text")
+    return float(share), bool(shadow), salt
+
+
+def check_keys(keys: Any, n_requests: int) -> list[Any]:
+    """Return one key a request: a str, an int, or None."""
+    if keys is None:
+        return [None] * n_requests
+    if isinstance(keys, (str, bytes)) or not hasattr(keys, "__len__"):
+        raise TypeError(f"keys: got {keys!r:.60}, expected a list of texts or integers")
+    values = keys.tolist() if hasattr(keys, "tolist") else list(keys)
+    values = [key.item() if isinstance(key, np.integer) else key for key in values]
+    if len(values) != n_requests:
+        raise DataError(f"keys: got {len(values)} keys for {n_requests} requests")
+    for i, key in enumerate(values):
+        if key is not None and (isinstance(key, bool) or not isinstance(key, (str, int))):
+            raise TypeError(f"keys: entry {i} is {key!r:.60}, expected a text, an integer or None")
+    return values
+
+
+def falls_to_candidate(key: str | int, share: float, salt: str) -> bool:
+    """Say whether a key belongs to the candidate's share: a matter of key and salt alone.
+
+    Examples
+    --------
+    >>> keys = range(10_000)
+    >>> round(sum(falls_to_candidate(key, 0.1, "") for key in keys) / 10_000, 2)
+    0.1
+    >>> all(falls_to_candidate(key, 1.0, "") for key in keys)
+    True
+    """
+    digest = hashlib.blake2b(f"{salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little") < share * _RANGE
+
+
+class Trial:
+    """A candidate beside the present version.
+
+    Parameters
+    ----------
+    present, candidate : LoadedBundle
+        Both warm.
+    share : float
+        Of the keys.
+    shadow : bool
+        Whether the candidate's answers are only counted.
+    salt : str
+    """
+
+    def __init__(
+        self,
+        present: LoadedBundle,
+        candidate: LoadedBundle,
+        share: float,
+        *,
+        shadow: bool,
+        salt: str,
+    ) -> None:
+        self.candidate = candidate
+        self._schema = _schema_of_both(present, candidate)
+        self._share = share
+        self._salt = salt
+        self._counting = threading.Lock()
+        self._counts = {"n_requests": 0, "n_candidate": 0, "n_errors": 0, "n_dropped": 0}
+        self._last_error: str | None = None
+        self._overlaps = [0.0, 0.0]  # sum, and of how many
+        self._shadow = _Worker(self._compare) if shadow else None
+
+    def recommend(
+        self,
+        present: LoadedBundle,
+        requests: Any,
+        keys: Any,
+        where: Any,
+        options: RecommendOptions,
+        stages: Any,
+    ) -> Recommendations:
+        """Answer each request by the version it falls to; see `Engine.recommend`."""
+        columns = normalise(requests, self._schema)
+        check_length(where, columns.n_requests)
+        chosen = self._choose(columns, keys)
+        self._count(n_requests=columns.n_requests)
+        if self._shadow is not None:
+            answer = present.recommend(columns, where, options)
+            if len(chosen):
+                # A copy: the caller may change its arrays once it has its answer.
+                part = copy.deepcopy(columns.take(chosen))
+                task = (part, _take_where(where, chosen), options, stages, answer, chosen)
+                if not self._shadow.offer(task):
+                    self._count(n_dropped=len(chosen))
+            return answer
+        if not len(chosen):
+            return present.recommend(columns, where, options)
+        return self._split(present, columns, where, options, stages, chosen)
+
+    def _split(
+        self,
+        present: LoadedBundle,
+        columns: Columns,
+        where: Any,
+        options: RecommendOptions,
+        stages: Any,
+        chosen: Array,
+    ) -> Recommendations:
+        """Answer the chosen requests by the candidate, or by the present version if it fails.
+
+        What is shown is recorded once there is an answer to all of them.
+        """
+        loop = options.loop
+        if loop is not None and loop.record:
+            check_users(columns, present)
+            options = options._replace(loop=loop._replace(record=False))
+
+        def part(numbers: Array) -> tuple[Columns, Any]:
+            if len(numbers) == columns.n_requests:
+                return columns, where
+            return columns.take(numbers), _take_where(where, numbers)
+
+        theirs = self._try(*part(chosen), options, stages)
+        parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
+        rest = np.setdiff1d(np.arange(columns.n_requests), chosen if parts else [])
+        if len(rest):
+            parts.append((present, rest, present.recommend(*part(rest), options)))
+        if isinstance(theirs, Exception):
+            self._failed(theirs)  # not the caller's fault: the present version could answer
+        if loop is not None:
+            for version, numbers, shown in parts:
+                loop.write(version, *part(numbers), options, shown)
+        if len(parts) == 1:
+            return parts[0][2]
+        return _joined([(numbers, shown) for _, numbers, shown in parts])
+
+    def follow(self, change: Callable[[LoadedBundle], Any]) -> None:
+        """Change the candidate's items too; what goes wrong there is counted."""
+        try:
+            change(self.candidate)
+        except Exception as error:
+            self._failed(error)
+
+    def report(self) -> dict[str, Any]:
+        """Say what came of it so far.
+
+        Returns
+        -------
+        dict
+            `bundle`, `version`, `share`, `shadow`; `n_requests` in all, `n_candidate` answered by
+            the candidate, `n_errors` of it and the `last_error`, `n_dropped` by the shadow;
+            `overlap`: of the shadow's requests the mean part of the present items that the
+            candidate found too, None before the first.
+        """
+        with self._counting:
+            total, n = self._overlaps
+            return {
+                "bundle": str(self.candidate.bundle.path),
+                "version": self.candidate.number,
+                "share": self._share,
+                "shadow": self._shadow is not None,
+                **self._counts,
+                "last_error": self._last_error,
+                "overlap": total / n if n else None,
+            }
+
+    def end(self) -> None:
+        """Stop the shadow's thread, if there is one; what waits for it is dropped."""
+        if self._shadow is not None:
+            self._shadow.stop()
+
+    def _choose(self, columns: Columns, keys: Any) -> Array:
+        """Return the numbers of the requests that fall to the candidate."""
+        n = columns.n_requests
+        given = check_keys(keys, n)
+        if self._share == 1:
+            return np.arange(n)
+        ids = [None] * n if columns.ids is None else columns.ids.tolist()
+        chosen = []
+        for i, (key, user) in enumerate(zip(given, ids, strict=True)):
+            if key is None:
+                key = None if user in (None, "", MISSING_INT) else user
+            if key is not None and falls_to_candidate(key, self._share, self._salt):
+                chosen.append(i)
+        return np.array(chosen, dtype=np.int64)
+
+    def _try(
+        self, columns: Columns, where: Any, options: RecommendOptions, stages: Any
+    ) -> Recommendations | Exception:
+        """Let the candidate answer; its error if it fails."""
+        try:
+            own = self.candidate.options(options.top_n, options.exclude_seen, stages)
+            answer = self.candidate.recommend(columns, where, own._replace(loop=options.loop))
+        except Exception as error:
+            return error
+        self._count(n_candidate=columns.n_requests)
+        return answer
+
+    def _compare(self, task: tuple[Any, ...]) -> None:
+        columns, where, options, stages, answer, chosen = task
+        if options.loop is not None:  # nobody sees the answer
+            options = options._replace(loop=options.loop._replace(explore=None, record=False))
+        found = self._try(columns, where, options, stages)
+        if isinstance(found, Exception):
+            self._failed(found)
+            return
+        overlaps = [
+            len(set(ours[:n].tolist()) & set(theirs[:m].tolist())) / n
+            for ours, n, theirs, m in zip(
+                answer.item_ids[chosen],
+                answer.counts[chosen].tolist(),
+                found.item_ids,
+                found.counts.tolist(),
+                strict=True,
+            )
+            if n
+        ]
+        with self._counting:
+            self._overlaps[0] += sum(overlaps)
+            self._overlaps[1] += len(overlaps)
+
+    def _count(self, **more: int) -> None:
+        with self._counting:
+            for name, n in more.items():
+                self._counts[name] += n
+
+    def _failed(self, error: Exception) -> None:
+        with self._counting:
+            self._counts["n_errors"] += 1
+            self._last_error = f"{type(error).__name__}: {error}"
+
+
+class _Worker:
+    """One thread that works off what is offered, as far as it can follow."""
+
+    def __init__(self, work: Callable[[Any], None]) -> None:
+        self._work = work
+        self._waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="shortlist-shadow", daemon=True)
+        self._thread.start()
+
+    def offer(self, task: Any) -> bool:
+        """Take a task, or say that there is no room, or no thread (in a forked child)."""
+        if not self._thread.is_alive():
+            return False
+        try:
+            self._waiting.put_nowait(task)
+        except queue.Full:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Finish the task at work, end the thread, and let go of all that it would work on."""
+        self._is_over = True
+        self.offer(None)  # a full queue wakes it just as well
+        self._thread.join()
+        del self._work
+        self._waiting = queue.Queue(MAX_WAITING)
+
+    def _run(self) -> None:
+        while True:
+            task = self._waiting.get()
+            if self._is_over:
+                return
+            self._work(task)
+
+
+class _Titles:
+    """Titles of an answer whose requests come from several item tables."""
+
+    def __init__(self, parts: list[tuple[Array, Recommendations]]) -> None:
+        self._parts = parts
+
+    def titles(self, rows: Array) -> Array:
+        """Return titles of item rows (n_requests, top_n), each row from its own table."""
+        found = np.empty(rows.shape, dtype=object)
+        for chosen, part in self._parts:
+            found[chosen] = part.titles
+        return found
+
+
+def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
+    """Put the answers to different requests of one call together."""
+    order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
+
+    def join(name: str) -> Array:
+        whole: Array = np.concatenate([getattr(part, name) for _, part in parts])[order]
+        return whole
+
+    return Recommendations(
+        join("item_ids"),
+        join("scores"),
+        join("counts"),
+        join("indices"),
+        join("_source_codes"),
+        join("stages"),
+        _Titles(parts),
+        join("version"),
+        None if parts[0][1].propensities is None else join("propensities"),
+    )
+
+
+def _take_where(where: Any, chosen: Array) -> Any:
+    return [where[i] for i in chosen] if isinstance(where, (list, tuple)) else where
+
+
+def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSchema:
+    """Return a schema with the columns of both; each version takes its own."""
+    ours, theirs = present.schema, candidate.schema
+    features = dict(ours.features)
+    for name, feature in theirs.features.items():
+        known = features.setdefault(name, feature)
+        if _reading(known) != _reading(feature):
+            raise BundleError(
+                f"{candidate.bundle.name}: it takes the column {name!r} as {feature.kind} "
+                f"{feature.dtype}, the running bundle as {known.kind} {known.dtype}: requests that "
+                "fit one do not fit the other; load it as an engine of its own"
+            )
+    events = dict.fromkeys([*ours.event_columns, *theirs.event_columns])
+    return RequestSchema(
+        ours.id_name, ours.id_dtype, list(features.values()), ours.history_dtype, tuple(events)
+    )
+
+
+def _reading(feature: Any) -> tuple[Any, ...]:
+    return (feature.kind, feature.dtype, feature.width, feature.unit, feature.separator)

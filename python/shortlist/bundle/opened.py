@@ -1,0 +1,181 @@
+"""The bundle: one folder (or zip) of graphs, index and tables; a manifest vouches for them."""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from shortlist.bundle.files import check_folder, hold_folder, read_manifest
+from shortlist.bundle.manifest import FORMAT_VERSION, MANIFEST, problem, version_of
+from shortlist.bundle.text import describe, summarise
+from shortlist.bundle.writer import BundleWriter, check_target
+from shortlist.bundle.zipped import unpack
+
+__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter", "check_target"]
+
+
+class Bundle:
+    """An opened bundle; `Bundle.open` is the way to get one.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was opened from, a folder or a zip.
+    name : str
+        What messages call it: its own name, wherever a link or "." leads to it.
+    directory : Path
+        Where its files lie: a private temporary folder if it was a zip; of a folder a name that
+        stays with it when it is renamed, so that another bundle may be put in its place while this
+        one is in use.
+    manifest : Mapping
+        The checked content of manifest.json, read-only.
+    """
+
+    def __init__(self, path: Path, name: str, directory: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.name = name
+        self.directory = directory
+        self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
+        self._let_go: weakref.finalize[[], Bundle] | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
+        """Open a bundle folder or zip and verify it.
+
+        Parameters
+        ----------
+        path : str or path
+            `NAME.shortlist/`, or one zip of it. A symbolic link to a bundle is followed; links
+            inside a bundle are refused.
+        verify : bool
+            Compare every file's size and sha256 with the manifest (reads every byte once). With
+            False only the list of files and their sizes are compared.
+
+        Returns
+        -------
+        Bundle
+            Close it, or use it in a `with`, if it may be a zip: the unpacked files are temporary.
+
+        Raises
+        ------
+        TypeError
+            `path` is no path.
+        BundleError
+            A file is missing, extra, truncated, changed, a link, or the manifest is wrong; the
+            message names the file, what was expected and what was found.
+        """
+        bundle = cls.hold(path)
+        try:
+            check_folder(
+                bundle.directory, bundle.manifest["files"], digests=verify, name=bundle.name
+            )
+        except BaseException:
+            bundle.close()
+            raise
+        return bundle
+
+    @classmethod
+    def hold(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a bundle of which only the manifest is checked: the compiled engine checks the rest.
+
+        Raises as `open`.
+        """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"path: got {type(path).__name__}, expected a str or path of a bundle such as "
+                "'movies.shortlist'"
+            )
+        location = Path(path)
+        name = location.resolve().name
+        temporary: tempfile.TemporaryDirectory[str] | None = None
+        if location.is_dir():
+            if not os.path.lexists(location / MANIFEST):
+                found = "no such file: the folder is no bundle"
+                raise problem(str(location / MANIFEST), "a file", found)
+            directory, let_go = hold_folder(location)
+        elif location.is_file():
+            temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
+            directory, let_go = Path(temporary.name), temporary.cleanup
+        else:
+            found = "a special file" if location.exists() else "nothing there"
+            raise problem(str(location), "a bundle folder or zip", found)
+        try:
+            if temporary is not None:
+                unpack(location, directory)
+            bundle = cls(location, name, directory, read_manifest(directory, name))
+        except BaseException:
+            let_go()
+            raise
+        bundle._let_go = weakref.finalize(bundle, let_go)
+        return bundle
+
+    @property
+    def version(self) -> str:
+        """What impressions of the feedback log call this bundle: its version.
+
+        Of a bundle written before there were versions, its name and the time it was made.
+        """
+        if "lineage" in self.manifest:
+            return version_of(self.manifest)
+        return f"{self.path.stem} {self.manifest['created']}"
+
+    def verify(self) -> None:
+        """Compare every file's size and sha256 with the manifest.
+
+        Raises
+        ------
+        BundleError
+            At the first file that differs.
+        """
+        check_folder(self.directory, self.manifest["files"], digests=True, name=self.name)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one file of the bundle; it is good while the bundle is open.
+
+        Raises
+        ------
+        BundleError
+            The manifest does not list `name`.
+        """
+        if name not in self.manifest["files"]:
+            there = ", ".join(sorted(self.manifest["files"]))
+            raise problem(f"{self.name}/{name}", f"one of {there}", "no such entry")
+        return self.directory / name
+
+    def has(self, name: str) -> bool:
+        """Say whether the bundle holds the file `name`."""
+        return name in self.manifest["files"]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is inside as plain values, ready for `json.dumps`."""
+        return describe(self.path, self.manifest)
+
+    def summary(self) -> str:
+        """Return what is inside in words and numbers, some lines of text."""
+        return summarise(self.path, self.manifest)
+
+    def close(self) -> None:
+        """Delete the temporary files of a zipped bundle; a folder is left as it is."""
+        if self._let_go is not None:
+            self._let_go()
+
+    def __enter__(self) -> Self:
+        """Return the bundle itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the bundle."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the bundle and its size."""
+        m = self.manifest
+        return f"Bundle({str(self.path)!r}: {m['n_items']:,} items, dim {m['dim']}, {m['metric']})"

@@ -1,0 +1,1 @@
+"""Drop events that cannot be right, and say which and why."""

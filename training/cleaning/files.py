@@ -1,0 +1,134 @@
+"""Find the tables that the settings name, clean the events, and keep the report beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from shortlist.errors import DataError
+from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file
+from shortlist.training.cleaning.report import CleaningReport
+from shortlist.training.config.settings import CleaningConfig, Config, load_config
+from shortlist.training.data.datasets import DATASETS, load_dataset, with_lists
+from shortlist.training.data.entities import read_items, read_users
+from shortlist.training.data.events import Dataset
+from shortlist.training.data.formats import detect_format, table_in
+
+
+def clean_files(
+    *,
+    out: Path,
+    config_path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    report_path: Path | None = None,
+) -> CleaningReport:
+    """Clean the events of ``[data]`` by the rules of ``[cleaning]`` into a file.
+
+    Parameters
+    ----------
+    out : Path
+        File of the cleaned events.
+    config_path, overrides
+        As for `config.load_config`.
+    report_path : Path, optional
+        File of the report as JSON; its text goes beside it. ``OUT.report.json`` by default.
+
+    Returns
+    -------
+    CleaningReport
+        Saved as well.
+    """
+    config = load_config(path=config_path, overrides=overrides)
+    if not config.data.path:
+        raise DataError("data.path: got nothing, expected a table of events; give --data")
+    if not _is_table(config):
+        raise DataError(
+            f"data.path: got {config.data.path!r}, expected a table of events or a folder with "
+            "one. Fix: other formats are cleaned by `shortlist train` ([cleaning] enabled = true)"
+        )
+    events, items, _ = _tables_of(config)
+    ids = None if items is None else read_items(items)["item_id"]
+    report = clean_file(
+        events,
+        out,
+        _rules_of(config),
+        items=ids,
+        columns=config.data.columns or None,
+        time_unit=config.data.time_unit,
+    )
+    save_report(report, report_path or out.with_name(f"{out.name}.report.json"))
+    return report
+
+
+def load_configured(
+    config: Config, *, progress: bool = True
+) -> tuple[Dataset, CleaningReport | None]:
+    """Load the dataset of ``[data]``, cleaned by the rules of ``[cleaning]`` where enabled.
+
+    Tables of events are cleaned as they are in the file, cells that `read_events` would refuse
+    included; other formats are cleaned after they were read.
+    """
+    data, is_on = config.data, config.cleaning.enabled
+    cleaning = _rules_of(config)
+    if not is_on or not _is_table(config):
+        dataset = load_dataset(
+            data.path,
+            data.format,
+            items=data.items or None,
+            users=data.users or None,
+            columns=data.columns or None,
+            lists=data.lists or None,
+            time_unit=data.time_unit,
+            allow_future=data.allow_future,
+            progress=progress,
+        )
+        return clean_dataset(dataset, cleaning) if is_on else (dataset, None)
+    source, item_path, user_path = _tables_of(config)
+    items = None if item_path is None else read_items(item_path)
+    users = None if user_path is None else read_users(user_path)
+    events, report = clean_events(
+        source,
+        cleaning,
+        items=None if items is None else items["item_id"],
+        columns=data.columns or None,
+        time_unit=data.time_unit,
+    )
+    path = Path(data.path).resolve()
+    name = path.name if path.is_dir() else path.stem
+    return with_lists(Dataset(name, events, items, users), data.lists), report
+
+
+def save_report(report: CleaningReport, path: Path) -> None:
+    """Write the report as JSON, and as text with the ending .txt."""
+    path.write_text(report.to_json(), encoding="utf-8")
+    path.with_suffix(".txt").write_text(str(report), encoding="utf-8")
+
+
+def _rules_of(config: Config) -> CleaningConfig:
+    if config.data.allow_future and not config.cleaning.latest:
+        return replace(config.cleaning, latest="9999-12-31")
+    return config.cleaning
+
+
+def _is_table(config: Config) -> bool:
+    path, named = Path(config.data.path), config.data.format
+    if config.data.path in DATASETS:
+        return False
+    return (detect_format(path) if named == "auto" and path.exists() else named) in (
+        "auto",
+        "events",
+    )
+
+
+def _tables_of(config: Config) -> tuple[Path, Path | None, Path | None]:
+    data, path = config.data, Path(config.data.path)
+    found: dict[str, Path | None] = {"events": path, "items": None, "users": None}
+    if path.is_dir():
+        found = {name: table_in(path, name) for name in found}
+    events = found["events"]
+    if events is None:
+        raise DataError(f"data.path: {path} has no events table, expected events.csv or the like")
+    items = Path(data.items) if data.items else found["items"]
+    users = Path(data.users) if data.users else found["users"]
+    return events, items, users

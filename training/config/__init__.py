@@ -1,0 +1,1 @@
+"""Settings of a run: TOML, presets, and what they may hold."""

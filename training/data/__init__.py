@@ -1,0 +1,1 @@
+"""Events, items and users, read from files and data sets."""

@@ -1,0 +1,175 @@
+"""Item and user tables: unique ids, an optional title, and feature columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from shortlist._columns.reading import FLOAT_MAX
+from shortlist.errors import DataError
+from shortlist.training.data.columns import first_true, parse_ids
+from shortlist.training.data.tables import Table, TableSource, read_table, require_columns
+
+
+def read_items(
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Read the item table: ``item_id``, optional ``title``, and feature columns.
+
+    Parameters
+    ----------
+    source : path or frame
+        As in `tables.read_table`.
+    columns : mapping of str to str, optional
+        Our column name → the name in the source.
+    lists : mapping of str to str, optional
+        Text columns that hold several values → their separator, e.g. ``{"genres": "|"}``. Without
+        it "Action|Drama" is one value.
+
+    Returns
+    -------
+    polars.DataFrame
+        In source order. Columns of a CSV whose every value is a number become numeric ("02138" is
+        not a number), those of true and false Boolean; lists hold String, Int64 or floats; Boolean,
+        Date and Datetime stay as they are; ``title`` is String.
+
+    Raises
+    ------
+    DataError
+        ``item_id`` is missing, null or not unique; a column has a type that is no feature; a
+        declared list column does not exist.
+    """
+    return _read_entities(source, "item_id", "items", columns, lists)
+
+
+def read_users(
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Read the user table: ``user_id`` and feature columns; all else as in `read_items`."""
+    return _read_entities(source, "user_id", "users", columns, lists)
+
+
+def _read_entities(
+    source: TableSource,
+    id_column: str,
+    what: str,
+    columns: Mapping[str, str] | None,
+    lists: Mapping[str, str] | None,
+) -> pl.DataFrame:
+    table = read_table(source, columns=columns, what=what)
+    return entities_from_table(table, id_column, lists=lists or {})
+
+
+def entities_from_table(table: Table, id_column: str, *, lists: Mapping[str, str]) -> pl.DataFrame:
+    """Check a raw item or user table; arguments as in `read_items`."""
+    what = "items" if id_column == "item_id" else "users"
+    require_columns(table, (id_column, *lists), what)
+    ids = parse_ids(table, id_column)
+    if (row := first_true(~ids.is_first_distinct())) is not None:
+        raise table.error(id_column, row, "each id once", "keep one row an id")
+    features = {
+        name: _feature(table, name, lists.get(name))
+        for name in table.frame.columns
+        if name != id_column
+    }
+    return pl.DataFrame({id_column: ids, **features})
+
+
+def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
+    column = table.frame[name]
+    dtype = column.dtype
+    if dtype in (pl.Categorical, pl.Enum, pl.Null):
+        column = column.cast(pl.String)
+    if separator is not None and column.dtype == pl.String:
+        return split_tags(column, separator)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _list_column(table, column)
+    if dtype == pl.Decimal:
+        return _finite(table, column.cast(pl.Float64))
+    if column.dtype == pl.String:
+        if not table.is_text or name == "title":
+            return column
+        column = typed_if_all(column)
+    elif not dtype.is_numeric() and dtype not in (pl.Boolean, pl.Date, pl.Datetime):
+        raise _no_feature(table, name, dtype)
+    if name == "title":
+        return column.cast(pl.String)
+    return _finite(table, column) if column.dtype.is_float() else column
+
+
+def _finite(table: Table, column: pl.Series) -> pl.Series:
+    """Refuse infinity, and numbers that float32 would make infinite; NaN becomes null."""
+    beyond = (column.abs() > FLOAT_MAX).fill_null(False) & ~column.is_nan().fill_null(True)
+    if (row := first_true(beyond)) is not None:
+        expected, fix = "a finite number below 3.4e38", "correct it, or leave it empty (null)"
+        raise table.error(column.name, row, expected, fix)
+    return column.fill_nan(None)
+
+
+def _list_column(table: Table, column: pl.Series) -> pl.Series:
+    """Keep lists of whole numbers and of floats (vectors) as such; all others become text."""
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
+    inner = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    if inner.is_float():
+        return column
+    if inner.is_nested() or inner.is_temporal() or inner in (pl.Binary, pl.Decimal):
+        raise _no_feature(table, column.name, column.dtype)
+    target = pl.Int64 if inner.is_integer() else pl.String
+    try:
+        return column.cast(pl.List(target))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{table.source}: column {column.name!r} has integers beyond 64 bits. Fix: cast them "
+            "to text"
+        ) from error
+
+
+def _no_feature(table: Table, name: str, dtype: pl.DataType) -> DataError:
+    return DataError(
+        f"{table.source}: column {name!r} has type {dtype}, expected text, numbers, true or false, "
+        "dates, or lists of text or numbers. Fix: cast or drop it"
+    )
+
+
+def split_tags(column: pl.Series, separator: str) -> pl.Series:
+    """Split text into lists of tags; empty text and null become the empty list."""
+    tags = pl.col(column.name).fill_null("").str.split(separator)
+    tags = tags.list.eval(pl.element().str.strip_chars()).list.eval(
+        pl.element().filter(pl.element() != "")
+    )
+    return column.to_frame().select(tags).to_series()
+
+
+def typed_if_all(column: pl.Series) -> pl.Series:
+    """Turn text into Boolean if all of it is true or false (in any case), else `numbers_if_all`."""
+    text = column.replace("", None).str.to_lowercase()
+    if text.null_count() < len(text) and text.drop_nulls().is_in(["true", "false"]).all():
+        return text == "true"
+    return numbers_if_all(column)
+
+
+def numbers_if_all(column: pl.Series) -> pl.Series:
+    """Turn text into Int64 or Float64 if every non-empty value is a finite number, else keep it.
+
+    A value with a leading zero ("02138") is a code, not a number, and keeps the column text.
+    """
+    column = column.replace("", None)
+    if column.null_count() == len(column):
+        return column
+    whole = column.cast(pl.Int64, strict=False)
+    if (whole.cast(pl.String) == column).fill_null(False).sum() == len(
+        column
+    ) - column.null_count():
+        return whole
+    real = column.cast(pl.Float64, strict=False)
+    is_code = column.str.contains(r"^[+-]?0\d").fill_null(False)
+    good = real.is_finite().fill_null(False) & ~is_code
+    return real if good.sum() == len(column) - column.null_count() else column

@@ -1,0 +1,1 @@
+"""Ranking metrics, baselines beside them, reports and plots."""

@@ -1,0 +1,79 @@
+"""A bundle as a `Ranker`: evaluation through `Engine.recommend`, the path its users take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from shortlist.training.features.feature import Feature
+from shortlist.training.features.features import FeatureSet, align_users
+from shortlist.training.features.history import HistoryEvents
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.engine import Engine
+    from shortlist.training.splits.split import IdArray, Split
+
+__all__ = ["EngineRanker"]
+
+
+class EngineRanker:
+    """Rank a split's users with a loaded bundle.
+
+    Requests carry the history and the user's features but no `user_id`: a stored history may hold
+    the very items that are to be found.
+
+    Parameters
+    ----------
+    engine : Engine
+    split : Split
+        Gives the catalogue and the user table.
+    stages : int, optional
+        As for `Engine.recommend`.
+    """
+
+    def __init__(
+        self, engine: Engine, split: Split, *, stages: Literal[1, 2] | None = None
+    ) -> None:
+        self.engine = engine
+        self.stages: Literal[1, 2] | None = stages
+        self.split = split
+        self._events: HistoryEvents | None = None
+        bundle_ids = np.asarray(engine.index.item_ids)
+        rows = {item_id: row for row, item_id in enumerate(split.catalogue.tolist())}
+        # Row −1 of an answer reads the last place: missing. Items the split lacks never hit.
+        self._catalogue_rows = np.array(
+            [rows.get(item_id, -1) for item_id in bundle_ids.tolist()] + [-1], dtype=np.int64
+        )
+
+    def rank(
+        self, histories: list[NDArray[np.int64]], user_ids: IdArray, top_n: int
+    ) -> NDArray[np.int64]:
+        """Rank items for some users; see `evaluate.Ranker`."""
+        requests: dict[str, Any] = {"history": [self.split.catalogue[rows] for rows in histories]}
+        if self.split.dataset.users is not None:
+            table = align_users(self.split.dataset, user_ids)
+            wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
+                      if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
+            requests |= {name: table[name].to_list() for name in wanted}
+        wanted = self.engine.bundle.manifest.get("event_features", {})
+        if wanted:
+            if self._events is None:
+                self._events = HistoryEvents(
+                    _event_features(wanted, self.split), self.split.dataset
+                )
+            requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
+        found = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
+        return self._catalogue_rows[found.indices]
+
+
+def _event_features(wanted: dict[str, Any], split: Split) -> FeatureSet:
+    """Say which columns of events to find, with the split's own item codes."""
+    catalogue = split.catalogue
+    dtype = "int64" if np.issubdtype(catalogue.dtype, np.integer) else "string"
+    item_id = Feature("item_id", "item", "id", dtype, catalogue.tolist())
+    return FeatureSet(
+        item_id, [], event_features=[Feature(name, "user", name, "string") for name in wanted]
+    )

@@ -1,0 +1,141 @@
+"""Rank each event by what was known just before it: the user's events so far are the history.
+
+The gate of an update and the replay judge lists in this way. An engine with a feedback log answers
+from the same events, but for dislikes and skips: here they stay in the history like any event,
+there they push down what is like them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from shortlist.training.splits.split import to_id_array
+from shortlist.training.splits.weights import is_target
+
+if TYPE_CHECKING:
+    from shortlist.training.config.settings import EventsConfig
+    from shortlist.training.evaluation.evaluate import Ranker
+    from shortlist.training.evaluation.metrics import Floats, Rows
+    from shortlist.training.splits.split import IdArray, Split
+
+__all__ = ["NextEvents", "OwnCatalogue", "per_user"]
+
+TOP_N = 10
+AT_ONCE = 1024  # events ranked in one call
+
+
+@dataclass(frozen=True)
+class NextEvents:
+    """Events to be ranked, each with its user's events before it.
+
+    Attributes
+    ----------
+    user_ids : ndarray of shape (n_targets,)
+    targets : ndarray of shape (n_targets,), int64
+        Item rows.
+    target_ids : ndarray of shape (n_targets,)
+        Their item ids.
+    n_known : ndarray of shape (n_targets,), int64
+        Events of the history.
+    rows : ndarray of shape (n_events,), int64
+        Item rows of all events of these users, user after user, oldest first.
+    places : ndarray of shape (n_targets,), int64
+        Place of each target in ``rows``; its history is the ``n_known`` rows before it.
+    """
+
+    user_ids: IdArray
+    targets: Rows
+    target_ids: IdArray
+    n_known: Rows
+    rows: Rows
+    places: Rows
+
+    @classmethod
+    def of(
+        cls,
+        split: Split,
+        known: pl.DataFrame,
+        targets: pl.DataFrame,
+        weighting: EventsConfig,
+    ) -> NextEvents:
+        """Lay events out.
+
+        Parameters
+        ----------
+        split : Split
+            Gives the item rows.
+        known, targets : polars.DataFrame
+            Events before, and those to be ranked. Left out of the latter: events that are no
+            targets by ``weighting``, and items that their user has had before, which are excluded.
+        """
+        marked = [known.with_columns(asked=pl.lit(False)), targets.with_columns(asked=pl.lit(True))]
+        events = pl.concat(marked).sort("user_id", "timestamp", maintain_order=True)
+        events = events.join(targets.select("user_id").unique(), on="user_id", how="semi",
+                             maintain_order="left")  # fmt: skip
+        asked = events.select(
+            pl.col("asked")
+            & is_target(weighting)
+            & pl.struct("user_id", "item_id").is_first_distinct()
+        ).to_series().to_numpy()  # fmt: skip
+        counts = events.group_by("user_id", maintain_order=True).len()["len"]
+        lengths = counts.to_numpy().astype(np.int64)
+        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places = np.flatnonzero(asked)
+        rows = split.item_rows(events["item_id"])
+        return cls(
+            to_id_array(events["user_id"].gather(places)),
+            rows[places],
+            to_id_array(events["item_id"].gather(places)),
+            places - starts[places],
+            rows,
+            places,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of events to be ranked."""
+        return len(self.targets)
+
+    def ndcg(self, ranker: Ranker) -> Floats:
+        """Return NDCG@10 of each event: 1 / log2(1 + place) within the top 10, else 0."""
+        found = np.zeros(len(self), np.float64)
+        for start in range(0, len(self), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            histories = [
+                self.rows[place - n : place]
+                for place, n in zip(self.places[part], self.n_known[part], strict=True)
+            ]
+            ranked = np.asarray(ranker.rank(histories, self.user_ids[part], TOP_N))
+            is_hit = ranked == self.targets[part, None]
+            gains = 1.0 / np.log2(2.0 + np.arange(TOP_N))
+            found[part] = (is_hit * gains).sum(axis=1)
+        return found
+
+
+class OwnCatalogue:
+    """A ranker of a smaller catalogue, asked in the rows of a larger one.
+
+    Items it does not know are left out of histories and never in its answers.
+    """
+
+    def __init__(self, ranker: Ranker, catalogue: IdArray, split: Split) -> None:
+        self.ranker = ranker
+        ids = pl.Series("item_id", catalogue.tolist())
+        self._theirs = np.append(split.item_rows(ids), -1)  # the last: a missing place
+        self._ours = np.full(len(split.catalogue), -1, np.int64)
+        self._ours[self._theirs[:-1]] = np.arange(len(catalogue))
+
+    def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
+        """Rank items for some users; see `evaluate.Ranker`."""
+        own = [self._ours[rows] for rows in histories]
+        ranked = self.ranker.rank([rows[rows >= 0] for rows in own], user_ids, top_n)
+        return self._theirs[ranked]
+
+
+def per_user(user_ids: IdArray, values: Floats) -> Floats:
+    """Average values of events (n_events,) over each user's events: (n_users,), by user id."""
+    _, owner = np.unique(user_ids, return_inverse=True)
+    return np.bincount(owner, values) / np.bincount(owner)

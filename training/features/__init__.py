@@ -1,0 +1,1 @@
+"""Columns that feed the encoders, and how values become codes and numbers."""

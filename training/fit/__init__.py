@@ -1,0 +1,1 @@
+"""Training: examples, steps, epochs, checkpoints, the reranker."""

@@ -1,0 +1,178 @@
+"""Files of a run folder: checkpoints, weights and the dataset, written atomically.
+
+A file is written under a temporary name, synced and renamed, so that a kill at any moment leaves
+either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shortlist.errors import DataError
+from shortlist.training.config.settings import Config, read_config, to_toml
+from shortlist.training.data.events import Dataset
+from shortlist.training.features.features import FeatureSet
+
+STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
+CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
+WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
+_FRAMES = ("events", "items", "users", "test_events")
+
+
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that a reader or a crash never sees half of it."""
+    with _new_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file under a temporary name; synced and renamed at the end of a with block."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_arrays(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]] | Iterable[tuple[str, NDArray[Any]]],
+    state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write named arrays, one after another, and a JSON state into one .npz file, atomically."""
+    named = arrays.items() if isinstance(arrays, Mapping) else arrays
+    with _new_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(STATE, json.dumps(dict(state or {})))
+        for name, array in named:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
+def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `save_arrays` wrote; DataError if the file is missing or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            state = json.loads(archive.read(STATE))
+            arrays = {}
+            for name in archive.namelist():
+                if name != STATE:
+                    content = io.BytesIO(archive.read(name))
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(content)
+        return arrays, state
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file, expected one written by training") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: damaged ({error}); delete the run folder and train anew"
+        ) from error
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Keep a copy of the dataset, one Parquet file a table; replaces an earlier copy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").unlink(missing_ok=True)
+    for name in _FRAMES:
+        frame, path = getattr(dataset, name), folder / f"{name}.parquet"
+        if frame is None:
+            path.unlink(missing_ok=True)
+        else:
+            buffer = io.BytesIO()
+            frame.write_parquet(buffer)
+            write_atomic(path, buffer.getbuffer())
+    # Last: its presence says that the copy is complete.
+    about = {"name": dataset.name, "has_times": dataset.has_times}
+    write_atomic(folder / "dataset.json", json.dumps(about).encode())
+
+
+def load_dataset_copy(folder: Path) -> Dataset:
+    """Read what `save_dataset` wrote."""
+    try:
+        about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        frames = {
+            name: pl.read_parquet(folder / f"{name}.parquet")
+            for name in _FRAMES
+            if (folder / f"{name}.parquet").exists()
+        }
+        return Dataset(name=about["name"], has_times=about["has_times"], **frames)
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{folder}: not a dataset copy of a training run: {error}") from error
+
+
+def same_dataset(left: Dataset, right: Dataset) -> bool:
+    """Say whether two datasets hold the same tables."""
+    for name in _FRAMES:
+        a, b = getattr(left, name), getattr(right, name)
+        if (a is None) != (b is None) or (a is not None and not a.equals(b)):
+            return False
+    return True
+
+
+def open_run_folder(
+    run_dir: Path, dataset: Dataset, config: Config, features: FeatureSet, resume: bool
+) -> None:
+    """Create the folder, or check that it holds this very run.
+
+    Settings that do not shape the encoders ([scorer], [export], threads, paths) may change when a
+    run is resumed: the folder keeps the new ones, and a scorer of other settings is dropped.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    has_run = any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
+    if has_run and not resume:
+        raise DataError(
+            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
+            "it, or another run_dir (--run FOLDER)"
+        )
+    if has_run:
+        old = read_config(run_dir / "config.toml")
+        _check_same_settings(old, config, run_dir)
+        if not same_dataset(load_dataset_copy(run_dir / "data"), dataset):
+            raise DataError(f"resume: the data differs from that of the run in {run_dir}")
+        if old.scorer != config.scorer:
+            (run_dir / SCORER).unlink(missing_ok=True)
+        write_atomic(run_dir / "config.toml", to_toml(config).encode())
+        return
+    save_dataset(dataset, run_dir / "data")
+    write_atomic(run_dir / "features.json", features.to_json().encode())
+    write_atomic(run_dir / "config.toml", to_toml(config).encode())
+
+
+def unfinished_reason(run_dir: Path, config: Config) -> str | None:
+    """Say which result a run folder still lacks; None if the run is finished."""
+    wanted = [WEIGHTS, SCORER] if config.scorer.enabled else [WEIGHTS]
+    missing = [name for name in wanted if not (run_dir / name).exists()]
+    return f"no {missing[0]}" if missing else None
+
+
+def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
+    # How tables are read may change: what was read is compared.
+    reading = {"path", "format", "items", "users", "columns", "lists", "time_unit", "allow_future"}
+    may_change = {"n_threads", *reading}
+    for section in ("data", "events", "split", "model", "linear", "train"):
+        before, after = vars(getattr(old, section)), vars(getattr(new, section))
+        for key, value in after.items():
+            if before[key] != value and key not in may_change:
+                raise DataError(
+                    f"resume: {section}.{key}: got {value!r}, expected {before[key]!r} "
+                    f"as in {run_dir}; settings cannot change within a run"
+                )

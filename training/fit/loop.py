@@ -1,0 +1,253 @@
+"""The epochs of a run: train, validate, keep the best, write a checkpoint, stop early."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from shortlist.errors import DataError
+from shortlist.training.evaluation.evaluate import evaluate
+from shortlist.training.evaluation.ranker import TwoTowerRanker
+from shortlist.training.features.features import align_users
+from shortlist.training.fit import checkpoint
+from shortlist.training.fit.step import TrainStep
+from shortlist.training.fit.teacher import (
+    count_followers,
+    damp_popular,
+    first_vectors,
+    positive_weights,
+    strongest,
+)
+from shortlist.training.fit.windows import Windows
+from shortlist.training.models.baselines import EASE
+from shortlist.training.models.weights import snapshot
+from shortlist.training.splits.split import to_id_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.training.config.settings import Config
+    from shortlist.training.features.features import Feature
+    from shortlist.training.models.two_tower import TwoTower
+    from shortlist.training.splits.split import Split
+
+METRIC = "NDCG@10"
+OnEpoch = Callable[[int, dict[str, Any]], None]
+
+
+class DivergedError(DataError):
+    """The loss is no number any more: the settings do not fit together."""
+
+
+def build_windows(
+    split: Split,
+    config: Config,
+    event_features: Sequence[Feature] = (),
+    *,
+    is_causal: bool = False,
+    is_new: NDArray[np.bool_] | None = None,
+) -> tuple[Windows, NDArray[Any]]:
+    """Cut the train part into windows; also gives the user ids, one per user row.
+
+    ``is_new`` marks the train events of an update: see `Windows`.
+    """
+    declared = {feature.name: feature for feature in event_features}
+    kinds = declared.get("history_kinds")
+    counts = split.train.group_by("user_id", maintain_order=True).len()
+    windows = Windows(
+        split.item_rows(split.train["item_id"]) + 1,
+        counts["len"].to_numpy().astype(np.int64),
+        history_length=config.model.history_length,
+        n_targets=config.train.n_targets,
+        is_causal=is_causal,
+        windows_per_user=config.train.windows_per_user,
+        kinds=kinds.codes(split.train["kind"]) if kinds is not None else None,
+        times=split.train["timestamp"].to_numpy() if "history_ages" in declared else None,
+        weights=split.weights(split.train),
+        is_new=is_new,
+        replay=config.update.replay,
+    )
+    return windows, to_id_array(counts["user_id"])
+
+
+class Loop:
+    """The state of a run between two epochs: exactly what a checkpoint holds.
+
+    ``is_new`` marks the train events of an update; the model then goes on from its weights.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        config: Config,
+        split: Split,
+        run_dir: Path,
+        *,
+        is_new: NDArray[np.bool_] | None = None,
+    ) -> None:
+        if not (split.train.height and split.target_events("train").height):
+            raise DataError(
+                f"{split.dataset.name}: got no train events that are targets, expected at least 1"
+            )
+        self.model = model
+        self.config = config
+        self.split = split
+        self.run_dir = run_dir
+        self.windows, user_ids = build_windows(
+            split,
+            config,
+            model.features.event_features,
+            is_causal=model.user_encoder.is_causal,
+            is_new=is_new,
+        )
+        self.has_valid = split.target_events("valid").height > 0
+        self.n_steps = self.windows.n_steps(config.train.batch_size)
+        counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
+        inputs = model.features.encode_users(align_users(split.dataset, user_ids))
+        if config.train.item_init == "cooccurrence" and is_new is None:
+            model.begin_with(self._first_vectors(), counts > 0)
+        taught = self._teach() if config.train.teacher > 0.0 else None
+        self.step = TrainStep(
+            model, config, inputs, counts, self.n_steps * config.train.epochs, taught
+        )
+        self.best: dict[str, NDArray[np.float32]] = {}  # after the first epoch that is measured
+        self.history: list[dict[str, Any]] = []
+
+    def _count_followers(self) -> Any:
+        windows, n_items = self.windows, self.model.n_items
+        return count_followers(windows.codes - 1, windows.lengths, n_items, windows.weights)
+
+    def _first_vectors(self) -> NDArray[np.float32]:
+        follows, n_members = self._count_followers(), self.config.model.n_members
+        width, seed = self.model.dim // n_members, self.config.train.seed
+        return first_vectors(follows, width, seed, n_members)
+
+    def _teach(self) -> Any:
+        """Compute what ``train.teacher_model`` says, for `Teacher`."""
+        wanted, said = self.config.train.teacher_model, []
+        if wanted != "ease":
+            said.append(strongest(damp_popular(self._count_followers())))
+        if wanted != "cooccurrence":
+            ease, split = EASE(self.config.linear.ease_l2), self.split
+            ease.fit(split.train, split.catalogue, split.weights(split.train))
+            said.append(strongest(positive_weights(ease.weights)))
+        return sum(said[1:], said[0])
+
+    @property
+    def is_finished(self) -> bool:
+        """All epochs done, or no better metric for ``patience`` epochs."""
+        done = len(self.history)
+        best = max((row["epoch"] for row in self.history if row["is_best"]), default=done)
+        return done >= self.config.train.epochs or done - best >= self.config.train.patience
+
+    def run(self, progress: bool, on_epoch: OnEpoch | None) -> None:
+        """Train the epochs that are left."""
+        if self.is_finished:
+            return
+        total = self.config.train.epochs * self.windows.n_examples
+        writer = tf.summary.create_file_writer(str(self.run_dir / "tensorboard"))
+        with (
+            writer.as_default(),
+            tqdm(
+                total=total,
+                initial=len(self.history) * self.windows.n_examples,
+                unit=" examples",
+                unit_scale=True,
+                desc="train",
+                disable=not progress,
+                # A log keeps every line that a terminal would overwrite.
+                mininterval=0.1 if sys.stderr.isatty() else 10.0,
+            ) as bar,
+        ):
+            while not self.is_finished:
+                row = self._epoch(len(self.history), bar)
+                self.save()
+                for name, value in row.items():
+                    if name not in ("epoch", "is_best"):
+                        tf.summary.scalar(name, value, step=row["epoch"])
+                writer.flush()
+                if on_epoch is not None:
+                    on_epoch(row["epoch"], row)
+
+    def _epoch(self, epoch: int, bar: Any) -> dict[str, Any]:
+        train, started, losses = self.config.train, time.perf_counter(), []
+        batches = self.windows.batches(
+            train.batch_size, seed=train.seed, epoch=epoch, history_dropout=train.history_dropout
+        )
+        n_examples = 0
+        for batch in batches:
+            losses.append(self.step(batch, epoch=epoch))
+            n_examples += (n_new := batch.n_events)
+            bar.update(n_new)
+            if batch.step % 10 == 0:
+                bar.set_postfix(self._postfix(epoch, float(losses[-1])), refresh=False)
+        seconds = time.perf_counter() - started
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "loss": float(np.mean([float(loss) for loss in losses])),
+            "learning_rate": float(self.step.optimizer.learning_rate),
+            "seconds": round(seconds, 3),
+            "examples_per_second": round(n_examples / seconds, 1),
+            "is_best": False,
+        }
+        if not np.isfinite(row["loss"]):
+            raise DivergedError(
+                f"training diverged in epoch {epoch + 1}: loss is {row['loss']}; "
+                f"lower train.learning_rate ({train.learning_rate})"
+            )
+        self._validate(row)
+        self.history.append(row)
+        return row
+
+    def _validate(self, row: dict[str, Any]) -> None:
+        """Measure where due, and keep the weights if they are the best so far."""
+        train = self.config.train
+        is_due = row["epoch"] % train.evaluate_every == 0 or row["epoch"] == train.epochs
+        with self.step.averaged():
+            if self.has_valid and is_due:
+                threads = train.n_threads
+                ranker = TwoTowerRanker(self.model, self.split.dataset, n_threads=threads)
+                row |= evaluate(ranker, self.split, on="valid", ks=(10, 20))
+                before = [old[METRIC] for old in self.history if METRIC in old]
+                row["is_best"] = row[METRIC] > max(before, default=-1.0)
+            # Nothing held out: the last epoch counts.
+            if row["is_best"] or not self.has_valid:
+                self.best = {}  # its memory is needed for the new ones
+                self.best = self.model.get_weights()
+
+    def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:
+        measured = [row[METRIC] for row in self.history if METRIC in row]
+        shown: dict[str, Any] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
+        return shown | ({METRIC: f"{max(measured):.4f}"} if measured else {})
+
+    def save(self) -> None:
+        """Write the checkpoint, then the readable log (which a resume repairs if needed)."""
+        best = ((f"best/{name}", value) for name, value in self.best.items())
+        state = ((f"state/{i:04d}", snapshot(v)) for i, v in enumerate(self.step.variables))
+        path = self.run_dir / checkpoint.CHECKPOINT
+        checkpoint.save_arrays(path, itertools.chain(best, state), {"history": self.history})
+        checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        path = self.run_dir / checkpoint.CHECKPOINT
+        if not path.exists():
+            return
+        arrays, state = checkpoint.load_arrays(path)
+        for i, variable in enumerate(self.step.variables):
+            variable.assign(arrays[f"state/{i:04d}"])
+        self.best = {
+            name.removeprefix("best/"): value
+            for name, value in arrays.items()
+            if name.startswith("best/")
+        }
+        self.history = state["history"]
+        checkpoint.write_lines(self.run_dir / "metrics.jsonl", self.history)

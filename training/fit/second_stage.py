@@ -1,0 +1,293 @@
+"""The second stage in the pipeline: the scorer learns to order the first stage's candidates.
+
+The DNN is trained on the validation events: on train events the encoders, which have seen them,
+rank the targets far too well for the scorer to learn what it will meet in service. Whether it helps
+is measured on the same users by cross-fitting: each is ranked by a scorer that never saw them.
+Followers (``scorer.kind``) are counted in the train part; validation only says whether they help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortlist.training.config.settings import ScorerConfig
+from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
+from shortlist.training.evaluation.ranker import TwoTowerRanker
+from shortlist.training.features.features import align_users, pad_lists
+from shortlist.training.features.history import HistoryEvents
+from shortlist.training.fit import checkpoint
+from shortlist.training.fit.teacher import count_followers
+from shortlist.training.models.candidates import (
+    CHUNK,
+    INPUTS,
+    CandidateScorer,
+    Tables,
+    restore,
+)
+from shortlist.training.models.factors import linear_factors
+from shortlist.training.models.followers import Followers, FollowerScorer, restore_followers
+from shortlist.training.models.scorer import DNNScorer, fit_candidates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.training.config.settings import Config
+    from shortlist.training.models.two_tower import TwoTower
+    from shortlist.training.splits.split import IdArray, Split
+
+MAX_USERS = 10_000  # more hardly change a scorer of this size
+MIN_USERS = 20  # with fewer there is nothing to judge by
+N_FOLDS = 5
+MAX_NUMBERS = 1 << 26  # of candidates' vectors in memory at once: 256 MiB
+METRIC = "NDCG@10"
+Scorer = CandidateScorer | FollowerScorer
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """First-stage candidates of some users.
+
+    Attributes
+    ----------
+    inputs : dict of ndarray
+        What the graph takes: ``history`` codes (n, length), ``candidates`` codes (n, m) and
+        ``similarity`` (n, m); a missing place has code 0.
+    rows : ndarray of shape (n, m), int64
+        The candidates' item rows, best first; −1: missing.
+    is_target : ndarray of shape (n, m), bool
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    rows: NDArray[np.int64]
+    is_target: NDArray[np.bool_]
+
+
+def train_scorer(
+    model: TwoTower, split: Split, config: Config, run_dir: Path, *, progress: bool
+) -> tuple[Scorer | None, dict[str, Any]]:
+    """Train the scorer, measure what it changes, and save it.
+
+    Returns
+    -------
+    scorer : CandidateScorer, FollowerScorer or None
+        None if there are too few users with a history and validation events for a DNN.
+    report : dict
+        ``kind``, ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
+        ``standard_error`` of their difference, and the settings that serving needs.
+    """
+    settings = config.scorer
+    report: dict[str, Any] = {
+        "kind": settings.kind,
+        "is_kept": False,
+        "n_candidates": settings.n_candidates,
+        "history_length": settings.history_length,
+        "n_users": 0,
+    }
+    scorer: Scorer | None = None
+    if settings.kind == "followers":
+        scorer = FollowerScorer(settings, fit_followers(split, settings))
+        report["is_kept"] = True  # unless validation says otherwise
+    if split.valid.height and _count_users(split) >= MIN_USERS:
+        evaluation = first_stage(model, split, settings.n_candidates)
+        found = candidates_of(model, split, evaluation, settings)
+        if isinstance(scorer, FollowerScorer):
+            report |= _gain(evaluation, rerank(_scores(scorer, found), found.rows))
+        else:
+            scorer, gain = _train(split, evaluation, found, settings, progress)
+            report |= gain
+    weights = {} if scorer is None else scorer.get_weights()
+    state = {"config": dataclasses.asdict(settings), "report": report}
+    checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)
+    return scorer, report
+
+
+def load_scorer(run_dir: Path, config: Config) -> tuple[Scorer | None, dict[str, Any]]:
+    """Read the scorer of a run folder; (None, {}) if the run has none."""
+    if not config.scorer.enabled:
+        return None, {}
+    weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
+    settings = ScorerConfig(**state["config"] | {"hidden": tuple(state["config"]["hidden"])})
+    build = restore_followers if settings.kind == "followers" else restore
+    return (build(settings, weights) if weights else None), state["report"]
+
+
+def first_stage(model: TwoTower, split: Split, n_candidates: int) -> Evaluation:
+    """Rank candidates for the validation users with a history."""
+    ranker = TwoTowerRanker(model, split.dataset, n_threads=model.config.train.n_threads)
+    return evaluate_users(ranker, split, "valid", (10, max(10, n_candidates)))
+
+
+def candidates_of(
+    model: TwoTower, split: Split, evaluation: Evaluation, settings: ScorerConfig
+) -> Candidates:
+    """Put the candidates of evaluated users into the form of the graph."""
+    histories = split.histories("train")
+    chosen = np.flatnonzero(np.isin(histories.user_ids, evaluation.user_ids))
+    lists = [histories.rows_of(int(i)) for i in chosen]
+    lengths = np.array([len(rows) for rows in lists], np.int64)
+    flat = np.concatenate(lists) + 1
+    rows = evaluation.ranked_rows
+    vectors = model.refresh()
+    width = model.config.model.history_length
+    users = encode_users(model, split, evaluation.user_ids, flat, lengths, width)
+    similarity = np.empty(rows.shape, np.float32)
+    at_once = max(1, MAX_NUMBERS // (rows.shape[1] * vectors.shape[1]))
+    for start in range(0, len(rows), at_once):
+        some = slice(start, start + at_once)
+        similarity[some] = np.einsum("nd,nmd->nm", users[some], vectors[rows[some]])
+    is_there = rows >= 0
+    values, splits = evaluation.targets
+    owners = np.repeat(np.arange(len(rows)), np.diff(splits))
+    pairs = owners * len(vectors) + values
+    is_target = np.isin(np.arange(len(rows))[:, None] * len(vectors) + rows, pairs) & is_there
+    longest = min(int(lengths.max(initial=1)), settings.history_length)
+    inputs = {
+        "history": pad_lists(flat, lengths, longest, align="right"),
+        "candidates": np.where(is_there, rows + 1, 0),
+        "similarity": np.where(is_there, similarity, 0.0).astype(np.float32),
+    }
+    return Candidates(inputs, rows, is_target)
+
+
+def encode_users(
+    model: TwoTower,
+    split: Split,
+    user_ids: IdArray,
+    codes: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    width: int,
+) -> NDArray[np.float32]:
+    """Encode users by their flat history codes and the user table."""
+    table = align_users(split.dataset, user_ids)
+    width = min(width, int(lengths.max(initial=1)))
+    history = pad_lists(codes, lengths, width, align="right")
+    inputs = model.features.encode_users(table)
+    if model.features.event_features:
+        lists = np.split(codes, np.cumsum(lengths)[:-1])
+        events = HistoryEvents(model.features, split.dataset)
+        inputs |= events.encoded(user_ids, lists, width)
+    return model.encode_users(history, inputs)
+
+
+def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
+    """Fit the item tables on the train targets; the features' scale comes later."""
+    n_items = len(split.catalogue)
+    liked = split.target_events("train")
+    rows = split.item_rows(liked["item_id"])
+    users = liked["user_id"].rle_id().to_numpy().astype(np.int64)
+    factors = linear_factors(
+        users, rows, n_items, n_factors=settings.n_factors, l2=settings.factor_l2
+    )
+    popularity = np.log1p(np.bincount(rows, minlength=n_items)).astype(np.float32)
+    before, after, popular = (
+        np.concatenate([np.zeros_like(table[:1]), table]) for table in (*factors, popularity)
+    )
+    return Tables(before, after, popular, np.zeros(5, np.float32), np.ones(5, np.float32))
+
+
+def fit_followers(split: Split, settings: ScorerConfig) -> Followers:
+    """Count what follows what in the train part."""
+    lengths = split.train.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
+    follows = count_followers(
+        split.item_rows(split.train["item_id"]),
+        lengths.astype(np.int64),
+        len(split.catalogue),
+        split.weights(split.train),
+        window=settings.follower_window,
+        gap_decay=settings.follower_gap_decay,
+    )
+    return Followers.of(follows)
+
+
+def rerank(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order candidate rows by score, ties by the lower row, missing places last."""
+    order = np.lexsort((rows, np.where(rows < 0, np.inf, -scores)), axis=1)
+    return np.take_along_axis(rows, order, axis=1)
+
+
+def _count_users(split: Split) -> int:
+    return int((split.histories("train").lengths > 0).sum())
+
+
+def _train(
+    split: Split,
+    evaluation: Evaluation,
+    found: Candidates,
+    settings: ScorerConfig,
+    progress: bool,
+) -> tuple[CandidateScorer, dict[str, Any]]:
+    tables = fit_tables(split, settings)
+    raw = _features(CandidateScorer(settings, tables), found)
+    known = found.rows >= 0
+    mean, std = raw[known].mean(axis=0), raw[known].std(axis=0)
+    scale = {"mean": mean, "std": np.where(std > 0, std, 1.0).astype(np.float32)}
+    scorer = CandidateScorer(settings, dataclasses.replace(tables, **scale))
+    features = _features(scorer, found)
+    rng = np.random.default_rng([settings.seed, 4])
+    folds = rng.permutation(len(features)) % N_FOLDS
+    scores = np.zeros(found.rows.shape, np.float32)
+    for fold in range(N_FOLDS):
+        part = _fit(features, found, folds != fold, settings, rng, False)
+        scores[folds == fold] = _predict(part, features[folds == fold])
+    final = _fit(features, found, np.ones(len(features), np.bool_), settings, rng, progress)
+    scorer.scorer.set_weights(final.get_weights())
+    return scorer, _gain(evaluation, rerank(scores, found.rows))
+
+
+def _scores(scorer: FollowerScorer, found: Candidates) -> NDArray[np.float32]:
+    n, parts = len(found.rows), []
+    for start in range(0, n, CHUNK):
+        some = {name: found.inputs[name][start : start + CHUNK] for name in INPUTS}
+        parts.append(np.asarray(scorer.model(some)))
+    return np.concatenate(parts)
+
+
+def _features(scorer: CandidateScorer, found: Candidates) -> NDArray[np.float32]:
+    return np.concatenate(scorer.features({n: found.inputs[n] for n in INPUTS}), axis=-1)
+
+
+def _fit(
+    features: NDArray[np.float32],
+    found: Candidates,
+    chosen: NDArray[np.bool_],
+    settings: ScorerConfig,
+    rng: np.random.Generator,
+    progress: bool,
+) -> DNNScorer:
+    users = np.flatnonzero(chosen & found.is_target.any(axis=1))
+    if len(users) > MAX_USERS:
+        users = np.sort(rng.choice(users, MAX_USERS, replace=False))
+    return fit_candidates(
+        features[users],
+        found.is_target[users],
+        found.rows[users] >= 0,
+        settings,
+        n_user_features=1,
+        progress=progress,
+    )
+
+
+def _predict(scorer: DNNScorer, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    n, m, width = features.shape
+    flat = features.reshape(n * m, width)
+    return scorer.predict(flat[:, :1], flat[:, 1:]).reshape(n, m)
+
+
+def _gain(evaluation: Evaluation, ranked: NDArray[np.int64]) -> dict[str, Any]:
+    """Compare NDCG@10 of both orders; the second is kept if the gain is over its own error."""
+    without = evaluation.per_user()[METRIC]
+    with_it = dataclasses.replace(evaluation, ranked_rows=ranked).per_user()[METRIC]
+    gain = with_it - without
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return {
+        "is_kept": bool(gain.mean() > error),
+        "n_users": len(gain),
+        "ndcg_at_10_without": float(without.mean()),
+        "ndcg_at_10_with": float(with_it.mean()),
+        "standard_error": error,
+    }

@@ -1,0 +1,1 @@
+"""ONNX nodes and sessions that training and export share."""

@@ -1,0 +1,1 @@
+"""Whole jobs: train, update, tune, replay, demo."""

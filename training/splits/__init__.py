@@ -1,0 +1,1 @@
+"""Train, valid and test parts without leakage; weights of events."""

@@ -1,0 +1,1 @@
+"""What an update needs to know: new events, drift, the gate, erasing."""

@@ -1,0 +1,273 @@
+"""Drift: how far the events of a feedback log are from those a bundle was trained on.
+
+The population stability index (PSI) of two shares p and q of the same buckets is
+Σ (q − p) · ln(q / p). Two samples of one population differ too, by about
+(buckets − 1) · (1/n + 1/m): that much is taken off, so that small logs raise no alarm. Over 0.25
+counts as a large change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+import shortlist
+from shortlist.errors import DataError
+from shortlist.feedback import FeedbackLog
+from shortlist.training.config.settings import read_config
+from shortlist.training.features.features import FeatureSet, align_items, align_users
+from shortlist.training.fit import checkpoint
+from shortlist.training.splits.split import Split, configured_split, to_id_array
+from shortlist.training.updates.new_events import add_events, new_events
+from shortlist.versions import find_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from shortlist.engine import Engine
+    from shortlist.training.config.settings import UpdateConfig
+    from shortlist.training.features.feature import Feature
+
+__all__ = ["drift_lines", "inspect_drift", "measure_drift", "psi", "run_of"]
+
+N_BUCKETS = 10  # of numbers: deciles of the training's
+N_VALUES = 20  # of categories: the most frequent ones, the others are one bucket
+N_USERS = 1000  # asked for scores and coverage
+TOP_N = 10
+
+
+def run_of(bundle: Path, manifest: Mapping[str, Any], run_dir: Path | None) -> Path:
+    """Return the run folder of a bundle: the given one, or that beside it."""
+    found = run_dir or find_run(bundle, manifest)
+    if found is None or not (found / "config.toml").is_file():
+        where = f"{run_dir} has none" if run_dir else f"found none beside {bundle}"
+        raise DataError(
+            f"run folder: expected that of the training of {bundle.name}, {where}; give it with "
+            "--run, or train again (it is needed to go on from the trained weights)"
+        )
+    return found
+
+
+def inspect_drift(
+    bundle: Path, feedback: str | Path, *, run_dir: Path | None = None
+) -> dict[str, Any]:
+    """Measure the drift between a bundle's training and a feedback log; see `measure_drift`."""
+    with shortlist.load(bundle, n_threads=0) as engine:
+        folder = run_of(bundle, engine.bundle.manifest, run_dir)
+        config = read_config(folder / "config.toml")
+        dataset = checkpoint.load_dataset_copy(folder / "data")
+        text = (folder / "features.json").read_text(encoding="utf-8")
+        split = configured_split(dataset, config)
+        with open_log(feedback) as log:
+            arrived = new_events(log, dataset, config)
+        features = FeatureSet.from_json(text)
+        return measure_drift(engine, split, features, arrived, config.update)
+
+
+def open_log(place: str | Path) -> FeedbackLog:
+    """Open a feedback log; a file, unlike the tables of a database, must be there."""
+    if "://" not in str(place) and not Path(place).is_file():
+        raise DataError(f"feedback: got {place}, which is no file, expected a feedback log")
+    return FeedbackLog(place)
+
+
+def measure_drift(
+    engine: Engine,
+    split: Split,
+    features: FeatureSet,
+    arrived: pl.DataFrame,
+    settings: UpdateConfig,
+) -> dict[str, Any]:
+    """Compare new events with those of the training.
+
+    Parameters
+    ----------
+    engine : Engine
+        The bundle, for scores and coverage.
+    split : Split
+        Of the training, its tables possibly with new rows.
+    features : FeatureSet
+        As fitted in training.
+    arrived : polars.DataFrame
+        The new events.
+    settings : UpdateConfig
+        The thresholds.
+
+    Returns
+    -------
+    dict
+        ``n_events``, ``unknown_users`` and ``unknown_items`` (parts of the new events),
+        ``psi`` (name → index), ``score`` (``before``, ``now``: mean of the top 10, and ``psi``),
+        ``coverage`` (``before``, ``now``: part of the catalogue in the top 10 of as many users),
+        and ``alarms``: what passes a threshold, as sentences.
+    """
+    if arrived.height == 0:
+        raise DataError("feedback: got no event that the training did not have, expected some")
+    known = split.known_events("valid")
+    report: dict[str, Any] = {"n_events": arrived.height}
+    for name in ("user", "item"):
+        ids = known[f"{name}_id"].unique()
+        is_unknown = ~arrived[f"{name}_id"].is_in(ids.implode())
+        report[f"unknown_{name}s"] = float(is_unknown.sum() / arrived.height)
+    report["psi"] = _feature_psi(split, features, known, arrived)
+    before, now = _asked(engine, split, known, arrived)
+    report["score"] = {
+        "before": float(before["scores"].mean()),
+        "now": float(now["scores"].mean()),
+        "psi": _psi_of_numbers(before["scores"], now["scores"]),
+    }
+    report["coverage"] = {"before": before["coverage"], "now": now["coverage"]}
+    report["alarms"] = _alarms(report, settings)
+    return report
+
+
+def psi(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
+    """Return the population stability index of two rows of counts (n_buckets,), see above."""
+    n, m, n_buckets = int(before.sum()), int(now.sum()), len(before)
+    if n == 0 or m == 0:
+        return 0.0
+    p = (before + 0.5) / (n + 0.5 * n_buckets)
+    q = (now + 0.5) / (m + 0.5 * n_buckets)
+    by_chance = (n_buckets - 1) * (1 / n + 1 / m)
+    return max(0.0, float(((q - p) * np.log(q / p)).sum()) - by_chance)
+
+
+def drift_lines(report: Mapping[str, Any]) -> list[str]:
+    """Write a report for people."""
+    score, coverage = report["score"], report["coverage"]
+    lines = [
+        f"drift since training, {report['n_events']:,} new events",
+        f"  events of unknown users  {report['unknown_users']:.1%}",
+        f"  events of unknown items  {report['unknown_items']:.1%}",
+        f"  mean score of the top 10 {score['before']:.4f} → {score['now']:.4f}, "
+        f"PSI {score['psi']:.3f}",
+        f"  coverage of the top 10   {coverage['before']:.1%} → {coverage['now']:.1%}",
+    ]
+    lines += [f"  PSI of {name:<18} {value:.3f}" for name, value in report["psi"].items()]
+    return lines + [f"  ALARM {alarm}" for alarm in report["alarms"]]
+
+
+def _alarms(report: Mapping[str, Any], settings: UpdateConfig) -> list[str]:
+    alarms = [
+        f"PSI of {name} is {value:.3f}, above {settings.max_psi:g} (update.max_psi)"
+        for name, value in report["psi"].items()
+        if value > settings.max_psi
+    ]
+    if report["score"]["psi"] > settings.max_score_psi:
+        alarms.append(
+            f"PSI of the scores is {report['score']['psi']:.3f}, above "
+            f"{settings.max_score_psi:g} (update.max_score_psi)"
+        )
+    if report["unknown_items"] > settings.max_unknown:
+        alarms.append(
+            f"{report['unknown_items']:.0%} of the events are of unknown items, above "
+            f"{settings.max_unknown:.0%} (update.max_unknown)"
+        )
+    before, now = report["coverage"]["before"], report["coverage"]["now"]
+    if now < settings.min_coverage * before:
+        alarms.append(
+            f"coverage fell from {before:.1%} to {now:.1%}, below {settings.min_coverage:g} of it "
+            "(update.min_coverage)"
+        )
+    return alarms
+
+
+def _feature_psi(
+    split: Split, features: FeatureSet, known: pl.DataFrame, arrived: pl.DataFrame
+) -> dict[str, float]:
+    found = {}
+    if known["kind"].n_unique() > 1:  # of a single kind, the file may just not have said which
+        found["event.kind"] = _psi_of_values(known["kind"], arrived["kind"])
+    values = [events["value"].drop_nulls().to_numpy() for events in (known, arrived)]
+    if all(len(part) for part in values):
+        found["event.value"] = _psi_of_numbers(*values)
+    for side, align in (("user", align_users), ("item", align_items)):
+        key = f"{side}_id"
+        ids = pl.concat([known[key], arrived[key]]).unique(maintain_order=True)
+        table = align(split.dataset, to_id_array(ids))
+        encode = features.encode_users if side == "user" else features.encode_items
+        encoded = encode(table)
+        number = ids.to_frame().with_row_index("row")
+        rows = []
+        for events in (known, arrived):
+            owners = events.select(key)
+            if side == "user":  # each once: their events are no independent draws
+                owners = owners.unique(maintain_order=True)
+            found_rows = owners.join(number, on=key, how="left", maintain_order="left")["row"]
+            rows.append(found_rows.to_numpy())
+        for feature in features.side(side):
+            index = _psi_of_feature(feature, encoded[feature.name], *rows)
+            if index is not None:
+                found[f"{side}.{feature.name}"] = index
+    return found
+
+
+def _psi_of_feature(
+    feature: Feature, encoded: NDArray[Any], before: NDArray[Any], now: NDArray[Any]
+) -> float | None:
+    """Compare one encoded column over the events' rows; None for texts and vectors."""
+    if feature.kind in ("text", "vector"):
+        return None
+    if feature.form in ("code", "codes"):
+        return _psi_of_values(*(pl.Series(encoded[rows].ravel()) for rows in (before, now)))
+    column = encoded if encoded.ndim == 1 else encoded[:, 0]
+    return _psi_of_numbers(column[before], column[now])
+
+
+def _psi_of_values(before: pl.Series, now: pl.Series) -> float:
+    frequent = before.value_counts(sort=True)[before.name].head(N_VALUES).implode()
+    counts = []
+    for values in (before, now):
+        kept = values.rename("value").to_frame().filter(pl.col("value").is_in(frequent))
+        table = dict(kept["value"].value_counts().iter_rows())
+        row = [table.get(value, 0) for value in frequent[0].to_list()]
+        counts.append(np.array([*row, len(values) - kept.height], np.int64))
+    is_used = (counts[0] + counts[1]) > 0
+    return psi(counts[0][is_used], counts[1][is_used])
+
+
+def _psi_of_numbers(before: NDArray[Any], now: NDArray[Any]) -> float:
+    edges = np.unique(np.quantile(before, np.arange(1, N_BUCKETS) / N_BUCKETS))
+    counts = [
+        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        for values in (before, now)
+    ]
+    is_used = (counts[0] + counts[1]) > 0
+    return psi(counts[0][is_used], counts[1][is_used])
+
+
+def _asked(
+    engine: Engine, split: Split, known: pl.DataFrame, arrived: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """Ask for as many users of the training as of the new events: scores and coverage of each."""
+    both = add_events(split.dataset, arrived).events
+    rng = np.random.default_rng(0)
+    users = [events["user_id"].unique(maintain_order=True) for events in (known, arrived)]
+    n = min(N_USERS, *(len(ids) for ids in users))
+    answers = []
+    for ids, events in zip(users, (known, both), strict=True):
+        chosen = ids.gather(np.sort(rng.choice(len(ids), n, replace=False)))
+        wanted = chosen.to_frame().join(
+            events.group_by("user_id").agg("item_id"), on="user_id", maintain_order="left"
+        )
+        requests: dict[str, Any] = {"history": wanted["item_id"].to_list()}
+        if split.dataset.users is not None:
+            table = align_users(split.dataset, to_id_array(wanted["user_id"]))
+            names = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == "user"]
+            requests |= {name: table[name].to_list() for name in names if name in table.columns}
+        answer = engine.recommend(requests, top_n=min(TOP_N, len(engine.index)), stages=1)
+        is_there = answer.indices >= 0
+        is_answered = answer.counts > 0
+        sums = np.where(is_there, answer.scores, 0.0).sum(axis=1)[is_answered]
+        answers.append(
+            {
+                "scores": sums / answer.counts[is_answered],
+                "coverage": len(np.unique(answer.indices[is_there])) / len(engine.index),
+            }
+        )
+    return answers
