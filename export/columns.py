@@ -1,6 +1,7 @@
 """Numbers, times and vectors → what the encoders take, as graph nodes: `Feature.encode` again."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from onnx import TensorProto
@@ -9,11 +10,78 @@ from shortlist._columns.requests import MISSING_INT
 from shortlist.training.features.feature import DAY, HOURS, SMALLEST_NORM, WEEKDAYS
 
 if TYPE_CHECKING:
-    from shortlist.export.lookup import RawFeature
     from shortlist.training.graphs.nodes import Nodes
 
 
-def given_name(feature: "RawFeature") -> str:
+class RawFeature(Protocol):
+    """What preprocessing needs of a feature: `Feature` of the training has it all."""
+
+    @property
+    def name(self) -> str:
+        """Column name, also the name of the graph's input."""
+
+    @property
+    def kind(self) -> str:
+        """One of id, history, or a declared kind."""
+
+    @property
+    def form(self) -> str:
+        """What the core takes: code, codes, number or dense."""
+
+    @property
+    def id_dtype(self) -> str:
+        """Raw value type: int64, string or float32."""
+
+    @property
+    def vocabulary(self) -> Any:
+        """Raw value of code 1, 2, …."""
+
+    @property
+    def mean(self) -> float:
+        """Of a number, or of a time's age."""
+
+    @property
+    def std(self) -> float:
+        """Of a number, or of a time's age; never 0."""
+
+    @property
+    def low(self) -> float:
+        """A number is cut to at least this."""
+
+    @property
+    def high(self) -> float:
+        """A number is cut to at most this."""
+
+    @property
+    def bounds(self) -> Any:
+        """Lower ends of the buckets 2, 3, …."""
+
+    @property
+    def reference(self) -> int:
+        """Seconds since 1970 that a time's age is counted back from."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+
+    @property
+    def part_codes(self) -> Mapping[str, int]:
+        """First code of each part of a bucketed time."""
+
+    @property
+    def n_values(self) -> int:
+        """Largest code of a value that is there."""
+
+    @property
+    def has_own_missing(self) -> bool:
+        """Whether a missing value is told apart from an unknown one."""
+
+    @property
+    def spec(self) -> Any:
+        """The declaration, a FeatureSpec."""
+
+
+def given_name(feature: RawFeature) -> str:
     """Name the value that says where a number or a time is given, bool (batch,)."""
     return f"given/{feature.name}"
 
@@ -21,7 +89,7 @@ def given_name(feature: "RawFeature") -> str:
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
-def number_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+def number_nodes(nodes: "Nodes", feature: RawFeature) -> None:
     """Clip, take the logarithm, standardise or bucketise; NaN and infinity are missing."""
     zero = nodes.constant(0, np.float32)
     # |x| <= max is false for NaN and infinity
@@ -52,7 +120,7 @@ def number_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     _mask_rows(nodes, columns, is_given, feature)
 
 
-def time_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+def time_nodes(nodes: "Nodes", feature: RawFeature) -> None:
     """Age, hour and weekday of int64 seconds, as columns or as codes."""
 
     def whole(value: Any) -> str:
@@ -91,14 +159,14 @@ def time_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     _mask_rows(nodes, _columns(nodes, columns), is_given, feature)
 
 
-def age_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+def age_nodes(nodes: "Nodes", feature: RawFeature) -> None:
     """Ages of events from seconds to days; NaN, which is padding or unknown, counts as 0."""
     zero = nodes.constant(0, np.float32)
     known = nodes.add("Where", nodes.add("IsNaN", feature.name), zero, feature.name)
     nodes.add("Div", known, nodes.constant(DAY, np.float32))
 
 
-def vector_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
+def vector_nodes(nodes: "Nodes", feature: RawFeature) -> None:
     """Scale vectors to length 1 where declared; a row with NaN is missing."""
     axis = nodes.constant([1], np.int64)
     is_number = nodes.add("Not", nodes.add("IsNaN", feature.name))
@@ -114,7 +182,7 @@ def vector_nodes(nodes: "Nodes", feature: "RawFeature") -> None:
     _mask_rows(nodes, vectors, is_given, feature)
 
 
-def _standardised(nodes: "Nodes", value: str, feature: "RawFeature") -> str:
+def _standardised(nodes: "Nodes", value: str, feature: RawFeature) -> str:
     centred = nodes.add("Sub", value, nodes.constant(feature.mean, np.float32))
     return nodes.add("Div", centred, nodes.constant(feature.std, np.float32))
 
@@ -131,12 +199,12 @@ def _n_reached(nodes: "Nodes", value: str, bounds: Any) -> str:
     return nodes.add("ReduceSum", counted, nodes.constant([1], np.int64), keepdims=0)
 
 
-def _missing_code(nodes: "Nodes", feature: "RawFeature") -> str:
+def _missing_code(nodes: "Nodes", feature: RawFeature) -> str:
     code = feature.n_values + 1 if feature.has_own_missing else 0
     return nodes.constant(code, np.int64)
 
 
-def _mask_rows(nodes: "Nodes", columns: str, is_given: str, feature: "RawFeature") -> None:
+def _mask_rows(nodes: "Nodes", columns: str, is_given: str, feature: RawFeature) -> None:
     """Zero the missing rows, and mark them in one more column where that is declared."""
     given = _as_column(nodes, is_given)
     masked = nodes.add("Where", given, columns, nodes.constant(0, np.float32))

@@ -18,8 +18,9 @@ from shortlist._serving.loaded_bundle import request_schema
 from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
 from shortlist.export.heads import PluginHead
+from shortlist.export.parts import Parts
 from shortlist.export.portable import PortableHead
-from shortlist.export.recommend import OUTPUTS, Parts, recommend_graph
+from shortlist.export.recommend import OUTPUTS, recommend_graph
 from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
 from shortlist.plugin import plugin_path

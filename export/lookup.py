@@ -5,15 +5,15 @@ arithmetic for numbers and times, hashing for text. So a host passes what its da
 training and serving cannot differ.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from shortlist._columns.requests import MISSING_INT
 from shortlist.export.checks import check_interface, check_model, rename_value
-from shortlist.export.columns import age_nodes, number_nodes, time_nodes, vector_nodes
+from shortlist.export.columns import RawFeature, age_nodes, number_nodes, time_nodes, vector_nodes
 from shortlist.export.errors import ExportError
 from shortlist.export.passes import merge_opsets
 from shortlist.training.features.text import RUNTIME_DOMAIN, text_nodes
@@ -28,74 +28,6 @@ _RAW_TYPES = {
     "float32": TensorProto.FLOAT,
 }
 _RANKS = {"code": 1, "number": 1, "codes": 2, "dense": 2, "ages": 2}
-
-
-class RawFeature(Protocol):
-    """What preprocessing needs of a feature: `Feature` of the training has it all."""
-
-    @property
-    def name(self) -> str:
-        """Column name, also the name of the graph's input."""
-
-    @property
-    def kind(self) -> str:
-        """One of id, history, or a declared kind."""
-
-    @property
-    def form(self) -> str:
-        """What the core takes: code, codes, number or dense."""
-
-    @property
-    def id_dtype(self) -> str:
-        """Raw value type: int64, string or float32."""
-
-    @property
-    def vocabulary(self) -> Any:
-        """Raw value of code 1, 2, …."""
-
-    @property
-    def mean(self) -> float:
-        """Of a number, or of a time's age."""
-
-    @property
-    def std(self) -> float:
-        """Of a number, or of a time's age; never 0."""
-
-    @property
-    def low(self) -> float:
-        """A number is cut to at least this."""
-
-    @property
-    def high(self) -> float:
-        """A number is cut to at most this."""
-
-    @property
-    def bounds(self) -> Any:
-        """Lower ends of the buckets 2, 3, …."""
-
-    @property
-    def reference(self) -> int:
-        """Seconds since 1970 that a time's age is counted back from."""
-
-    @property
-    def width(self) -> int:
-        """Numbers in a vector."""
-
-    @property
-    def part_codes(self) -> Mapping[str, int]:
-        """First code of each part of a bucketed time."""
-
-    @property
-    def n_values(self) -> int:
-        """Largest code of a value that is there."""
-
-    @property
-    def has_own_missing(self) -> bool:
-        """Whether a missing value is told apart from an unknown one."""
-
-    @property
-    def spec(self) -> Any:
-        """The declaration, a FeatureSpec."""
 
 
 def add_lookups(core: onnx.ModelProto, features: Sequence[RawFeature]) -> onnx.ModelProto:

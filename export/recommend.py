@@ -6,12 +6,9 @@ come the search (`heads`), the second stage, popular items for requests of which
 and the ids. So one run answers like `Engine.recommend`; docs/plugin.md lists inputs and outputs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -22,8 +19,8 @@ from shortlist.export.heads import (
     PluginHead,
     Popular,
 )
-from shortlist.export.lookup import RawFeature
-from shortlist.export.reranking import STAGES, Known, Reranker, add_first_k, add_second_stage
+from shortlist.export.parts import Parts
+from shortlist.export.reranking import STAGES, Known, add_first_k, add_second_stage
 from shortlist.export.sources import add_source
 from shortlist.training.graphs.nodes import Nodes
 
@@ -35,48 +32,6 @@ OUTPUTS = {
     "source": ["batch"],
 }
 _CODES = "coded/history"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a graph that recommends is made of.
-
-    Attributes
-    ----------
-    encoder : onnx.ModelProto
-        The user encoder with its lookups, as `add_lookups` returns it. Not changed.
-    features : sequence of RawFeature
-        The user's features, without history and event features.
-    gap : float or None
-        Seconds between two events where ages are declared and not given; None = not declared.
-    has_kinds : bool
-        Whether the encoder takes kinds of events.
-    max_history : int
-        Items of a history the encoder looks at.
-    item_ids : ndarray of shape (n_items,)
-        int64 or str.
-    popularity : ndarray of shape (n_items,), float32
-        Score of each item for a request of which nothing is known: its events in training, or what
-        the model says.
-    scorer : onnx.ModelProto or None
-        The second stage.
-    reranker : DenseReranker, FollowerReranker or None
-        The same as our operator takes it; without it the plugin's graph runs `scorer`.
-    n_candidates, history_length : int
-        Of the second stage.
-    """
-
-    encoder: onnx.ModelProto
-    features: Sequence[RawFeature]
-    gap: float | None
-    has_kinds: bool
-    max_history: int
-    item_ids: npt.NDArray[Any]
-    popularity: npt.NDArray[np.float32]
-    scorer: onnx.ModelProto | None = None
-    reranker: Reranker | None = None
-    n_candidates: int = 1
-    history_length: int = 1
 
 
 def recommend_graph(parts: Parts, head: Head) -> onnx.ModelProto:

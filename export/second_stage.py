@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shortlist.export.reranking import DenseReranker, FollowerReranker, Reranker
+from shortlist.export.rerankers import DenseReranker, FollowerReranker, Reranker
 from shortlist.training.fit.second_stage import Scorer
 from shortlist.training.models import candidates, followers
 from shortlist.training.models.followers import FollowerScorer

@@ -14,7 +14,7 @@ from shortlist.training.graphs.nodes import Nodes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.export.lookup import RawFeature
+    from shortlist.export.columns import RawFeature
 
 
 def add_source(nodes: Nodes, features: Sequence[RawFeature], n_known: str) -> tuple[str, str, str]:

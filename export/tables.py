@@ -13,7 +13,7 @@ from shortlist._columns.requests import MISSING_INT
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.feature import Feature
 from shortlist.training.features.features import FeatureSet, align_items, align_users
-from shortlist.training.splits.split import Split
+from shortlist.training.splits.parts import Split
 
 # Ages change with the clock, so times are stored.
 _STORED = {"history_kinds": "history_kinds", "history_ages": "history_times"}

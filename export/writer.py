@@ -24,7 +24,7 @@ from shortlist.export.lineage import lineage_of
 from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import MAX_SCORES, request_batches
 from shortlist.export.parity import check_parity as check_bundle
-from shortlist.export.recommend import Parts
+from shortlist.export.parts import Parts
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage

@@ -24,8 +24,8 @@ from shortlist import Index
 from shortlist.bundle import BundleWriter
 from shortlist.export.host_graphs import write_host_graphs
 from shortlist.export.lookup import add_lookups
+from shortlist.export.parts import Parts
 from shortlist.export.passes import tidy
-from shortlist.export.recommend import Parts
 from shortlist.training.config.feature_spec import FeatureSpec
 
 N_ITEMS = 40

@@ -12,8 +12,9 @@ from shortlist._catalogue.state import Upserted
 from shortlist._columns.reading import Array
 from shortlist._columns.requests import normalise
 from shortlist._runtime import find_runtime
+from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
-from shortlist._serving.loop import feedback_loop, given_requests
+from shortlist._serving.loop import feedback_loop
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
 from shortlist.bundle import Bundle
@@ -220,13 +221,13 @@ class Engine:
         loop = feedback_loop(feedback, explore, record, now)
         if not isinstance(exclude_seen, (bool, np.bool_)):
             raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
-        requests = given_requests(requests, user_ids)
-        options = loaded.options(top_n, bool(exclude_seen), stages, loop)
+        requests = pipeline.given_requests(requests, user_ids)
+        options = loaded.options(top_n, bool(exclude_seen), stages)
         if trial is not None:
-            return trial.recommend(loaded, requests, keys, where, options, stages)
+            return trial.recommend(loaded, requests, keys, where, options, stages, loop)
         columns = normalise(requests, loaded.schema)
         check_keys(keys, columns.n_requests)
-        return loaded.recommend(columns, where, options)
+        return pipeline.recommend(loaded, columns, where, options, loop)
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add items, or change known ones, without retraining; later calls see all of it.

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 import shortlist
 from shortlist import _core
-from shortlist.export.reranking import DenseReranker, FollowerReranker
+from shortlist.export.rerankers import DenseReranker, FollowerReranker
 from shortlist.training.graphs.nodes import Nodes
 
 N_CODES, LENGTH = 60, 9

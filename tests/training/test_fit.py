@@ -20,7 +20,7 @@ from shortlist.training.fit.second_stage import load_scorer, train_scorer
 from shortlist.training.fit.step import TrainStep
 from shortlist.training.fit.windows import Windows
 from shortlist.training.models.factors import linear_factors
-from shortlist.training.splits.split import Split
+from shortlist.training.splits.parts import Split
 
 CLOCK = ("seconds", "examples_per_second")
 

@@ -11,7 +11,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue
 from shortlist.training.fit.windows import Windows
 from shortlist.training.pipeline.replay import cut_cycles
-from shortlist.training.splits.split import Split
+from shortlist.training.splits.parts import Split
 
 
 def make_log(n_users=60, n_items=20, n_events=600):

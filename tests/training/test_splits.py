@@ -8,13 +8,8 @@ import pytest
 
 from shortlist.errors import DataError
 from shortlist.training.data.events import Dataset, make_events
-from shortlist.training.splits.split import (
-    check_no_leakage,
-    given,
-    leave_one_out,
-    make_split,
-    temporal,
-)
+from shortlist.training.splits.leakage import check_no_leakage
+from shortlist.training.splits.split import given, leave_one_out, make_split, temporal
 
 
 def dataset(events, **options):

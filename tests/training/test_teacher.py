@@ -17,7 +17,7 @@ from shortlist.training.fit.teacher import (
     strongest,
 )
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits.split import Split
+from shortlist.training.splits.parts import Split
 
 
 def brute_force(histories, n_items):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.engine import Engine
-    from shortlist.training.splits.split import IdArray, Split
+    from shortlist.training.splits.parts import IdArray, Split
 
 __all__ = ["EngineRanker"]
 

@@ -25,7 +25,7 @@ from shortlist.training.evaluation.segments import (
     format_table,
     segment_table,
 )
-from shortlist.training.splits.split import IdArray, ItemLists, Split
+from shortlist.training.splits.parts import IdArray, ItemLists, Split
 
 __all__ = [
     "Evaluation",

@@ -30,9 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shortlist.errors import DataError
+from shortlist.training.data.arrays import Floats, Rows
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Rows: TypeAlias = npt.NDArray[np.int64]
 # One array of target rows a user, or (values, row_splits).
 Targets: TypeAlias = "Sequence[npt.NDArray[np.integer]] | tuple[Rows, Rows]"
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from shortlist.training.splits.split import to_id_array
+from shortlist.training.splits.parts import to_id_array
 from shortlist.training.splits.weights import is_target
 
 if TYPE_CHECKING:
     from shortlist.training.config.settings import EventsConfig
+    from shortlist.training.data.arrays import Floats, Rows
     from shortlist.training.evaluation.evaluate import Ranker
-    from shortlist.training.evaluation.metrics import Floats, Rows
-    from shortlist.training.splits.split import IdArray, Split
+    from shortlist.training.splits.parts import IdArray, Split
 
 __all__ = ["NextEvents", "OwnCatalogue", "per_user"]
 

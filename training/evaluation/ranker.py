@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.data.events import Dataset
     from shortlist.training.models.two_tower import TwoTower
-    from shortlist.training.splits.split import IdArray
+    from shortlist.training.splits.parts import IdArray
 
 
 class TwoTowerRanker:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortlist.training.evaluation.metrics import Floats
+from shortlist.training.data.arrays import Floats
 
 
 @dataclass(frozen=True)

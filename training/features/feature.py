@@ -1,7 +1,7 @@
 """One feature: a declared column, what was fitted for it, and how its values become codes.
 
-Raw columns are read by the functions requests are read with (`shortlist._columns.requests`), and text is
-cut and hashed by the graph's own nodes: training and serving cannot differ there.
+Raw columns are read by the functions that read requests (`shortlist._columns`), and text is cut and
+hashed by the graph's own nodes: training and serving cannot differ there.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.data.events import Dataset
-    from shortlist.training.splits.split import Split
+    from shortlist.training.splits.parts import Split
 
 __all__ = [
     "Feature",

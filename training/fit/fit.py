@@ -28,7 +28,9 @@ from shortlist.training.fit.loop import Loop, OnEpoch
 from shortlist.training.fit.second_stage import Scorer, load_scorer, train_scorer
 from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.splits.split import Split, check_no_leakage, configured_split
+from shortlist.training.splits.leakage import check_no_leakage
+from shortlist.training.splits.parts import Split
+from shortlist.training.splits.split import configured_split
 
 
 @dataclass

@@ -29,7 +29,7 @@ from shortlist.training.fit.teacher import (
 from shortlist.training.fit.windows import Windows
 from shortlist.training.models.baselines import EASE
 from shortlist.training.models.weights import snapshot
-from shortlist.training.splits.split import to_id_array
+from shortlist.training.splits.parts import to_id_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shortlist.training.config.settings import Config
     from shortlist.training.features.features import Feature
     from shortlist.training.models.two_tower import TwoTower
-    from shortlist.training.splits.split import Split
+    from shortlist.training.splits.parts import Split
 
 METRIC = "NDCG@10"
 OnEpoch = Callable[[int, dict[str, Any]], None]

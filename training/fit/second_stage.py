@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.config.settings import Config
     from shortlist.training.models.two_tower import TwoTower
-    from shortlist.training.splits.split import IdArray, Split
+    from shortlist.training.splits.parts import IdArray, Split
 
 MAX_USERS = 10_000  # more hardly change a scorer of this size
 MIN_USERS = 20  # with fewer there is nothing to judge by

@@ -16,7 +16,7 @@ import tensorflow as tf
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from shortlist.training.evaluation.metrics import Rows
+from shortlist.training.data.arrays import Rows
 
 WINDOW = 10  # largest gap between two events that counts
 GAP_DECAY = 0.8  # weight lost per event between the two

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.config.settings import Config
     from shortlist.training.models.two_tower import TwoTower
-    from shortlist.training.splits.split import Split
+    from shortlist.training.splits.parts import Split
 
 __all__ = ["go_on"]
 

@@ -1,6 +1,6 @@
 """Closed-form models: counts, neighbours, linear models. Baselines, and models of bundles.
 
-All implement `shortlist.training.evaluation.evaluate.Ranker` after ``fit(train, catalogue)``: that is how they
+All implement `Ranker` of `shortlist.training.evaluation` after ``fit(train, catalogue)``: so they
 stand beside a bundle in an evaluation, for catalogues of any size. `linear` makes models of
 bundles of them: a score is the dot product of a user's embedding and ``item_vectors()``.
 """
@@ -18,9 +18,9 @@ from scipy.linalg import lapack
 
 import shortlist
 from shortlist.errors import DataError
-from shortlist.training.evaluation.metrics import Floats, Rows
+from shortlist.training.data.arrays import Floats, Rows
 from shortlist.training.features.feature import DAY
-from shortlist.training.splits.split import IdArray
+from shortlist.training.splits.parts import IdArray
 
 _SCORES_AT_ONCE = 1 << 24  # 128 MiB of float64
 _ROWS_AT_ONCE = 1024  # of a matrix that is worked on in its place

@@ -1,4 +1,4 @@
-"""The whole pipeline on MovieLens-100K: `make demo`, or `python -m shortlist.training.pipeline.demo`."""
+"""The whole pipeline on MovieLens-100K: `make demo`."""
 
 from __future__ import annotations
 

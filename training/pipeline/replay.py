@@ -35,14 +35,14 @@ from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue, per_user
 from shortlist.training.fit.fit import TrainedModel, train
 from shortlist.training.fit.warm_start import go_on
-from shortlist.training.splits.split import Split
+from shortlist.training.splits.parts import Split
 from shortlist.training.updates.new_events import add_events, new_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shortlist.training.config.settings import Config
-    from shortlist.training.evaluation.metrics import Floats
+    from shortlist.training.data.arrays import Floats
 
 __all__ = ["cut_cycles", "replay", "replay_table"]
 

@@ -28,7 +28,8 @@ from shortlist.training.fit.fit import TrainedModel, load_run, set_threads
 from shortlist.training.fit.warm_start import go_on
 from shortlist.training.splits.held_out import fingerprint
 from shortlist.training.splits.leakage import mark_new
-from shortlist.training.splits.split import Split, configured_split
+from shortlist.training.splits.parts import Split
+from shortlist.training.splits.split import configured_split
 from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips

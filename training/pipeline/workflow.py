@@ -33,7 +33,8 @@ from shortlist.training.models.baselines import (
 )
 from shortlist.training.models.linear import is_closed_form
 from shortlist.training.splits.held_out import check_held_out
-from shortlist.training.splits.split import Split, configured_split
+from shortlist.training.splits.parts import Split
+from shortlist.training.splits.split import configured_split
 
 __all__ = [
     "bundle_rankers",

@@ -10,7 +10,8 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.splits.leakage import EVENT_KEY
-from shortlist.training.splits.split import Split, make_split
+from shortlist.training.splits.parts import Split
+from shortlist.training.splits.split import make_split
 
 __all__ = ["check_held_out", "describe_training_events", "fingerprint"]
 

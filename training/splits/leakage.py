@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from shortlist.errors import DataError
+from shortlist.training.splits.parts import PARTS, Split
 
-if TYPE_CHECKING:
-    from shortlist.training.splits.split import Split
-
-PARTS = ("train", "valid", "test")
 EVENT_KEY = ("user_id", "item_id", "timestamp", "kind")  # what makes two events the same
 
 

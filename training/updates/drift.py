@@ -20,7 +20,8 @@ from shortlist.feedback import FeedbackLog
 from shortlist.training.config.settings import read_config
 from shortlist.training.features.features import FeatureSet, align_items, align_users
 from shortlist.training.fit import checkpoint
-from shortlist.training.splits.split import Split, configured_split, to_id_array
+from shortlist.training.splits.parts import Split, to_id_array
+from shortlist.training.splits.split import configured_split
 from shortlist.training.updates.new_events import add_events, new_events
 from shortlist.versions import find_run
 

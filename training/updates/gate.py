@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shortlist.training.config.settings import UpdateConfig
     from shortlist.training.evaluation.evaluate import Ranker
     from shortlist.training.evaluation.next_events import NextEvents
-    from shortlist.training.splits.split import Split
+    from shortlist.training.splits.parts import Split
 
 __all__ = ["compare", "segments_of"]
 

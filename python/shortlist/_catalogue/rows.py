@@ -1,8 +1,7 @@
 """Items for `Engine.upsert_items`: rows of any shape → checked ids, and a table to append."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from shortlist._catalogue.state import Catalogue
 from shortlist._columns.features import is_time_type
+from shortlist._columns.messages import said_of
 from shortlist._columns.reading import MISSING_INT, Array, id_column, to_arrow
 from shortlist._columns.requests import RequestSchema, check_frame, common_length
 from shortlist.errors import DataError
@@ -67,15 +67,6 @@ def read_items(
     n_events = table.column("n_events").fill_null(0)
     table = table.set_column(fields.names.index("n_events"), "n_events", n_events)
     return item_ids, table.cast(fields), frozenset(given)
-
-
-@contextmanager
-def said_of(argument: str) -> Iterator[None]:
-    """Name this argument, not `requests`, in the messages of the functions that read requests."""
-    try:
-        yield
-    except (TypeError, DataError) as error:
-        raise type(error)(str(error).replace("requests: ", f"{argument}: ", 1)) from error
 
 
 def _columns(rows: Any, known: list[str]) -> dict[str, Any]:

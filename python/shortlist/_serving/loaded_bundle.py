@@ -10,9 +10,10 @@ import numpy as np
 
 from shortlist import _arguments, _checks, _core
 from shortlist._catalogue.items import ItemTable, popularity_of
-from shortlist._catalogue.rows import read_items, said_of
+from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._catalogue.where import check_length, read_where
+from shortlist._columns.messages import said_of
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
@@ -25,7 +26,6 @@ from shortlist.index import Index, simd_level
 from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
-    from shortlist._serving.loop import FeedbackLoop
     from shortlist.feedback.acts import StoredUser
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
@@ -103,19 +103,12 @@ class LoadedBundle:
         """How many items the second stage puts into order at least."""
         return int(self.bundle.manifest["second_stage"]["n_candidates"])
 
-    def options(
-        self, top_n: int, exclude_seen: bool, stages: Any, loop: FeedbackLoop | None = None
-    ) -> RecommendOptions:
+    def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""
         section = self.bundle.manifest.get("second_stage", {})
-        n_stages = check_stages(stages, self.has_reranker, section)
-        return RecommendOptions(top_n, exclude_seen, n_stages, loop)
-
-    def recommend(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
-        """Answer checked requests, with all that the call wants."""
-        if options.loop is not None:
-            return options.loop.recommend(self, columns, where, options)
-        return self.answer(columns, where, options)
+        return RecommendOptions(
+            top_n, exclude_seen, check_stages(stages, self.has_reranker, section)
+        )
 
     def answer(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
         """Answer checked requests from one state of the items."""

@@ -1,4 +1,4 @@
-"""What `Engine.recommend` does beyond answering: join the feedback log, explore, record."""
+"""What a call does beyond answering: join the feedback log, draw, record."""
 
 from __future__ import annotations
 
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from shortlist._serving.options import RecommendOptions
 
 
-def given_requests(requests: Any, user_ids: Any) -> Any:
-    """Return the requests: `requests`, or known users by their ids alone."""
-    if (requests is None) == (user_ids is None):
-        got = "neither" if requests is None else "both"
-        raise TypeError(
-            f"requests, user_ids: got {got}, expected one of them; ids beside other columns are a "
-            "column 'user_id' of requests"
-        )
-    return {"user_id": user_ids} if requests is None else requests
-
-
 class FeedbackLoop(NamedTuple):
     """What a call wants beyond answers.
 
@@ -49,15 +38,21 @@ class FeedbackLoop(NamedTuple):
     record: bool
     now: int
 
-    def recommend(
-        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
-    ) -> Recommendations:
-        """Join the log, answer, draw, record; see `Engine.recommend`."""
-        if self.record:
-            check_users(columns, loaded)
-        shown = self._answer(loaded, columns, where, options)
-        self.write(loaded, columns, where, options, shown)
-        return shown
+    def join(self, columns: Columns, loaded: LoadedBundle) -> Columns:
+        """Join what the log says about the users to their requests."""
+        if self.feedback is None:
+            return columns
+        return with_feedback(columns, self.feedback, loaded, self.now)
+
+    def widen(self, options: RecommendOptions, loaded: LoadedBundle) -> RecommendOptions:
+        """Ask for all the candidates that `draw` draws from."""
+        if self.explore is None:
+            return options
+        return options._replace(top_n=n_candidates(self.explore, options, loaded))
+
+    def draw(self, found: Recommendations, top_n: int) -> Recommendations:
+        """Draw each answer from its candidates, where the call explores."""
+        return found if self.explore is None else drawn(found, self.explore, top_n)
 
     def write(
         self,
@@ -78,18 +73,6 @@ class FeedbackLoop(NamedTuple):
             timestamp=self.now,
             bundle=loaded.bundle.version,
         )
-
-    def _answer(
-        self, loaded: LoadedBundle, columns: Columns, where: Any, options: RecommendOptions
-    ) -> Recommendations:
-        if self.feedback is not None:
-            columns = with_feedback(columns, self.feedback, loaded, self.now)
-        options = options._replace(loop=None)  # as for anyone who asks for the answers alone
-        if self.explore is None:
-            return loaded.answer(columns, where, options)
-        n_found = n_candidates(self.explore, options, loaded)
-        found = loaded.answer(columns, where, options._replace(top_n=n_found))
-        return drawn(found, self.explore, options.top_n)
 
 
 def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> FeedbackLoop | None:

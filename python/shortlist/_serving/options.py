@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from shortlist.errors import ShortlistError
 
-if TYPE_CHECKING:
-    from shortlist._serving.loop import FeedbackLoop
-
 
 class RecommendOptions(NamedTuple):
-    """Items a request, whether seen ones may come back, how many stages; and the feedback loop.
-
-    `loop` is what goes beyond answering: the feedback log and exploration.
-    """
+    """Items a request, whether seen ones may come back, and how many stages."""
 
     top_n: int
     exclude_seen: bool
     stages: int
-    loop: FeedbackLoop | None = None
 
 
 def check_stages(stages: Any, has_reranker: bool, section: Mapping[str, Any]) -> int:

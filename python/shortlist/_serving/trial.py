@@ -12,8 +12,9 @@ import numpy as np
 from shortlist._catalogue.where import check_length
 from shortlist._columns.reading import MISSING_INT, Array
 from shortlist._columns.requests import Columns, RequestSchema, normalise
+from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
-from shortlist._serving.loop import check_users
+from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
 from shortlist.errors import BundleError, DataError
 from shortlist.recommendations import Recommendations
@@ -109,6 +110,7 @@ class Trial:
         where: Any,
         options: RecommendOptions,
         stages: Any,
+        loop: FeedbackLoop | None,
     ) -> Recommendations:
         """Answer each request by the version it falls to; see `Engine.recommend`."""
         columns = normalise(requests, self._schema)
@@ -116,17 +118,17 @@ class Trial:
         chosen = self._choose(columns, keys)
         self._count(n_requests=columns.n_requests)
         if self._shadow is not None:
-            answer = present.recommend(columns, where, options)
+            answer = pipeline.recommend(present, columns, where, options, loop)
             if len(chosen):
                 # A copy: the caller may change its arrays once it has its answer.
                 part = copy.deepcopy(columns.take(chosen))
-                task = (part, _take_where(where, chosen), options, stages, answer, chosen)
+                task = (part, _take_where(where, chosen), options, stages, loop, answer, chosen)
                 if not self._shadow.offer(task):
                     self._count(n_dropped=len(chosen))
             return answer
         if not len(chosen):
-            return present.recommend(columns, where, options)
-        return self._split(present, columns, where, options, stages, chosen)
+            return pipeline.recommend(present, columns, where, options, loop)
+        return self._split(present, columns, where, options, stages, loop, chosen)
 
     def _split(
         self,
@@ -135,27 +137,29 @@ class Trial:
         where: Any,
         options: RecommendOptions,
         stages: Any,
+        loop: FeedbackLoop | None,
         chosen: Array,
     ) -> Recommendations:
         """Answer the chosen requests by the candidate, or by the present version if it fails.
 
         What is shown is recorded once there is an answer to all of them.
         """
-        loop = options.loop
+        silent = loop
         if loop is not None and loop.record:
             check_users(columns, present)
-            options = options._replace(loop=loop._replace(record=False))
+            silent = loop._replace(record=False)
 
         def part(numbers: Array) -> tuple[Columns, Any]:
             if len(numbers) == columns.n_requests:
                 return columns, where
             return columns.take(numbers), _take_where(where, numbers)
 
-        theirs = self._try(*part(chosen), options, stages)
+        theirs = self._try(*part(chosen), options, stages, silent)
         parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
         rest = np.setdiff1d(np.arange(columns.n_requests), chosen if parts else [])
         if len(rest):
-            parts.append((present, rest, present.recommend(*part(rest), options)))
+            shown = pipeline.recommend(present, *part(rest), options, silent)
+            parts.append((present, rest, shown))
         if isinstance(theirs, Exception):
             self._failed(theirs)  # not the caller's fault: the present version could answer
         if loop is not None:
@@ -216,22 +220,27 @@ class Trial:
         return np.array(chosen, dtype=np.int64)
 
     def _try(
-        self, columns: Columns, where: Any, options: RecommendOptions, stages: Any
+        self,
+        columns: Columns,
+        where: Any,
+        options: RecommendOptions,
+        stages: Any,
+        loop: FeedbackLoop | None,
     ) -> Recommendations | Exception:
         """Let the candidate answer; its error if it fails."""
         try:
             own = self.candidate.options(options.top_n, options.exclude_seen, stages)
-            answer = self.candidate.recommend(columns, where, own._replace(loop=options.loop))
+            answer = pipeline.recommend(self.candidate, columns, where, own, loop)
         except Exception as error:
             return error
         self._count(n_candidate=columns.n_requests)
         return answer
 
     def _compare(self, task: tuple[Any, ...]) -> None:
-        columns, where, options, stages, answer, chosen = task
-        if options.loop is not None:  # nobody sees the answer
-            options = options._replace(loop=options.loop._replace(explore=None, record=False))
-        found = self._try(columns, where, options, stages)
+        columns, where, options, stages, loop, answer, chosen = task
+        if loop is not None:  # nobody sees the answer
+            loop = loop._replace(explore=None, record=False)
+        found = self._try(columns, where, options, stages, loop)
         if isinstance(found, Exception):
             self._failed(found)
             return

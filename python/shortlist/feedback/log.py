@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from shortlist._catalogue.rows import said_of
 from shortlist._columns.features import time_column
+from shortlist._columns.messages import said_of
 from shortlist._columns.reading import id_column
 from shortlist.errors import DataError
 from shortlist.feedback.acts import Acts, acts_of

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shortlist._catalogue.rows import said_of
 from shortlist._columns.features import time_column
+from shortlist._columns.messages import said_of
 from shortlist._columns.reading import MISSING_INT, id_column, is_missing
 from shortlist._columns.requests import common_length
 from shortlist.errors import DataError

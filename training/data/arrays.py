@@ -1,0 +1,10 @@
+"""Names of the array types that the training passes around."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Rows: TypeAlias = npt.NDArray[np.int64]  # item rows, counts, row splits
+Tensor: TypeAlias = Any  # of TensorFlow, which has no types of its own
