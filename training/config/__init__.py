@@ -1,1 +1,5 @@
 """Settings of a run: TOML, presets, and what they may hold."""
+
+from shortlist.training.config.settings import Config, EventsConfig, load_config, presets
+
+__all__ = ["Config", "EventsConfig", "load_config", "presets"]
