@@ -92,6 +92,12 @@ def test_versions_of_python_core_metadata_and_cmake_agree() -> None:
     )
 
 
-def test_changelog_names_the_current_version_or_unreleased() -> None:
+def test_changelog_names_the_current_version_and_each_section_once() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert "## [Unreleased]" in changelog or f"## [{shortlist.__version__}]" in changelog
+    unreleased, *releases = re.split(r"^## ", changelog, flags=re.MULTILINE)[1:]
+    assert unreleased.startswith("[Unreleased]\n")
+    assert re.match(rf"\[{re.escape(shortlist.__version__)}\] - \d{{4}}-\d\d-\d\d\n", releases[0])
+    for release in (unreleased, *releases):
+        sections = re.findall(r"^### (.*)$", release, flags=re.MULTILINE)
+        assert len(set(sections)) == len(sections), sections
+        assert set(sections) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
