@@ -12,9 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from shortlist.errors import DataError
+from shortlist.training.data.arrays import Floats, Rows
 from shortlist.training.evaluation.metrics import (
-    Floats,
-    Rows,
     bootstrap_intervals,
     per_user_metrics,
     ranking_metrics,
