@@ -12,7 +12,7 @@ from shortlist.training.config.settings import ENCODERS, apply_overrides
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit.fit import train
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Windows
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits.split import leave_one_out
 

@@ -12,7 +12,7 @@ from shortlist.export.tables import item_table
 from shortlist.training.config.settings import EventsConfig, apply_overrides, from_toml, to_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.fit.fit import load_run, train
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Windows
 from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
 from shortlist.training.models.losses import full_softmax, sampled_softmax
 from shortlist.training.splits.leakage import check_no_leakage

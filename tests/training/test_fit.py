@@ -17,8 +17,8 @@ from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.fit import checkpoint, loop, second_stage
 from shortlist.training.fit.fit import build_model, load_run, train
 from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.sequences import Windows
 from shortlist.training.fit.step import TrainStep
-from shortlist.training.fit.windows import Windows
 from shortlist.training.models.factors import linear_factors
 from shortlist.training.splits.parts import Split
 

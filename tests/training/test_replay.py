@@ -9,7 +9,7 @@ from shortlist.errors import DataError
 from shortlist.training.config.settings import EventsConfig
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Windows
 from shortlist.training.pipeline.replay import cut_cycles
 from shortlist.training.splits.parts import Split
 

@@ -18,6 +18,7 @@ from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users
 from shortlist.training.fit import checkpoint
+from shortlist.training.fit.sequences import Windows
 from shortlist.training.fit.step import TrainStep
 from shortlist.training.fit.teacher import (
     count_followers,
@@ -26,7 +27,6 @@ from shortlist.training.fit.teacher import (
     positive_weights,
     strongest,
 )
-from shortlist.training.fit.windows import Windows
 from shortlist.training.models.baselines import EASE
 from shortlist.training.models.weights import snapshot
 from shortlist.training.splits.parts import to_id_array

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from shortlist.errors import DataError
 from shortlist.training.fit.lazy_adam import LazyAdam
+from shortlist.training.fit.sequences import take_rows
 from shortlist.training.fit.teacher import Teacher
-from shortlist.training.fit.windows import take_rows
 from shortlist.training.models.layers import fold, keep_mask, take_parts
 from shortlist.training.models.losses import (
     NegativeSampler,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config.settings import Config, TrainConfig
-    from shortlist.training.fit.windows import Batch
+    from shortlist.training.fit.sequences import Batch
     from shortlist.training.models.two_tower import TwoTower
 
 UNIQUE_MULTIPLE = 4096  # sampled path: pad the items of a step to this, so shapes rarely change
