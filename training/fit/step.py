@@ -24,10 +24,10 @@ from shortlist.training.fit.teacher import Teacher
 from shortlist.training.models.layers import fold, keep_mask, take_parts
 from shortlist.training.models.losses import (
     NegativeSampler,
+    bpr,
     chunked_softmax,
     full_softmax,
-    generalised_bce,
-    pairwise_ranking,
+    gbce,
     sampled_softmax,
 )
 
@@ -276,13 +276,13 @@ def sampled_loss(train: TrainConfig, n_items: int, log_q: Any) -> Callable[..., 
     temperature = train.temperature
     if train.loss == "gbce":
         return partial(
-            generalised_bce,
+            gbce,
             temperature=temperature,
             n_items=n_items,
             calibration=train.gbce_calibration,
         )
     if train.loss == "bpr":
-        return partial(pairwise_ranking, temperature=temperature)
+        return partial(bpr, temperature=temperature)
     smoothing = train.label_smoothing
     return partial(sampled_softmax, log_q=log_q, temperature=temperature, label_smoothing=smoothing)
 

@@ -194,7 +194,7 @@ def sampled_softmax(
     return signed_mean(losses, losses, weights)
 
 
-def generalised_bce(
+def gbce(
     users: Any,
     targets: Any,
     negatives: Any,
@@ -233,7 +233,7 @@ def generalised_bce(
     return weighted_mean(losses, tf.abs(weights))
 
 
-def pairwise_ranking(
+def bpr(
     users: Any,
     targets: Any,
     negatives: Any,
