@@ -18,7 +18,7 @@ from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users
 from shortlist.training.fit import checkpoint
-from shortlist.training.fit.sequences import Windows
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.fit.step import TrainStep
 from shortlist.training.fit.teacher import (
     count_followers,
@@ -47,22 +47,22 @@ class DivergedError(DataError):
     """The loss is no number any more: the settings do not fit together."""
 
 
-def build_windows(
+def build_sequences(
     split: Split,
     config: Config,
     event_features: Sequence[Feature] = (),
     *,
     is_causal: bool = False,
     is_new: NDArray[np.bool_] | None = None,
-) -> tuple[Windows, NDArray[Any]]:
-    """Cut the train part into windows; also gives the user ids, one per user row.
+) -> tuple[Sequences, NDArray[Any]]:
+    """Cut the train part into sequences; also gives the user ids, one per user row.
 
-    ``is_new`` marks the train events of an update: see `Windows`.
+    ``is_new`` marks the train events of an update: see `Sequences`.
     """
     declared = {feature.name: feature for feature in event_features}
     kinds = declared.get("history_kinds")
     counts = split.train.group_by("user_id", maintain_order=True).len()
-    windows = Windows(
+    sequences = Sequences(
         split.item_rows(split.train["item_id"]) + 1,
         counts["len"].to_numpy().astype(np.int64),
         history_length=config.model.history_length,
@@ -75,7 +75,7 @@ def build_windows(
         is_new=is_new,
         replay=config.update.replay,
     )
-    return windows, to_id_array(counts["user_id"])
+    return sequences, to_id_array(counts["user_id"])
 
 
 class Loop:
@@ -101,7 +101,7 @@ class Loop:
         self.config = config
         self.split = split
         self.run_dir = run_dir
-        self.windows, user_ids = build_windows(
+        self.windows, user_ids = build_sequences(
             split,
             config,
             model.features.event_features,
@@ -122,8 +122,8 @@ class Loop:
         self.history: list[dict[str, Any]] = []
 
     def _count_followers(self) -> Any:
-        windows, n_items = self.windows, self.model.n_items
-        return count_followers(windows.codes - 1, windows.lengths, n_items, windows.weights)
+        sequences, n_items = self.windows, self.model.n_items
+        return count_followers(sequences.codes - 1, sequences.lengths, n_items, sequences.weights)
 
     def _first_vectors(self) -> NDArray[np.float32]:
         follows, n_members = self._count_followers(), self.config.model.n_members

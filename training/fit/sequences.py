@@ -70,7 +70,7 @@ class Batch:
         return replace(cut, target=self.target[:, kept], weight=self.weight[:, kept])
 
 
-class Windows:
+class Sequences:
     """All (history, target) examples of the train part, in rows of consecutive targets.
 
     The targets of a row share one look at the history, which makes a step several times
@@ -176,8 +176,8 @@ class Windows:
             rows[: len(chosen)] = chosen
             source, is_event = self._cut(rows)
             is_event[len(chosen) :] = False
-            window = self.codes[source]
-            history = np.where(is_event, window, 0)[:, :-1]
+            codes = self.codes[source]
+            history = np.where(is_event, codes, 0)[:, :-1]
             if history_dropout > 0.0:
                 rng = np.random.default_rng([seed, epoch, step])
                 history[rng.random(history.shape, np.float32) < history_dropout] = 0
@@ -186,7 +186,7 @@ class Windows:
             n_events = int(is_event[:, last].sum())
             events = self._events(source[:, :-1], is_event[:, :-1])
             users = self._users[rows]
-            yield Batch(history, window[:, last], weight, users, step, n_events, events)
+            yield Batch(history, codes[:, last], weight, users, step, n_events, events)
 
     def _events(
         self, source: NDArray[np.int64], is_event: NDArray[np.bool_]
