@@ -31,7 +31,7 @@ from shortlist.training.splits.leakage import mark_new
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 from shortlist.training.updates.drift import measure_drift, open_log, run_of
-from shortlist.training.updates.gate import compare, segments_of
+from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
 from shortlist.versions import (
     KEPT,
@@ -218,7 +218,7 @@ def _train_and_judge(
         kept = place.with_name(f"{version}.shortlist")
         place.rename(kept)
         place = kept
-        if gate["is_passed"] or ignore_gate:
+        if gate.is_passed or ignore_gate:
             previous = _replace(bundle, place, version_of(manifest))
             is_champion, place = True, bundle
     return {
@@ -235,7 +235,7 @@ def _train_and_judge(
         **_n_new(before, arrived),
         "seconds": clock.laps | {"total": clock.total()},
         "drift": drift,
-        "gate": gate,
+        "gate": gate.to_dict(),
     }
 
 
@@ -321,17 +321,17 @@ def judge(
     split: Split,
     targets: pl.DataFrame,
     config: Config,
-) -> dict[str, Any]:
+) -> GateReport:
     """Compare two bundles on held-out events of the split's test part; see `gate.compare`."""
-    asked = NextEvents.of(split, split.known_events("valid"), targets, config.events)
-    segments = segments_of(asked, old.split)
+    events = NextEvents.of(split, split.known_events("valid"), targets, config.events)
+    segments = segments_of(events, old.split)
     threads = config.train.n_threads
     with (
         shortlist.load(champion, n_threads=threads) as first,
         shortlist.load(challenger, n_threads=threads) as second,
     ):
         rankers = [EngineRanker(engine, split) for engine in (first, second)]
-        return compare(rankers[0], rankers[1], asked, segments, config.update)
+        return compare(rankers[0], rankers[1], events, segments, config.update)
 
 
 def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
