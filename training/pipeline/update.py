@@ -33,6 +33,7 @@ from shortlist.training.splits.split import configured_split
 from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
+from shortlist.training.updates.report import UpdateReport
 from shortlist.versions import (
     KEPT,
     history,
@@ -70,7 +71,7 @@ def update_bundle(
     ignore_gate: bool = False,
     keep: int = KEPT,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> UpdateReport:
     """Train a bundle on the new events of a feedback log, and replace it if it is not worse.
 
     Parameters
@@ -95,14 +96,6 @@ def update_bundle(
         `out` none is removed.
     progress : bool
         Show a progress bar.
-
-    Returns
-    -------
-    dict
-        ``bundle`` (where the new one lies), ``version``, ``parent``, ``run``, ``is_champion``,
-        ``previous`` (where the replaced one lies), ``n_events`` (new ones), ``n_trained``,
-        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``removed`` (old versions),
-        ``not_removed`` (why old ones could not be), ``seconds`` (by step), ``drift`` and ``gate``.
 
     Raises
     ------
@@ -134,11 +127,12 @@ def update_bundle(
         new_run = out.with_suffix(".run")
         if new_run.exists():
             raise DataError(f"--out: {new_run} exists, expected a free place for the run folder")
-        return train_and_judge(out, new_run, replaces=False) | {"removed": [], "not_removed": None}
+        return train_and_judge(out, new_run, replaces=False)
     folder = versions_folder(bundle)
     with updating(bundle) as name:
         place, new_run = folder / f"new-{name}.shortlist", folder / f"{name}.run"
-        return train_and_judge(place, new_run, replaces=True) | _prune(bundle, keep)
+        report = train_and_judge(place, new_run, replaces=True)
+        return _pruned(report, bundle, keep)
 
 
 def _train_and_judge(
@@ -155,7 +149,7 @@ def _train_and_judge(
     ignore_drift: bool,
     ignore_gate: bool,
     progress: bool,
-) -> dict[str, Any]:
+) -> UpdateReport:
     clock = _Clock()
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
@@ -179,9 +173,9 @@ def _train_and_judge(
     with shortlist.load(bundle, n_threads=config.train.n_threads) as engine:
         told = dataclasses.replace(old.split, dataset=with_tables(before, items, users))
         drift = measure_drift(engine, told, old.features, arrived, config.update)
-    if drift["alarms"] and not ignore_drift:
+    if drift.alarms and not ignore_drift:
         raise DriftError(
-            f"drift: {'; '.join(drift['alarms'])}. Fix: train again on all events, or go on with "
+            f"drift: {'; '.join(drift.alarms)}. Fix: train again on all events, or go on with "
             "--ignore-drift"
         )
     clock.lap("drift")
@@ -221,22 +215,23 @@ def _train_and_judge(
         if gate.is_passed or ignore_gate:
             previous = _replace(bundle, place, version_of(manifest))
             is_champion, place = True, bundle
-    return {
-        "bundle": str(place),
-        "version": version,
-        "parent": version_of(manifest),
-        "run": str(new_run),
-        "is_champion": is_champion,
-        "previous": None if previous is None else str(previous),
-        "n_events": arrived.height,
-        "n_trained": int(is_trained.sum()),
-        "n_freed": int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),
-        "n_held_out": held_out.height,
-        **_n_new(before, arrived),
-        "seconds": clock.laps | {"total": clock.total()},
-        "drift": drift,
-        "gate": gate.to_dict(),
-    }
+    return UpdateReport(
+        bundle=place,
+        version=version,
+        parent=version_of(manifest),
+        run=new_run,
+        is_champion=is_champion,
+        previous=previous,
+        n_events=arrived.height,
+        n_trained=int(is_trained.sum()),
+        n_freed=int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),
+        n_held_out=held_out.height,
+        n_new_items=_n_new("item_id", arrived, before.events, before.items),
+        n_new_users=_n_new("user_id", arrived, before.events, before.users),
+        seconds=clock.laps | {"total": clock.total()},
+        drift=drift,
+        gate=gate,
+    )
 
 
 def check_settings(overrides: Mapping[str, object]) -> None:
@@ -363,12 +358,12 @@ def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) 
             )
 
 
-def _prune(bundle: Path, keep: int) -> dict[str, Any]:
+def _pruned(report: UpdateReport, bundle: Path, keep: int) -> UpdateReport:
     """Remove old versions; that one cannot be removed undoes nothing of an update."""
     try:
-        return {"removed": prune(bundle, keep), "not_removed": None}
+        return dataclasses.replace(report, removed=tuple(prune(bundle, keep)))
     except OSError as error:
-        return {"removed": [], "not_removed": str(error)}
+        return dataclasses.replace(report, not_removed=str(error))
 
 
 def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
@@ -382,14 +377,12 @@ def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
     return promote(challenger, bundle)
 
 
-def _n_new(before: Dataset, arrived: pl.DataFrame) -> dict[str, int]:
-    counts = {}
-    for name, table in (("item", before.items), ("user", before.users)):
-        key = f"{name}_id"
-        known = [before.events[key], *([table[key]] if table is not None else [])]
-        ids = arrived[key].unique()
-        counts[f"n_new_{name}s"] = int((~ids.is_in(pl.concat(known).implode())).sum())
-    return counts
+def _n_new(
+    key: str, arrived: pl.DataFrame, events: pl.DataFrame, table: pl.DataFrame | None
+) -> int:
+    """Count the ids of new events that neither earlier ones nor the table had."""
+    known = [events[key], *([table[key]] if table is not None else [])]
+    return int((~arrived[key].unique().is_in(pl.concat(known).implode())).sum())
 
 
 class _Clock:
