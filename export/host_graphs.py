@@ -17,7 +17,7 @@ from shortlist._columns.requests import MISSING_INT, Columns, RequestSchema, nor
 from shortlist._serving.loaded_bundle import request_schema
 from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
-from shortlist.export.heads import PluginHead
+from shortlist.export.heads import Head, PluginHead
 from shortlist.export.parts import Parts
 from shortlist.export.portable import PortableHead
 from shortlist.export.recommend import OUTPUTS, recommend_graph
@@ -25,6 +25,7 @@ from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES, Recommendations
+from shortlist.training.data.arrays import Requests
 from shortlist.training.graphs.sessions import open_session
 
 PLUGIN_GRAPH = "recommend.onnx"
@@ -53,7 +54,7 @@ def write_host_graphs(parts: Parts, index: Index, directory: Path, *, portable: 
     portable : bool
         Write recommend_portable.onnx too.
     """
-    heads: dict[str, Any] = {PLUGIN_GRAPH: PluginHead(directory, index)}
+    heads: dict[str, Head] = {PLUGIN_GRAPH: PluginHead(directory, index)}
     if portable:
         heads[PORTABLE_GRAPH] = PortableHead(directory, index)
     graphs = {name: recommend_graph(parts, head) for name, head in heads.items()}
@@ -157,14 +158,14 @@ class Check:
         )
         return bool(same_ids and np.all(np.abs(scores[:n] - wanted[:n]) <= limit))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
         """Return tolerance and counts, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "graph"}
 
 
 def check_host_graphs(
-    engine: Engine, batches: Iterable[dict[str, Any]], *, top_n: int
-) -> dict[str, Any]:
+    engine: Engine, batches: Iterable[Requests], *, top_n: int
+) -> dict[str, dict[str, float]]:
     """Compare the graphs of a loaded bundle with its engine.
 
     Parameters
@@ -177,8 +178,8 @@ def check_host_graphs(
 
     Returns
     -------
-    dict
-        What was found, by graph, for the manifest.
+    dict of str to dict
+        ``tolerance``, ``n_users``, ``n_identical`` and ``n_tied`` of each graph, see `Check`.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def check_host_graphs(
     return {name: check.to_dict() for name, (_, check) in checks.items()}
 
 
-def _is_open(engine: Engine, requests: dict[str, Any], top_n: int, stages: Array) -> Array:
+def _is_open(engine: Engine, requests: Requests, top_n: int, stages: Array) -> Array:
     """Say for each request whether its candidates for a second stage are a matter of rounding."""
     if not (stages == 2).any():
         return np.zeros(len(stages), np.bool_)

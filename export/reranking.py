@@ -7,7 +7,6 @@ not pay for it; our operator is told the number of stages.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -139,7 +138,7 @@ def _insert(
 ) -> str:
     """Append another graph's nodes and constants under a prefix; returns its output."""
     added = onnx.compose.add_prefix(graph, prefix=SCORER)
-    renamed: dict[str, Any] = {SCORER + name: value for name, value in inputs.items()}
+    renamed = {SCORER + name: value for name, value in inputs.items()}
     for node in added.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)

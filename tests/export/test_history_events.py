@@ -73,7 +73,7 @@ def run(tmp_path_factory):
 def engine(run):
     path = run.run_dir / "events.shortlist"
     report = export_bundle(run, path)  # the parity gate compares kinds and ages too
-    assert report.parity["n_users"] == N_USERS
+    assert report.parity.n_users == N_USERS
     with shortlist.load(path) as loaded:
         yield loaded
 

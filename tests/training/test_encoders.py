@@ -132,7 +132,7 @@ def test_a_causal_encoder_learns_the_pattern_and_its_bundle_passes_the_gate(run,
     assert losses[-1] < losses[0]
     assert evaluate(run.ranker(), run.split, on="test")["NDCG@10"] > 0.5
     report = export_bundle(run, tmp_path / "x.shortlist")
-    assert report.parity["n_users"] > 0
+    assert report.parity.n_users > 0
 
 
 def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, tmp_path):
@@ -197,7 +197,7 @@ def test_the_encoder_of_the_documentation_plugs_in(shop, small_config, tmp_path,
     run = train(shop, config, tmp_path / "run", progress=False)
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     report = export_bundle(run, tmp_path / "own.shortlist")
-    assert report.parity["n_users"] > 0
+    assert report.parity.n_users > 0
 
 
 @pytest.mark.parametrize(

@@ -223,10 +223,10 @@ def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config,
     config = apply_overrides(config, {**wanted, "scorer.n_candidates": 15})
     scorer, report = train_scorer(run.two_tower, run.split, config, tmp_path, progress=False)
     users = run.split.valid["user_id"].n_unique()
-    assert (report["n_users"], report["n_candidates"]) == (users, 15)
-    assert report["ndcg_at_10_without"] == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
-    gain = report["ndcg_at_10_with"] - report["ndcg_at_10_without"]
-    assert report["is_kept"] == (gain > report["standard_error"])
+    assert (report.n_users, report.n_candidates) == (users, 15)
+    assert report.ndcg_at_10_without == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
+    gain = report.ndcg_at_10_with - report.ndcg_at_10_without
+    assert report.is_kept == (gain > report.standard_error)
     loaded, loaded_report = load_scorer(tmp_path, config)
     rng = np.random.default_rng(0)
     inputs = {
@@ -243,7 +243,7 @@ def test_without_enough_validation_users_there_is_no_second_stage(run, config, t
     few = dataclasses.replace(run.split, valid=run.split.valid.head(5))
     scorer, report = train_scorer(run.two_tower, few, config, tmp_path, progress=False)
     assert scorer is None
-    assert (report["is_kept"], report["n_users"]) == (False, 0)
+    assert (report.is_kept, report.n_users) == (False, 0)
     assert load_scorer(tmp_path, config) == (None, report)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from shortlist.training.splits.parts import Split
 
 METRIC = "NDCG@10"
-OnEpoch = Callable[[int, dict[str, Any]], None]
+# Numbers of an epoch by name: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
+# ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
+EpochRow: TypeAlias = dict[str, float]
+OnEpoch: TypeAlias = Callable[[int, EpochRow], None]
 
 
 class DivergedError(DataError):
@@ -119,7 +122,7 @@ class Loop:
             model, config, inputs, counts, self.n_steps * config.train.epochs, taught
         )
         self.best: dict[str, NDArray[np.float32]] = {}  # after the first epoch that is measured
-        self.history: list[dict[str, Any]] = []
+        self.history: list[EpochRow] = []
 
     def _count_followers(self) -> Any:
         sequences, n_items = self.windows, self.model.n_items
@@ -175,9 +178,9 @@ class Loop:
                         tf.summary.scalar(name, value, step=row["epoch"])
                 writer.flush()
                 if on_epoch is not None:
-                    on_epoch(row["epoch"], row)
+                    on_epoch(len(self.history), row)
 
-    def _epoch(self, epoch: int, bar: Any) -> dict[str, Any]:
+    def _epoch(self, epoch: int, bar: Any) -> EpochRow:
         train, started, losses = self.config.train, time.perf_counter(), []
         batches = self.windows.batches(
             train.batch_size, seed=train.seed, epoch=epoch, history_dropout=train.history_dropout
@@ -190,7 +193,7 @@ class Loop:
             if batch.step % 10 == 0:
                 bar.set_postfix(self._postfix(epoch, float(losses[-1])), refresh=False)
         seconds = time.perf_counter() - started
-        row: dict[str, Any] = {
+        row: EpochRow = {
             "epoch": epoch + 1,
             "loss": float(np.mean([float(loss) for loss in losses])),
             "learning_rate": float(self.step.optimizer.learning_rate),
@@ -207,7 +210,7 @@ class Loop:
         self.history.append(row)
         return row
 
-    def _validate(self, row: dict[str, Any]) -> None:
+    def _validate(self, row: EpochRow) -> None:
         """Measure where due, and keep the weights if they are the best so far."""
         train = self.config.train
         is_due = row["epoch"] % train.evaluate_every == 0 or row["epoch"] == train.epochs
@@ -223,9 +226,9 @@ class Loop:
                 self.best = {}  # its memory is needed for the new ones
                 self.best = self.model.get_weights()
 
-    def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:
+    def _postfix(self, epoch: int, loss: float) -> dict[str, object]:
         measured = [row[METRIC] for row in self.history if METRIC in row]
-        shown: dict[str, Any] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
+        shown: dict[str, object] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
         return shown | ({METRIC: f"{max(measured):.4f}"} if measured else {})
 
     def save(self) -> None:

@@ -183,7 +183,8 @@ def _train_and_judge(
         _check_not_tried(bundle, manifest, known)
     config = dataclasses.replace(config, split=hold_out(config, arrived, known))
     judged = old.scorer_report
-    if config.scorer.kind == judged.get("kind") == "followers" and not judged["is_kept"]:
+    is_useless = judged is not None and judged.kind == "followers" and not judged.is_kept
+    if is_useless and config.scorer.kind == "followers":
         config = apply_overrides(config, {"scorer.enabled": False})  # it did not help in training
     split = configured_split(known, config)
     is_trained = mark_new(split.train, before.events)

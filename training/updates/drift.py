@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shortlist.engine import Engine
     from shortlist.training.config.settings import UpdateConfig
-    from shortlist.training.data.arrays import Floats
+    from shortlist.training.data.arrays import Floats, Requests
     from shortlist.training.features.feature import Feature
 
 __all__ = [
@@ -316,7 +316,7 @@ def _answers(
         wanted = chosen.to_frame().join(
             events.group_by("user_id").agg("item_id"), on="user_id", maintain_order="left"
         )
-        requests: dict[str, object] = {"history": wanted["item_id"].to_list()}
+        requests: Requests = {"history": wanted["item_id"].to_list()}
         if split.dataset.users is not None:
             table = align_users(split.dataset, to_id_array(wanted["user_id"]))
             names = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == "user"]
