@@ -52,7 +52,7 @@ class GraphView:
 
     def refresh(self) -> None:
         """Look again at who makes and reads what, after a change."""
-        self.makers: dict[str, Any] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
             self.makers |= dict.fromkeys(filter(None, node.output), node)

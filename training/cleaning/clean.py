@@ -12,14 +12,14 @@ import tempfile
 import time
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
-from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, RuleReport
+from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
 from shortlist.training.config.settings import CleaningConfig
 from shortlist.training.data.columns import is_plain_integer
 from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shortlist.training.data.tables import LazyTable
 
 ROWS_PER_PART = 4_000_000  # of one temporary file: about a GiB of memory at work
+Row: TypeAlias = dict[str, Any]  # one dropped row as it is in the source
 OUT_SUFFIXES = (".parquet", ".csv", ".arrow")
 _BROKEN = 255  # number of the temporary file of rows that the row rules drop
 
@@ -148,7 +149,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.n_dropped: dict[str, int] = {}
-        self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.examples: dict[str, list[Row]] = {}
 
     def add(self, rule: str, n_dropped: int, first: pl.DataFrame) -> None:
         """Count dropped rows; ``first`` holds the first of them."""
@@ -338,7 +339,7 @@ def _report(
     has_items: bool,
     seconds: float,
 ) -> CleaningReport:
-    found, n_seen = [], n_rows
+    reports, n_seen = [], n_rows
     for rule, what in rules.described(config).items():
         is_on = getattr(config, rule) not in (False, "off")
         if rule == "unknown_items" and is_on and not has_items:
@@ -347,12 +348,12 @@ def _report(
             what = f"off: {what}"
         n_dropped = tally.n_dropped.get(rule, 0)
         examples = [_shown(table, row) for row in tally.examples.get(rule, [])]
-        found.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
+        reports.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
-    return CleaningReport(table.source, n_rows, n_seen, found, seconds)
+    return CleaningReport(table.source, n_rows, n_seen, reports, seconds)
 
 
-def _shown(table: LazyTable, row: dict[str, Any]) -> dict[str, Any]:
+def _shown(table: LazyTable, row: Row) -> Example:
     """Make one dropped row JSON, with its place in the source."""
     cells = {name: row[name] for name in EVENT_COLUMNS if name in row}
     plain = {

@@ -18,6 +18,8 @@ from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 # Text that is (nearly) different in every row names the row and says nothing about its kin.
@@ -270,15 +272,15 @@ class Feature:
         codes = self.codes(filled.explode()) if len(filled) else np.empty(0, np.int64)
         return pad_lists(codes, lengths, int(lengths.max(initial=0)) or 1, align="left")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return everything, ready for JSON; `from_dict` reads it."""
         tree = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "spec"}
         return tree | {"spec": self.spec.to_value()}
 
     @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> Feature:
+    def from_dict(cls, tree: Mapping[str, Any]) -> Feature:
         """Read what `to_dict` returned."""
-        return cls(**(tree | {"spec": FeatureSpec.parse(tree["name"], tree["spec"])}))
+        return cls(**{**tree, "spec": FeatureSpec.parse(tree["name"], tree["spec"])})
 
 
 def log_days(seconds: NDArray[np.int64]) -> NDArray[np.float32]:
