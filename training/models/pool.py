@@ -62,33 +62,11 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.has_ages = "history_ages" in declared
         self.history_length = history_length
         self.rate = dropout
-        decays = [decay**2, decay, decay**0.25]
-        self.decay_logits = self.add_weight(
-            name="decay_logits",
-            shape=(len(decays),),
-            initializer=constant([_logit(value) for value in decays]),
-        )
-        self.attention = self.add_weight(
-            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
-        )
-        self.attention_slope = self.add_weight(
-            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
-        )
+        n_means = self._add_means(dim, n_heads, decay, seed)
         if self.has_kinds:
-            n_kinds = declared["history_kinds"].n_codes
-            self.kind_table = self.add_weight(
-                name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
-            )
-            self.kind_logits = self.add_weight(
-                name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
-            )
+            self._add_kinds(dim, n_heads, declared["history_kinds"].n_codes, seed)
         if self.has_ages:
-            self.age_rates = self.add_weight(
-                name="age_rates",
-                shape=(len(HALF_LIVES),),
-                initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
-            )
-        n_means = len(decays) + 1 + n_heads + (len(HALF_LIVES) if self.has_ages else 0)
+            n_means += self._add_ages()
         self.mix = self.add_weight(
             name="mix",
             shape=(n_means, dim),
@@ -104,6 +82,40 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.outer = self.add_weight(
             name="outer", shape=(hidden, dim), initializer=normal(0.1 * hidden**-0.5, seed + 3)
         )
+
+    def _add_means(self, dim: int, n_heads: int, decay: float, seed: int) -> int:
+        """Add the means by decay and attention; returns how many there are with the plain one."""
+        decays = [decay**2, decay, decay**0.25]
+        self.decay_logits = self.add_weight(
+            name="decay_logits",
+            shape=(len(decays),),
+            initializer=constant([_logit(value) for value in decays]),
+        )
+        self.attention = self.add_weight(
+            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
+        )
+        self.attention_slope = self.add_weight(
+            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
+        )
+        return len(decays) + 1 + n_heads
+
+    def _add_kinds(self, dim: int, n_heads: int, n_kinds: int, seed: int) -> None:
+        """Add a vector and a weight of each kind of event."""
+        self.kind_table = self.add_weight(
+            name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
+        )
+        self.kind_logits = self.add_weight(
+            name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
+        )
+
+    def _add_ages(self) -> int:
+        """Add the means that fade with the days; returns how many there are."""
+        self.age_rates = self.add_weight(
+            name="age_rates",
+            shape=(len(HALF_LIVES),),
+            initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
+        )
+        return len(HALF_LIVES)
 
     def call(
         self,
