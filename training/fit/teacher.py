@@ -16,7 +16,7 @@ import tensorflow as tf
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from shortlist.training.data.arrays import Rows
+from shortlist.training.data.arrays import Rows, Tensor
 
 WINDOW = 10  # largest gap between two events that counts
 GAP_DECAY = 0.8  # weight lost per event between the two
@@ -162,7 +162,7 @@ class Teacher:
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
 
-    def mean_items(self, history: Any, items: Any, n_targets: int) -> tuple[Any, Any]:
+    def mean_items(self, history: Tensor, items: Tensor, n_targets: int) -> tuple[Tensor, Tensor]:
         """Average the item embeddings by the teacher's probabilities.
 
         Parameters
@@ -191,7 +191,7 @@ class Teacher:
         mass = sums[:, -1:]
         return sums[:, :-1] / tf.maximum(mass, 1e-6), tf.cast(mass > 1e-6, tf.float32)
 
-    def _mean_followers(self, codes: Any, items: Any) -> Any:
+    def _mean_followers(self, codes: Tensor, items: Tensor) -> Tensor:
         """Mean embedding of what follows each item, (n_codes, dim); 0 for code 0."""
         columns = tf.reshape(tf.gather(self._columns, codes), (-1,))
         chances = tf.reshape(tf.gather(self._chances, codes), (-1,))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.data.arrays import Tensor
 
 N_FOLLOWERS = 20  # kept of each item
 N_LATEST = 5  # items of the history that count
@@ -64,7 +65,7 @@ class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
         ages = np.arange(N_LATEST - 1, -1, -1, dtype=np.float32)
         self._fading = (decay**ages).astype(np.float32).reshape(1, N_LATEST, 1)
 
-    def _table(self, name: str, values: NDArray[Any]) -> Any:
+    def _table(self, name: str, values: NDArray[Any]) -> Tensor:
         table = self.add_weight(
             name=name, shape=values.shape, dtype=values.dtype.name, initializer="zeros",
             trainable=False,
@@ -72,7 +73,7 @@ class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
         table.assign(values)
         return table
 
-    def call(self, history: Any, candidates: Any) -> Any:
+    def call(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Return ``Σ decay^age · share`` (batch, n) of the candidates; 0 for unknown ones."""
         # Always N_LATEST places, however long the lists of a batch are: sums keep their order.
         padded = ops.pad(history, [[0, 0], [N_LATEST, 0]])[:, -N_LATEST:]
