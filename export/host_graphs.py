@@ -108,12 +108,12 @@ class Check:
     n_identical: int = 0
     n_tied: int = 0
 
-    def compare(self, found: Answer, expected: Recommendations, is_open: Array) -> None:
+    def compare(self, answer: Answer, expected: Recommendations, is_open: Array) -> None:
         """Count a batch.
 
         Parameters
         ----------
-        found : dict of ndarray
+        answer : dict of ndarray
             The graph's outputs.
         expected : Recommendations
             The engine's answer to the same requests.
@@ -126,27 +126,27 @@ class Check:
         ExportError
             At the first request that is answered otherwise.
         """
-        for i, rows in enumerate(found["rows"]):
-            is_right = self._is_same(found, expected, i) or (is_open[i] and self.tolerance > 0)
+        for i, rows in enumerate(answer["rows"]):
+            is_right = self._is_same(answer, expected, i) or (is_open[i] and self.tolerance > 0)
             if not is_right:
                 raise ExportError(
                     f"{self.graph}: it answers otherwise than the engine; nothing was written. "
                     f"First such request: number {self.n_users + i}\n"
                     f"  engine: {expected.item_ids[i].tolist()} {expected.scores[i].tolist()}\n"
-                    f"  graph:  {found['item_ids'][i].tolist()} {found['scores'][i].tolist()}"
+                    f"  graph:  {answer['item_ids'][i].tolist()} {answer['scores'][i].tolist()}"
                 )
             self.n_identical += bool(np.array_equal(rows, expected.indices[i]))
-        self.n_users += len(found["rows"])
+        self.n_users += len(answer["rows"])
         self.n_tied = self.n_users - self.n_identical
 
-    def _is_same(self, found: Answer, expected: Recommendations, i: int) -> bool:
-        scores, wanted = found["scores"][i], expected.scores[i]
-        rows, wanted_rows = found["rows"][i], expected.indices[i]
+    def _is_same(self, answer: Answer, expected: Recommendations, i: int) -> bool:
+        scores, wanted = answer["scores"][i], expected.scores[i]
+        rows, wanted_rows = answer["rows"][i], expected.indices[i]
         n = int(expected.counts[i])
-        is_same = found["counts"][i] == n and SOURCES[found["source"][i]] == expected.source[i]
+        is_same = answer["counts"][i] == n and SOURCES[answer["source"][i]] == expected.source[i]
         if self.tolerance == 0:
             is_same &= scores.tobytes() == wanted.tobytes() and np.array_equal(rows, wanted_rows)
-            return bool(is_same and np.array_equal(found["item_ids"][i], expected.item_ids[i]))
+            return bool(is_same and np.array_equal(answer["item_ids"][i], expected.item_ids[i]))
         if not is_same or not np.array_equal(rows[n:], wanted_rows[n:]) or n == 0:
             return bool(is_same)
         limit = self.tolerance * max(1.0, float(np.abs(wanted[:n]).max()))
@@ -154,7 +154,7 @@ class Check:
         is_clear = np.append(-np.diff(wanted[:n]) > 2 * limit, False)
         is_alone = is_clear & np.append(True, is_clear[:-1])
         same_ids = np.array_equal(
-            found["item_ids"][i][:n][is_alone], expected.item_ids[i][:n][is_alone]
+            answer["item_ids"][i][:n][is_alone], expected.item_ids[i][:n][is_alone]
         )
         return bool(same_ids and np.all(np.abs(scores[:n] - wanted[:n]) <= limit))
 

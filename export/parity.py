@@ -186,14 +186,14 @@ def check_parity(
         scores = _reference_scores(run, part, embeddings[start : start + at_once], items)
         answer = engine.recommend(_requests(run, part), top_n=top_n, stages=1)
         for i, user_id in enumerate(part.user_ids.tolist()):
-            found = answer.indices[i, : answer.counts[i]]
+            rows = answer.indices[i, : answer.counts[i]]
             expected = _best(scores[i], top_n)
-            difference = list_difference(scores[i], found, expected, answer.scores[i])
+            difference = list_difference(scores[i], rows, expected, answer.scores[i])
             if not difference <= tolerance:
-                raise _mismatch(engine, user_id, found, expected, scores[i], answer.scores[i])
+                raise _mismatch(engine, user_id, rows, expected, scores[i], answer.scores[i])
             largest = max(largest, difference)
-            n_identical += int(np.array_equal(found, expected))
-            n_tied += int(not np.array_equal(found, expected))
+            n_identical += int(np.array_equal(rows, expected))
+            n_tied += int(not np.array_equal(rows, expected))
     return Parity(
         n_total,
         top_n,
@@ -228,12 +228,12 @@ def _check_second_stage(
         scores = np.full(len(engine.index), -np.inf)
         is_there = first.indices[i] >= 0
         scores[first.indices[i][is_there]] = values[i][is_there]
-        found, expected = answer.indices[i, : answer.counts[i]], _best(scores, top_n)
-        difference = list_difference(scores, found, expected, answer.scores[i])
+        rows, expected = answer.indices[i, : answer.counts[i]], _best(scores, top_n)
+        difference = list_difference(scores, rows, expected, answer.scores[i])
         if not difference <= tolerance:
-            raise _mismatch(engine, user_id, found, expected, scores, answer.scores[i])
+            raise _mismatch(engine, user_id, rows, expected, scores, answer.scores[i])
         largest = max(largest, difference)
-        n_identical += int(np.array_equal(found, expected))
+        n_identical += int(np.array_equal(rows, expected))
     n = len(users.user_ids)
     return SecondStageParity(n, n_identical, n - n_identical, tolerance, largest)
 
@@ -308,16 +308,16 @@ def _best(scores: Array, top_n: int) -> Array:
     return order[np.isfinite(scores[order])]
 
 
-def list_difference(scores: Array, found: Array, expected: Array, engine_scores: Array) -> float:
+def list_difference(scores: Array, rows: Array, expected: Array, engine_scores: Array) -> float:
     """Return the largest score difference of two lists, place by place; inf if they cannot tie."""
-    if len(found) != len(expected) or len(set(found.tolist())) != len(found):
+    if len(rows) != len(expected) or len(set(rows.tolist())) != len(rows):
         return float("inf")
-    if not len(found):
+    if not len(rows):
         return 0.0
-    if not np.isfinite(scores[found]).all():  # an item that should be excluded
+    if not np.isfinite(scores[rows]).all():  # an item that should be excluded
         return float("inf")
-    lists = np.abs(scores[found] - scores[expected]).max()
-    values = np.abs(scores[found] - engine_scores[: len(found)]).max()
+    lists = np.abs(scores[rows] - scores[expected]).max()
+    values = np.abs(scores[rows] - engine_scores[: len(rows)]).max()
     return float(max(lists, values))
 
 
@@ -353,20 +353,20 @@ def _rounding(items: Array, engine: Engine) -> float:
 def _mismatch(
     engine: Engine,
     user_id: object,
-    found: Array,
+    rows: Array,
     expected: Array,
     scores: Array,
     engine_scores: Array,
 ) -> ExportError:
     ids = engine.index.item_ids
 
-    def listed(rows: Array, values: Array) -> str:
-        pairs = zip(ids[rows].tolist(), values.tolist(), strict=True)
+    def listed(listed_rows: Array, values: Array) -> str:
+        pairs = zip(ids[listed_rows].tolist(), values.tolist(), strict=True)
         return ", ".join(f"{item} ({score:.6f})" for item, score in pairs)
 
     return ExportError(
         f"parity: the bundle's top-{len(expected)} is not Keras's; nothing was written. "
         f"First differing user: {user_id}\n"
         f"  Keras:  {listed(expected, scores[expected])}\n"
-        f"  bundle: {listed(found, engine_scores[: len(found)])}"
+        f"  bundle: {listed(rows, engine_scores[: len(rows)])}"
     )

@@ -68,8 +68,8 @@ class EngineRanker:
                     _event_features(wanted, self.split), self.split.dataset
                 )
             requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
-        found = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
-        return self._catalogue_rows[found.indices]
+        answer = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
+        return self._catalogue_rows[answer.indices]
 
 
 def _event_features(wanted: Iterable[str], split: Split) -> FeatureSet:

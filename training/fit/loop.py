@@ -135,14 +135,14 @@ class Loop:
 
     def _teach(self) -> Any:
         """Compute what ``train.teacher_model`` says, for `Teacher`."""
-        wanted, said = self.config.train.teacher_model, []
+        wanted, opinions = self.config.train.teacher_model, []
         if wanted != "ease":
-            said.append(strongest(damp_popular(self._count_followers())))
+            opinions.append(strongest(damp_popular(self._count_followers())))
         if wanted != "cooccurrence":
             ease, split = EASE(self.config.linear.ease_l2), self.split
             ease.fit(split.train, split.catalogue, split.weights(split.train))
-            said.append(strongest(positive_weights(ease.weights)))
-        return sum(said[1:], said[0])
+            opinions.append(strongest(positive_weights(ease.weights)))
+        return sum(opinions[1:], opinions[0])
 
     @property
     def is_finished(self) -> bool:

@@ -59,15 +59,15 @@ class Batch:
         width, n_targets = len(used), self.target.shape[1]
         used[-n_targets:] |= np.any(self.weight != 0, axis=0)
         n_kept = width - int(np.argmax(used))
-        kept = slice(max(0, width - -(-n_kept // 8) * 8), None)
+        columns = slice(max(0, width - -(-n_kept // 8) * 8), None)
         cut = replace(
             self,
-            history=self.history[:, kept],
-            events={name: values[:, kept] for name, values in self.events.items()},
+            history=self.history[:, columns],
+            events={name: values[:, columns] for name, values in self.events.items()},
         )
         if n_targets < width:
             return cut
-        return replace(cut, target=self.target[:, kept], weight=self.weight[:, kept])
+        return replace(cut, target=self.target[:, columns], weight=self.weight[:, columns])
 
 
 class Sequences:
@@ -222,8 +222,8 @@ class Sequences:
         by_user = np.argsort(self._users[order], kind="stable")
         users = self._users[order][by_user]
         first = np.searchsorted(users, users)
-        kept = np.arange(len(users)) - first < self._rows_per_user
-        return order[np.sort(by_user[kept])]
+        is_first = np.arange(len(users)) - first < self._rows_per_user
+        return order[np.sort(by_user[is_first])]
 
     def _alike_together(
         self, order: NDArray[np.int64], n_rows: int, rng: np.random.Generator

@@ -157,8 +157,8 @@ class CandidateScorer:
         history = keras.Input((None,), dtype="int64", name="history")
         candidates = keras.Input((None,), dtype="int64", name="candidates")
         similarity = keras.Input((None,), dtype="float32", name="similarity")
-        given = _Score(self._features, self.scorer, name="given")
-        score = keras.layers.Identity(name="score")(given(history, candidates, similarity))
+        scored = _Score(self._features, self.scorer, name="given")
+        score = keras.layers.Identity(name="score")(scored(history, candidates, similarity))
         inputs = {"history": history, "candidates": candidates, "similarity": similarity}
         self.model = keras.Model(inputs, score, name="second_stage")
 

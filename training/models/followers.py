@@ -46,12 +46,12 @@ class Followers:
         order = np.lexsort((entries.col, -entries.data, entries.row))
         row, column, count = entries.row[order], entries.col[order], entries.data[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
-        kept = place < N_FOLLOWERS
+        is_first = place < N_FOLLOWERS
         shape = (follows.shape[0] + 1, N_FOLLOWERS)
         codes, shares = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         most = count[np.searchsorted(row, row)]
-        codes[row[kept] + 1, place[kept]] = column[kept] + 1
-        shares[row[kept] + 1, place[kept]] = (count / most)[kept]
+        codes[row[is_first] + 1, place[is_first]] = column[is_first] + 1
+        shares[row[is_first] + 1, place[is_first]] = (count / most)[is_first]
         return cls(codes, shares)
 
 

@@ -65,17 +65,17 @@ def every_state(
     tensor of shape (length, batch, n_units), float32
     """
     n_gates = 3 * recurrent.shape[1]
-    given = tf.tensordot(values, kernel, [[2], [1]]) + bias[:n_gates]
-    return _recur(given, first, recurrent, bias[n_gates:])
+    of_input = tf.tensordot(values, kernel, [[2], [1]]) + bias[:n_gates]
+    return _recur(of_input, first, recurrent, bias[n_gates:])
 
 
-def _cell(given: Tensor, state: Tensor, recurrent: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    kept = tf.matmul(state, recurrent, transpose_b=True) + bias
-    given_z, given_r, given_n = tf.split(given, 3, axis=-1)
-    kept_z, kept_r, kept_n = tf.split(kept, 3, axis=-1)
-    z, r = tf.sigmoid(given_z + kept_z), tf.sigmoid(given_r + kept_r)
-    candidate = tf.tanh(given_n + r * kept_n)
-    return z * state + (1.0 - z) * candidate, z, r, candidate, kept_n
+def _cell(of_input: Tensor, state: Tensor, recurrent: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    of_state = tf.matmul(state, recurrent, transpose_b=True) + bias
+    input_z, input_r, input_n = tf.split(of_input, 3, axis=-1)
+    state_z, state_r, state_n = tf.split(of_state, 3, axis=-1)
+    z, r = tf.sigmoid(input_z + state_z), tf.sigmoid(input_r + state_r)
+    candidate = tf.tanh(input_n + r * state_n)
+    return z * state + (1.0 - z) * candidate, z, r, candidate, state_n
 
 
 def _array(length: Any, width: int) -> Any:
@@ -83,10 +83,10 @@ def _array(length: Any, width: int) -> Any:
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _recur(given: Tensor, first: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
+def _recur(of_input: Tensor, first: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
     """Loop over the places; its gradient sums over all places in one product, not one a place."""
-    length, n_units = tf.shape(given)[0], recurrent.shape[1]
-    rows = _array(length, 3 * n_units).unstack(given)
+    length, n_units = tf.shape(of_input)[0], recurrent.shape[1]
+    rows = _array(length, 3 * n_units).unstack(of_input)
 
     def forward(place: Tensor, state: Tensor, states: Tensor, parts: Tensor) -> tuple[Tensor, ...]:
         state, *inner = _cell(rows.read(place), state, recurrent, bias)
@@ -101,19 +101,19 @@ def _recur(given: Tensor, first: Tensor, recurrent: Tensor, bias: Tensor) -> Ten
 
     def gradient(slope: Tensor) -> tuple[Tensor, ...]:
         before = tf.concat([first[None], states[:-1]], axis=0)
-        z, r, candidate, kept = tf.split(parts, 4, axis=-1)
+        z, r, candidate, of_state = tf.split(parts, 4, axis=-1)
         of_candidate = (1.0 - z) * (1.0 - tf.square(candidate))
         factors = [
             (before - candidate) * z * (1.0 - z),
-            of_candidate * kept * r * (1.0 - r),
+            of_candidate * of_state * r * (1.0 - r),
             of_candidate,
         ]
         # What the recurrent part adds to the candidate passes the gate r.
-        given_slopes, first_slope = _back(tf.concat(factors, axis=-1), z, r, slope, recurrent)
-        kept_slopes = _through_gate(given_slopes, r)
-        flat = tf.reshape(kept_slopes, (-1, 3 * n_units))
+        input_slopes, first_slope = _back(tf.concat(factors, axis=-1), z, r, slope, recurrent)
+        state_slopes = _through_gate(input_slopes, r)
+        flat = tf.reshape(state_slopes, (-1, 3 * n_units))
         of_recurrent = tf.matmul(flat, tf.reshape(before, (-1, n_units)), transpose_a=True)
-        return given_slopes, first_slope, of_recurrent, tf.reduce_sum(flat, axis=0)
+        return input_slopes, first_slope, of_recurrent, tf.reduce_sum(flat, axis=0)
 
     return states, gradient
 
@@ -129,10 +129,10 @@ def _back(
 
     def backward(place: Tensor, carried: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
         carried = carried + every_slope.read(place)
-        given = tf.tile(carried, (1, 3)) * every_factor.read(place)
-        kept = _through_gate(given, every_r.read(place))
-        carried = carried * every_z.read(place) + tf.matmul(kept, recurrent)
-        return place - 1, carried, slopes.write(place, given)
+        of_input = tf.tile(carried, (1, 3)) * every_factor.read(place)
+        of_state = _through_gate(of_input, every_r.read(place))
+        carried = carried * every_z.read(place) + tf.matmul(of_state, recurrent)
+        return place - 1, carried, slopes.write(place, of_input)
 
     none = tf.zeros_like(slope[0])
     _, carried, slopes = tf.while_loop(
