@@ -21,7 +21,6 @@ from shortlist.errors import DataError, ShortlistError
 from shortlist.export.lineage import save_parent
 from shortlist.export.writer import export_bundle
 from shortlist.training.config.settings import Config, SplitConfig, apply_overrides, read_config
-from shortlist.training.data.entities import read_items, read_users
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.next_events import NextEvents
 from shortlist.training.fit.fit import TrainedModel, load_run, set_threads
@@ -34,6 +33,7 @@ from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
 from shortlist.training.updates.report import UpdateReport
+from shortlist.training.updates.tables import with_tables
 from shortlist.versions import (
     KEPT,
     history,
@@ -308,50 +308,6 @@ def check_settings(overrides: Mapping[str, object]) -> None:
                 "settings of [update] or [export], train.n_threads or train.batch_size. Fix: leave "
                 "it out, or train again with `shortlist train`"
             )
-
-
-def with_tables(dataset: Dataset, items: Path | None, users: Path | None) -> Dataset:
-    """Put rows of new item and user tables into a dataset's; a known id's row is replaced.
-
-    Raises
-    ------
-    DataError
-        A table lacks a column that the dataset's has, or it is of another type.
-    """
-    if items is not None:
-        merged = _merged(dataset.items, read_items(items), "items")
-        dataset = dataclasses.replace(dataset, items=merged)
-    if users is not None:
-        merged = _merged(dataset.users, read_users(users), "users")
-        dataset = dataclasses.replace(dataset, users=merged)
-    return dataset
-
-
-def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:
-    if old is None:
-        raise DataError(
-            f"--{name}: got a table, but the bundle was trained without one; its features cannot "
-            "be added in an update. Fix: leave it out, or train again"
-        )
-    for column, dtype in old.schema.items():
-        if column not in new.columns:
-            raise DataError(
-                f"--{name}: no column {column!r}, expected those of the training: "
-                f"{', '.join(old.columns)}; add it (empty cells are allowed), or train again"
-            )
-        if new[column].null_count() < new.height and not _fits(new.schema[column], dtype):
-            raise DataError(
-                f"--{name}: column {column!r} is {new.schema[column]}, expected {dtype} as in "
-                "training; convert it, or train again with the new declaration"
-            )
-    key = old.columns[0] if old.columns[0].endswith("_id") else f"{name[:-1]}_id"
-    rows = new.select(pl.col(column).cast(dtype) for column, dtype in old.schema.items())
-    others = old.filter(~pl.col(key).is_in(rows[key].implode()))
-    return pl.concat([others, rows])
-
-
-def _fits(new: pl.DataType, old: pl.DataType) -> bool:
-    return new == old or (new.is_numeric() and old.is_numeric())
 
 
 def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConfig:
