@@ -141,7 +141,7 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
             core = half_products(core)
             differences["user_encoder"] = check_parity(core, model, batches, tolerance=ROUNDING)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
-    if run.scorer is not None and run.scorer_report is not None and run.scorer_report.is_kept:
+    if run.scorer is not None and run.reranker_report is not None and run.reranker_report.is_kept:
         model, n_codes = run.scorer.model, features.item_id.n_codes
         pairs = ("batch", "n_candidates")
         dims = {"candidates": pairs, "similarity": pairs}
@@ -167,8 +167,8 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
         reranker=None if run.scorer is None else describe_reranker(run.scorer),
-        n_candidates=1 if run.scorer_report is None else run.scorer_report.n_candidates,
-        history_length=1 if run.scorer_report is None else run.scorer_report.history_length,
+        n_candidates=1 if run.reranker_report is None else run.reranker_report.n_candidates,
+        history_length=1 if run.reranker_report is None else run.reranker_report.history_length,
     )
 
 
@@ -220,7 +220,7 @@ def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str,
 
 def _second_stage(run: TrainedModel) -> dict[str, Any]:
     """Say whether the second stage is there and what it changes; nothing without a scorer."""
-    return {"second_stage": _plain(run.scorer_report.to_dict())} if run.scorer_report else {}
+    return {"second_stage": _plain(run.reranker_report.to_dict())} if run.reranker_report else {}
 
 
 def _describe(feature: Feature) -> dict[str, Any]:

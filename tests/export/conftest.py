@@ -96,7 +96,7 @@ def make_run(
             run.scorer = FollowerScorer(config.scorer, fit_followers(split, config.scorer))
         else:
             run.scorer = CandidateScorer(config.scorer, fit_tables(split, config.scorer))
-        run.scorer_report = RerankerReport(
+        run.reranker_report = RerankerReport(
             kind=reranker,
             is_kept=True,
             n_candidates=config.scorer.n_candidates,

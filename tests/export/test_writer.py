@@ -186,8 +186,8 @@ def test_scores_equal_the_keras_scorer_on_the_same_candidates(exported, run):
 
 
 def test_a_second_stage_that_does_not_help_stays_out_and_the_manifest_says_so(run, tmp_path):
-    worse = replace(run.scorer_report, is_kept=False, ndcg_at_10_with=0.05)
-    report = export_bundle(replace(run, scorer_report=worse), tmp_path / "b.shortlist")
+    worse = replace(run.reranker_report, is_kept=False, ndcg_at_10_with=0.05)
+    report = export_bundle(replace(run, reranker_report=worse), tmp_path / "b.shortlist")
     assert set(report.graph_differences) == {"user_encoder", "item_encoder"}
     with load(report.path) as engine:
         assert not engine.bundle.has("scorer.onnx")

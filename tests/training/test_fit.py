@@ -16,7 +16,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.fit import checkpoint, loop, second_stage
 from shortlist.training.fit.fit import build_model, load_run, train
-from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.second_stage import load_reranker, train_reranker
 from shortlist.training.fit.sequences import Sequences
 from shortlist.training.fit.step import TrainStep
 from shortlist.training.models.factors import linear_factors
@@ -221,13 +221,13 @@ def test_items_without_train_events_get_their_vector_from_content_alone(run):
 def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config, tmp_path):
     wanted = {"scorer.enabled": True, "scorer.hidden": [4], "scorer.epochs": 2}
     config = apply_overrides(config, {**wanted, "scorer.n_candidates": 15})
-    scorer, report = train_scorer(run.two_tower, run.split, config, tmp_path, progress=False)
+    scorer, report = train_reranker(run.two_tower, run.split, config, tmp_path, progress=False)
     users = run.split.valid["user_id"].n_unique()
     assert (report.n_users, report.n_candidates) == (users, 15)
     assert report.ndcg_at_10_without == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
     gain = report.ndcg_at_10_with - report.ndcg_at_10_without
     assert report.is_kept == (gain > report.standard_error)
-    loaded, loaded_report = load_scorer(tmp_path, config)
+    loaded, loaded_report = load_reranker(tmp_path, config)
     rng = np.random.default_rng(0)
     inputs = {
         "history": rng.integers(0, 31, (3, 7)),
@@ -241,10 +241,10 @@ def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config,
 def test_without_enough_validation_users_there_is_no_second_stage(run, config, tmp_path):
     config = apply_overrides(config, {"scorer.enabled": True})
     few = dataclasses.replace(run.split, valid=run.split.valid.head(5))
-    scorer, report = train_scorer(run.two_tower, few, config, tmp_path, progress=False)
+    scorer, report = train_reranker(run.two_tower, few, config, tmp_path, progress=False)
     assert scorer is None
     assert (report.is_kept, report.n_users) == (False, 0)
-    assert load_scorer(tmp_path, config) == (None, report)
+    assert load_reranker(tmp_path, config) == (None, report)
 
 
 def test_candidates_are_those_of_the_first_stage_and_know_their_targets(run, config):

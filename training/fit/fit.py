@@ -24,7 +24,12 @@ from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit import checkpoint
 from shortlist.training.fit.checkpoint import open_run_folder
 from shortlist.training.fit.loop import EpochRow, Loop, OnEpoch
-from shortlist.training.fit.second_stage import RerankerReport, Scorer, load_scorer, train_scorer
+from shortlist.training.fit.second_stage import (
+    RerankerReport,
+    Scorer,
+    load_reranker,
+    train_reranker,
+)
 from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits.leakage import check_no_leakage
@@ -48,7 +53,7 @@ class TrainedModel:
         One dict an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
         ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
     run_dir : Path
-    scorer_report : RerankerReport or None
+    reranker_report : RerankerReport or None
         What the second stage changes; None where the settings ask for none.
     """
 
@@ -59,7 +64,7 @@ class TrainedModel:
     scorer: Scorer | None
     history: list[EpochRow]
     run_dir: Path
-    scorer_report: RerankerReport | None = None
+    reranker_report: RerankerReport | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -137,7 +142,7 @@ def finish(
     scorer: Scorer | None = None
     report: RerankerReport | None = None
     if config.scorer.enabled:
-        scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
+        scorer, report = train_reranker(model, split, config, run_dir, progress=progress)
     return TrainedModel(config, model.features, split, model, scorer, history, run_dir, report)
 
 
@@ -184,7 +189,7 @@ def load_run(run_dir: str | Path) -> TrainedModel:
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.WEIGHTS)
     model = build_model(config, features, dataset, split)
     model.set_weights(weights)
-    scorer, report = load_scorer(run_dir, config)
+    scorer, report = load_reranker(run_dir, config)
     return TrainedModel(config, features, split, model, scorer, state["history"], run_dir, report)
 
 

@@ -102,7 +102,7 @@ class Candidates:
     is_target: NDArray[np.bool_]
 
 
-def train_scorer(
+def train_reranker(
     model: TwoTower, split: Split, config: Config, run_dir: Path, *, progress: bool
 ) -> tuple[Scorer | None, RerankerReport]:
     """Train the scorer, measure what it changes, and save it.
@@ -137,7 +137,7 @@ def train_scorer(
     return scorer, report
 
 
-def load_scorer(run_dir: Path, config: Config) -> tuple[Scorer | None, RerankerReport | None]:
+def load_reranker(run_dir: Path, config: Config) -> tuple[Scorer | None, RerankerReport | None]:
     """Read the scorer of a run folder and its report; None for each that the run does not have."""
     if not config.scorer.enabled:
         return None, None

@@ -267,7 +267,7 @@ def _checked_drift(
 def _plan(champion: _Champion, arrived: pl.DataFrame, known: Dataset) -> _Plan:
     """Hold the newest events out, and leave a second stage out that did not help in training."""
     config = dataclasses.replace(champion.config, split=hold_out(champion.config, arrived, known))
-    judged = champion.run.scorer_report
+    judged = champion.run.reranker_report
     is_useless = judged is not None and judged.kind == "followers" and not judged.is_kept
     if is_useless and config.scorer.kind == "followers":
         config = apply_overrides(config, {"scorer.enabled": False})

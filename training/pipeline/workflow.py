@@ -175,7 +175,7 @@ def train_and_export(
         run=run.run_dir,
         cleaning=cleaning,
         metrics=run.metrics,
-        second_stage=run.scorer_report,
+        second_stage=run.reranker_report,
         parity=exported.parity,
         warnings=() if has_valid else (_nothing_held_out(run.split),),
     )
