@@ -144,7 +144,8 @@ def load_reranker(run_dir: Path, config: Config) -> tuple[Scorer | None, Reranke
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
     settings = ScorerConfig(**state["config"] | {"hidden": tuple(state["config"]["hidden"])})
     build = restore_followers if settings.kind == "followers" else restore
-    report = RerankerReport(**state["report"])
+    # A run from before there were kinds does not name its own.
+    report = RerankerReport(**{"kind": settings.kind, **state["report"]})
     return (build(settings, weights) if weights else None), report
 
 
