@@ -53,13 +53,58 @@ if TYPE_CHECKING:
     from shortlist.training.data.events import Dataset
     from shortlist.training.updates.drift import DriftReport
 
-__all__ = ["DriftError", "update_bundle"]
+__all__ = ["DriftError", "UpdateRequest", "update_bundle"]
 
 MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size")
 
 
 class DriftError(ShortlistError):
     """The new events are too unlike those of the training: a warm start may not be enough."""
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """What an update is asked for: the arguments of `update_bundle` that do not say where to."""
+
+    bundle: Path
+    feedback: str | Path
+    run_dir: Path | None
+    items: Path | None
+    users: Path | None
+    overrides: Mapping[str, object]
+    ignore_drift: bool
+    ignore_gate: bool
+    progress: bool
+
+
+@dataclass(frozen=True)
+class _Champion:
+    """The bundle that serves, the run it came from, and the settings of its update."""
+
+    manifest: Mapping[str, Any]
+    run: TrainedModel
+    config: Config
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the challenger is trained on and judged by.
+
+    Attributes
+    ----------
+    config : Config
+    split : Split
+        Of old and new events together.
+    is_trained : ndarray of shape (n_train,), bool
+        The new events of the train part.
+    held_out : polars.DataFrame
+        The new events of the test part.
+    """
+
+    config: Config
+    split: Split
+    is_trained: NDArray[np.bool_]
+    held_out: pl.DataFrame
 
 
 def update_bundle(
@@ -136,51 +181,6 @@ def update_bundle(
         path, new_run = folder / f"new-{name}.shortlist", folder / f"{name}.run"
         report = _update(request, path, new_run, replaces=True)
         return _pruned(report, bundle, keep)
-
-
-@dataclass(frozen=True)
-class UpdateRequest:
-    """What an update is asked for: the arguments of `update_bundle` that do not say where to."""
-
-    bundle: Path
-    feedback: str | Path
-    run_dir: Path | None
-    items: Path | None
-    users: Path | None
-    overrides: Mapping[str, object]
-    ignore_drift: bool
-    ignore_gate: bool
-    progress: bool
-
-
-@dataclass(frozen=True)
-class _Champion:
-    """The bundle that serves, the run it came from, and the settings of its update."""
-
-    manifest: Mapping[str, Any]
-    run: TrainedModel
-    config: Config
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the challenger is trained on and judged by.
-
-    Attributes
-    ----------
-    config : Config
-    split : Split
-        Of old and new events together.
-    is_trained : ndarray of shape (n_train,), bool
-        The new events of the train part.
-    held_out : polars.DataFrame
-        The new events of the test part.
-    """
-
-    config: Config
-    split: Split
-    is_trained: NDArray[np.bool_]
-    held_out: pl.DataFrame
 
 
 def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool) -> UpdateReport:
