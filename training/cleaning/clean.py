@@ -12,14 +12,14 @@ import tempfile
 import time
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
-from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, RuleReport
+from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
 from shortlist.training.config.settings import CleaningConfig
 from shortlist.training.data.columns import is_plain_integer
 from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shortlist.training.data.tables import LazyTable
 
 ROWS_PER_PART = 4_000_000  # of one temporary file: about a GiB of memory at work
+Row: TypeAlias = dict[str, Any]  # one dropped row as it is in the source
 OUT_SUFFIXES = (".parquet", ".csv", ".arrow")
 _BROKEN = 255  # number of the temporary file of rows that the row rules drop
 
@@ -148,7 +149,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.n_dropped: dict[str, int] = {}
-        self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.examples: dict[str, list[Row]] = {}
 
     def add(self, rule: str, n_dropped: int, first: pl.DataFrame) -> None:
         """Count dropped rows; ``first`` holds the first of them."""
@@ -195,10 +196,10 @@ def _split_rows(
     known_items = _as_type_of(columns["item_id"], table, known_items)
     unusable, outside = rules.broken_rows(columns, schema, config, known_items)
     code = pl.lit(0, pl.UInt8)
-    for found in (outside, unusable):  # the first rule wins, and unusable before out of bounds
+    for broken_by in (outside, unusable):  # the first rule wins, and unusable before out of bounds
         for number, rule in reversed(list(enumerate(rules.ROW_RULES, 1))):
-            if rule in found and (getattr(config, rule) or found is unusable):
-                code = pl.when(found[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
+            if rule in broken_by and (getattr(config, rule) or broken_by is unusable):
+                code = pl.when(broken_by[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
     n_parts = max(1, min(64, -(-n_rows // ROWS_PER_PART)))
     group = (columns["user_id"].hash(3) % n_parts).cast(pl.UInt8)
     rows = table.frame.with_row_index("row").select("row", code=code, part=group, **columns)
@@ -222,11 +223,11 @@ def _integers_where_all_are(table: LazyTable, columns: dict[str, pl.Expr]) -> in
     """Make text ids integers as `columns.parse_ids` does; gives the number of rows."""
     texts = [name for name in ("user_id", "item_id") if table.is_text]
     plain = [(is_plain_integer(name) | columns[name].is_null()).all().alias(name) for name in texts]
-    found = rules.collect(table, table.frame.select(pl.len().alias("n_rows"), *plain))
+    counts = rules.collect(table, table.frame.select(pl.len().alias("n_rows"), *plain))
     for name in texts:
-        if found[name].item():
+        if counts[name].item():
             columns[name] = columns[name].cast(pl.Int64)
-    return int(found["n_rows"].item())
+    return int(counts["n_rows"].item())
 
 
 def _as_type_of(
@@ -300,8 +301,8 @@ def _keep_core(parts: list[Path], config: CleaningConfig, tally: _Tally) -> None
         heights.append(events.height)
     user, item = (np.concatenate(side) for side in zip(*columns, strict=True))
     least = config.min_user_events, config.min_item_events
-    kept = core_mask(user, item, n_users, items.height, least)
-    for part, is_kept in zip(parts, np.split(kept, np.cumsum(heights)[:-1]), strict=True):
+    is_in_core = core_mask(user, item, n_users, items.height, least)
+    for part, is_kept in zip(parts, np.split(is_in_core, np.cumsum(heights)[:-1]), strict=True):
         if not is_kept.all():
             events = pl.read_ipc(part)
             dropped = ~pl.Series(is_kept)
@@ -317,16 +318,16 @@ def core_mask(
     least: tuple[int, int],
 ) -> NDArray[np.bool_]:
     """Say which events belong to the k-core: the largest set with enough events of each side."""
-    kept = np.arange(len(users), dtype=np.uint32)
+    events = np.arange(len(users), dtype=np.uint32)
     while True:
-        enough_users = np.bincount(users[kept], minlength=n_users) >= least[0]
-        enough_items = np.bincount(items[kept], minlength=n_items) >= least[1]
-        good = enough_users[users[kept]] & enough_items[items[kept]]
+        enough_users = np.bincount(users[events], minlength=n_users) >= least[0]
+        enough_items = np.bincount(items[events], minlength=n_items) >= least[1]
+        good = enough_users[users[events]] & enough_items[items[events]]
         if good.all():
             break
-        kept = kept[good]
+        events = events[good]
     mask = np.zeros(len(users), np.bool_)
-    mask[kept] = True
+    mask[events] = True
     return mask
 
 
@@ -338,7 +339,7 @@ def _report(
     has_items: bool,
     seconds: float,
 ) -> CleaningReport:
-    found, n_seen = [], n_rows
+    reports, n_seen = [], n_rows
     for rule, what in rules.described(config).items():
         is_on = getattr(config, rule) not in (False, "off")
         if rule == "unknown_items" and is_on and not has_items:
@@ -347,12 +348,12 @@ def _report(
             what = f"off: {what}"
         n_dropped = tally.n_dropped.get(rule, 0)
         examples = [_shown(table, row) for row in tally.examples.get(rule, [])]
-        found.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
+        reports.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
-    return CleaningReport(table.source, n_rows, n_seen, found, seconds)
+    return CleaningReport(table.source, n_rows, n_seen, reports, seconds)
 
 
-def _shown(table: LazyTable, row: dict[str, Any]) -> dict[str, Any]:
+def _shown(table: LazyTable, row: Row) -> Example:
     """Make one dropped row JSON, with its place in the source."""
     cells = {name: row[name] for name in EVENT_COLUMNS if name in row}
     plain = {

@@ -61,12 +61,12 @@ def read_dataset(path: Path, format: str = "auto") -> Dataset:
 
 def detect_format(path: Path) -> str:
     """Name the format of a file or folder, or raise a DataError that says why it is not certain."""
-    found = _formats_of_folder(path) if path.is_dir() else _formats_of_file(path)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    formats = _formats_of_folder(path) if path.is_dir() else _formats_of_file(path)
+    if len(formats) == 1:
+        return formats[0]
+    if formats:
         raise DataError(
-            f"{path}: could be {' or '.join(found)}. Fix: say which, with format= (--format)"
+            f"{path}: could be {' or '.join(formats)}. Fix: say which, with format= (--format)"
         )
     seen = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else path.name
     raise DataError(

@@ -59,18 +59,18 @@ class Batch:
         width, n_targets = len(used), self.target.shape[1]
         used[-n_targets:] |= np.any(self.weight != 0, axis=0)
         n_kept = width - int(np.argmax(used))
-        kept = slice(max(0, width - -(-n_kept // 8) * 8), None)
+        columns = slice(max(0, width - -(-n_kept // 8) * 8), None)
         cut = replace(
             self,
-            history=self.history[:, kept],
-            events={name: values[:, kept] for name, values in self.events.items()},
+            history=self.history[:, columns],
+            events={name: values[:, columns] for name, values in self.events.items()},
         )
         if n_targets < width:
             return cut
-        return replace(cut, target=self.target[:, kept], weight=self.weight[:, kept])
+        return replace(cut, target=self.target[:, columns], weight=self.weight[:, columns])
 
 
-class Windows:
+class Sequences:
     """All (history, target) examples of the train part, in rows of consecutive targets.
 
     The targets of a row share one look at the history, which makes a step several times
@@ -176,8 +176,8 @@ class Windows:
             rows[: len(chosen)] = chosen
             source, is_event = self._cut(rows)
             is_event[len(chosen) :] = False
-            window = self.codes[source]
-            history = np.where(is_event, window, 0)[:, :-1]
+            codes = self.codes[source]
+            history = np.where(is_event, codes, 0)[:, :-1]
             if history_dropout > 0.0:
                 rng = np.random.default_rng([seed, epoch, step])
                 history[rng.random(history.shape, np.float32) < history_dropout] = 0
@@ -186,7 +186,7 @@ class Windows:
             n_events = int(is_event[:, last].sum())
             events = self._events(source[:, :-1], is_event[:, :-1])
             users = self._users[rows]
-            yield Batch(history, window[:, last], weight, users, step, n_events, events)
+            yield Batch(history, codes[:, last], weight, users, step, n_events, events)
 
     def _events(
         self, source: NDArray[np.int64], is_event: NDArray[np.bool_]
@@ -222,8 +222,8 @@ class Windows:
         by_user = np.argsort(self._users[order], kind="stable")
         users = self._users[order][by_user]
         first = np.searchsorted(users, users)
-        kept = np.arange(len(users)) - first < self._rows_per_user
-        return order[np.sort(by_user[kept])]
+        is_first = np.arange(len(users)) - first < self._rows_per_user
+        return order[np.sort(by_user[is_first])]
 
     def _alike_together(
         self, order: NDArray[np.int64], n_rows: int, rng: np.random.Generator
