@@ -2,11 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/register_columns.hpp"
+#include "bindings/register_engine.hpp"
+#include "bindings/register_index.hpp"
 #include "engine/errors.hpp"
-#include "onnxruntime_types.hpp"
-#include "register_columns.hpp"
-#include "register_engine.hpp"
-#include "register_index.hpp"
+#include "ort_op/onnxruntime_types.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/file_hash.hpp"
 #include "shortlist/index.hpp"

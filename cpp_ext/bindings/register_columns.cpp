@@ -1,7 +1,7 @@
 // Columns of Python objects, read at once where every value has the expected type.
-#include "register_columns.hpp"
+#include "bindings/register_columns.hpp"
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
 
 namespace shortlist::bindings {
 namespace {

@@ -1,5 +1,5 @@
 // LoadedBundle and Catalogue for Python: convert and call, nothing else.
-#include "register_engine.hpp"
+#include "bindings/register_engine.hpp"
 
 #include <pybind11/stl.h>
 
@@ -14,12 +14,12 @@
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/engine_columns.hpp"
+#include "bindings/engine_report.hpp"
+#include "bindings/ids.hpp"
+#include "bindings/ragged.hpp"
 #include "engine/loaded_bundle.hpp"
-#include "engine_columns.hpp"
-#include "engine_report.hpp"
-#include "ids.hpp"
-#include "ragged.hpp"
 #include "shortlist/background.hpp"
 
 namespace shortlist::bindings {

@@ -1,5 +1,5 @@
 // Index, IndexView and IndexBuilder for Python: convert and call, nothing else.
-#include "register_index.hpp"
+#include "bindings/register_index.hpp"
 
 #include <pybind11/stl.h>
 
@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "arrays.hpp"
-#include "ids.hpp"
-#include "ragged.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/ids.hpp"
+#include "bindings/ragged.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::bindings {

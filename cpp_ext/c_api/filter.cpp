@@ -1,4 +1,4 @@
-#include "filter.hpp"
+#include "c_api/filter.hpp"
 
 #include <stdexcept>
 #include <string>

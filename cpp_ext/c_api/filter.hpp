@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "arguments.hpp"
+#include "c_api/arguments.hpp"
 #include "shortlist/filter.hpp"
 #include "shortlist/index.hpp"
 #include "shortlist/shortlist.h"

@@ -1,4 +1,4 @@
-#include "names.hpp"
+#include "c_api/names.hpp"
 
 #include <stdexcept>
 #include <string>

@@ -1,9 +1,9 @@
 // shortlist_view_*, but for search.
 #include <stdexcept>
 
-#include "arguments.hpp"
-#include "guard.hpp"
-#include "names.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/guard.hpp"
+#include "c_api/names.hpp"
 
 using namespace shortlist;
 using namespace shortlist::c_api;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "batch.hpp"
-#include "merged_call.hpp"
+#include "engine/batch.hpp"
+#include "engine/merged_call.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "column_values.hpp"
+#include "engine/column_values.hpp"
 
 #include <limits>
 

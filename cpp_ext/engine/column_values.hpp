@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "columns.hpp"
+#include "engine/columns.hpp"
 
 namespace shortlist::engine {
 

@@ -1,4 +1,4 @@
-#include "columns.hpp"
+#include "engine/columns.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime.hpp"
+#include "engine/runtime.hpp"
 #include "shortlist/shortlist.h"
 
 namespace shortlist::engine {

@@ -1,4 +1,4 @@
-#include "joined.hpp"
+#include "engine/joined.hpp"
 
 #include <algorithm>
 #include <cmath>

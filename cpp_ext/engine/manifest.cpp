@@ -1,9 +1,9 @@
-#include "manifest.hpp"
+#include "engine/manifest.hpp"
 
 #include <algorithm>
 #include <set>
 
-#include "json.hpp"
+#include "engine/json.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::engine {

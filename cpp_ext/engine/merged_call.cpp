@@ -1,4 +1,4 @@
-#include "merged_call.hpp"
+#include "engine/merged_call.hpp"
 
 #include <algorithm>
 

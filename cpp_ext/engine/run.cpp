@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "batch.hpp"
+#include "engine/batch.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -1,11 +1,11 @@
-#include "session.hpp"
+#include "engine/session.hpp"
 
 #include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <utility>
 
-#include "errors.hpp"
+#include "engine/errors.hpp"
 #include "shortlist/index.hpp"
 #include "shortlist/thread_pool.hpp"
 

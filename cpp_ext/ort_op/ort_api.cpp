@@ -1,4 +1,4 @@
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 
 #include <memory>
 #include <new>

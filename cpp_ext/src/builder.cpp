@@ -2,9 +2,9 @@
 #include <string>
 #include <utility>
 
-#include "packer.hpp"
-#include "recall.hpp"
-#include "snapshot.hpp"
+#include "src/packer.hpp"
+#include "src/recall.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 namespace {

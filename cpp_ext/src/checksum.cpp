@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "index_file.hpp"
+#include "src/index_file.hpp"
 
 namespace shortlist::file {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu_count.hpp"
+#include "src/cpu_count.hpp"
 
 #include <sched.h>
 

@@ -1,4 +1,4 @@
-#include "exact.hpp"
+#include "src/exact.hpp"
 
 #include <algorithm>
 

@@ -7,9 +7,9 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/kernels.hpp"
-#include "snapshot.hpp"
-#include "stored_rows.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/snapshot.hpp"
+#include "src/stored_rows.hpp"
 
 namespace shortlist {
 

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
-#include "sha256.hpp"
 #include "shortlist/index.hpp"
+#include "src/sha256.hpp"
 
 namespace shortlist {
 

@@ -1,4 +1,4 @@
-#include "file_reader.hpp"
+#include "src/file_reader.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "buffer.hpp"
-#include "packed.hpp"
 #include "shortlist/index.hpp"
+#include "src/buffer.hpp"
+#include "src/packed.hpp"
 
 namespace shortlist {
 namespace {

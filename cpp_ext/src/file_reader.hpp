@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "index_file.hpp"
+#include "src/index_file.hpp"
 
 namespace shortlist {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <utility>
 
-#include "search.hpp"
-#include "snapshot.hpp"
-#include "update.hpp"
+#include "src/search.hpp"
+#include "src/snapshot.hpp"
+#include "src/update.hpp"
 
 namespace shortlist {
 

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "live_ids.hpp"
+#include "src/live_ids.hpp"
 
 namespace shortlist {
 namespace {

@@ -7,10 +7,10 @@
 #include <string>
 #include <utility>
 
-#include "file_reader.hpp"
-#include "index_file.hpp"
-#include "snapshot.hpp"
-#include "utf8.hpp"
+#include "src/file_reader.hpp"
+#include "src/index_file.hpp"
+#include "src/snapshot.hpp"
+#include "src/utf8.hpp"
 
 namespace shortlist {
 namespace {

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <limits>
 
-#include "packer.hpp"
 #include "shortlist/nibbles.hpp"
+#include "src/packer.hpp"
 
 namespace shortlist {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "packer.hpp"
+#include "src/packer.hpp"
 
 namespace shortlist {
 

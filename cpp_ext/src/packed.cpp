@@ -1,4 +1,4 @@
-#include "packed.hpp"
+#include "src/packed.hpp"
 
 #include <atomic>
 #include <cstring>

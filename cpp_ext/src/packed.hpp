@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "buffer.hpp"
-#include "kernels/kernels.hpp"
+#include "src/buffer.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist {
 

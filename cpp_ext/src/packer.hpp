@@ -7,10 +7,10 @@
 #include <memory>
 #include <vector>
 
-#include "buffer.hpp"
-#include "packed.hpp"
 #include "shortlist/metric.hpp"
-#include "snapshot.hpp"
+#include "src/buffer.hpp"
+#include "src/packed.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

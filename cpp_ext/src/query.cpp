@@ -1,4 +1,4 @@
-#include "query.hpp"
+#include "src/query.hpp"
 
 #include <algorithm>
 #include <cmath>

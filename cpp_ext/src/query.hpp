@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/kernels.hpp"
-#include "row_set.hpp"
 #include "shortlist/filter.hpp"
-#include "snapshot.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/row_set.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

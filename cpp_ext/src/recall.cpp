@@ -1,10 +1,10 @@
-#include "recall.hpp"
+#include "src/recall.hpp"
 
 #include <algorithm>
 
-#include "exact.hpp"
-#include "search.hpp"
-#include "simd.hpp"
+#include "src/exact.hpp"
+#include "src/search.hpp"
+#include "src/simd.hpp"
 
 namespace shortlist {
 namespace {

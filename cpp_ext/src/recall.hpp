@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/kernels.hpp"
 #include "shortlist/matrix_view.hpp"
 #include "shortlist/metric.hpp"
 #include "shortlist/neighbor.hpp"
-#include "snapshot.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "index_file.hpp"
-#include "snapshot.hpp"
+#include "src/index_file.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 namespace {

@@ -1,9 +1,9 @@
-#include "scan.hpp"
+#include "src/scan.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-#include "exact.hpp"
+#include "src/exact.hpp"
 
 namespace shortlist {
 namespace {

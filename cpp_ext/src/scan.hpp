@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
-#include "buffer.hpp"
-#include "kernels/kernels.hpp"
-#include "query.hpp"
 #include "shortlist/neighbor.hpp"
-#include "snapshot.hpp"
+#include "src/buffer.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/query.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

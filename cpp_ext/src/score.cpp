@@ -2,8 +2,8 @@
 // nothing.
 #include <algorithm>
 
-#include "exact.hpp"
-#include "scan.hpp"
+#include "src/exact.hpp"
+#include "src/scan.hpp"
 
 namespace shortlist {
 

@@ -1,14 +1,14 @@
-#include "search.hpp"
+#include "src/search.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <deque>
 #include <limits>
 
-#include "query.hpp"
-#include "scan.hpp"
 #include "shortlist/thread_pool.hpp"
-#include "simd.hpp"
+#include "src/query.hpp"
+#include "src/scan.hpp"
+#include "src/simd.hpp"
 
 namespace shortlist {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "shortlist/index.hpp"
-#include "snapshot.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

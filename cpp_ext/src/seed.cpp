@@ -4,7 +4,7 @@
 #include <functional>
 #include <utility>
 
-#include "scan.hpp"
+#include "src/scan.hpp"
 
 namespace shortlist {
 

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "simd.hpp"
+#include "src/simd.hpp"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -1,7 +1,7 @@
 // The kernel table in use (internal).
 #pragma once
 
-#include "kernels/kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist {
 

@@ -1,11 +1,11 @@
-#include "snapshot.hpp"
+#include "src/snapshot.hpp"
 
 #include <cmath>
 #include <cstring>
 #include <string>
 #include <utility>
 
-#include "packer.hpp"
+#include "src/packer.hpp"
 
 namespace shortlist {
 namespace {

@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
-#include "live_ids.hpp"
-#include "packed.hpp"
 #include "shortlist/index.hpp"
-#include "stored_rows.hpp"
+#include "src/live_ids.hpp"
+#include "src/packed.hpp"
+#include "src/stored_rows.hpp"
 
 namespace shortlist {
 

@@ -1,11 +1,11 @@
-#include "stored_rows.hpp"
+#include "src/stored_rows.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "packed.hpp"
+#include "src/packed.hpp"
 
 namespace shortlist {
 namespace {

@@ -14,7 +14,7 @@
 #include <system_error>
 #include <thread>
 
-#include "cpu_count.hpp"
+#include "src/cpu_count.hpp"
 
 namespace shortlist {
 namespace {

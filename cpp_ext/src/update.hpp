@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "snapshot.hpp"
+#include "src/snapshot.hpp"
 
 namespace shortlist {
 

@@ -1,4 +1,4 @@
-#include "utf8.hpp"
+#include "src/utf8.hpp"
 
 #include <cstddef>
 

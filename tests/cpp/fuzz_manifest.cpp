@@ -12,8 +12,8 @@
 #include <string>
 #include <string_view>
 
-#include "bundle.hpp"
-#include "manifest.hpp"
+#include "engine/bundle.hpp"
+#include "engine/manifest.hpp"
 #include "shortlist/index.hpp"
 
 using namespace shortlist;

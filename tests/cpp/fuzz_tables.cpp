@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "arrow_file.hpp"
+#include "engine/arrow_file.hpp"
 #include "shortlist/index.hpp"
 
 using shortlist::engine::ArrowColumn;

@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "sha256.hpp"
 #include "shortlist/file_hash.hpp"
 #include "shortlist/index.hpp"
+#include "src/sha256.hpp"
 
 namespace {
 

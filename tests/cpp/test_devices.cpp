@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "errors.hpp"
+#include "engine/errors.hpp"
+#include "engine/providers.hpp"
+#include "engine/session.hpp"
 #include "fake_runtime.hpp"
-#include "providers.hpp"
-#include "session.hpp"
 #include "shortlist/index.hpp"
 
 using namespace shortlist;

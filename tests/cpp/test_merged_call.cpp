@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "merged_call.hpp"
+#include "engine/merged_call.hpp"
 
 using namespace shortlist::engine;
 

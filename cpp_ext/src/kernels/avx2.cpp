@@ -1,7 +1,7 @@
 // AVX2 + FMA. Compiled with -mavx2 -mfma; called only after the CPU check in simd.cpp.
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -29,7 +29,7 @@ inline __m256i add_two(__m256i dots, __m256i x, __m256i y, __m256i p, __m256i r)
 }  // namespace
 }  // namespace shortlist::kernels
 
-#include "ymm.hpp"
+#include "src/kernels/ymm.hpp"
 
 namespace shortlist::kernels {
 

@@ -2,10 +2,10 @@
 // simd.cpp.
 #include <immintrin.h>
 
-#include "avx512_exact.hpp"
-#include "kernels.hpp"
-#include "thresholds.hpp"
-#include "x86.hpp"
+#include "src/kernels/avx512_exact.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
+#include "src/kernels/x86.hpp"
 
 namespace shortlist::kernels {
 namespace {

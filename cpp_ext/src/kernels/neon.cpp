@@ -2,10 +2,10 @@
 // the CPU check in simd.cpp.
 #include <arm_neon.h>
 
-#include "kernels.hpp"
-#include "neon_exact.hpp"
-#include "neon_rows.hpp"
-#include "thresholds.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/neon_exact.hpp"
+#include "src/kernels/neon_rows.hpp"
+#include "src/kernels/thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {

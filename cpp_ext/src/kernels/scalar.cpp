@@ -1,6 +1,6 @@
 // The reference implementation of every kernel: plain loops, no intrinsics.
-#include "kernels.hpp"
-#include "thresholds.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {

@@ -2,7 +2,7 @@
 // (static: every kernel file has its own).
 #pragma once
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 

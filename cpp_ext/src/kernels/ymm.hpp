@@ -5,10 +5,10 @@
 
 #include <immintrin.h>
 
-#include "kernels.hpp"
-#include "thresholds.hpp"
-#include "x86.hpp"
-#include "ymm_exact.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
+#include "src/kernels/x86.hpp"
+#include "src/kernels/ymm_exact.hpp"
 
 namespace shortlist::kernels {
 namespace {
