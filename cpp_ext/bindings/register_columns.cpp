@@ -46,7 +46,7 @@ py::object flat_int_lists(const py::sequence& column) {
 }  // namespace
 
 void register_columns(py::module_& module) {
-  module.def("flat_int_lists", &flat_int_lists);
+  module.def("flat_int_lists", &flat_int_lists, py::arg("rows"));
 }
 
 }  // namespace shortlist::bindings

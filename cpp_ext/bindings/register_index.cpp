@@ -138,15 +138,19 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
   return out;
 }
 
-void upsert(Index& index, const ItemIds& ids, const FloatArray& rows) {
-  const MatrixView view = matrix_view(rows, "vectors");
-  py::gil_scoped_release release;
-  index.upsert(ids, view);
+template <class Ids>
+void upsert(Index& index, const Ids& ids, const FloatArray& vectors) {
+  const ItemIds item_ids = ids_from(ids);
+  const MatrixView view = matrix_view(vectors, "vectors");
+  const py::gil_scoped_release release;
+  index.upsert(item_ids, view);
 }
 
-std::size_t remove(Index& index, const ItemIds& ids) {
-  py::gil_scoped_release release;
-  return index.remove(ids);
+template <class Ids>
+std::size_t remove(Index& index, const Ids& ids) {
+  const ItemIds item_ids = ids_from(ids);
+  const py::gil_scoped_release release;
+  return index.remove(item_ids);
 }
 
 void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& rows) {
@@ -155,6 +159,21 @@ void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& ro
     throw std::invalid_argument("rows: expected one row number per query");
   }
   builder.sample(view, rows.data());
+}
+
+void add(IndexBuilder& builder, const FloatArray& rows) {
+  const MatrixView view = matrix_view(rows, "vectors");
+  const py::gil_scoped_release release;
+  builder.add(view);
+}
+
+Index finish_row_numbers(IndexBuilder& builder, std::size_t n_items) {
+  return builder.finish(ItemIds::row_numbers(n_items));
+}
+
+template <class Ids>
+Index finish(IndexBuilder& builder, const Ids& ids) {
+  return builder.finish(ids_from(ids));
 }
 
 void register_views(py::module_& module) {
@@ -169,12 +188,13 @@ void register_views(py::module_& module) {
       .def_property_readonly(
           "has_string_ids",
           [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })
-      .def("ids_of", &ids_of)
-      .def("search", &search)
-      .def("rows_of_int64", &rows_of_int64)
-      .def("rows_of_strings", &rows_of_strings)
-      .def("vectors", &vectors)
-      .def("save", &IndexView::save, py::call_guard<py::gil_scoped_release>());
+      .def("ids_of", &ids_of, py::arg("rows"))
+      .def("search", &search, py::arg("queries"), py::arg("top_n"), py::arg("exclude"),
+           py::arg("allow"), py::arg("allow_rows"), py::arg("allow_mask"), py::arg("n_threads"))
+      .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
+      .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
+      .def("vectors", &vectors, py::arg("rows"))
+      .def("save", &IndexView::save, py::arg("path"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace
@@ -192,35 +212,20 @@ void register_index(py::module_& module) {
   register_views(module);
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)
-      .def("upsert_int64", [](Index& index, const RowArray& ids,
-                              const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
-      .def("upsert_strings", [](Index& index, const std::vector<std::string>& ids,
-                                const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
-      .def("remove_int64",
-           [](Index& index, const RowArray& ids) { return remove(index, ids_from(ids)); })
-      .def("remove_strings",
-           [](Index& index, const std::vector<std::string>& ids) {
-             return remove(index, ids_from(ids));
-           })
-      .def_static("load", &Index::load, py::call_guard<py::gil_scoped_release>());
+      .def("upsert_int64", &upsert<RowArray>, py::arg("ids"), py::arg("vectors"))
+      .def("upsert_strings", &upsert<std::vector<std::string>>, py::arg("ids"), py::arg("vectors"))
+      .def("remove_int64", &remove<RowArray>, py::arg("ids"))
+      .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
+      .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
+                  py::call_guard<py::gil_scoped_release>());
   py::class_<IndexBuilder>(module, "IndexBuilder")
-      .def(py::init<std::size_t, std::size_t, Metric, Storage>())
-      .def("sample", &sample)
-      .def("add",
-           [](IndexBuilder& builder, const FloatArray& rows) {
-             const MatrixView view = matrix_view(rows, "vectors");
-             py::gil_scoped_release release;
-             builder.add(view);
-           })
-      .def("finish_row_numbers",
-           [](IndexBuilder& builder, std::size_t n_items) {
-             return builder.finish(ItemIds::row_numbers(n_items));
-           })
-      .def("finish_int64",
-           [](IndexBuilder& builder, const RowArray& ids) { return builder.finish(ids_from(ids)); })
-      .def("finish_strings", [](IndexBuilder& builder, const std::vector<std::string>& ids) {
-        return builder.finish(ids_from(ids));
-      });
+      .def(py::init<std::size_t, std::size_t, Metric, Storage>(), py::arg("n_items"),
+           py::arg("dim"), py::arg("metric"), py::arg("storage"))
+      .def("sample", &sample, py::arg("queries"), py::arg("rows"))
+      .def("add", &add, py::arg("rows"))
+      .def("finish_row_numbers", &finish_row_numbers, py::arg("n_items"))
+      .def("finish_int64", &finish<RowArray>, py::arg("ids"))
+      .def("finish_strings", &finish<std::vector<std::string>>, py::arg("ids"));
 }
 
 }  // namespace shortlist::bindings
