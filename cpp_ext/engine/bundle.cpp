@@ -11,8 +11,9 @@
 #include <cstring>
 #include <memory>
 
+#include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/item_ids.hpp"
 #include "src/file_reader.hpp"
 
 namespace shortlist::engine {

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::engine {
 

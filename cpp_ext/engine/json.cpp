@@ -4,7 +4,7 @@
 #include <set>
 #include <utility>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 #include "src/utf8.hpp"
 
 namespace shortlist::engine {

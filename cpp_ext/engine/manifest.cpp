@@ -4,7 +4,7 @@
 #include <set>
 
 #include "engine/json.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "engine/errors.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 #include "shortlist/thread_pool.hpp"
 
 namespace shortlist::engine {

@@ -4,7 +4,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::ort_op {
 

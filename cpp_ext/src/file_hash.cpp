@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 #include "src/sha256.hpp"
 
 namespace shortlist {

@@ -9,7 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
+#include "shortlist/storage.hpp"
 #include "src/buffer.hpp"
 #include "src/packed.hpp"
 

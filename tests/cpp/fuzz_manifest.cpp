@@ -14,7 +14,7 @@
 
 #include "engine/bundle.hpp"
 #include "engine/manifest.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 using namespace shortlist;
 namespace fs = std::filesystem;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/arrow_file.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 using shortlist::engine::ArrowColumn;
 

@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "shortlist/index.hpp"
 #include "src/sha256.hpp"
 
 namespace {

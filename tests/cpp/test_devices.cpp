@@ -9,7 +9,7 @@
 #include "engine/providers.hpp"
 #include "engine/session.hpp"
 #include "fake_runtime.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 using namespace shortlist;
 using namespace shortlist::engine;

@@ -4,15 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "shortlist/file_error.hpp"
 #include "shortlist/filter.hpp"
 #include "shortlist/item_ids.hpp"
 #include "shortlist/matrix_view.hpp"
 #include "shortlist/metric.hpp"
+#include "shortlist/search_output.hpp"
 #include "shortlist/storage.hpp"
 
 namespace shortlist {
@@ -25,20 +26,6 @@ struct Snapshot;
 }  // namespace shortlist
 
 namespace [[gnu::visibility("default")]] shortlist {
-
-// A file that is missing, damaged, or not what it says. what() names file, expected and found.
-class FileError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// Where search() writes: row-major (n_queries, top_n) scores and rows, (n_queries,) counts. Places
-// from counts[i] on hold score -infinity and row -1. The caller owns the memory; no aliasing.
-struct SearchOutput {
-  float* scores = nullptr;
-  std::int64_t* rows = nullptr;
-  std::int64_t* counts = nullptr;
-};
 
 // The index at one moment: immutable, cheap to copy, safe to read from any number of threads, and
 // unaffected by later updates. Rows: 0 .. n_rows() - 1; those of removed items are not known.
