@@ -1,7 +1,11 @@
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "shortlist/index.hpp"
+#include "src/check_rows.hpp"
+#include "src/normalize.hpp"
 #include "src/packer.hpp"
 #include "src/recall.hpp"
 #include "src/snapshot.hpp"

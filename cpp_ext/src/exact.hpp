@@ -7,8 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "shortlist/metric.hpp"
 #include "src/kernels/kernels.hpp"
-#include "src/snapshot.hpp"
 #include "src/stored_rows.hpp"
 
 namespace shortlist {

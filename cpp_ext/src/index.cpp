@@ -1,12 +1,13 @@
 // Index: reading through a view, and the one writer that publishes snapshots.
 #include "shortlist/index.hpp"
 
-#include <algorithm>
 #include <mutex>
-#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "src/check_rows.hpp"
+#include "src/normalize.hpp"
 #include "src/search.hpp"
 #include "src/snapshot.hpp"
 #include "src/update.hpp"
@@ -87,20 +88,6 @@ std::size_t n_bytes_of(const ItemIds& ids) {
 std::int64_t row_of(const Snapshot& snapshot, const ItemIds& ids, std::size_t i) {
   return ids.kind() == ItemIds::Kind::string ? snapshot.row_of(ids.string_at(i))
                                              : snapshot.row_of(ids.int64_at(i));
-}
-
-// Gives back the rows of removed items when most rows are such.
-void renumber_if_sparse(IndexState& state) {
-  const Snapshot& snapshot = *state.current;
-  const std::size_t n_holes = snapshot.n_rows - snapshot.n_items;
-  if (n_holes <= std::max(kMinHoles, snapshot.n_items)) return;
-  try {
-    std::shared_ptr<const Snapshot> dense = compacted(snapshot);
-    state.delta.reset();
-    std::atomic_store(&state.current, std::move(dense));
-  } catch (const std::bad_alloc&) {
-    return;  // the update itself is done; the next one tries again
-  }
 }
 
 // The rows as they are stored: for cosine normalised, then rounded.

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "shortlist/index.hpp"
+#include "src/check_rows.hpp"
 #include "src/file_reader.hpp"
 #include "src/index_file.hpp"
 #include "src/snapshot.hpp"

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "shortlist/nibbles.hpp"
+#include "src/normalize.hpp"
 #include "src/packer.hpp"
 
 namespace shortlist {

@@ -10,7 +10,7 @@
 #include "shortlist/metric.hpp"
 #include "src/buffer.hpp"
 #include "src/packed.hpp"
-#include "src/snapshot.hpp"
+#include "src/segment.hpp"
 
 namespace shortlist {
 

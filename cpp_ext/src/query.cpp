@@ -8,6 +8,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "src/normalize.hpp"
+
 namespace shortlist {
 namespace {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/exact.hpp"
+#include "src/normalize.hpp"
 #include "src/search.hpp"
 #include "src/simd.hpp"
 

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "shortlist/index.hpp"
 #include "src/index_file.hpp"
+#include "src/repack.hpp"
 #include "src/snapshot.hpp"
 
 namespace shortlist {
