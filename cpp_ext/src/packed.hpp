@@ -32,12 +32,14 @@ struct PackedItems {
     return order == nullptr ? position : order[position];
   }
   kernels::BlockStats block_stats() const {
-    return {stats,
-            stats + n_blocks,
-            stats + 2 * n_blocks,
-            stats + 3 * n_blocks,
-            stats + 4 * n_blocks,
-            stats + 5 * n_blocks};
+    kernels::BlockStats block;
+    block.inverse_scale = stats;
+    block.inverse_least = stats + n_blocks;
+    block.residual = stats + 2 * n_blocks;
+    block.code_norm = stats + 3 * n_blocks;
+    block.norm = stats + 4 * n_blocks;
+    block.half_square = stats + 5 * n_blocks;
+    return block;
   }
   std::size_t nibble_block_bytes() const { return block_bytes() / 2; }
   kernels::BlockStats nibble_block_stats() const {

@@ -272,13 +272,15 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
   return n_hits;
 }
 
-const Table kTable = {
-    "neon",       kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots,      pick,  best_scores<largest>};
-
 }  // namespace
+}  // namespace shortlist::kernels
+
+#include "src/kernels/fill_table.hpp"
+
+namespace shortlist::kernels {
 
 const Table* neon_table() {
+  static constexpr Table kTable = filled_table("neon", kQueryMax, kTile);
   return &kTable;
 }
 

@@ -137,13 +137,15 @@ int32_t largest(const int32_t* maxima) {
   return most;
 }
 
-const Table kTable = {
-    "scalar",     127,  4,    score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots, pick, best_scores<largest>};
-
 }  // namespace
+}  // namespace shortlist::kernels
+
+#include "src/kernels/fill_table.hpp"
+
+namespace shortlist::kernels {
 
 const Table* scalar_table() {
+  static constexpr Table kTable = filled_table("scalar", 127, 4);
   return &kTable;
 }
 

@@ -1,6 +1,6 @@
-// Everything the two levels with 256-bit registers share. The including file has defined before:
-//   kLevel, kQueryMax and add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring
-//   groups times the query codes p and r, four products to each of eight sums.
+// Everything the two levels with 256-bit registers share. The including file has defined
+// before: add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring groups times the
+// query codes p and r, four products to each of eight sums.
 #pragma once
 
 #include <immintrin.h>
@@ -291,10 +291,6 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
   }
   return n_hits;
 }
-
-const Table kTable = {
-    kLevel,       kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots,      pick,  best_scores<largest>};
 
 }  // namespace
 }  // namespace shortlist::kernels
