@@ -5,7 +5,7 @@
 #include <mutex>
 
 #include "c_api/arguments.hpp"
-#include "c_api/filter.hpp"
+#include "c_api/checked_filter.hpp"
 #include "engine/loaded_bundle.hpp"
 #include "shortlist/shortlist.h"
 

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "c_api/arguments.hpp"
-#include "c_api/filter.hpp"
+#include "c_api/checked_filter.hpp"
 #include "c_api/guard.hpp"
 #include "c_api/names.hpp"
 

@@ -1,4 +1,4 @@
-#include "c_api/filter.hpp"
+#include "c_api/checked_filter.hpp"
 
 #include <stdexcept>
 #include <string>
