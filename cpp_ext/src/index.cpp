@@ -13,6 +13,17 @@
 #include "src/update.hpp"
 
 namespace shortlist {
+namespace {
+
+bool is_row(const Snapshot& snapshot, std::int64_t row) {
+  return row >= 0 && static_cast<std::size_t>(row) < snapshot.n_rows;
+}
+
+bool is_item(const Snapshot& snapshot, std::int64_t row) {
+  return is_row(snapshot, row) && snapshot.is_known(static_cast<std::size_t>(row));
+}
+
+}  // namespace
 
 IndexView::IndexView(std::shared_ptr<const Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
 
@@ -58,8 +69,30 @@ std::int64_t IndexView::int64_at(std::size_t row) const {
 std::string_view IndexView::string_at(std::size_t row) const {
   return snapshot_->string_at(row);
 }
+void IndexView::ids_of(const std::int64_t* rows, std::size_t n, std::int64_t* ids) const {
+  for (std::size_t i = 0; i < n; ++i) {
+    ids[i] = is_item(*snapshot_, rows[i]) ? int64_at(static_cast<std::size_t>(rows[i])) : -1;
+  }
+}
+std::string_view IndexView::string_of(std::int64_t row) const {
+  return is_item(*snapshot_, row) ? string_at(static_cast<std::size_t>(row)) : "";
+}
 bool IndexView::copy_vector(std::size_t row, float* out) const {
   return snapshot_->copy_vector(row, out);
+}
+
+void IndexView::copy_vectors(const std::int64_t* rows, std::size_t n, float* out) const {
+  for (std::size_t i = 0; i < n; ++i, out += dim()) {
+    if (!is_row(*snapshot_, rows[i])) {
+      throw std::invalid_argument("rows: got " + std::to_string(rows[i]) + "; the index has " +
+                                  std::to_string(n_rows()) + " rows");
+    }
+    if (!copy_vector(static_cast<std::size_t>(rows[i]), out)) {
+      throw std::invalid_argument("rows: got " + std::to_string(rows[i]) +
+                                  ", the row of a removed item; expected rows of known items "
+                                  "(rows_of finds them)");
+    }
+  }
 }
 
 void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,

@@ -53,9 +53,15 @@ class IndexView {
   void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
+  // The ids of any numbers: -1, or "", where they are no row, or that of a removed item.
+  void ids_of(const std::int64_t* rows, std::size_t n, std::int64_t* ids) const;
+  std::string_view string_of(std::int64_t row) const;
   // False if not known; else the stored row (for cosine: normalised before it was rounded) goes to
   // out, dim floats.
   bool copy_vector(std::size_t row, float* out) const;
+  // The stored rows one after another, (n, dim). Throws std::invalid_argument for one that is no
+  // row, or that of a removed item.
+  void copy_vectors(const std::int64_t* rows, std::size_t n, float* out) const;
 
   // The exact top_n, with respect to the stored rows, of every query; n_threads = 0 uses the whole
   // pool. Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.
