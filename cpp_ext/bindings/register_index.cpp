@@ -27,8 +27,8 @@ class Release {
   std::optional<py::gil_scoped_release> release_;
 };
 
-// Ids that are looked up in about 10 microseconds, well below what a caller of benchmarks/callers.py
-// waits for the interpreter.
+// Ids that are looked up in about 10 microseconds, well below what a caller of
+// benchmarks/callers.py waits for the interpreter.
 constexpr std::size_t kShortList = 1024;
 
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <utility>
 
-#include "src/utf8.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::c_api {
 namespace {

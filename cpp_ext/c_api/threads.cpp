@@ -3,7 +3,7 @@
 
 #include "c_api/arguments.hpp"
 #include "c_api/guard.hpp"
-#include "src/simd.hpp"
+#include "src/kernels/simd.hpp"
 
 using namespace shortlist;
 using namespace shortlist::c_api;

@@ -14,7 +14,7 @@
 #include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
 #include "shortlist/item_ids.hpp"
-#include "src/file_reader.hpp"
+#include "src/file/file_reader.hpp"
 
 namespace shortlist::engine {
 namespace {

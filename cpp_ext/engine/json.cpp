@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "shortlist/file_error.hpp"
-#include "src/utf8.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -11,7 +11,7 @@
 #include <numeric>
 
 #include "engine/descriptor.hpp"
-#include "src/utf8.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -1,4 +1,4 @@
-// The loops of the rerankers for AVX2; called only after the CPU check in src/simd.cpp.
+// The loops of the rerankers for AVX2; called only after the CPU check in src/kernels/simd.cpp.
 #include "ort_op/rerank_loops_body.hpp"
 
 namespace shortlist::ort_op {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "shortlist/index.hpp"
-#include "src/index_file.hpp"
+#include "src/file/index_file.hpp"
 
 using namespace shortlist;
 

@@ -17,7 +17,7 @@
 
 #include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "src/sha256.hpp"
+#include "src/system/sha256.hpp"
 
 namespace {
 

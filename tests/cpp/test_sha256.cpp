@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "src/sha256.hpp"
+#include "src/system/sha256.hpp"
 
 namespace {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "shortlist/thread_pool.hpp"
-#include "src/cpu_count.hpp"
+#include "src/system/cpu_count.hpp"
 
 using namespace shortlist;
 
