@@ -162,7 +162,7 @@ void register_views(py::module_& module) {
       .def_property_readonly("dim", &IndexView::dim)
       .def_property_readonly("n_items", &IndexView::n_items)
       .def_property_readonly("n_rows", &IndexView::n_rows)
-      .def_property_readonly("version", &IndexView::version)
+      .def_property_readonly("generation", &IndexView::generation)
       .def_property_readonly(
           "has_string_ids",
           [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })

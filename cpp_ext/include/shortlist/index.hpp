@@ -42,7 +42,7 @@ class IndexView {
   std::size_t n_items() const;
   std::size_t n_rows() const;
   // Grows with every update; 0 for an index that was never updated.
-  std::uint64_t version() const;
+  std::uint64_t generation() const;
   ItemIds::Kind id_kind() const;
   // False for the row of a removed item. @pre row < n_rows(), as below
   bool is_known(std::size_t row) const;

@@ -45,8 +45,8 @@ std::size_t IndexView::n_items() const {
 std::size_t IndexView::n_rows() const {
   return snapshot_->n_rows;
 }
-std::uint64_t IndexView::version() const {
-  return snapshot_->version;
+std::uint64_t IndexView::generation() const {
+  return snapshot_->generation;
 }
 ItemIds::Kind IndexView::id_kind() const {
   return snapshot_->id_kind();
@@ -222,7 +222,7 @@ std::size_t Index::remove(const ItemIds& ids) {
   Snapshot& next = update.next();
   next.n_items -= rows.size();
   for (const std::int64_t row : rows) {
-    next.live_ids->remove(static_cast<std::size_t>(row), next.version);
+    next.live_ids->remove(static_cast<std::size_t>(row), next.generation);
   }
   update.commit();
   renumber_if_sparse(*state_);

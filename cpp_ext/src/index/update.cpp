@@ -28,7 +28,7 @@ std::size_t delta_capacity(std::size_t dim) {
 
 Update::Update(IndexState& state, std::size_t n_more_ids, std::size_t n_id_bytes)
     : state_(state), next_(std::make_shared<Snapshot>(*state.current)), delta_(state.delta) {
-  ++next_->version;
+  ++next_->generation;
   if (next_->live_ids == nullptr) {
     next_->live_ids = LiveIds::copy_of(*next_->ids, n_more_ids, n_id_bytes);
     next_->ids.reset();
@@ -58,9 +58,9 @@ void Update::plan(std::vector<std::int64_t> dead_rows, const std::vector<std::in
 
 void Update::commit() noexcept {
   for (const auto& [view, place] : deaths_) {
-    next_->segments[view].deaths->mark(place, next_->version);
+    next_->segments[view].deaths->mark(place, next_->generation);
   }
-  for (SegmentView& view : next_->segments) view.version = next_->version;
+  for (SegmentView& view : next_->segments) view.generation = next_->generation;
   state_.delta = std::move(delta_);
   std::atomic_store(&state_.current, std::shared_ptr<const Snapshot>(std::move(next_)));
 }

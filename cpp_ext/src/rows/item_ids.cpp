@@ -167,7 +167,7 @@ LiveIds::LiveIds(ItemIds::Kind kind, std::size_t capacity, std::size_t byte_capa
   removed_.reset(new std::atomic<std::uint64_t>[capacity_]);
   slots_.reset(new std::atomic<std::uint32_t>[n_slots_]);
   for (std::size_t row = 0; row < capacity_; ++row) {
-    removed_[row].store(kNoVersion, std::memory_order_relaxed);
+    removed_[row].store(kNoGeneration, std::memory_order_relaxed);
   }
   for (std::size_t slot = 0; slot < n_slots_; ++slot) {
     slots_[slot].store(0, std::memory_order_relaxed);
@@ -262,19 +262,20 @@ void LiveIds::append(std::string_view id) noexcept {
 }
 
 template <class Key>
-std::int64_t LiveIds::find(Key key, std::size_t n_rows, std::uint64_t version) const {
+std::int64_t LiveIds::find(Key key, std::size_t n_rows, std::uint64_t generation) const {
   std::uint32_t found = slots_[slot_of(key)].load(std::memory_order_acquire);
   while (found > n_rows) found = previous_[found - 1];  // rows younger than the snapshot
-  if (found == 0 || is_removed(found - 1, version)) return -1;
+  if (found == 0 || is_removed(found - 1, generation)) return -1;
   return static_cast<std::int64_t>(found - 1);
 }
 
-std::int64_t LiveIds::row_of(std::int64_t id, std::size_t n_rows, std::uint64_t version) const {
-  return kind_ == ItemIds::Kind::int64 ? find(id, n_rows, version) : -1;
+std::int64_t LiveIds::row_of(std::int64_t id, std::size_t n_rows, std::uint64_t generation) const {
+  return kind_ == ItemIds::Kind::int64 ? find(id, n_rows, generation) : -1;
 }
 
-std::int64_t LiveIds::row_of(std::string_view id, std::size_t n_rows, std::uint64_t version) const {
-  return kind_ == ItemIds::Kind::string ? find(id, n_rows, version) : -1;
+std::int64_t LiveIds::row_of(std::string_view id, std::size_t n_rows,
+                             std::uint64_t generation) const {
+  return kind_ == ItemIds::Kind::string ? find(id, n_rows, generation) : -1;
 }
 
 }  // namespace shortlist

@@ -71,13 +71,13 @@ std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
   result->recall = snapshot.recall;
   result->dim = snapshot.dim;
   result->n_rows = result->n_items = sources.size();
-  result->version = snapshot.version + 1;
+  result->generation = snapshot.generation + 1;
   result->ids = ids_of(snapshot, sources);
   for (std::size_t i = 0; i < sources.size(); ++i) sources[i].row = static_cast<std::int64_t>(i);
   SegmentView view;
   view.segment = pack_sources(sources, snapshot);
   view.n_places = sources.size();
-  view.version = result->version;
+  view.generation = result->generation;
   result->segments.push_back(std::move(view));
   return result;
 }

@@ -44,24 +44,24 @@ struct Segment {
   }
 };
 
-// The version at which each place of a segment was replaced or removed. All snapshots share it:
-// a place is dead for the snapshots of that version and later, so a writer copies nothing.
+// The generation at which each place of a segment was replaced or removed. All snapshots share it:
+// a place is dead for the snapshots of that generation and later, so a writer copies nothing.
 class Deaths {
  public:
-  explicit Deaths(std::size_t n_places) : versions_(new std::atomic<std::uint64_t>[n_places]) {
+  explicit Deaths(std::size_t n_places) : generations_(new std::atomic<std::uint64_t>[n_places]) {
     for (std::size_t place = 0; place < n_places; ++place) {
-      versions_[place].store(kNoVersion, std::memory_order_relaxed);
+      generations_[place].store(kNoGeneration, std::memory_order_relaxed);
     }
   }
-  void mark(std::size_t place, std::uint64_t version) noexcept {
-    versions_[place].store(version, std::memory_order_relaxed);
+  void mark(std::size_t place, std::uint64_t generation) noexcept {
+    generations_[place].store(generation, std::memory_order_relaxed);
   }
-  bool is_dead(std::size_t place, std::uint64_t version) const {
-    return versions_[place].load(std::memory_order_relaxed) <= version;
+  bool is_dead(std::size_t place, std::uint64_t generation) const {
+    return generations_[place].load(std::memory_order_relaxed) <= generation;
   }
 
  private:
-  std::unique_ptr<std::atomic<std::uint64_t>[]> versions_;
+  std::unique_ptr<std::atomic<std::uint64_t>[]> generations_;
 };
 
 // A segment as one snapshot sees it.
@@ -69,11 +69,11 @@ struct SegmentView {
   std::shared_ptr<const Segment> segment;
   std::size_t n_places = 0;  // for the delta: how many of its places this snapshot has
   std::size_t n_dead = 0;
-  std::uint64_t version = 0;       // of the snapshot
+  std::uint64_t generation = 0;    // of the snapshot
   std::shared_ptr<Deaths> deaths;  // null = all alive
 
   bool is_alive(std::size_t place) const {
-    return deaths == nullptr || !deaths->is_dead(place, version);
+    return deaths == nullptr || !deaths->is_dead(place, generation);
   }
   std::size_t n_alive() const { return n_places - n_dead; }
   // The place where the row is alive, or -1. Binary search; linear in the delta.

@@ -5,14 +5,14 @@
 namespace shortlist {
 
 std::int64_t Snapshot::row_of(std::int64_t id) const {
-  return live_ids ? live_ids->row_of(id, n_rows, version) : ids->row_of(id);
+  return live_ids ? live_ids->row_of(id, n_rows, generation) : ids->row_of(id);
 }
 std::int64_t Snapshot::row_of(std::string_view id) const {
-  return live_ids ? live_ids->row_of(id, n_rows, version) : ids->row_of(id);
+  return live_ids ? live_ids->row_of(id, n_rows, generation) : ids->row_of(id);
 }
 void Snapshot::rows_of(const std::int64_t* wanted, std::size_t n, std::int64_t* rows) const {
   if (!live_ids) return ids->rows_of(wanted, n, rows);
-  for (std::size_t i = 0; i < n; ++i) rows[i] = live_ids->row_of(wanted[i], n_rows, version);
+  for (std::size_t i = 0; i < n; ++i) rows[i] = live_ids->row_of(wanted[i], n_rows, generation);
 }
 std::int64_t Snapshot::int64_at(std::size_t row) const {
   return live_ids ? live_ids->int64_at(row) : ids->int64_at(row);

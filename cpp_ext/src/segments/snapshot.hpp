@@ -25,7 +25,7 @@ struct Snapshot {
   std::size_t dim = 0;
   std::size_t n_rows = 0;              // rows 0 .. n_rows - 1, removed ones included
   std::size_t n_items = 0;             // rows that are alive
-  std::uint64_t version = 0;           // grows with every update
+  std::uint64_t generation = 0;        // grows with every update
   std::vector<SegmentView> segments;   // the delta, if any, is the last
   std::shared_ptr<const ItemIds> ids;  // until the first update; then null and
   std::shared_ptr<LiveIds> live_ids;   // this instead
@@ -33,7 +33,9 @@ struct Snapshot {
   bool has_delta() const { return !segments.empty() && segments.back().segment->is_delta; }
   ItemIds::Kind id_kind() const { return live_ids ? live_ids->kind() : ids->kind(); }
   // False for a removed row. @pre row < n_rows
-  bool is_known(std::size_t row) const { return !live_ids || !live_ids->is_removed(row, version); }
+  bool is_known(std::size_t row) const {
+    return !live_ids || !live_ids->is_removed(row, generation);
+  }
   // -1 when the id is unknown, removed, or of the other kind.
   std::int64_t row_of(std::int64_t id) const;
   std::int64_t row_of(std::string_view id) const;
