@@ -142,7 +142,7 @@ bool FileReader::has_section(std::uint32_t tag) const {
 }
 
 // check_padding() has made sure that every section lies inside the file.
-Span FileReader::section(std::uint32_t tag, std::size_t expected_size) const {
+SectionBytes FileReader::section(std::uint32_t tag, std::size_t expected_size) const {
   const std::string name = "section " + std::to_string(tag);
   for (std::uint32_t i = 0; i < header_.n_sections; ++i) {
     const file::Section& entry = header_.sections[i];

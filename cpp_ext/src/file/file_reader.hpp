@@ -12,7 +12,7 @@
 
 namespace shortlist {
 
-struct Span {
+struct SectionBytes {
   const unsigned char* data = nullptr;
   std::size_t size = 0;
 };
@@ -32,7 +32,7 @@ class FileReader {
   bool has_section(std::uint32_t tag) const;
   // The bytes of one section; throws FileError if it is missing, of another size, or damaged.
   static constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
-  Span section(std::uint32_t tag, std::size_t expected_size) const;
+  SectionBytes section(std::uint32_t tag, std::size_t expected_size) const;
   // What keeps the bytes where they are; null where the caller does.
   const std::shared_ptr<const void>& mapping() const { return mapping_; }
   [[noreturn]] void throw_bad(const std::string& what, const std::string& expected,

@@ -22,15 +22,15 @@ ItemIds load_ids(const FileReader& file) {
   const auto kind = static_cast<ItemIds::Kind>(file.header().id_kind);
   if (kind == ItemIds::Kind::row_numbers) return ItemIds::row_numbers(n_items);
   if (kind == ItemIds::Kind::int64) {
-    const Span span = file.section(file::kIntIds, n_items * 8);
+    const SectionBytes span = file.section(file::kIntIds, n_items * 8);
     std::vector<std::int64_t> values(n_items);
     if (n_items > 0) std::memcpy(values.data(), span.data, span.size);
     return ItemIds::from_int64(std::move(values));
   }
-  const Span bytes = file.section(file::kIdBytes, FileReader::kAnySize);
+  const SectionBytes bytes = file.section(file::kIdBytes, FileReader::kAnySize);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data), bytes.size);
   if (!is_utf8(text)) file.throw_bad("item ids", "UTF-8 text", "other bytes");
-  const Span span = file.section(file::kIdOffsets, (n_items + 1) * 8);
+  const SectionBytes span = file.section(file::kIdOffsets, (n_items + 1) * 8);
   std::vector<std::int64_t> offsets(n_items + 1);
   std::memcpy(offsets.data(), span.data, span.size);
   ItemIds ids = ItemIds::from_strings(std::string(text), std::move(offsets));
@@ -84,7 +84,7 @@ PackedItems load_packed(const FileReader& file) {
   packed.n_groups = n_groups_for(file.dim());
   packed.codes = file.section(file::kCodes, packed.n_blocks * packed.block_bytes()).data;
   const std::size_t n_stats = kStatsPerBlock * packed.n_blocks;
-  const Span stats = file.section(file::kStats, n_stats * sizeof(double));
+  const SectionBytes stats = file.section(file::kStats, n_stats * sizeof(double));
   packed.stats = reinterpret_cast<const double*>(stats.data);
   if (!are_usable(packed.stats, 2 * packed.n_blocks, n_stats)) {
     file.throw_bad("block statistics", "finite numbers of the right size", "others");
@@ -93,21 +93,22 @@ PackedItems load_packed(const FileReader& file) {
     packed.nibbles =
         file.section(file::kNibbles, packed.n_blocks * packed.nibble_block_bytes()).data;
     const std::size_t n_nibble_stats = kNibbleStatsPerBlock * packed.n_blocks;
-    const Span nibble_stats = file.section(file::kNibbleStats, n_nibble_stats * sizeof(double));
+    const SectionBytes nibble_stats =
+        file.section(file::kNibbleStats, n_nibble_stats * sizeof(double));
     packed.nibble_stats = reinterpret_cast<const double*>(nibble_stats.data);
     if (!are_usable(packed.nibble_stats, packed.n_blocks, n_nibble_stats)) {
       file.throw_bad("nibble statistics", "finite numbers of the right size", "others");
     }
   }
   if (file.has_section(file::kOrder)) {
-    const Span order = file.section(file::kOrder, packed.n_items * sizeof(std::uint32_t));
+    const SectionBytes order = file.section(file::kOrder, packed.n_items * sizeof(std::uint32_t));
     packed.order = reinterpret_cast<const std::uint32_t*>(order.data);
     if (!is_permutation(packed.order, packed.n_items)) {
       file.throw_bad("order", "a permutation of the rows", "repeated or unknown rows");
     }
   }
   if (file.header().storage == static_cast<std::uint32_t>(Storage::int8)) {
-    const Span scales = file.section(file::kScales, packed.n_items * sizeof(float));
+    const SectionBytes scales = file.section(file::kScales, packed.n_items * sizeof(float));
     packed.scales = reinterpret_cast<const float*>(scales.data);
     if (!are_scales(packed.scales, packed.n_items)) {
       file.throw_bad("scales", "finite numbers of 16 significant bits", "others");
@@ -169,7 +170,7 @@ std::shared_ptr<const Snapshot> load_snapshot(const FileReader& file, bool use_m
   snapshot->dim = file.dim();
   SegmentView base;
   base.segment = load_segment(file, snapshot->storage, use_mmap);
-  base.n_places = file.n_items();
+  base.n_slots = file.n_items();
   snapshot->segments.push_back(std::move(base));
   try {
     snapshot->ids = std::make_shared<ItemIds>(load_ids(file));

@@ -82,7 +82,7 @@ Index IndexBuilder::finish(ItemIds ids) {
   snapshot->n_rows = snapshot->n_items = n_items_;
   SegmentView base;
   base.segment = packer_->finish();
-  base.n_places = n_items_;
+  base.n_slots = n_items_;
   snapshot->segments.push_back(std::move(base));
   snapshot->ids = std::make_shared<ItemIds>(std::move(ids));
   if (sample_ != nullptr) snapshot->recall = sample_->recall_of(*snapshot);

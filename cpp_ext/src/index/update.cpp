@@ -12,8 +12,8 @@ namespace {
 constexpr std::size_t kDeltaRows = 512;
 constexpr std::size_t kDeltaFloats = std::size_t{1} << 20;  // fewer rows when they are long
 constexpr std::size_t kMinDeltaRows = 16;
-// A segment is rewritten when it has more dead places than this, and than live ones.
-constexpr std::size_t kMinDead = 256;
+// A segment is rewritten when it has more tombstones than this, and than live slots.
+constexpr std::size_t kMinTombstones = 256;
 // Rows are numbered anew when there are more rows of removed items than this, and than items.
 constexpr std::size_t kMinHoles = 1024;
 // A new segment takes in the one before it when that is at most this many times larger. So every
@@ -37,41 +37,41 @@ Update::Update(IndexState& state, std::size_t n_more_ids, std::size_t n_id_bytes
   }
 }
 
-void Update::plan(std::vector<std::int64_t> dead_rows, const std::vector<std::int64_t>& rows,
+void Update::plan(std::vector<std::int64_t> stale_rows, const std::vector<std::int64_t>& rows,
                   const float* vectors) {
-  dead_rows_ = std::move(dead_rows);
-  std::sort(dead_rows_.begin(), dead_rows_.end());
-  find_deaths();
+  stale_rows_ = std::move(stale_rows);
+  std::sort(stale_rows_.begin(), stale_rows_.end());
+  find_tombstones();
   const std::size_t first = first_to_merge(rows.size());
   if (first <= next_->segments.size()) {
     merge(first, rows, vectors);
   } else if (!rows.empty()) {
     append_to_delta(rows, vectors);
   }
-  for (const auto& [view, place] : deaths_) {
+  for (const auto& [view, slot] : tombstones_) {
     SegmentView& changed = next_->segments[view];
-    if (changed.deaths == nullptr) {
-      changed.deaths = std::make_shared<Deaths>(changed.segment->vectors.n_rows);
+    if (changed.tombstones == nullptr) {
+      changed.tombstones = std::make_shared<Tombstones>(changed.segment->vectors.n_rows);
     }
   }
 }
 
 void Update::commit() noexcept {
-  for (const auto& [view, place] : deaths_) {
-    next_->segments[view].deaths->mark(place, next_->generation);
+  for (const auto& [view, slot] : tombstones_) {
+    next_->segments[view].tombstones->set(slot, next_->generation);
   }
   for (SegmentView& view : next_->segments) view.generation = next_->generation;
   state_.delta = std::move(delta_);
   std::atomic_store(&state_.current, std::shared_ptr<const Snapshot>(std::move(next_)));
 }
 
-void Update::find_deaths() {
-  for (const std::int64_t row : dead_rows_) {
+void Update::find_tombstones() {
+  for (const std::int64_t row : stale_rows_) {
     for (std::size_t view = next_->segments.size(); view-- > 0;) {
-      const std::int64_t place = next_->segments[view].live_place_of(row);
-      if (place < 0) continue;
-      ++next_->segments[view].n_dead;
-      deaths_.emplace_back(view, static_cast<std::size_t>(place));
+      const std::int64_t slot = next_->segments[view].live_slot_of(row);
+      if (slot < 0) continue;
+      ++next_->segments[view].n_tombstones;
+      tombstones_.emplace_back(view, static_cast<std::size_t>(slot));
       break;
     }
   }
@@ -80,11 +80,11 @@ void Update::find_deaths() {
 std::size_t Update::first_to_merge(std::size_t n_new) const {
   const std::vector<SegmentView>& segments = next_->segments;
   const std::size_t n_packed = segments.size() - (next_->has_delta() ? 1 : 0);
-  const std::size_t used = next_->has_delta() ? segments.back().n_places : 0;
+  const std::size_t used = next_->has_delta() ? segments.back().n_slots : 0;
   std::size_t first = segments.size() + 1;
   if (used + n_new > delta_capacity(next_->dim)) first = n_packed;
   for (std::size_t i = 0; i < std::min(n_packed, first); ++i) {
-    if (segments[i].n_dead > std::max(kMinDead, segments[i].n_alive())) first = i;
+    if (segments[i].n_tombstones > std::max(kMinTombstones, segments[i].n_alive())) first = i;
   }
   if (first > segments.size()) return first;
   std::size_t n_merged = n_new;
@@ -100,20 +100,21 @@ void Update::merge(std::size_t first, const std::vector<std::int64_t>& rows, con
   for (std::size_t i = first; i < next_->segments.size(); ++i) {
     collect_live(next_->segments[i], sources);
   }
-  const auto dies = [this](const RowSource& source) {
-    return std::binary_search(dead_rows_.begin(), dead_rows_.end(), source.row);
+  const auto is_stale = [this](const RowSource& source) {
+    return std::binary_search(stale_rows_.begin(), stale_rows_.end(), source.row);
   };
-  sources.erase(std::remove_if(sources.begin(), sources.end(), dies), sources.end());
+  sources.erase(std::remove_if(sources.begin(), sources.end(), is_stale), sources.end());
   const StoredRows added = {Storage::float32, rows.size(), next_->dim, vectors};
   for (std::size_t i = 0; i < rows.size(); ++i) sources.push_back({rows[i], &added, i});
   SegmentView merged;
-  merged.n_places = sources.size();
+  merged.n_slots = sources.size();
   merged.segment = pack_sources(sources, *next_);
   next_->segments.resize(first);
-  if (merged.n_places > 0) next_->segments.push_back(std::move(merged));
+  if (merged.n_slots > 0) next_->segments.push_back(std::move(merged));
   delta_.reset();
-  const auto is_gone = [first](const auto& death) { return death.first >= first; };
-  deaths_.erase(std::remove_if(deaths_.begin(), deaths_.end(), is_gone), deaths_.end());
+  const auto is_gone = [first](const auto& tombstone) { return tombstone.first >= first; };
+  tombstones_.erase(std::remove_if(tombstones_.begin(), tombstones_.end(), is_gone),
+                    tombstones_.end());
 }
 
 void Update::append_to_delta(const std::vector<std::int64_t>& rows, const float* vectors) {
@@ -130,10 +131,10 @@ void Update::append_to_delta(const std::vector<std::int64_t>& rows, const float*
     next_->segments.push_back(std::move(view));
   }
   SegmentView& view = next_->segments.back();
-  std::copy_n(vectors, rows.size() * dim, delta_->owned_vectors.as<float>() + view.n_places * dim);
+  std::copy_n(vectors, rows.size() * dim, delta_->owned_vectors.as<float>() + view.n_slots * dim);
   std::copy(rows.begin(), rows.end(),
-            delta_->rows.begin() + static_cast<std::ptrdiff_t>(view.n_places));
-  view.n_places += rows.size();
+            delta_->rows.begin() + static_cast<std::ptrdiff_t>(view.n_slots));
+  view.n_slots += rows.size();
 }
 
 void renumber_if_sparse(IndexState& state) {

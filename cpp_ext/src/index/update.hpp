@@ -25,25 +25,26 @@ class Update {
  public:
   Update(IndexState& state, std::size_t n_more_ids, std::size_t n_id_bytes);
 
-  // The live places of `dead_rows` die; vector i, rounded as stored, becomes the item of rows[i].
-  void plan(std::vector<std::int64_t> dead_rows, const std::vector<std::int64_t>& rows,
+  // The live slots of `stale_rows` get tombstones; vector i, rounded as stored, becomes the item of
+  // rows[i].
+  void plan(std::vector<std::int64_t> stale_rows, const std::vector<std::int64_t>& rows,
             const float* vectors);
   Snapshot& next() { return *next_; }
   void commit() noexcept;
 
  private:
-  void find_deaths();
+  void find_tombstones();
   // Segments from here to the last become one; beyond the last = none do.
   std::size_t first_to_merge(std::size_t n_new) const;
   void merge(std::size_t first, const std::vector<std::int64_t>& rows, const float* vectors);
-  // Writes places that no published snapshot sees yet.
+  // Writes slots that no published snapshot sees yet.
   void append_to_delta(const std::vector<std::int64_t>& rows, const float* vectors);
 
   IndexState& state_;
   std::shared_ptr<Snapshot> next_;
   std::shared_ptr<Segment> delta_;
-  std::vector<std::int64_t> dead_rows_;                      // sorted
-  std::vector<std::pair<std::size_t, std::size_t>> deaths_;  // (segment, place)
+  std::vector<std::int64_t> stale_rows_;                         // sorted
+  std::vector<std::pair<std::size_t, std::size_t>> tombstones_;  // (segment, slot)
 };
 
 // Gives back the rows of removed items when most rows are such. @pre state.writers is held

@@ -187,7 +187,7 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     fetch(ahead);
-    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    if (is_pruned<kQueries>(thresholds + b)) continue;
     const TileDots dots = dots_of_block<kQueries>(codes, n_groups, queries);
     if (__builtin_expect(above_any<kQueries>(dots, thresholds + b) == 0, 1)) continue;
     alignas(64) int32_t values[kQueries * kBlockItems];
@@ -202,7 +202,7 @@ size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, co
                     const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, nibbles += n_groups / 2 * kGroupBytes) {
-    if (thresholds[b] == kHopeless) continue;
+    if (thresholds[b] == kPruned) continue;
     const Row dots = nibble_dots_of_block(nibbles, n_groups, query);
     if (__builtin_expect(above(dots, thresholds[b]) == 0, 1)) continue;
     alignas(64) int32_t values[kBlockItems];

@@ -161,7 +161,7 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     fetch(ahead);
-    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    if (is_pruned<kQueries>(thresholds + b)) continue;
     for (size_t item = 0; item < kBlockItems; item += 16) {
       const TileDots dots =
           dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries, offsets);
@@ -183,7 +183,7 @@ inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_b
   for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     fetch(ahead);
     const int32_t t = thresholds[b];
-    if (t == kHopeless) continue;
+    if (t == kPruned) continue;
     const TileDots dots = dots_of(codes);
     const uint32x4_t any = vorrq_u32(vorrq_u32(above(dots.q0, t), above(dots.q1, t)),
                                      vorrq_u32(above(dots.q2, t), above(dots.q3, t)));

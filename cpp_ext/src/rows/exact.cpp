@@ -11,12 +11,12 @@ constexpr std::size_t kWidenedRows = 16;
 }  // namespace
 
 void exact_sums(const kernels::Table& table, Metric metric, const StoredRows& vectors,
-                const double* query, const std::int64_t* places, std::size_t first, std::size_t n,
+                const double* query, const std::int64_t* slots, std::size_t first, std::size_t n,
                 double* sums) {
   const auto kernel = metric == Metric::euclidean ? table.distance_rows : table.dot_rows;
   const std::size_t dim = vectors.dim;
   if (vectors.storage == Storage::float32) {
-    kernel(query, vectors.float_row(first), dim, places, n, sums);
+    kernel(query, vectors.float_row(first), dim, slots, n, sums);
     return;
   }
   thread_local std::vector<float> widened;
@@ -24,8 +24,8 @@ void exact_sums(const kernels::Table& table, Metric metric, const StoredRows& ve
   for (std::size_t start = 0; start < n; start += kWidenedRows) {
     const std::size_t n_rows = std::min(kWidenedRows, n - start);
     for (std::size_t i = start; i < start + n_rows; ++i) {
-      const std::size_t place = places == nullptr ? first + i : static_cast<std::size_t>(places[i]);
-      vectors.widen(place, widened.data() + (i - start) * dim);
+      const std::size_t slot = slots == nullptr ? first + i : static_cast<std::size_t>(slots[i]);
+      vectors.widen(slot, widened.data() + (i - start) * dim);
     }
     kernel(query, widened.data(), dim, nullptr, n_rows, sums + start);
   }

@@ -23,10 +23,10 @@ inline float to_score(Metric metric, double sum) {
   return static_cast<float>(value) + 0.0F;
 }
 
-// sums[i] = kernel sum of place places[i], or of place first + i when places is null. The query is
+// sums[i] = kernel sum of slot slots[i], or of slot first + i when slots is null. The query is
 // float64, padded to whole lanes. Rows of every storage are widened exactly before they are scored.
 void exact_sums(const kernels::Table& table, Metric metric, const StoredRows& vectors,
-                const double* query, const std::int64_t* places, std::size_t first, std::size_t n,
+                const double* query, const std::int64_t* slots, std::size_t first, std::size_t n,
                 double* sums);
 
 }  // namespace shortlist

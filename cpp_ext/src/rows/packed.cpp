@@ -54,7 +54,7 @@ PackedItems copy_packed(const PackedItems& packed) {
 std::vector<std::uint32_t> positions_of(const PackedItems& packed) {
   std::vector<std::uint32_t> positions(packed.n_items);
   for (std::size_t i = 0; i < packed.n_items; ++i) {
-    positions[packed.row_at(i)] = static_cast<std::uint32_t>(i);
+    positions[packed.slot_at(i)] = static_cast<std::uint32_t>(i);
   }
   return positions;
 }

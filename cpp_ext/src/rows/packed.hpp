@@ -17,18 +17,18 @@ struct PackedItems {
   std::size_t n_blocks = 0;
   std::size_t n_groups = 0;              // n_groups_for(dim)
   const std::uint8_t* codes = nullptr;   // [n_blocks][n_groups][64][4], 64-byte aligned
-  const std::uint32_t* order = nullptr;  // position -> row; null = the same
+  const std::uint32_t* order = nullptr;  // position -> slot; null = the same
   const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
   // For one query over codes beyond the second-level cache, which it waits for; null where the
   // codes are small or are the rows themselves.
   const std::uint8_t* nibbles = nullptr;  // [n_blocks][n_groups / 2][64][4]
   const double* nibble_stats = nullptr;   // [3][n_blocks]: inverse_scale, residual, code_norm
-  const float* scales = nullptr;          // by row; int8 storage only, else a block has one scale
+  const float* scales = nullptr;          // by slot; int8 storage only, else a block has one scale
   std::shared_ptr<const void> owner;      // what keeps the arrays alive
 
   bool is_empty() const { return n_blocks == 0; }
   std::size_t block_bytes() const { return n_groups * kernels::kGroupBytes; }
-  std::size_t row_at(std::size_t position) const {
+  std::size_t slot_at(std::size_t position) const {
     return order == nullptr ? position : order[position];
   }
   kernels::BlockStats block_stats() const {
@@ -72,7 +72,7 @@ struct PackedMemory {
 // The same items in memory of their own.
 PackedItems copy_packed(const PackedItems& packed);
 
-// Where each row is: the inverse of `order`.
+// Where each slot is: the inverse of `order`.
 std::vector<std::uint32_t> positions_of(const PackedItems& packed);
 
 }  // namespace shortlist

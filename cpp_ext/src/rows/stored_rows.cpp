@@ -143,27 +143,27 @@ bool round_row(Storage storage, Metric metric, const float* row, std::size_t dim
   return is_in_range;
 }
 
-void StoredRows::widen(std::size_t place, float* out) const {
+void StoredRows::widen(std::size_t slot, float* out) const {
   if (storage == Storage::float16) {
-    widen_row(static_cast<const std::uint16_t*>(data) + place * dim, dim, from_float16, out);
+    widen_row(static_cast<const std::uint16_t*>(data) + slot * dim, dim, from_float16, out);
   } else if (storage == Storage::bfloat16) {
-    widen_row(static_cast<const std::uint16_t*>(data) + place * dim, dim, from_bfloat16, out);
+    widen_row(static_cast<const std::uint16_t*>(data) + slot * dim, dim, from_bfloat16, out);
   } else {
-    const std::size_t position = positions[place];
+    const std::size_t position = positions[slot];
     const std::size_t block_bytes = n_groups_for(dim) * kGroupBytes;
     const std::uint8_t* from =
         codes + position / kBlockItems * block_bytes + position % kBlockItems * kGroupDims;
     for (std::size_t d = 0; d < dim; ++d) {
       const std::int32_t code = from[d / kGroupDims * kGroupBytes + d % kGroupDims] - kCodeOffset;
-      out[d] = scales[place] * static_cast<float>(code);
+      out[d] = scales[slot] * static_cast<float>(code);
     }
   }
 }
 
-void StoredRows::fetch(std::size_t place) const {
+void StoredRows::fetch(std::size_t slot) const {
   if (data == nullptr) return;  // int8: the scan has just read the codes
   const std::size_t row_bytes = dim * bytes_per_number(storage);
-  const char* bytes = static_cast<const char*>(data) + place * row_bytes;
+  const char* bytes = static_cast<const char*>(data) + slot * row_bytes;
   const std::size_t n_bytes = std::min<std::size_t>(row_bytes, 512);
   for (std::size_t at = 0; at < n_bytes; at += 64) __builtin_prefetch(bytes + at);
 }

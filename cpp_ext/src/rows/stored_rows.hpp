@@ -1,4 +1,4 @@
-// The stored vectors of a segment, one a place, and the roundings of each storage (internal).
+// The stored vectors of a segment, one a slot, and the roundings of each storage (internal).
 #pragma once
 
 #include <cstddef>
@@ -18,29 +18,29 @@ struct StoredRows {
   const void* data =
       nullptr;  // (n_rows, dim) float32, float16 or bfloat16; null for int8, which has
   const std::uint8_t* codes = nullptr;       // PackedItems::codes,
-  const std::uint32_t* positions = nullptr;  // where each place is in them,
-  const float* scales = nullptr;             // and the scale of each place
+  const std::uint32_t* positions = nullptr;  // where each slot is in them,
+  const float* scales = nullptr;             // and the scale of each slot
 
-  const float* float_row(std::size_t place) const {  // @pre storage is float32
-    return static_cast<const float*>(data) + place * dim;
+  const float* float_row(std::size_t slot) const {  // @pre storage is float32
+    return static_cast<const float*>(data) + slot * dim;
   }
   // The row as float32: where it lies, or widened into `scratch` (dim floats).
-  const float* read(std::size_t place, float* scratch) const {
-    if (storage == Storage::float32) return float_row(place);
-    widen(place, scratch);
+  const float* read(std::size_t slot, float* scratch) const {
+    if (storage == Storage::float32) return float_row(slot);
+    widen(slot, scratch);
     return scratch;
   }
   // @pre storage is not float32
-  void widen(std::size_t place, float* out) const;
+  void widen(std::size_t slot, float* out) const;
   // Rows that are in the second-level cache anyway need no asking.
-  void prefetch(std::size_t place) const {
-    if (n_rows * dim > kInCache / sizeof(float)) fetch(place);
+  void prefetch(std::size_t slot) const {
+    if (n_rows * dim > kInCache / sizeof(float)) fetch(slot);
   }
 
   static constexpr std::size_t kInCache = 512 * 1024;
 
  private:
-  void fetch(std::size_t place) const;
+  void fetch(std::size_t slot) const;
 };
 
 // Largest |row[d]|.

@@ -53,8 +53,8 @@ Scanner::Scanner(const Snapshot& snapshot, const kernels::Table& table)
   buffers_.hits.resize(kMaxScanBlocks * kBlockItems * kernels::kMaxTile);
 }
 
-bool Scanner::is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const {
-  return view.is_alive(place) && run.query->may_return(view.segment->row_at(place));
+bool Scanner::is_candidate(const SegmentView& view, std::size_t slot, const QueryRun& run) const {
+  return view.is_alive(slot) && run.query->may_return(view.segment->row_at(slot));
 }
 
 bool Scanner::rescore(const SegmentView& view, QueryRun& run, bool is_pause) {
@@ -62,11 +62,11 @@ bool Scanner::rescore(const SegmentView& view, QueryRun& run, bool is_pause) {
   if (pending.size == 0) return false;
   const Segment& segment = *view.segment;
   double sums[Pending::kCapacity];
-  exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.places, 0,
+  exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.slots, 0,
              pending.size, sums);
   for (std::size_t i = 0; i < pending.size; ++i) {
     run.best.push({to_score(snapshot_.metric, sums[i]),
-                   segment.row_at(static_cast<std::size_t>(pending.places[i]))});
+                   segment.row_at(static_cast<std::size_t>(pending.slots[i]))});
   }
   pending.size = 0;
   run.best.settle(is_pause);
@@ -88,11 +88,11 @@ void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std:
 bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run) {
   const PackedItems& packed = view.segment->packed;
   if (position >= packed.n_items) return false;  // padding of the last block
-  const std::size_t place = packed.row_at(position);
-  if (!is_candidate(view, place, run)) return false;
-  view.segment->vectors.prefetch(place);
+  const std::size_t slot = packed.slot_at(position);
+  if (!is_candidate(view, slot, run)) return false;
+  view.segment->vectors.prefetch(slot);
   if (run.pending.size == Pending::kCapacity) rescore(view, run, false);
-  run.pending.places[run.pending.size++] = static_cast<std::int64_t>(place);
+  run.pending.slots[run.pending.size++] = static_cast<std::int64_t>(slot);
   return true;
 }
 

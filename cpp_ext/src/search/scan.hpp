@@ -16,7 +16,7 @@
 namespace shortlist {
 
 // The best known N-th score of one query, shared by the threads that search for it. Any thread's
-// value proves items hopeless for all, since every thread that raised it holds N items as good.
+// value prunes items for all, since every thread that raised it holds N items as good.
 class SharedScore {
  public:
   float get() const { return score_.load(std::memory_order_relaxed); }
@@ -32,14 +32,14 @@ class SharedScore {
 };
 
 // In place of the dot product of an item that was taken already; no threshold is below it.
-constexpr std::int32_t kStruckOut = std::numeric_limits<std::int32_t>::min();
+constexpr std::int32_t kTaken = std::numeric_limits<std::int32_t>::min();
 // Slices scored without a scan before the bound gets another try.
 constexpr std::size_t kScoredSlices = 15;
 
-// Places of one query that wait for their exact score.
+// Slots of one query that wait for their exact score.
 struct Pending {
   static constexpr std::size_t kCapacity = 32;
-  std::int64_t places[kCapacity];
+  std::int64_t slots[kCapacity];
   std::size_t size = 0;
 };
 
@@ -77,7 +77,7 @@ struct ScanBuffers {
   std::vector<float> scores;           // the best of each part of a block, about
   std::vector<unsigned char> buckets;  // of each item of a slice, by such a score
   std::vector<std::uint32_t> chosen;
-  std::vector<std::int64_t> places;
+  std::vector<std::int64_t> slots;
   std::vector<double> sums;
   std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
   std::vector<QueryRun*> scanned;  // the runs that scan it
@@ -98,7 +98,7 @@ class Scanner {
   // stay in the second-level cache while every query passes over them.
   void scan(const SegmentView& view, std::size_t first, std::size_t end,
             std::vector<QueryRun*>& runs);
-  // Scores all places [first, end) of a segment exactly; for catalogues not worth packing.
+  // Scores all slots [first, end) of a segment exactly; for catalogues not worth packing.
   void score_all(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores exactly the rows of the query's short list.
   void score_list(QueryRun& run);
@@ -125,10 +125,10 @@ class Scanner {
   void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
   void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores every item of blocks [first, end) exactly; where their dot products are given, all but
-  // those struck out.
+  // those taken.
   void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run,
                    const std::int32_t* dots = nullptr);
-  void push_sums(const SegmentView& view, const std::int64_t* places, std::size_t first,
+  void push_sums(const SegmentView& view, const std::int64_t* slots, std::size_t first,
                  std::size_t n, QueryRun& run);
   Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);
   // Like scan_slice, for runs without a threshold: in three passes, the first two of which find
@@ -154,7 +154,7 @@ class Scanner {
                          Tile& tile, std::size_t q) const;
   // Scores what is pending; true if the N-th score has changed. No pause: more is to come soon.
   bool rescore(const SegmentView& view, QueryRun& run, bool is_pause = true);
-  bool is_candidate(const SegmentView& view, std::size_t place, const QueryRun& run) const;
+  bool is_candidate(const SegmentView& view, std::size_t slot, const QueryRun& run) const;
 
   const Snapshot& snapshot_;
   const kernels::Table& table_;

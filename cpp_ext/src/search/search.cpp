@@ -31,10 +31,10 @@ std::size_t ceil_div(std::size_t n, std::size_t divisor) {
 void write_hits(const std::vector<std::uint64_t>& keys, std::size_t query, std::size_t top_n,
                 const SearchOutput& output) {
   constexpr Neighbor kNone = {-std::numeric_limits<float>::infinity(), -1};
-  for (std::size_t place = 0; place < top_n; ++place) {
-    const Neighbor hit = place < keys.size() ? neighbor_of(keys[place]) : kNone;
-    output.scores[query * top_n + place] = hit.score;
-    output.rows[query * top_n + place] = hit.row;
+  for (std::size_t rank = 0; rank < top_n; ++rank) {
+    const Neighbor hit = rank < keys.size() ? neighbor_of(keys[rank]) : kNone;
+    output.scores[query * top_n + rank] = hit.score;
+    output.rows[query * top_n + rank] = hit.row;
   }
   output.counts[query] = static_cast<std::int64_t>(keys.size());
 }
@@ -114,7 +114,7 @@ class Search {
         scanner.scan(view, 0, view.segment->packed.n_blocks, scanned);
       } else {
         for (QueryRun* run : scanned) {
-          scanner.score_all(view, 0, view.n_places, *run);
+          scanner.score_all(view, 0, view.n_slots, *run);
         }
       }
     }
@@ -158,7 +158,7 @@ class Search {
     for (std::size_t s = 0; s < snapshot_.segments.size() && !scanned.empty(); ++s) {
       const SegmentView& view = snapshot_.segments[s];
       const bool use_scan = is_scanned(*view.segment);
-      const std::size_t size = use_scan ? view.segment->packed.n_blocks : view.n_places;
+      const std::size_t size = use_scan ? view.segment->packed.n_blocks : view.n_slots;
       for (std::size_t at = next[s].fetch_add(kBlocksPerTask); at < size;
            at = next[s].fetch_add(kBlocksPerTask)) {
         const std::size_t end = std::min(size, at + kBlocksPerTask);

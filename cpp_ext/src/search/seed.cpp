@@ -16,11 +16,11 @@ using kernels::kMaxScanBlocks;
 namespace {
 
 // Parts of blocks that stand for one item each; with fewer, good items hide behind better ones.
-constexpr std::size_t kPartsPerPlace = 4;
-// A filter takes good items away: one more is asked for with every so many places (and one) …
-constexpr std::size_t kSparePlaces = 4;
-// … and up to so many for each place where too few passed.
-constexpr std::size_t kMostPerPlace = 4;
+constexpr std::size_t kPartsPerRank = 4;
+// A filter takes good items away: one more is asked for with every so many ranks (and one) …
+constexpr std::size_t kRanksPerSpare = 4;
+// … and up to so many for each rank where too few passed.
+constexpr std::size_t kMostPerRank = 4;
 constexpr std::size_t kBuckets = 256;
 constexpr std::size_t kCounters = 4;
 // The largest factors with which no estimate leaves the float32 range.
@@ -78,27 +78,27 @@ float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
 // Takes the items behind the best maxima, and strikes them out of the slice: the N-th of their
 // scores is one to reach for all others. Takes none where there are fewer items than it wants.
 void Scanner::take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run) {
-  const std::size_t n_places = run.best.capacity();
-  const bool is_filtered = view.deaths != nullptr || run.query->is_filtered();
-  std::size_t n_wanted = is_filtered ? n_places + n_places / kSparePlaces + 1 : n_places;
-  if (kPartsPerPlace * n_wanted > slice.n_blocks * kMaximaLanes) {
+  const std::size_t n_ranks = run.best.capacity();
+  const bool is_filtered = view.tombstones != nullptr || run.query->is_filtered();
+  std::size_t n_wanted = is_filtered ? n_ranks + n_ranks / kRanksPerSpare + 1 : n_ranks;
+  if (kPartsPerRank * n_wanted > slice.n_blocks * kMaximaLanes) {
     if (n_wanted <= slice.n_blocks * kBlockItems) take_best_items(view, slice, n_wanted, run);
     return;
   }
-  const std::size_t n_parts = kPartsPerPlace * n_wanted <= slice.n_blocks ? 1 : kMaximaLanes;
+  const std::size_t n_parts = kPartsPerRank * n_wanted <= slice.n_blocks ? 1 : kMaximaLanes;
   const PackedItems& packed = view.segment->packed;
   const kernels::BlockStats stats = packed.block_stats();
   std::vector<float>& scores = buffers_.scores;
   scores.resize(slice.n_blocks * n_parts);
   table_.best_scores(&stats, slice.first, slice.n_blocks, &run.bound, slice.maxima, n_parts,
                      scores.data());
-  const std::size_t n_most = std::min(scores.size(), kMostPerPlace * n_places);
+  const std::size_t n_most = std::min(scores.size(), kMostPerRank * n_ranks);
   float above = std::numeric_limits<float>::infinity();
   std::size_t n_taken = 0;
   while (true) {
     const float cutoff = cutoff_for(scores, n_wanted);
     n_taken += take_between(view, slice, n_parts, cutoff, above, 2 * n_wanted - n_taken, run);
-    if (n_taken >= n_places || n_wanted >= n_most) return;
+    if (n_taken >= n_ranks || n_wanted >= n_most) return;
     above = std::min(above, cutoff);  // cutoffs need not fall: none is looked at twice
     n_wanted = std::min(n_most, 2 * n_wanted);
   }
@@ -122,7 +122,7 @@ std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slic
     const Hit* const end = hit + table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
     while (hit != end && (hit->dot != most || hit->item % n_parts != lane)) ++hit;
     if (hit == end || !take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
-    dots[hit->item] = kStruckOut;
+    dots[hit->item] = kTaken;
     ++n_taken;
   }
   return n_taken;
@@ -193,7 +193,7 @@ std::size_t Scanner::take_items(const SegmentView& view, const SeedSlice& slice,
   }
   for (std::size_t c = 0; c < n_chosen; ++c) {
     if (!take(view, slice.first * kBlockItems + chosen[c], run)) continue;
-    slice.dots[chosen[c]] = kStruckOut;
+    slice.dots[chosen[c]] = kTaken;
     ++n_taken;
   }
   return n_taken;

@@ -112,25 +112,25 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
 }
 
 bool Packer::add(const float* row) {
-  const std::size_t place = n_added_++;
+  const std::size_t slot = n_added_++;
   bool is_in_range = true;
   if (storage_ == Storage::int8) {
     add_bytes(row);
   } else if (storage_ == Storage::float32) {
-    std::copy_n(row, dim_, segment_->owned_vectors.as<float>() + place * dim_);
+    std::copy_n(row, dim_, segment_->owned_vectors.as<float>() + slot * dim_);
   } else {
-    std::uint16_t* out = segment_->owned_vectors.as<std::uint16_t>() + place * dim_;
+    std::uint16_t* out = segment_->owned_vectors.as<std::uint16_t>() + slot * dim_;
     is_in_range = narrow_row(storage_, row, dim_, out);
   }
   if (!is_packed()) return is_in_range;
   if (!keys_.empty() && storage_ != Storage::int8) {
     constexpr double kMost = static_cast<double>(std::numeric_limits<float>::max());
-    const float* stored = segment_->vectors.read(place, scratch_.data());
+    const float* stored = segment_->vectors.read(slot, scratch_.data());
     const double norm = std::min(std::sqrt(squared_norm(stored, dim_)), kMost);
-    keys_[place] = key_of(static_cast<float>(norm), place);
+    keys_[slot] = key_of(static_cast<float>(norm), slot);
   }
   if (!is_ordered() && (n_added_ % kBlockItems == 0 || n_added_ == packed_.n_items)) {
-    pack_block(place / kBlockItems);
+    pack_block(slot / kBlockItems);
   }
   return is_in_range;
 }
@@ -187,8 +187,8 @@ void Packer::pack_block(std::size_t block) {
   float largest = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t next = first + kBlockItems + i;
-    if (next < packed_.n_items && is_ordered()) stored.prefetch(packed_.row_at(next));
-    rows[i] = stored.read(packed_.row_at(first + i), scratch_.data() + i * dim_);
+    if (next < packed_.n_items && is_ordered()) stored.prefetch(packed_.slot_at(next));
+    rows[i] = stored.read(packed_.slot_at(first + i), scratch_.data() + i * dim_);
     largest = std::max(largest, largest_magnitude(rows[i], dim_));
   }
   // Below this the float32 reciprocal would overflow: all codes 0, the residual is the row itself.

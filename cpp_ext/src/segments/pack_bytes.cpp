@@ -12,16 +12,16 @@ using kernels::kGroupBytes;
 using kernels::kGroupDims;
 
 void Packer::add_bytes(const float* row) {
-  const std::size_t place = n_added_ - 1;
+  const std::size_t slot = n_added_ - 1;
   const std::size_t row_bytes = packed_.n_groups * kGroupDims;
-  std::uint8_t* codes = memory_->codes.as<std::uint8_t>() + place * row_bytes;
+  std::uint8_t* codes = memory_->codes.as<std::uint8_t>() + slot * row_bytes;
   const ByteRow rounded = to_bytes(row, dim_, metric_, codes);
   std::fill(codes + dim_, codes + row_bytes, static_cast<std::uint8_t>(kernels::kCodeOffset));
-  memory_->scales[place] = rounded.scale;
+  memory_->scales[slot] = rounded.scale;
   const float size = metric_ == Metric::cosine
                          ? rounded.scale
                          : rounded.scale * static_cast<float>(std::sqrt(rounded.code_square));
-  keys_[place] = key_of(size, place);
+  keys_[slot] = key_of(size, slot);
 }
 
 // Follows the cycles of the permutation, so that no second copy of the codes is needed.
@@ -66,7 +66,7 @@ void Packer::pack_byte_block(std::size_t block) {
     for (std::size_t g = 0; g < packed_.n_groups; ++g) {
       std::memcpy(codes + g * kGroupBytes + i * kGroupDims, row + g * kGroupDims, kGroupDims);
     }
-    const float scale = packed_.scales[packed_.row_at(first + i)];
+    const float scale = packed_.scales[packed_.slot_at(first + i)];
     if (scale > 0) {  // a zero row is 0 in any scale
       most = std::max(most, scale);
       least = least == 0 ? scale : std::min(least, scale);

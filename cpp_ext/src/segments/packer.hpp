@@ -25,7 +25,7 @@ inline std::uint64_t key_of(float size, std::size_t row) {
 //
 // For cosine a block is packed as soon as its 64 rows are there. For dot and euclidean the items
 // are ordered by norm first, largest first, so that items of a block share a scale and whole blocks
-// can be proved hopeless. int8 rows have scales of their own; they are ordered by norm and scale,
+// can be pruned. int8 rows have scales of their own; they are ordered by norm and scale,
 // for cosine by scale alone, and moved in place.
 class Packer {
  public:

@@ -9,9 +9,9 @@
 namespace shortlist {
 
 void collect_live(const SegmentView& view, std::vector<RowSource>& out) {
-  for (std::size_t place = 0; place < view.n_places; ++place) {
-    if (!view.is_alive(place)) continue;
-    out.push_back({view.segment->row_at(place), &view.segment->vectors, place});
+  for (std::size_t slot = 0; slot < view.n_slots; ++slot) {
+    if (!view.is_alive(slot)) continue;
+    out.push_back({view.segment->row_at(slot), &view.segment->vectors, slot});
   }
 }
 
@@ -22,7 +22,7 @@ std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
   Packer packer(sources.size(), snapshot.dim, snapshot.metric, snapshot.storage);
   std::vector<float> scratch(snapshot.dim);
   for (const RowSource& source : sources) {
-    packer.add(source.vectors->read(source.place, scratch.data()));
+    packer.add(source.vectors->read(source.slot, scratch.data()));
   }
   std::shared_ptr<Segment> segment = packer.finish();
   const bool is_dense =
@@ -76,7 +76,7 @@ std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
   for (std::size_t i = 0; i < sources.size(); ++i) sources[i].row = static_cast<std::int64_t>(i);
   SegmentView view;
   view.segment = pack_sources(sources, snapshot);
-  view.n_places = sources.size();
+  view.n_slots = sources.size();
   view.generation = result->generation;
   result->segments.push_back(std::move(view));
   return result;

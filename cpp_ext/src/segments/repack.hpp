@@ -11,11 +11,11 @@
 
 namespace shortlist {
 
-// An item on its way into a new segment: place `place` of `vectors`, as stored.
+// An item on its way into a new segment: slot `slot` of `vectors`, as stored.
 struct RowSource {
   std::int64_t row;
   const StoredRows* vectors;
-  std::size_t place;
+  std::size_t slot;
 };
 // Appends the live items of a view, which must outlive them.
 void collect_live(const SegmentView& view, std::vector<RowSource>& out);

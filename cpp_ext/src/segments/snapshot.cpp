@@ -24,9 +24,9 @@ std::string_view Snapshot::string_at(std::size_t row) const {
 bool Snapshot::copy_vector(std::size_t row, float* out) const {
   if (!is_known(row)) return false;
   for (auto view = segments.rbegin(); view != segments.rend(); ++view) {
-    const std::int64_t place = view->live_place_of(static_cast<std::int64_t>(row));
-    if (place < 0) continue;
-    const float* vector = view->segment->vectors.read(static_cast<std::size_t>(place), out);
+    const std::int64_t slot = view->live_slot_of(static_cast<std::int64_t>(row));
+    if (slot < 0) continue;
+    const float* vector = view->segment->vectors.read(static_cast<std::size_t>(slot), out);
     if (vector != out) std::copy_n(vector, dim, out);
     return true;
   }
