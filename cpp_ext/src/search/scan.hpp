@@ -33,10 +33,12 @@ class SharedScore {
 
 // In place of the dot product of an item that was taken already; no threshold is below it.
 constexpr std::int32_t kTaken = std::numeric_limits<std::int32_t>::min();
-// Slices scored without a scan before the bound gets another try.
+// Slices scored without a scan before the bound gets another try, and chunks scanned by codes
+// before nibbles get their second. Benchmark: benchmarks/top_n.py --kind all_equal, --kind
+// near_duplicates.
 constexpr std::size_t kScoredSlices = 15;
 
-// Slots of one query that wait for their exact score.
+// Slots of one query that wait for their exact score. Benchmark: benchmarks/top_n.py --grid.
 struct Pending {
   static constexpr std::size_t kCapacity = 32;
   std::int64_t slots[kCapacity];
@@ -60,8 +62,7 @@ struct QueryRun {
   std::size_t n_candidates = 0;  // in the slice at hand
   std::size_t n_slices_to_score = 0;
   // Where nibbles prove too little, chunks (up to kMaxScanBlocks of a slice) are scanned by codes
-  // before they get another try: each time twice as many, so that tries cost next to nothing where
-  // all are in vain.
+  // before nibbles get another try: each time twice as many.
   std::size_t n_chunks_to_code = 0;
   std::size_t nibble_pause = kScoredSlices;
 
@@ -90,6 +91,17 @@ struct ScanBuffers {
   std::size_t n_seed_dots_ = 0;
 };
 
+// What is scanned, and when:
+// - Blocks are visited in order, in slices. As long as a query has no N-th score it takes a larger
+//   slice, whose best items are scored first (seed.cpp): they give a threshold.
+// - From then on a slice is scanned in chunks. The kernel reports the items that the threshold does
+//   not prune; their rows are asked for at once and scored after the next chunk was scanned, when
+//   they have come from memory. A better N-th score raises the thresholds of all chunks that
+//   follow.
+// - Where most items of a slice were candidates the bound proves nothing, and a scan is wasted: the
+//   next kScoredSlices slices are scored without one. Then it gets another try, as other items may
+//   lie further apart. A try costs a slice in 16, so there the pause stays the same.
+// - A query that is alone scans nibbles where there are some (scan_alone).
 class Scanner {
  public:
   Scanner(const Snapshot& snapshot, const kernels::Table& table);

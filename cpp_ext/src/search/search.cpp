@@ -13,15 +13,17 @@
 namespace shortlist {
 namespace {
 
-// Queries that pass over the items together, about.
+// The benchmark of these numbers: benchmarks/top_n.py --grid --threads 1 all.
+
+// Queries that pass over the items together, about: batches of 512.
 constexpr std::size_t kGroupQueries = 128;
-// Below this many multiply-adds per thread, waking a thread costs more than it saves.
+// Below this many multiply-adds per thread, waking a thread costs more than it saves: 10,000 items.
 constexpr std::size_t kWorkPerThread = 2'000'000;
-// A query is worth its own pass over all items only when there are enough of them per thread.
+// With fewer queries per thread, threads share the items instead: batches of 1, 8 and 64.
 constexpr std::size_t kQueriesPerThread = 16;
-// Blocks that a thread takes at a time when threads share the items.
+// Blocks that a thread takes at a time when threads share the items: batch 1.
 constexpr std::size_t kBlocksPerTask = 128;
-// A catalogue this small is scored exactly without a scan.
+// A segment this small is scored exactly without a scan: --n-items 96.
 constexpr std::size_t kSmallCatalogue = 96;
 
 std::size_t ceil_div(std::size_t n, std::size_t divisor) {
@@ -52,6 +54,9 @@ class Search {
         output_(output),
         table_(active_kernels()) {}
 
+  // With many queries every thread takes a group of them over all items, then the next group. With
+  // few, all threads take a group together: they share the items, and tell each other the N-th
+  // scores that they have found.
   void run(std::size_t n_threads) {
     const std::size_t n_queries = queries_.n_rows;
     const double work = static_cast<double>(n_queries) * static_cast<double>(snapshot_.n_items) *
@@ -96,7 +101,8 @@ class Search {
     return !segment.packed.is_empty() && segment.vectors.n_rows > kSmallCatalogue;
   }
 
-  // Queries [first, end) over all items, on this thread.
+  // Queries [first, end) over all items, on this thread: short lists first, then the segments one
+  // after another; small ones and the delta are scored exactly.
   void search_group(std::size_t first, std::size_t end, Scanner& scanner) const {
     const std::deque<PreparedQuery> prepared = prepare(first, end);
     std::deque<QueryRun> runs;

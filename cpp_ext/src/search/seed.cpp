@@ -15,6 +15,10 @@ using kernels::kMaxScanBlocks;
 
 namespace {
 
+// The benchmarks of these numbers: benchmarks/top_n.py --grid --n-items 10000, where the first
+// slice is most of the scan, and benchmarks/serving.py, whose requests exclude what users have
+// seen.
+
 // Parts of blocks that stand for one item each; with fewer, good items hide behind better ones.
 constexpr std::size_t kPartsPerRank = 4;
 // A filter takes good items away: one more is asked for with every so many ranks (and one) …
@@ -25,7 +29,8 @@ constexpr std::size_t kBuckets = 256;
 constexpr std::size_t kCounters = 4;
 // The largest factors with which no estimate leaves the float32 range.
 constexpr double kMostUnit = 1e28, kMostLess = 1e37;
-// Blocks that are collected before it shows that most of their items are candidates.
+// Blocks that are collected before it shows that most of their items are candidates: --kind
+// all_equal.
 constexpr std::size_t kFirstChunk = 8;
 
 std::int32_t largest(const std::int32_t* maxima) {
