@@ -395,7 +395,7 @@ class Index:
     def _all_ids(self, view: _core.IndexView) -> NDArray[Any]:
         """Ids by row and, last, the one of row -1."""
         cached = self._ids
-        if cached is not None and cached[0] == view.version:
+        if cached is not None and cached[0] == view.generation:
             return cached[1]
         rows = np.arange(view.n_rows + 1)
         rows[-1] = -1
@@ -403,7 +403,7 @@ class Index:
         # Objects, not fixed-width text: one long id must not widen all the others.
         array = np.array(ids, dtype=object) if isinstance(ids, list) else ids
         array.flags.writeable = False
-        self._ids = (view.version, array)
+        self._ids = (view.generation, array)
         return array
 
     def _ids_of(self, view: _core.IndexView, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -411,7 +411,7 @@ class Index:
             ids: NDArray[np.int64] = view.ids_of(rows)
             return ids
         cached = self._ids
-        if view.version > 0 and (cached is None or cached[0] != view.version):
+        if view.generation > 0 and (cached is None or cached[0] != view.generation):
             # An index that changes: do not list all ids for one search.
             return np.array(view.ids_of(rows), dtype=object).reshape(rows.shape)
         return self._all_ids(view)[rows]

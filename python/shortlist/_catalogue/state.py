@@ -136,7 +136,7 @@ def _as_ids(state: Catalogue, item_ids: Array) -> Any:
 
 
 def _check_own(state: Catalogue, index: Index) -> None:
-    if index._core.view().version != state.view.version:
+    if index._core.view().generation != state.view.generation:
         raise ShortlistError(
             "engine: its index was changed directly, so rows and item table no longer fit; change "
             "items only by Engine.upsert_items and remove_items, and load the bundle again now"
