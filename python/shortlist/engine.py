@@ -431,7 +431,7 @@ class Engine:
     def report(self) -> dict[str, Any]:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
         loaded, trial = self._switch.now(), self._switch.trial
-        manifest, index = loaded.bundle.manifest, loaded.index
+        index = loaded.index
         return {
             "bundle": str(loaded.bundle.path),
             "version": loaded.number,
@@ -440,7 +440,7 @@ class Engine:
             **loaded.report(),
             "n_threads": self._settings.n_threads,
             "n_items": len(index),
-            "n_users": manifest["n_users"],
+            "n_users": loaded.bundle.manifest.n_users,
             "dim": index.dim,
             "metric": index.metric,
             "storage": index.storage,
@@ -468,4 +468,4 @@ class Engine:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
         state = "closed" if self._switch.is_closed else f"{self._settings.n_threads} thread(s)"
-        return f"Engine({self.bundle.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
+        return f"Engine({self.bundle.name}: {m.n_items:,} items, dim {m.dim}, {state})"

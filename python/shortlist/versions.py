@@ -11,12 +11,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from shortlist.bundle import Bundle
-from shortlist.bundle.manifest import version_of
+from shortlist.bundle.manifest import Manifest
 from shortlist.bundle.writer import exchange
 from shortlist.errors import BundleError, ShortlistError
 
@@ -44,22 +44,15 @@ def versions_folder(bundle: Path) -> Path:
     return own.with_suffix(".versions")
 
 
-def own_entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a manifest's lineage tells of the bundle itself."""
-    unnamed = {"version": version_of(manifest), "parent": None, "created": manifest["created"]}
-    lineage = manifest.get("lineage", unnamed)
-    return {name: value for name, value in lineage.items() if name != "ancestors"}
+def version_of(manifest: Manifest) -> str:
+    """Return a bundle's version; one written before there were versions is named by its time."""
+    return manifest.version
 
 
-def ancestors_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a manifest tells of the versions before it, the newest first."""
-    return list(manifest.get("lineage", {}).get("ancestors", []))
-
-
-def find_run(bundle: Path, manifest: Mapping[str, Any]) -> Path | None:
+def find_run(bundle: Path, manifest: Manifest) -> Path | None:
     """Find the run folder that a bundle was exported from; None if it is not beside it."""
     own = bundle.resolve()
-    name = manifest.get("lineage", {}).get("run") or f"{own.stem}.run"
+    name = manifest.own.run or f"{own.stem}.run"
     for folder in (own.parent, versions_folder(own), own.parent.parent):
         if (folder / name / "config.toml").is_file():
             return folder / name
@@ -80,15 +73,16 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
     with Bundle.open(location, verify=False) as opened:
         manifest = opened.manifest
     kept = _kept(versions_folder(location))
-    kept.pop(version_of(manifest), None)
-    rows = [{**own_entry(manifest), "path": str(location), "state": "champion"}]
-    for entry in ancestors_of(manifest):
-        path = kept.pop(entry["version"], None)
-        rows.append({**entry, "path": None if path is None else str(path), "state": "ancestor"})
-    for version, path in sorted(kept.items(), reverse=True):
-        with Bundle.open(path, verify=False) as opened:
-            entry = own_entry(opened.manifest)
-        rows.append({**entry, "version": version, "path": str(path), "state": "other"})
+    kept.pop(manifest.version, None)
+    rows = [{**manifest.own.to_dict(), "path": str(location), "state": "champion"}]
+    for ancestor in manifest.ancestors:
+        place = kept.pop(ancestor.version, None)
+        path = None if place is None else str(place)
+        rows.append({**ancestor.to_dict(), "path": path, "state": "ancestor"})
+    for version, place in sorted(kept.items(), reverse=True):
+        with Bundle.open(place, verify=False) as opened:
+            entry = opened.manifest.own.to_dict()
+        rows.append({**entry, "version": version, "path": str(place), "state": "other"})
     return rows
 
 
@@ -110,7 +104,7 @@ def promote(challenger: Path, champion: Path) -> Path:
     place = champion.resolve()
     _settle(versions_folder(place))
     with Bundle.open(challenger), Bundle.open(place) as old:
-        kept = versions_folder(place) / f"{version_of(old.manifest)}.shortlist"
+        kept = versions_folder(place) / f"{old.manifest.version}.shortlist"
     kept.parent.mkdir(exist_ok=True)
     if kept.exists() and kept != challenger:
         raise BundleError(
@@ -147,7 +141,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
     location = Path(bundle)
     with Bundle.open(location, verify=False) as opened:
         manifest = opened.manifest
-    wanted = to or own_entry(manifest)["parent"]
+    wanted = to or manifest.own.parent
     _settle(versions_folder(location))
     kept = _kept(versions_folder(location))
     if wanted is None or wanted not in kept:
@@ -160,7 +154,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
     return {
         "bundle": str(location),
         "version": wanted,
-        "replaced": version_of(manifest),
+        "replaced": manifest.version,
         "kept": str(replaced),
     }
 
@@ -216,7 +210,7 @@ def _sweep(bundle: Path, folder: Path) -> None:
         if re.fullmatch(rf"new-{_STAMP}", left.stem):
             _delete(left)
     with Bundle.open(bundle, verify=False) as opened:
-        needed = {own_entry(opened.manifest).get("run")}
+        needed = {opened.manifest.own.run}
     needed |= {_run_name(path) for path in _kept(folder).values()}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
@@ -263,13 +257,13 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
         _delete(left)
     _settle(folder)
     with Bundle.open(place, verify=False) as opened:
-        champion = own_entry(opened.manifest)
+        champion = opened.manifest.own
     kept = _kept(folder)
     named = {version for version, path in kept.items() if path.stem == version}
-    others = sorted(named - {champion["parent"], champion["version"]})
+    others = sorted(named - {champion.parent, champion.version})
     doomed = others[: max(0, len(others) - keep)]
     runs = {version: _run_name(path) for version, path in kept.items()}
-    needed = {champion.get("run"), *(run for version, run in runs.items() if version not in doomed)}
+    needed = {champion.run, *(run for version, run in runs.items() if version not in doomed)}
     for version in doomed:
         for path in (folder / (runs[version] or ""), kept[version]):
             if path.parent == folder and os.path.lexists(path) and path.name not in needed:
@@ -289,8 +283,7 @@ def _delete(path: Path) -> None:
 
 def _run_name(bundle: Path) -> str | None:
     with Bundle.open(bundle, verify=False) as opened:
-        run: str | None = own_entry(opened.manifest).get("run")
-    return run
+        return opened.manifest.own.run
 
 
 def _settle(folder: Path) -> None:
@@ -315,7 +308,7 @@ def _kept(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.glob("*.shortlist")):
         try:
             with Bundle.open(path, verify=False) as bundle:
-                found[version_of(bundle.manifest)] = path
+                found[bundle.manifest.version] = path
         except BundleError:
             continue
     return found

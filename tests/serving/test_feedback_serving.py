@@ -181,7 +181,7 @@ def test_kinds_and_ages_come_with_the_items():
         Ragged(np.array([5, 8, 5]), np.array([0, 2, 3])),
         {"history_ages": Ragged(np.array([60, 50, np.nan], np.float32), np.array([0, 2, 3]))},
     )
-    dislikes = Dislikes.of_manifest({"training": {"config": {"events": {"negative_below": 2.0}}}})
+    dislikes = Dislikes.of_settings({"negative_below": 2.0})
     names = ("history_kinds", "history_ages")
 
     class Nobody:
@@ -193,14 +193,12 @@ def test_kinds_and_ages_come_with_the_items():
     assert [s.tolist() for s in joined.skipped.lists()] == [[8, 9], []]
     assert [k.tolist() for k in joined.events["history_kinds"].lists()] == [["", "click"], [""]]
     assert joined.events["history_ages"].lists()[0].tolist() == [60, 10]
-    assert Dislikes.of_manifest({"training": None}) == ({"skip"}, -np.inf)
+    assert Dislikes.of_settings({}) == ({"skip"}, -np.inf)
 
 
 def test_the_kinds_that_training_took_for_dislike_are_skips():
-    told = {
-        "training": {"config": {"events": {"negative_kinds": ["hide"], "negative_below": None}}}
-    }
-    assert Dislikes.of_manifest(told).kinds == {"skip", "hide"}
+    settings = {"negative_kinds": ["hide"], "negative_below": None}
+    assert Dislikes.of_settings(settings).kinds == {"skip", "hide"}
 
 
 def test_what_is_recorded_is_what_came_back(log, engine, world):

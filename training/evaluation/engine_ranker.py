@@ -11,6 +11,8 @@ from shortlist.training.features.features import FeatureSet, align_users
 from shortlist.training.features.history import HistoryEvents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from shortlist.engine import Engine
@@ -55,10 +57,10 @@ class EngineRanker:
         requests: dict[str, Any] = {"history": [self.split.catalogue[rows] for rows in histories]}
         if self.split.dataset.users is not None:
             table = align_users(self.split.dataset, user_ids)
-            wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
-                      if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
-            requests |= {name: table[name].to_list() for name in wanted}
-        wanted = self.engine.bundle.manifest.get("event_features", {})
+            features = self.engine.bundle.manifest.features_of("user")
+            names = [feature.name for feature in features if feature.name in table.columns]
+            requests |= {name: table[name].to_list() for name in names}
+        wanted = self.engine.bundle.manifest.event_features
         if wanted:
             if self._events is None:
                 self._events = HistoryEvents(
@@ -69,7 +71,7 @@ class EngineRanker:
         return self._catalogue_rows[found.indices]
 
 
-def _event_features(wanted: dict[str, Any], split: Split) -> FeatureSet:
+def _event_features(wanted: Iterable[str], split: Split) -> FeatureSet:
     """Say which columns of events to find, with the split's own item codes."""
     catalogue = split.catalogue
     dtype = "int64" if np.issubdtype(catalogue.dtype, np.integer) else "string"

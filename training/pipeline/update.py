@@ -39,13 +39,13 @@ from shortlist.versions import (
     promote,
     prune,
     updating,
-    version_of,
     versions_folder,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shortlist.bundle.manifest import Manifest
     from shortlist.training.data.events import Dataset
 
 __all__ = ["DriftError", "update_bundle"]
@@ -202,7 +202,7 @@ def _train_and_judge(
         run = go_on(old, split, config, new_run, progress=progress)
         clock.lap("training")
         save_parent(new_run, manifest)
-        stores_users = bool(manifest["n_users"]) and config.export.store_users
+        stores_users = bool(manifest.n_users) and config.export.store_users
         export_bundle(run, place, store_users=stores_users)
     except BaseException:
         shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
@@ -212,19 +212,19 @@ def _train_and_judge(
     gate = judge(bundle, place, old, split, held_out, config)
     clock.lap("gate")
     with Bundle.open(place, verify=False) as opened:
-        version = version_of(opened.manifest)
+        version = opened.manifest.version
     is_champion, previous = False, None
     if replaces:
         kept = place.with_name(f"{version}.shortlist")
         place.rename(kept)
         place = kept
         if gate["is_passed"] or ignore_gate:
-            previous = _replace(bundle, place, version_of(manifest))
+            previous = _replace(bundle, place, manifest.version)
             is_champion, place = True, bundle
     return {
         "bundle": str(place),
         "version": version,
-        "parent": version_of(manifest),
+        "parent": manifest.version,
         "run": str(new_run),
         "is_champion": is_champion,
         "previous": None if previous is None else str(previous),
@@ -334,8 +334,8 @@ def judge(
         return compare(rankers[0], rankers[1], asked, segments, config.update)
 
 
-def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
-    told = manifest["training"].get("data", {}).get("train_sha256")
+def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None:
+    told = manifest.training_section("data").get("train_sha256")
     if told is None:
         raise DataError(
             "bundle: its manifest does not say which events it was trained on, expected a bundle "
@@ -349,12 +349,12 @@ def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path
         )
 
 
-def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) -> None:
+def _check_not_tried(bundle: Path, manifest: Manifest, known: Dataset) -> None:
     """Refuse to train once more what the gate refused, or what was rolled back."""
     sha256 = fingerprint(known.events)
     for row in history(bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["state"] == "other" and row["parent"] == version_of(manifest):
+        if is_same and row["state"] == "other" and row["parent"] == manifest.version:
             raise DataError(
                 f"feedback: version {row['version']} was trained from this one on the very same "
                 "events, and refused or rolled back; nothing to do until more come. To have it "
@@ -373,7 +373,7 @@ def _prune(bundle: Path, keep: int) -> dict[str, Any]:
 
 def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
     with Bundle.open(bundle, verify=False) as opened:
-        present = version_of(opened.manifest)
+        present = opened.manifest.version
     if present != parent:
         raise ShortlistError(
             f"{bundle}: another version ({present}) came there while this one was trained from "

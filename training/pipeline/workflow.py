@@ -13,6 +13,7 @@ import polars as pl
 
 import shortlist
 from shortlist.bundle import check_target
+from shortlist.bundle.manifest import Manifest
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
 from shortlist.training.cleaning.files import load_configured, save_report
@@ -279,7 +280,7 @@ def evaluate_bundle(
     with shortlist.load(bundle, n_threads=0) as engine:
         # Cleaned, weighted and held out as in training: otherwise the test would hold events it was
         # trained on.
-        training = engine.bundle.manifest.get("training", {})
+        training = engine.bundle.manifest.training
         given = {"path": data, "format": data_format, "items": items, "users": users}
         given |= reading or {}
         named = {
@@ -293,7 +294,7 @@ def evaluate_bundle(
         dataset, _ = load_configured(config, progress=progress)
         split = configured_split(dataset, config)
         warnings = [
-            _missing_user_features(engine.bundle.manifest["features"], dataset),
+            _missing_user_features(engine.bundle.manifest, dataset),
             check_held_out(training, split, on),
             _second_stage_has_seen(engine, on),
         ]
@@ -313,8 +314,8 @@ def evaluate_bundle(
     }
 
 
-def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Dataset) -> str | None:
-    wanted = [feature["name"] for feature in features if feature["side"] == "user"]
+def _missing_user_features(manifest: Manifest, dataset: Dataset) -> str | None:
+    wanted = [feature.name for feature in manifest.features_of("user")]
     has = [] if dataset.users is None else dataset.users.columns
     missing = [name for name in wanted if name not in has]
     if not missing:
@@ -327,8 +328,9 @@ def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Datas
 
 
 def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
-    told = engine.bundle.manifest.get("second_stage", {})
-    if on != "valid" or engine.default_stages == 1 or told.get("kind") == "followers":
+    second = engine.bundle.manifest.second_stage
+    is_fitted = second is not None and second.measured.get("kind") != "followers"
+    if on != "valid" or engine.default_stages == 1 or not is_fitted:
         return None
     return (
         "the second stage was trained on the validation events, so its metrics here are too good; "

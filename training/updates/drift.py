@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from shortlist.bundle.manifest import Manifest
     from shortlist.engine import Engine
     from shortlist.training.config.settings import UpdateConfig
     from shortlist.training.features.feature import Feature
@@ -42,7 +43,7 @@ N_USERS = 1000  # asked for scores and coverage
 TOP_N = 10
 
 
-def run_of(bundle: Path, manifest: Mapping[str, Any], run_dir: Path | None) -> Path:
+def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
     """Return the run folder of a bundle: the given one, or that beside it."""
     found = run_dir or find_run(bundle, manifest)
     if found is None or not (found / "config.toml").is_file():
@@ -259,7 +260,7 @@ def _asked(
         requests: dict[str, Any] = {"history": wanted["item_id"].to_list()}
         if split.dataset.users is not None:
             table = align_users(split.dataset, to_id_array(wanted["user_id"]))
-            names = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == "user"]
+            names = [feature.name for feature in engine.bundle.manifest.features_of("user")]
             requests |= {name: table[name].to_list() for name in names if name in table.columns}
         answer = engine.recommend(requests, top_n=min(TOP_N, len(engine.index)), stages=1)
         is_there = answer.indices >= 0

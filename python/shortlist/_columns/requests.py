@@ -51,18 +51,6 @@ class FeatureColumn:
     unit: str = "s"
     separator: str = ""
 
-    @classmethod
-    def from_manifest(cls, record: Mapping[str, Any]) -> "FeatureColumn":
-        """Read one entry of the manifest's `features`."""
-        return cls(
-            record["name"],
-            record["kind"],
-            record["dtype"],
-            record.get("width", 0),
-            record.get("unit", "s"),
-            record.get("separator", ""),
-        )
-
     def read(self, values: Any) -> Array:
         """Check a column and return it as the graph takes it."""
         match self.kind:

@@ -19,7 +19,7 @@ from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
 from shortlist._serving.options import RecommendOptions, check_stages
 from shortlist.bundle import Bundle
-from shortlist.bundle.manifest import problem
+from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import map_file
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.index import Index, simd_level
@@ -91,21 +91,22 @@ class LoadedBundle:
     @property
     def item_id_dtype(self) -> str:
         """Type of item ids: "int64" or "string"."""
-        return str(self.bundle.manifest["item_id_dtype"])
+        return self.bundle.manifest.item_id_dtype
 
     @property
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
-        return str(self.bundle.manifest["user_id_dtype"])
+        return self.bundle.manifest.user_id_dtype
 
     @property
     def n_candidates(self) -> int:
-        """How many items the second stage puts into order at least."""
-        return int(self.bundle.manifest["second_stage"]["n_candidates"])
+        """How many items the second stage puts into order at least; 0 without one."""
+        section = self.bundle.manifest.second_stage
+        return 0 if section is None else section.n_candidates
 
     def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""
-        section = self.bundle.manifest.get("second_stage", {})
+        section = self.bundle.manifest.second_stage
         return RecommendOptions(
             top_n, exclude_seen, check_stages(stages, self.has_reranker, section)
         )
@@ -259,9 +260,9 @@ def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) ->
 
 def _check_inputs(bundle: Bundle, schema: RequestSchema, found: dict[str, str]) -> None:
     """Refuse a graph that takes other columns than the manifest says."""
-    if bundle.has("scorer.onnx") and "second_stage" not in bundle.manifest:
+    if bundle.has("scorer.onnx") and bundle.manifest.second_stage is None:
         raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
-    expected = {"history": _ONNX_TYPES[bundle.manifest["item_id_dtype"]]}
+    expected = {"history": _ONNX_TYPES[bundle.manifest.item_id_dtype]}
     expected |= {name: _EVENT_TYPES[name] for name in schema.event_columns}
     expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
     if found != expected:
@@ -276,7 +277,8 @@ def _graph_name(where: str) -> str:
 def features_of(bundle: Bundle, side: str) -> list[FeatureColumn]:
     """Return the features of "user" or "item" as requests carry them."""
     return [
-        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
+        FeatureColumn(f.name, f.kind, f.dtype, f.width, f.unit, f.separator)
+        for f in bundle.manifest.features_of(side)
     ]
 
 
@@ -285,10 +287,10 @@ def request_schema(bundle: Bundle) -> RequestSchema:
     manifest = bundle.manifest
     return RequestSchema(
         "user_id",
-        manifest["user_id_dtype"],
+        manifest.user_id_dtype,
         features_of(bundle, "user"),
-        manifest["item_id_dtype"],
-        tuple(manifest.get("event_features", {})),
+        manifest.item_id_dtype,
+        tuple(manifest.event_features),
     )
 
 

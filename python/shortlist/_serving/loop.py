@@ -112,7 +112,7 @@ def with_feedback(
         columns,
         acts,
         loaded,
-        Dislikes.of_manifest(loaded.bundle.manifest),
+        Dislikes.of_settings(loaded.bundle.manifest.training_section("config", "events")),
         loaded.item_id_dtype,
         np.full(columns.n_requests, now),
         loaded.schema.event_columns,

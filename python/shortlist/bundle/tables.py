@@ -4,7 +4,7 @@ import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shortlist.bundle.manifest import problem
+from shortlist.bundle.fields import problem
 
 
 class MappedFile(NamedTuple):

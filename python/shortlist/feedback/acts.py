@@ -61,15 +61,11 @@ class Dislikes(NamedTuple):
     below: float
 
     @classmethod
-    def of_manifest(cls, manifest: Mapping[str, Any]) -> "Dislikes":
-        """Read what the training took for dislikes; "skip" is one in any case."""
-        settings: Any = manifest
-        for name in ("training", "config", "events"):
-            settings = settings.get(name) if isinstance(settings, Mapping) else None
-        told = settings if isinstance(settings, Mapping) else {}
-        below = told.get("negative_below")
+    def of_settings(cls, events: Mapping[str, Any]) -> "Dislikes":
+        """Read what the training's settings take for dislikes; "skip" is one in any case."""
+        below = events.get("negative_below")
         return cls(
-            frozenset([SKIP, *map(str, told.get("negative_kinds") or ())]),
+            frozenset([SKIP, *map(str, events.get("negative_kinds") or ())]),
             float(below) if isinstance(below, (int, float)) else -np.inf,
         )
 

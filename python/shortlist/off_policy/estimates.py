@@ -12,7 +12,7 @@ depend on the items above it, in any way.
 `ips`, `snips` and `doubly_robust` are the estimators by themselves; `estimate` asks a bundle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -220,10 +220,11 @@ def estimate(
     explore = Epsilon(0.0) if explore is None else explore
     loaded = engine._switch.now()
     check_types(log.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
-    dislikes = Dislikes.of_manifest(loaded.bundle.manifest)
+    manifest = loaded.bundle.manifest
+    dislikes = Dislikes.of_settings(manifest.training_section("config", "events"))
     lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
-    until = _known_until(loaded.bundle.manifest)
-    is_new = lists.times > until
+    until = manifest.training_section("data").get("known_until")
+    is_new = lists.times > (until if isinstance(until, (int, float)) else -np.inf)
     n_old = int((~is_new).sum())
     lists = lists.take(np.flatnonzero(is_new))
     if not len(lists.times):
@@ -340,10 +341,3 @@ def _mean(values: Array, users: Array | None) -> Estimate:
 def _plain(estimate: Estimate) -> dict[str, float | None]:
     told = estimate._asdict().items()
     return {name: value if np.isfinite(value) else None for name, value in told}
-
-
-def _known_until(manifest: Mapping[str, Any]) -> float:
-    training = manifest.get("training")
-    data = training.get("data") if isinstance(training, Mapping) else None
-    until = data.get("known_until") if isinstance(data, Mapping) else None
-    return float(until) if isinstance(until, (int, float)) else -np.inf
