@@ -8,7 +8,7 @@ import pytest
 import shortlist
 from shortlist import DataError, FeedbackLog
 from shortlist._columns.ragged import Ragged
-from shortlist._columns.requests import Columns
+from shortlist._columns.requests import Columns, RequestSchema
 from shortlist.feedback.acts import Acts, Dislikes, with_acts
 
 NOON = 1_714_564_800
@@ -182,13 +182,13 @@ def test_kinds_and_ages_come_with_the_items():
         {"history_ages": Ragged(np.array([60, 50, np.nan], np.float32), np.array([0, 2, 3]))},
     )
     dislikes = Dislikes.of_settings({"negative_below": 2.0})
-    names = ("history_kinds", "history_ages")
 
     class Nobody:
+        schema = RequestSchema("user_id", "int64", (), "int64", ("history_kinds", "history_ages"))
         stored_user = staticmethod(lambda user_id: None)
         knows = staticmethod(lambda item_ids: np.ones(len(item_ids), bool))
 
-    joined = with_acts(columns, [acts, None], Nobody, dislikes, "int64", np.full(2, 100), names)
+    joined = with_acts(columns, [acts, None], Nobody, dislikes, np.full(2, 100))
     assert [h.tolist() for h in joined.histories.lists()] == [[5, 7], [5]]
     assert [s.tolist() for s in joined.skipped.lists()] == [[8, 9], []]
     assert [k.tolist() for k in joined.events["history_kinds"].lists()] == [["", "click"], [""]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,9 @@ from shortlist.bundle import Bundle
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import map_file
 from shortlist.errors import BundleError, ShortlistError
+from shortlist.feedback.acts import Dislikes, StoredUser
 from shortlist.index import Index, simd_level
 from shortlist.recommendations import Recommendations
-
-if TYPE_CHECKING:
-    from shortlist.feedback.acts import StoredUser
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
 _EVENT_TYPES = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
@@ -103,6 +101,11 @@ class LoadedBundle:
         """How many items the second stage puts into order at least; 0 without one."""
         section = self.bundle.manifest.second_stage
         return 0 if section is None else section.n_candidates
+
+    @property
+    def dislikes(self) -> Dislikes:
+        """What the bundle's training took for dislikes."""
+        return Dislikes.of_settings(self.bundle.manifest.training_section("config", "events"))
 
     def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""

@@ -12,7 +12,7 @@ from shortlist._columns.reading import Array
 from shortlist.errors import DataError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog, seconds_of
-from shortlist.feedback.acts import Dislikes, check_types, with_acts
+from shortlist.feedback.acts import check_types, with_acts
 from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
@@ -108,15 +108,7 @@ def with_feedback(
     acts = feedback.acts(columns.ids)
     if not any(acts):
         return columns
-    return with_acts(
-        columns,
-        acts,
-        loaded,
-        Dislikes.of_settings(loaded.bundle.manifest.training_section("config", "events")),
-        loaded.item_id_dtype,
-        np.full(columns.n_requests, now),
-        loaded.schema.event_columns,
-    )
+    return with_acts(columns, acts, loaded, loaded.dislikes, np.full(columns.n_requests, now))
 
 
 def repeatable(

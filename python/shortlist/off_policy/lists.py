@@ -102,9 +102,7 @@ class Lists:
             [act if act is not None or not later else Acts([], [], [], []) for act, later in both],
             loaded,
             self.dislikes,
-            loaded.item_id_dtype,
             self.times,
-            loaded.schema.event_columns,
             hidden,
         )
         options = loaded.options(self.items.shape[1], True, None)
