@@ -15,6 +15,7 @@ from shortlist._runtime import find_runtime
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
 from shortlist._serving.loop import feedback_loop
+from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
 from shortlist.bundle import Bundle
@@ -413,7 +414,7 @@ class Engine:
         """
         self._switch.start_trial(path, share, shadow, salt, verify)
 
-    def end_trial(self, *, promote: bool = False) -> dict[str, Any]:
+    def end_trial(self, *, promote: bool = False) -> TrialReport:
         """End the trial; with `promote` its candidate takes the place of the present bundle.
 
         Returns
@@ -428,7 +429,7 @@ class Engine:
         """
         return self._switch.end_trial(promote)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> EngineReport:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
         loaded, trial = self._switch.now(), self._switch.trial
         index = loaded.index

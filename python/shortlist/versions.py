@@ -117,7 +117,7 @@ def promote(challenger: Path, champion: Path) -> Path:
     return kept
 
 
-def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, Any]:
+def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, str]:
     """Put an earlier version back in the place of a bundle; the present one is kept.
 
     Parameters
@@ -129,7 +129,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
 
     Returns
     -------
-    dict
+    dict of str
         ``bundle``, ``version`` (now there), ``replaced`` (the version that was), ``kept`` (where it
         lies now).
 

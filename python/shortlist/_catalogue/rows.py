@@ -1,6 +1,5 @@
 """Items for `Engine.upsert_items`: rows of any shape → checked ids, and a table to append."""
 
-import difflib
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,8 @@ from shortlist._catalogue.state import Catalogue
 from shortlist._columns.features import is_time_type
 from shortlist._columns.messages import said_of
 from shortlist._columns.reading import MISSING_INT, Array, id_column, to_arrow
-from shortlist._columns.requests import RequestSchema, check_frame, common_length
+from shortlist._columns.requests import RequestSchema
+from shortlist._columns.tables import columns_of, common_length, near_name
 from shortlist.errors import DataError
 
 
@@ -45,7 +45,7 @@ def read_items(
 
     fields = state.items.stored.schema
     with said_of("items"):
-        given = _columns(rows, fields.names)
+        given = columns_of(rows, ["item_id"], fields.names)
     _check_names(given, fields.names)
     with said_of("items"):
         common_length(given)
@@ -69,34 +69,6 @@ def read_items(
     return item_ids, table.cast(fields), frozenset(given)
 
 
-def _columns(rows: Any, known: list[str]) -> dict[str, Any]:
-    """Take the columns apart, whatever the shape."""
-    import pyarrow as pa
-
-    if isinstance(rows, Mapping):
-        return dict(rows)
-    if isinstance(rows, (list, tuple)):
-        for i, row in enumerate(rows):
-            if not isinstance(row, Mapping):
-                raise TypeError(f"items: row {i} is {type(row).__name__}, expected a dict")
-        names = dict.fromkeys(name for row in rows for name in row)
-        if not rows:
-            return {"item_id": []}
-        return {name: [row.get(name) for row in rows] for name in names}
-    if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "columns"):
-        check_frame(list(rows.columns), list(rows.index.names), known)
-        table = pa.Table.from_pandas(rows, preserve_index=False)
-    elif isinstance(rows, pa.Table) or hasattr(rows, "__arrow_c_stream__"):
-        table = pa.table(rows)
-    else:
-        raise TypeError(
-            f"items: got {type(rows).__name__}, expected a dict of columns, a list of dicts, a "
-            "pandas or polars DataFrame, or a pyarrow Table"
-        )
-    check_frame(table.column_names, (), known)
-    return dict(zip(table.column_names, table.columns, strict=True))
-
-
 def _where_given(rows: Any, name: str, column: Any, known: Any) -> Any:
     """Keep what is known of an item where its dict does not have the column."""
     import pyarrow as pa
@@ -112,13 +84,12 @@ def _chunks(column: Any) -> list[Any]:
     return list(getattr(column, "chunks", [column]))
 
 
-def _check_names(given: dict[str, Any], known: list[str]) -> None:
+def _check_names(given: Mapping[str, Any], known: list[str]) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise DataError(
-                f"items: unknown column {name!r}; {hint}The item table has {', '.join(known)}"
+                f"items: unknown column {name!r}; {near_name(name, known)}The item table has "
+                f"{', '.join(known)}"
             )
     if "item_id" not in given:
         raise DataError(f"items: got columns {list(given)}, expected 'item_id' among them")

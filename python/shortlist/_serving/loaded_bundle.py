@@ -18,6 +18,7 @@ from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
 from shortlist._serving.options import RecommendOptions, check_stages
+from shortlist._serving.reports import GraphReport
 from shortlist.bundle import Bundle
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import map_file
@@ -200,7 +201,7 @@ class LoadedBundle:
             self.state = removed(self.state, self.index, self.core, known)
         return len(known)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> GraphReport:
         """Say where what runs: providers and nodes of each open graph, and how items are found."""
         core = self.core
         names = {_graph_name(where): (runs, nodes) for where, runs, nodes in core.sessions}

@@ -16,6 +16,7 @@ from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
+from shortlist._serving.reports import TrialReport
 from shortlist.errors import BundleError, DataError
 from shortlist.recommendations import Recommendations
 
@@ -176,17 +177,8 @@ class Trial:
         except Exception as error:
             self._failed(error)
 
-    def report(self) -> dict[str, Any]:
-        """Say what came of it so far.
-
-        Returns
-        -------
-        dict
-            `bundle`, `version`, `share`, `shadow`; `n_requests` in all, `n_candidate` answered by
-            the candidate, `n_errors` of it and the `last_error`, `n_dropped` by the shadow;
-            `overlap`: of the shadow's requests the mean part of the present items that the
-            candidate found too, None before the first.
-        """
+    def report(self) -> TrialReport:
+        """Say what came of it so far."""
         with self._counting:
             total, n = self._overlaps
             return {
@@ -194,7 +186,10 @@ class Trial:
                 "version": self.candidate.number,
                 "share": self._share,
                 "shadow": self._shadow is not None,
-                **self._counts,
+                "n_requests": self._counts["n_requests"],
+                "n_candidate": self._counts["n_candidate"],
+                "n_errors": self._counts["n_errors"],
+                "n_dropped": self._counts["n_dropped"],
                 "last_error": self._last_error,
                 "overlap": total / n if n else None,
             }

@@ -143,7 +143,7 @@ class Manifest:
         return dict(self._raw)
 
 
-def _read_json(data: bytes, where: str) -> dict[str, Any]:
+def _read_json(data: bytes, where: str) -> Mapping[str, Any]:
     """Read the object, and refuse that of another format or version."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise problem(where, f"at most {MAX_MANIFEST_BYTES:,} bytes", f"{len(data):,} bytes")
@@ -164,7 +164,7 @@ def _read_json(data: bytes, where: str) -> dict[str, Any]:
     return raw
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Refuse an object with a name twice: readers differ on which of the two counts."""
     record = dict(pairs)
     if len(record) < len(pairs):

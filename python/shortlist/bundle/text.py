@@ -8,7 +8,7 @@ from shortlist.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist.bundle.records import FeatureRecord
 
 
-def describe(path: Path, manifest: Manifest) -> dict[str, Any]:
+def describe(path: Path, manifest: Manifest) -> dict[str, object]:
     """Return the manifest as a report: vocabularies become their sizes, file sizes are summed."""
     report = manifest.to_dict()
     features, files = report.pop("features"), report.pop("files")

@@ -103,24 +103,28 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(parser, "train.epochs=5")
 
 
-def reading_options(args: argparse.Namespace) -> dict[str, Any]:
+def reading_options(args: argparse.Namespace) -> dict[str, object]:
     """Return how the flags of `add_data_arguments` say tables are read; only what was given."""
-    options: dict[str, Any] = {}
-    for name, flag, texts in (
-        ("columns", "--column", args.column),
-        ("lists", "--list", args.lists),
-    ):
-        for text in texts:
-            ours, separator, theirs = text.partition("=")
-            if not (ours and separator and theirs):
-                wanted = "OURS=THEIRS" if name == "columns" else "COLUMN=SEPARATOR"
-                raise DataError(f"{flag}: got {text!r}, expected {wanted}")
-            options.setdefault(name, {})[ours] = theirs
+    pairs = {
+        "columns": _pairs("--column", args.column, "OURS=THEIRS"),
+        "lists": _pairs("--list", args.lists, "COLUMN=SEPARATOR"),
+    }
+    options: dict[str, object] = {name: values for name, values in pairs.items() if values}
     if args.time_unit != "auto":
         options["time_unit"] = args.time_unit
     if args.allow_future:
         options["allow_future"] = True
     return options
+
+
+def _pairs(flag: str, texts: Sequence[str], form: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        ours, separator, theirs = text.partition("=")
+        if not (ours and separator and theirs):
+            raise DataError(f"{flag}: got {text!r}, expected {form}")
+        pairs[ours] = theirs
+    return pairs
 
 
 def data_overrides(args: argparse.Namespace) -> dict[str, object]:

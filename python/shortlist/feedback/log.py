@@ -14,7 +14,7 @@ from shortlist._columns.reading import id_column
 from shortlist.errors import DataError
 from shortlist.feedback.acts import Acts, acts_of
 from shortlist.feedback.export import PAGE, check_suffix, to_table, write_tables
-from shortlist.feedback.rows import columns_of, id_type_of, rows_of
+from shortlist.feedback.rows import id_type_of, read_columns, rows_of
 from shortlist.feedback.sql import SqlStore
 from shortlist.feedback.sqlite import SqliteStore
 
@@ -108,7 +108,7 @@ class FeedbackLog:
         int
             How many were written: those whose key the log has already are left out.
         """
-        columns = columns_of(events)
+        columns = read_columns(events)
         while True:  # again only where another writer was first to fix the ids' types
             types = self._id_types(columns)
             n = self._store.append(rows_of(columns, types), types)

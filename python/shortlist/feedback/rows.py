@@ -9,25 +9,17 @@ import numpy as np
 from shortlist._columns.features import time_column
 from shortlist._columns.messages import said_of
 from shortlist._columns.reading import MISSING_INT, id_column, is_missing
-from shortlist._columns.requests import common_length
+from shortlist._columns.tables import columns_of, common_length
 from shortlist.errors import DataError
 
 NEEDED = ("user_id", "item_id", "kind", "timestamp")
 OPTIONAL = ("value", "key", "rank", "bundle", "score", "propensity")
 
 
-def columns_of(events: Any) -> dict[str, Any]:
+def read_columns(events: Any) -> Mapping[str, Any]:
     """Take a dict of columns, a list of dicts, or a frame apart; check the names."""
-    if isinstance(events, Mapping):
-        columns = dict(events)
-    elif isinstance(events, (list, tuple)):
-        for i, row in enumerate(events):
-            if not isinstance(row, Mapping):
-                raise TypeError(f"events: row {i} is {type(row).__name__}, expected a dict")
-        names = dict.fromkeys(name for row in events for name in row) if events else NEEDED
-        columns = {name: [row.get(name) for row in events] for name in names}
-    else:
-        columns = _of_frame(events)
+    with said_of("events"):
+        columns = columns_of(events, NEEDED)
     unknown = [name for name in columns if name not in (*NEEDED, *OPTIONAL)]
     absent = [name for name in NEEDED if name not in columns]
     if unknown or absent:
@@ -54,7 +46,7 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
     Parameters
     ----------
     columns : mapping
-        From `columns_of`.
+        From `read_columns`.
     id_types : mapping
         Of ``user_id`` and ``item_id``: "int64" or "string".
 
@@ -86,20 +78,6 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
         check = _CHECKS.get(name, _text)
         read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(given)])
     return list(zip(*read, strict=True))
-
-
-def _of_frame(frame: Any) -> dict[str, Any]:
-    import pyarrow as pa
-
-    if type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
-        frame = pa.Table.from_pandas(frame, preserve_index=False)
-    elif not hasattr(frame, "__arrow_c_stream__"):
-        raise TypeError(
-            f"events: got {type(frame).__name__}, expected a dict of columns, a list of dicts, a "
-            "pandas or polars DataFrame, or a pyarrow Table"
-        )
-    table = pa.table(frame)
-    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _plain(values: Any) -> list[Any]:
