@@ -242,7 +242,7 @@ class Index:
         view = self._core.view()
         array = _arguments.matrix(queries, "queries")
         top_n = _checks.positive_int(top_n, "top_n")
-        _checks.check_places(len(array), top_n, view.n_rows)
+        _checks.check_answer_size(len(array), top_n, view.n_rows)
         n_threads = _checks.thread_count(n_threads)
         excluded = (
             None

@@ -135,10 +135,10 @@ class Recommendations:
         for row in range(min(n_requests, _SHOWN_REQUESTS)):
             count = int(self.counts[row])
             lines.append(f"request {row}, from {self.source[row]}: {count} items")
-            for place in range(min(count, _SHOWN_ITEMS)):
-                score = f"{self.scores[row, place]:.4f}"
-                said = f"{self.item_ids[row, place]!s:>10}  {titles[row, place] or ''}"
-                lines.append(f"  {place + 1:>3}  {score:>9}  {said}".rstrip())
+            for rank in range(min(count, _SHOWN_ITEMS)):
+                score = f"{self.scores[row, rank]:.4f}"
+                item = f"{self.item_ids[row, rank]!s:>10}  {titles[row, rank] or ''}"
+                lines.append(f"  {rank + 1:>3}  {score:>9}  {item}".rstrip())
             if count > _SHOWN_ITEMS:
                 lines.append(f"       … {count - _SHOWN_ITEMS} more")
         if n_requests > _SHOWN_REQUESTS:

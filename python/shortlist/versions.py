@@ -72,17 +72,17 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
     location = Path(bundle)
     with Bundle.open(location, verify=False) as opened:
         manifest = opened.manifest
-    kept = _kept(versions_folder(location))
-    kept.pop(manifest.version, None)
+    bundles = _bundles_in(versions_folder(location))
+    bundles.pop(manifest.version, None)
     rows = [{**manifest.own.to_dict(), "path": str(location), "state": "champion"}]
     for ancestor in manifest.ancestors:
-        place = kept.pop(ancestor.version, None)
-        path = None if place is None else str(place)
+        own = bundles.pop(ancestor.version, None)
+        path = None if own is None else str(own)
         rows.append({**ancestor.to_dict(), "path": path, "state": "ancestor"})
-    for version, place in sorted(kept.items(), reverse=True):
-        with Bundle.open(place, verify=False) as opened:
+    for version, own in sorted(bundles.items(), reverse=True):
+        with Bundle.open(own, verify=False) as opened:
             entry = opened.manifest.own.to_dict()
-        rows.append({**entry, "version": version, "path": str(place), "state": "other"})
+        rows.append({**entry, "version": version, "path": str(own), "state": "other"})
     return rows
 
 
@@ -101,20 +101,20 @@ def promote(challenger: Path, champion: Path) -> Path:
     BundleError
         One of the two is damaged; nothing has changed then.
     """
-    place = champion.resolve()
-    _settle(versions_folder(place))
-    with Bundle.open(challenger), Bundle.open(place) as old:
-        kept = versions_folder(place) / f"{old.manifest.version}.shortlist"
-    kept.parent.mkdir(exist_ok=True)
-    if kept.exists() and kept != challenger:
+    path = champion.resolve()
+    _settle(versions_folder(path))
+    with Bundle.open(challenger), Bundle.open(path) as old:
+        aside = versions_folder(path) / f"{old.manifest.version}.shortlist"
+    aside.parent.mkdir(exist_ok=True)
+    if aside.exists() and aside != challenger:
         raise BundleError(
-            f"{kept}: expected a free place for the bundle that is replaced, found one there; "
+            f"{aside}: expected a free place for the bundle that is replaced, found one there; "
             "remove it or move it away"
         )
-    exchange(challenger, place)
-    if kept != challenger:
-        challenger.rename(kept)
-    return kept
+    exchange(challenger, path)
+    if aside != challenger:
+        challenger.rename(aside)
+    return aside
 
 
 def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, str]:
@@ -143,14 +143,14 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         manifest = opened.manifest
     wanted = to or manifest.own.parent
     _settle(versions_folder(location))
-    kept = _kept(versions_folder(location))
-    if wanted is None or wanted not in kept:
-        asked = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
+    bundles = _bundles_in(versions_folder(location))
+    if wanted is None or wanted not in bundles:
+        wish = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
         raise BundleError(
-            f"{location.name}: expected {asked} in {versions_folder(location)}, found "
-            f"{', '.join(sorted(kept)) or 'no version there'}; name one with --to"
+            f"{location.name}: expected {wish} in {versions_folder(location)}, found "
+            f"{', '.join(sorted(bundles)) or 'no version there'}; name one with --to"
         )
-    replaced = promote(kept[wanted], location)
+    replaced = promote(bundles[wanted], location)
     return {
         "bundle": str(location),
         "version": wanted,
@@ -211,7 +211,7 @@ def _sweep(bundle: Path, folder: Path) -> None:
             _delete(left)
     with Bundle.open(bundle, verify=False) as opened:
         needed = {opened.manifest.own.run}
-    needed |= {_run_name(path) for path in _kept(folder).values()}
+    needed |= {_run_name(path) for path in _bundles_in(folder).values()}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
             _delete(run)
@@ -249,23 +249,23 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     """
     if keep < 1:
         raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
-    place = Path(bundle).resolve()
-    folder = versions_folder(place)
-    if place.parent == folder:
+    location = Path(bundle).resolve()
+    folder = versions_folder(location)
+    if location.parent == folder:
         return []
     for left in folder.glob(f"{_DOOMED}*"):
         _delete(left)
     _settle(folder)
-    with Bundle.open(place, verify=False) as opened:
+    with Bundle.open(location, verify=False) as opened:
         champion = opened.manifest.own
-    kept = _kept(folder)
-    named = {version for version, path in kept.items() if path.stem == version}
+    bundles = _bundles_in(folder)
+    named = {version for version, path in bundles.items() if path.stem == version}
     others = sorted(named - {champion.parent, champion.version})
     doomed = others[: max(0, len(others) - keep)]
-    runs = {version: _run_name(path) for version, path in kept.items()}
+    runs = {version: _run_name(path) for version, path in bundles.items()}
     needed = {champion.run, *(run for version, run in runs.items() if version not in doomed)}
     for version in doomed:
-        for path in (folder / (runs[version] or ""), kept[version]):
+        for path in (folder / (runs[version] or ""), bundles[version]):
             if path.parent == folder and os.path.lexists(path) and path.name not in needed:
                 gone = folder / f"{_DOOMED}{path.name}"
                 path.rename(gone)
@@ -291,10 +291,10 @@ def _settle(folder: Path) -> None:
 
     The old champion then lies where the new one was, under the new one's version.
     """
-    kept = _kept(folder)
-    for version, path in kept.items():
+    bundles = _bundles_in(folder)
+    for version, path in bundles.items():
         own = folder / f"{version}.shortlist"
-        if path.stem != version and path.stem not in kept and _is_version(path.stem):
+        if path.stem != version and path.stem not in bundles and _is_version(path.stem):
             path.rename(own)
 
 
@@ -302,13 +302,13 @@ def _is_version(name: str) -> bool:
     return re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", name) is not None
 
 
-def _kept(folder: Path) -> dict[str, Path]:
+def _bundles_in(folder: Path) -> dict[str, Path]:
     """Return the bundles of a folder by version; what is damaged is none."""
-    found = {}
+    bundles = {}
     for path in sorted(folder.glob("*.shortlist")):
         try:
             with Bundle.open(path, verify=False) as bundle:
-                found[bundle.manifest.version] = path
+                bundles[bundle.manifest.version] = path
         except BundleError:
             continue
-    return found
+    return bundles

@@ -29,23 +29,23 @@ _NUMBERS = (
 
 def texts(rows: Sequence[Any]) -> Array | None:
     """Read text or None as (n,) object; None becomes ""."""
-    found = set(map(type, rows))
-    if not found <= {str, _NONE}:
+    types = set(map(type, rows))
+    if not types <= {str, _NONE}:
         return None
     column = np.empty(len(rows), dtype=object)
     column[:] = rows
-    if _NONE in found:
+    if _NONE in types:
         column[column == np.array(None)] = ""
     return column
 
 
 def integers(rows: Sequence[Any]) -> Array | None:
     """Read int or None as (n,) int64; None becomes INT64_MIN."""
-    found = set(map(type, rows))
-    if not found <= {int, _NONE}:
+    types = set(map(type, rows))
+    if not types <= {int, _NONE}:
         return None
     try:
-        if _NONE in found:
+        if _NONE in types:
             return np.array([MISSING_INT if v is None else v for v in rows], dtype=np.int64)
         return np.array(rows, dtype=np.int64)
     except OverflowError:

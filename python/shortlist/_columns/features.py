@@ -47,9 +47,9 @@ def time_column(name: str, values: Any, unit: str = "s") -> Array:
         if rows.dtype.kind == "M":
             rows, unit = rows.astype("datetime64[s]"), "s"
         wide = rows.astype(np.int64)
-        given = wide != MISSING_INT
-        seconds: Array = np.where(given, wide // TICKS[unit], MISSING_INT)
-        beyond = given & (np.abs(np.where(given, seconds, 0)) > LAST_SECOND)
+        has_time = wide != MISSING_INT
+        seconds: Array = np.where(has_time, wide // TICKS[unit], MISSING_INT)
+        beyond = has_time & (np.abs(np.where(has_time, seconds, 0)) > LAST_SECOND)
         if beyond.any():
             i = int(beyond.argmax())
             raise _far_time(name, i, wide[i], unit)
@@ -125,8 +125,8 @@ def vector_column(name: str, values: Any, width: int) -> Array:
         wide = values.astype(np.float64)
         bad = ~(np.abs(wide) <= FLOAT_MAX)
         if bad.any():
-            row, place = divmod(int(bad.argmax()), width)
-            raise _wrong_entry(name, row, place, wide[row, place])
+            row, entry = divmod(int(bad.argmax()), width)
+            raise _wrong_entry(name, row, entry, wide[row, entry])
         return wide.astype(np.float32)
     rows = _plain_rows(values)
     read = np.full((len(rows), width), np.nan, dtype=np.float32)
@@ -149,28 +149,28 @@ def _vector(name: str, i: int, row: Any, width: int) -> Array:
         ) from error
     if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
         numeric = (int, float, np.integer, np.floating)
-        place = next(
+        entry = next(
             (p for p, v in enumerate(row) if isinstance(v, bool) or not isinstance(v, numeric)), 0
         )
         raise TypeError(
-            f"requests: {name!r} row {i}, entry {place} is {type(row[place]).__name__} "
-            f"{row[place]!r:.60}, expected a number"
+            f"requests: {name!r} row {i}, entry {entry} is {type(row[entry]).__name__} "
+            f"{row[entry]!r:.60}, expected a number"
         )
     bad = ~(np.abs(numbers.astype(np.float64)) <= FLOAT_MAX)
     if bad.any():
-        place = int(bad.argmax())
-        raise _wrong_entry(name, i, place, numbers[place])
+        entry = int(bad.argmax())
+        raise _wrong_entry(name, i, entry, numbers[entry])
     return numbers
 
 
-def _wrong_width(name: str, i: int, found: int, width: int) -> DataError:
+def _wrong_width(name: str, i: int, length: int, width: int) -> DataError:
     return DataError(
-        f"requests: {name!r} row {i} has {found} numbers, expected {width} as in training, or None"
+        f"requests: {name!r} row {i} has {length} numbers, expected {width} as in training, or None"
     )
 
 
-def _wrong_entry(name: str, i: int, place: int, value: Any) -> DataError:
+def _wrong_entry(name: str, i: int, entry: int, value: Any) -> DataError:
     return DataError(
-        f"requests: {name!r} row {i}, entry {place} is {value}, expected a finite number; give "
+        f"requests: {name!r} row {i}, entry {entry} is {value}, expected a finite number; give "
         "None where there is no vector"
     )

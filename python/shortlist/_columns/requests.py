@@ -73,10 +73,10 @@ class FeatureColumn:
     def is_given(self, column: Array) -> Array:
         """Say for each row of what `read` returned whether there is a value, (n,) bool."""
         if self.dtype == "float32":
-            given = ~np.isnan(column)
+            has_value = ~np.isnan(column)
         else:
-            given = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
-        return given if given.ndim == 1 else np.any(given, axis=1)
+            has_value = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
+        return has_value if has_value.ndim == 1 else np.any(has_value, axis=1)
 
 
 class RequestSchema:
@@ -185,8 +185,8 @@ class Columns:
 
 def _tag_lists(tags: Array) -> Ragged:
     """Return a tag column (n, width) as lists: one long row makes no other wide."""
-    given = tags != ("" if tags.dtype.kind == "O" else MISSING_INT)
-    return Ragged.of_lengths(tags[given], given.sum(axis=1))
+    is_tag = tags != ("" if tags.dtype.kind == "O" else MISSING_INT)
+    return Ragged.of_lengths(tags[is_tag], is_tag.sum(axis=1))
 
 
 def normalise(requests: Any, schema: RequestSchema) -> Columns:

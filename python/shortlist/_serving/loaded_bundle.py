@@ -119,7 +119,7 @@ class LoadedBundle:
         """Answer checked requests from one state of the items."""
         state, n = self.state, columns.n_requests
         check_length(where, n)
-        _checks.check_places(n, options.top_n, state.view.n_rows)
+        _checks.check_answer_size(n, options.top_n, state.view.n_rows)
         allowed = read_where(where, n, state.items.mask)
         scores, rows, counts, sources, stages = self.core.recommend(
             state.core,
@@ -170,12 +170,12 @@ class LoadedBundle:
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""
         state = self.state
-        item_ids, table, given = read_items(items, state, self.item_schema)
+        item_ids, table, names = read_items(items, state, self.item_schema)
         if len(item_ids) == 0:
             return Upserted(0, 0, 0)
         is_new = state.rows_of(item_ids) < 0
         features = [n for n in self.item_schema.features if n in table.column_names]
-        changed = is_new | bool(given.intersection(features))
+        changed = is_new | bool(names.intersection(features))
         vectors = np.empty((0, self.index.dim), dtype=np.float32)
         if changed.any():
             raw = table.select(["item_id", *features]).filter(changed)
@@ -262,16 +262,16 @@ def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) ->
     )
 
 
-def _check_inputs(bundle: Bundle, schema: RequestSchema, found: dict[str, str]) -> None:
+def _check_inputs(bundle: Bundle, schema: RequestSchema, inputs: dict[str, str]) -> None:
     """Refuse a graph that takes other columns than the manifest says."""
     if bundle.has("scorer.onnx") and bundle.manifest.second_stage is None:
         raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
     expected = {"history": _ONNX_TYPES[bundle.manifest.item_id_dtype]}
     expected |= {name: _EVENT_TYPES[name] for name in schema.event_columns}
     expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
-    if found != expected:
+    if inputs != expected:
         where = f"{bundle.name}/recommend.onnx"
-        raise problem(where, f"the manifest's inputs {expected}", f"{found}")
+        raise problem(where, f"the manifest's inputs {expected}", f"{inputs}")
 
 
 def _graph_name(where: str) -> str:
@@ -331,9 +331,9 @@ def _candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:
     rows = rows.reshape(candidates.shape)
     wrong = (rows < 0) & (candidates != state.ids[-1])
     if wrong.any():
-        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
+        row, entry = divmod(int(wrong.argmax()), candidates.shape[1])
         raise ValueError(
-            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
+            f"item_ids: row {row}, entry {entry} is {candidates[row, entry].item()!r}, which "
             "is no item of this bundle"
         )
     return rows

@@ -50,9 +50,9 @@ class FeedbackLoop(NamedTuple):
             return options
         return options._replace(top_n=n_candidates(self.explore, options, loaded))
 
-    def draw(self, found: Recommendations, top_n: int) -> Recommendations:
+    def draw(self, answer: Recommendations, top_n: int) -> Recommendations:
         """Draw each answer from its candidates, where the call explores."""
-        return found if self.explore is None else drawn(found, self.explore, top_n)
+        return answer if self.explore is None else drawn(answer, self.explore, top_n)
 
     def write(
         self,
@@ -146,24 +146,24 @@ def n_candidates(explore: Exploration, options: RecommendOptions, loaded: Loaded
     return max(options.top_n, min(explore.n_candidates, most))
 
 
-def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
+def drawn(answer: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
     """Draw each answer from its candidates."""
-    places, propensities = explore.choose(found.scores, top_n)
+    slots, propensities = explore.choose(answer.scores, top_n)
 
     def take(values: Array, missing: object) -> Array:
-        taken: Array = np.take_along_axis(values, places, axis=1)  # place −1 is replaced below
-        taken[places < 0] = missing
+        taken: Array = np.take_along_axis(values, slots, axis=1)  # slot −1 is replaced below
+        taken[slots < 0] = missing
         return taken
 
     return Recommendations(
-        take(found.item_ids, "" if found.item_ids.dtype.kind == "O" else -1),
-        take(found.scores, -np.inf),
-        np.minimum(found.counts, top_n),
-        take(found.indices, -1),
-        found._source_codes,
-        found.stages,
-        found._items,
-        found._version,
+        take(answer.item_ids, "" if answer.item_ids.dtype.kind == "O" else -1),
+        take(answer.scores, -np.inf),
+        np.minimum(answer.counts, top_n),
+        take(answer.indices, -1),
+        answer._source_codes,
+        answer.stages,
+        answer._items,
+        answer._version,
         propensities,
     )
 

@@ -202,12 +202,12 @@ class Trial:
     def _choose(self, columns: Columns, keys: Any) -> Array:
         """Return the numbers of the requests that fall to the candidate."""
         n = columns.n_requests
-        given = check_keys(keys, n)
+        own_keys = check_keys(keys, n)
         if self._share == 1:
             return np.arange(n)
         ids = [None] * n if columns.ids is None else columns.ids.tolist()
         chosen = []
-        for i, (key, user) in enumerate(zip(given, ids, strict=True)):
+        for i, (key, user) in enumerate(zip(own_keys, ids, strict=True)):
             if key is None:
                 key = None if user in (None, "", MISSING_INT) else user
             if key is not None and falls_to_candidate(key, self._share, self._salt):
@@ -235,17 +235,17 @@ class Trial:
         columns, where, options, stages, loop, answer, chosen = task
         if loop is not None:  # nobody sees the answer
             loop = loop._replace(explore=None, record=False)
-        found = self._try(columns, where, options, stages, loop)
-        if isinstance(found, Exception):
-            self._failed(found)
+        reply = self._try(columns, where, options, stages, loop)
+        if isinstance(reply, Exception):
+            self._failed(reply)
             return
         overlaps = [
             len(set(ours[:n].tolist()) & set(theirs[:m].tolist())) / n
             for ours, n, theirs, m in zip(
                 answer.item_ids[chosen],
                 answer.counts[chosen].tolist(),
-                found.item_ids,
-                found.counts.tolist(),
+                reply.item_ids,
+                reply.counts.tolist(),
                 strict=True,
             )
             if n
@@ -309,10 +309,10 @@ class _Titles:
 
     def titles(self, rows: Array) -> Array:
         """Return titles of item rows (n_requests, top_n), each row from its own table."""
-        found = np.empty(rows.shape, dtype=object)
+        titles = np.empty(rows.shape, dtype=object)
         for chosen, part in self._parts:
-            found[chosen] = part.titles
-        return found
+            titles[chosen] = part.titles
+        return titles
 
 
 def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:

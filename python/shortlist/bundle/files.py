@@ -23,8 +23,8 @@ def open_plain(path: Path, where: str) -> int:
     except FileNotFoundError as error:
         raise problem(where, "a file", "no such file") from error
     except OSError as error:
-        found = "a symbolic link" if path.is_symlink() else f"{error}"
-        raise problem(where, "a plain file", found) from error
+        kind = "a symbolic link" if path.is_symlink() else f"{error}"
+        raise problem(where, "a plain file", kind) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise problem(where, "a plain file", "a folder or special file")
@@ -91,9 +91,9 @@ def check_folder(
     for file, record in files.items():
         where = f"{name}/{file}"
         with _open_file(directory / file, where, record) as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest() if digests else ""
-        if digests and found != record.sha256:
-            raise problem(where, f"sha256 {record.sha256}", f"sha256 {found}")
+            digest = hashlib.file_digest(opened, "sha256").hexdigest() if digests else ""
+        if digests and digest != record.sha256:
+            raise problem(where, f"sha256 {record.sha256}", f"sha256 {digest}")
 
 
 def is_bundle(path: Path) -> bool:

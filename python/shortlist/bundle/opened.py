@@ -91,15 +91,15 @@ class Bundle:
         temporary: tempfile.TemporaryDirectory[str] | None = None
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
-                found = "no such file: the folder is no bundle"
-                raise problem(str(location / MANIFEST), "a file", found)
+                actual = "no such file: the folder is no bundle"
+                raise problem(str(location / MANIFEST), "a file", actual)
             directory, let_go = hold_folder(location)
         elif location.is_file():
             temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
             directory, let_go = Path(temporary.name), temporary.cleanup
         else:
-            found = "a special file" if location.exists() else "nothing there"
-            raise problem(str(location), "a bundle folder or zip", found)
+            actual = "a special file" if location.exists() else "nothing there"
+            raise problem(str(location), "a bundle folder or zip", actual)
         try:
             if temporary is not None:
                 unpack(location, directory)

@@ -160,14 +160,14 @@ def check_output(path: Path | None, flag: str) -> None:
         return
     folder = path.absolute().parent
     if path.is_dir():
-        found = "which is a folder"
+        reason = "which is a folder"
     elif not folder.is_dir():
-        found = f"but there is no folder {folder}"
+        reason = f"but there is no folder {folder}"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        found = f"but {folder} is read-only"
+        reason = f"but {folder} is read-only"
     else:
         return
-    raise DataError(f"{flag}: got {path}, {found}; expected the name of a file to write")
+    raise DataError(f"{flag}: got {path}, {reason}; expected the name of a file to write")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, object]:

@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
         if args.bundle is None:
             raise DataError("--feedback: got a log, expected a bundle whose log it is")
         drift = require_extra("shortlist.training.updates.drift", "train")
-        found = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
-        described["drift"] = found
-        parts.append("\n".join(drift.drift_lines(found)))
+        report = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
+        described["drift"] = report
+        parts.append("\n".join(drift.drift_lines(report)))
     if args.json:
         print_json(described)
     else:

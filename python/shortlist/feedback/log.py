@@ -248,8 +248,8 @@ class FeedbackLog:
         """
         types = self._id_types({"user_id": [user_id]})
         with said_of("user_id"):
-            (told,) = id_column("user_id", [user_id], types["user_id"]).tolist()
-        return self._store.erase(told)
+            (plain_id,) = id_column("user_id", [user_id], types["user_id"]).tolist()
+        return self._store.erase(plain_id)
 
     def remove_before(self, timestamp: Any) -> int:
         """Delete events older than this time (retention); return how many."""

@@ -71,12 +71,12 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
         if name not in columns:
             read.append([None] * n)
             continue
-        given = _plain(columns[name])
-        if name not in _CHECKS and set(map(type, given)) == {str}:
-            read.append(_texts(name, given))
+        values = _plain(columns[name])
+        if name not in _CHECKS and set(map(type, values)) == {str}:
+            read.append(_texts(name, values))
             continue
         check = _CHECKS.get(name, _text)
-        read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(given)])
+        read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(values)])
     return list(zip(*read, strict=True))
 
 
