@@ -65,6 +65,13 @@ def wait_us(value: Any, name: str) -> int:
     return wait
 
 
+def flag(value: Any, name: str) -> bool:
+    """Return `value`, which must be True or False, as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {value!r}, expected True or False")
+    return bool(value)
+
+
 def check_answer_size(n_queries: int, top_n: int, n_rows: int) -> None:
     """Refuse more places per query than there are rows, where so many empty ones cost memory."""
     if top_n > n_rows and n_queries * top_n > MAX_EMPTY_PLACES:

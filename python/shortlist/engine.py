@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Literal, Self
-
-import numpy as np
 
 from shortlist import _checks
 from shortlist._catalogue.state import Upserted
@@ -220,10 +217,9 @@ class Engine:
         loaded, trial = self._switch.now(), self._switch.trial  # for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
         loop = feedback_loop(feedback, explore, record, now)
-        if not isinstance(exclude_seen, (bool, np.bool_)):
-            raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
+        exclude_seen = _checks.flag(exclude_seen, "exclude_seen")
         requests = pipeline.given_requests(requests, user_ids)
-        options = loaded.options(top_n, bool(exclude_seen), stages)
+        options = loaded.options(top_n, exclude_seen, stages)
         if trial is not None:
             return trial.recommend(loaded, requests, keys, where, options, stages, loop)
         columns = normalise(requests, loaded.schema)
@@ -456,12 +452,7 @@ class Engine:
         """Return the engine itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the engine."""
         self.close()
 

@@ -1,4 +1,4 @@
-"""Columns of text, times and vectors, read as the graphs take them.
+"""Columns of times and vectors, read as the graphs take them.
 
 Training reads its tables with these very functions, so that a value means the same in both.
 """
@@ -16,7 +16,6 @@ from shortlist._columns.reading import (
     _plain_rows,
     _plain_values,
     is_missing,
-    scalar_column,
     to_arrow,
 )
 from shortlist.errors import DataError
@@ -24,11 +23,6 @@ from shortlist.errors import DataError
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6}
 LAST_SECOND = 253_402_300_799  # the year 9999 ends; a larger number is in another unit
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
-def text_column(name: str, values: Any) -> Array:
-    """Read a column of text (n,) object (str); None becomes ""."""
-    return scalar_column(name, values, "string", "values")
 
 
 def time_column(name: str, values: Any, unit: str = "s") -> Array:

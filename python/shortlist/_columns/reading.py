@@ -35,7 +35,7 @@ def id_column(name: str, values: Any, dtype: str) -> Array:
 
 
 def category_column(name: str, values: Any, dtype: str) -> Array:
-    """Read a categorical column (n,), int64 or object (str); None becomes INT64_MIN or ""."""
+    """Read categories or texts (n,), int64 or object (str); None becomes INT64_MIN or ""."""
     return scalar_column(name, values, dtype, "values")
 
 
@@ -188,10 +188,9 @@ def _typed_column(name: str, rows: Array, dtype: str, noun: str) -> Array:
     if dtype == "int64" and rows.dtype.kind in "iu":
         _check_unsigned(name, None, rows)
         return rows.astype(np.int64)
-    if dtype == "string" and rows.dtype.kind == "b" and noun != "ids":
-        return np.where(rows, "true", "false").astype(object)
-    if dtype == "int64" and rows.dtype.kind == "b" and noun != "ids":
-        return rows.astype(np.int64)
+    if rows.dtype.kind == "b" and noun != "ids":
+        is_text = dtype == "string"
+        return np.where(rows, "true", "false").astype(object) if is_text else rows.astype(np.int64)
     wanted = "strings" if dtype == "string" else "integers"
     raise TypeError(
         f"requests: {name!r} has dtype {rows.dtype} (row 0 is {rows[0].item()!r:.60}), but this "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortlist._columns.events import event_column
-from shortlist._columns.features import text_column, time_column, vector_column
+from shortlist._columns.features import time_column, vector_column
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import (
     MISSING_INT,
@@ -56,10 +56,8 @@ class FeatureColumn:
         match self.kind:
             case "numeric":
                 return number_column(self.name, values)
-            case "categorical":
+            case "categorical" | "text":
                 return category_column(self.name, values, self.dtype)
-            case "text":
-                return text_column(self.name, values)
             case "timestamp":
                 return time_column(self.name, values, self.unit)
             case "vector":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from shortlist import _checks
 from shortlist._columns.reading import Array
 from shortlist.errors import DataError
 from shortlist.exploration import Exploration
@@ -88,14 +89,13 @@ def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> Feedbac
         raise TypeError(
             f"explore: got {type(explore).__name__}, expected shortlist.Epsilon or Softmax"
         )
-    if not isinstance(record, (bool, np.bool_)):
-        raise TypeError(f"record: got {record!r}, expected True or False")
+    record = _checks.flag(record, "record")
     if record and feedback is None:
         raise TypeError("record: got True without a log, expected feedback=FeedbackLog(path)")
     seconds = int(time.time()) if now is None else seconds_of(now, "now")
     if feedback is None and explore is None:
         return None
-    return FeedbackLoop(feedback, explore, bool(record), seconds)
+    return FeedbackLoop(feedback, explore, record, seconds)
 
 
 def with_feedback(

@@ -21,48 +21,26 @@ MAX_MANIFEST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked manifest.json; every field the engine relies on has the right type and range.
-
-    Attributes
-    ----------
-    metric, storage : str
-        Of the index.
-    recall : float or None
-        Of the index, where its storage is one that loses items.
-    dim, n_items, n_users, max_history : int
-    item_id_dtype, user_id_dtype : str
-        "int64" or "string".
-    created : str
-    versions, metrics, parity, training : Mapping
-        What export and training tell of themselves; what is in them is not checked.
-    lineage : Lineage or None
-        None if the bundle was written before there were versions.
-    second_stage : RerankerRecord or None
-        None if the bundle was trained without one.
-    features : tuple of FeatureRecord
-    event_features : Mapping of str to Mapping
-        Options of the columns of events that the encoder takes, by name.
-    files : Mapping of str to FileRecord
-    """
+    """A checked manifest.json; every field the engine relies on has the right type and range."""
 
     metric: str
     storage: str
-    recall: float | None
+    recall: float | None  # of an index of int8
     dim: int
     n_items: int
     n_users: int
     max_history: int
-    item_id_dtype: str
+    item_id_dtype: str  # as of users, "int64" or "string"
     user_id_dtype: str
     created: str
-    versions: Mapping[str, Any]
+    versions: Mapping[str, Any]  # these four are what export and training tell: not checked
     metrics: Mapping[str, Any]
     parity: Mapping[str, Any]
     training: Mapping[str, Any]
-    lineage: Lineage | None
-    second_stage: RerankerRecord | None
+    lineage: Lineage | None  # None: written before there were versions
+    second_stage: RerankerRecord | None  # None: trained without one
     features: tuple[FeatureRecord, ...]
-    event_features: Mapping[str, Mapping[str, Any]]
+    event_features: Mapping[str, Mapping[str, Any]]  # options, by column of events
     files: Mapping[str, FileRecord]
     _raw: Mapping[str, Any] = field(repr=False)
 

@@ -4,7 +4,6 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from shortlist.bundle.fields import problem
@@ -164,12 +163,7 @@ class Bundle:
         """Return the bundle itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the bundle."""
         self.close()
 

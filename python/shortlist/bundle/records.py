@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,35 +43,18 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """One declared feature.
-
-    Attributes
-    ----------
-    name, side, kind, dtype : str
-        Column name, "user" or "item", kind of feature, and the graph's value type.
-    mean, std : float
-        Of a numeric one, in training.
-    n_vocabulary : float
-        How many values the encoder knows.
-    width : int
-        Of a vector, else 0.
-    unit, separator : str
-        Of times given as numbers, and what splits a text into tags.
-    vocabulary : sequence of int or str
-        What the encoder knows of a user feature.
-    """
+    """One declared feature."""
 
     name: str
-    side: str
+    side: str  # "user" or "item"
     kind: str
-    dtype: str
-    mean: float
+    dtype: str  # of its values in the graph
+    mean: float  # this and std: of a numeric one, in training
     std: float
-    n_vocabulary: float
-    width: int
-    unit: str
-    separator: str
-    vocabulary: Sequence[int | str] = field(repr=False)
+    n_vocabulary: float  # values the encoder knows
+    width: int  # of a vector, else 0
+    unit: str  # of times given as numbers
+    separator: str  # splits a text into tags
 
     @classmethod
     def read(cls, fields: Fields) -> FeatureRecord:
@@ -97,26 +80,17 @@ class FeatureRecord:
         if not isinstance(values, list) or any(type(value) is not value_type for value in values):
             raise fields.problem(f"vocabulary of {name!r} to be a list of {dtype}", "another thing")
         size = int(width) if kind == "vector" else 0
-        return cls(name, side, kind, dtype, mean, std, n_vocabulary, size, unit, separator, values)
+        return cls(name, side, kind, dtype, mean, std, n_vocabulary, size, unit, separator)
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """One version of a bundle, as a lineage tells of it.
-
-    Attributes
-    ----------
-    version, created : str
-    parent : str or None
-        The version it was trained from.
-    run : str or None
-        Name of its run folder.
-    """
+    """One version of a bundle, as a lineage tells of it."""
 
     version: str
     created: str
-    parent: str | None
-    run: str | None
+    parent: str | None  # the version it was trained from
+    run: str | None  # name of its run folder
     _raw: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -157,18 +131,11 @@ class Lineage:
 
 @dataclass(frozen=True)
 class RerankerRecord:
-    """The second stage: how many candidates it gets, and how much of a history it reads.
-
-    Attributes
-    ----------
-    n_candidates, history_length : int
-    measured : Mapping
-        What else the training tells: its kind, whether it helped on validation, by how much.
-    """
+    """The second stage: how many candidates it gets, and how much of a history it reads."""
 
     n_candidates: int
     history_length: int
-    measured: Mapping[str, Any]
+    measured: Mapping[str, Any]  # all else: its kind, whether and how much it helped on validation
 
     @classmethod
     def read(cls, fields: Fields) -> RerankerRecord:

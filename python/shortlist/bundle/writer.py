@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from shortlist.bundle.fields import is_plain_name
@@ -102,12 +101,7 @@ class BundleWriter:
         """Return the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Delete the temporary folder if it was not committed."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
