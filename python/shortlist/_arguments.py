@@ -12,15 +12,6 @@ from shortlist import _checks, _core
 _FLOAT32 = np.dtype(np.float32)
 
 
-def check_length(ids: NDArray[np.int64] | list[str], array: NDArray[Any]) -> None:
-    """Refuse ids and rows that are not one to one."""
-    if len(ids) != len(array):
-        raise ValueError(
-            f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
-            "expected one id per row"
-        )
-
-
 def check_kind(view: _core.IndexView, ids: NDArray[np.int64] | list[str], name: str) -> None:
     """Refuse ids of another kind than the index has."""
     if isinstance(ids, list) != view.has_string_ids:

@@ -99,8 +99,11 @@ class Index:
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
         ids = None if item_ids is None else _checks.new_item_ids(item_ids)
-        if ids is not None:
-            _arguments.check_length(ids, array)
+        if ids is not None and len(ids) != len(array):
+            raise ValueError(
+                f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
+                "expected one id per row"
+            )
         n_items, dim = array.shape
         kinds = _arguments.metric(metric), _arguments.storage(storage)
         builder = _core.IndexBuilder(n_items, dim, *kinds)
@@ -286,16 +289,8 @@ class Index:
         """
         ids = _checks.new_item_ids(item_ids)
         array = _arguments.matrix(vectors, "vectors")
-        view = self._core.view()
-        if array.shape[1] != view.dim:
-            raise ValueError(
-                f"vectors: got dim {array.shape[1]}; the index has dim {view.dim}; "
-                "encode items with the model that made the others"
-            )
-        _arguments.check_length(ids, array)
-        if len(ids) == 0:
-            return
-        _arguments.check_kind(view, ids, "item_ids")
+        if len(ids):
+            _arguments.check_kind(self._core.view(), ids, "item_ids")
         if isinstance(ids, list):
             self._core.upsert_strings(ids, array)
         else:

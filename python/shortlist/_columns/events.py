@@ -1,6 +1,5 @@
 """Columns about the events of histories: their kinds and ages, entry by entry beside the ids."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from shortlist._columns.reading import (
     Array,
     _plain_rows,
     check_unicode,
+    first_wrong,
     history_column,
     is_missing,
+    wrong_entry,
 )
 from shortlist.errors import DataError
 
@@ -66,27 +67,16 @@ def _ages(name: str, i: int, row: Any) -> Array:
         return np.empty(0, np.float32)
     ages = row if isinstance(row, np.ndarray) else fast.numbers(row)
     if ages is None or ages.dtype.kind not in "iuf":
-        entry, value = _first_wrong(row)
-        raise TypeError(
-            f"requests: {name!r} row {i}, entry {entry} is {type(value).__name__} {value!r:.60}, "
-            "expected a number of seconds"
-        )
+        wrong = first_wrong(row, (int, float, np.integer, np.floating, type(None)))
+        raise wrong_entry(name, i, *(wrong or (0, row[0])), "a number of seconds")
     ages = np.asarray(ages, dtype=np.float64)
     if ages.ndim != 1:
         raise TypeError(f"requests: {name!r} row {i} is nested, expected a flat list of seconds")
-    wrong = (ages < 0) | (ages > FLOAT_MAX)
-    if wrong.any():
-        entry = int(wrong.argmax())
+    bad = (ages < 0) | (ages > FLOAT_MAX)
+    if bad.any():
+        entry = int(bad.argmax())
         raise DataError(
             f"requests: {name!r} row {i}, entry {entry} is {ages[entry]}, expected seconds before "
             "now, finite and at least 0"
         )
     return ages.astype(np.float32)
-
-
-def _first_wrong(row: Sequence[Any]) -> tuple[int, Any]:
-    for entry, value in enumerate(row):
-        is_number = isinstance(value, (int, float, np.integer, np.floating))
-        if isinstance(value, bool) or (value is not None and not is_number):
-            return entry, value
-    return 0, row[0]

@@ -16,15 +16,6 @@ from shortlist._columns.ragged import Array
 MISSING_INT = -(2**63)  # the graphs' "no id here": never a valid id, never in a vocabulary
 _NONE = type(None)
 _LISTS = {list, tuple, _NONE}
-_NUMBERS = (
-    {float},
-    {int},
-    {float, int},
-    {float, _NONE},
-    {int, _NONE},
-    {float, int, _NONE},
-    {_NONE},
-)
 
 
 def texts(rows: Sequence[Any]) -> Array | None:
@@ -54,7 +45,7 @@ def integers(rows: Sequence[Any]) -> Array | None:
 
 def numbers(rows: Sequence[Any]) -> Array | None:
     """Read float, int or None as (n,) float64; None becomes NaN."""
-    if set(map(type, rows)) not in _NUMBERS:
+    if not set(map(type, rows)) <= {float, int, _NONE}:
         return None
     try:
         return np.array(rows, dtype=np.float64)

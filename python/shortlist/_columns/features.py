@@ -15,8 +15,10 @@ from shortlist._columns.reading import (
     Array,
     _plain_rows,
     _plain_values,
+    first_wrong,
     is_missing,
     to_arrow,
+    wrong_entry,
 )
 from shortlist.errors import DataError
 
@@ -120,7 +122,7 @@ def vector_column(name: str, values: Any, width: int) -> Array:
         bad = ~(np.abs(wide) <= FLOAT_MAX)
         if bad.any():
             row, entry = divmod(int(bad.argmax()), width)
-            raise _wrong_entry(name, row, entry, wide[row, entry])
+            raise _not_finite(name, row, entry, wide[row, entry])
         return wide.astype(np.float32)
     rows = _plain_rows(values)
     read = np.full((len(rows), width), np.nan, dtype=np.float32)
@@ -142,18 +144,12 @@ def _vector(name: str, i: int, row: Any, width: int) -> Array:
             f"requests: {name!r} row {i} is nested or too large, expected a flat list of numbers"
         ) from error
     if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
-        numeric = (int, float, np.integer, np.floating)
-        entry = next(
-            (p for p, v in enumerate(row) if isinstance(v, bool) or not isinstance(v, numeric)), 0
-        )
-        raise TypeError(
-            f"requests: {name!r} row {i}, entry {entry} is {type(row[entry]).__name__} "
-            f"{row[entry]!r:.60}, expected a number"
-        )
+        wrong = first_wrong(row, (int, float, np.integer, np.floating))
+        raise wrong_entry(name, i, *(wrong or (0, row[0])), "a number")
     bad = ~(np.abs(numbers.astype(np.float64)) <= FLOAT_MAX)
     if bad.any():
         entry = int(bad.argmax())
-        raise _wrong_entry(name, i, entry, numbers[entry])
+        raise _not_finite(name, i, entry, numbers[entry])
     return numbers
 
 
@@ -163,7 +159,7 @@ def _wrong_width(name: str, i: int, length: int, width: int) -> DataError:
     )
 
 
-def _wrong_entry(name: str, i: int, entry: int, value: Any) -> DataError:
+def _not_finite(name: str, i: int, entry: int, value: Any) -> DataError:
     return DataError(
         f"requests: {name!r} row {i}, entry {entry} is {value}, expected a finite number; give "
         "None where there is no vector"

@@ -131,7 +131,7 @@ def check_unicode(name: str, texts: list[str], lengths: Array | None = None) -> 
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        row = next(i for i, text in enumerate(texts) if not _is_unicode(text))
+        row = next(i for i, text in enumerate(texts) if not is_unicode(text))
         if lengths is not None:
             row = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
         raise DataError(
@@ -140,7 +140,8 @@ def check_unicode(name: str, texts: list[str], lengths: Array | None = None) -> 
         ) from error
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Say whether UTF-8 can hold a text: without half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -238,16 +239,26 @@ def _all_strings(row: Any) -> bool:
     return all(isinstance(value, str) for value in row)  # asarray turns [1, "a"] into strings
 
 
+def first_wrong(row: Any, kinds: tuple[type, ...]) -> tuple[int, Any] | None:
+    """Return number and value of a list's first entry of another type; bool is no int."""
+    pairs = enumerate(row)
+    return next((p for p in pairs if isinstance(p[1], bool) or not isinstance(p[1], kinds)), None)
+
+
+def wrong_entry(name: str, i: int, entry: int, value: Any, expected: str) -> TypeError:
+    """Say that one entry of a list is of a wrong type."""
+    return TypeError(
+        f"requests: {name!r} row {i}, entry {entry} is {type(value).__name__} {value!r:.60}, "
+        f"expected {expected}"
+    )
+
+
 def _wrong_list(name: str, i: int, row: Any, dtype: str) -> TypeError | DataError:
-    wanted = (str,) if dtype == "string" else (int, np.integer)
+    wrong = first_wrong(row, (str,) if dtype == "string" else (int, np.integer))
+    if wrong is None:
+        return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
     expected = "a string" if dtype == "string" else "an integer"
-    for entry, value in enumerate(row):
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            return TypeError(
-                f"requests: {name!r} row {i}, entry {entry} is {type(value).__name__} "
-                f"{value!r:.60}, expected {expected}{_fix(dtype, value)}"
-            )
-    return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
+    return wrong_entry(name, i, *wrong, f"{expected}{_fix(dtype, wrong[1])}")
 
 
 def _wrong_value(name: str, i: int, value: Any, expected: str) -> TypeError:

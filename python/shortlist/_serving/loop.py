@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -133,9 +133,7 @@ def _with_known(shown: Recommendations, can_repeat: Array) -> Recommendations:
     """Take the propensities from answers that cannot be asked again; NaN is none in the log."""
     if shown.propensities is None or can_repeat.all():
         return shown
-    recorded = copy.copy(shown)
-    recorded.propensities = np.where(can_repeat[:, None], shown.propensities, np.nan)
-    return recorded
+    return replace(shown, propensities=np.where(can_repeat[:, None], shown.propensities, np.nan))
 
 
 def n_candidates(explore: Exploration, options: RecommendOptions, loaded: LoadedBundle) -> int:
@@ -155,16 +153,13 @@ def drawn(answer: Recommendations, explore: Exploration, top_n: int) -> Recommen
         taken[slots < 0] = missing
         return taken
 
-    return Recommendations(
-        take(answer.item_ids, "" if answer.item_ids.dtype.kind == "O" else -1),
-        take(answer.scores, -np.inf),
-        np.minimum(answer.counts, top_n),
-        take(answer.indices, -1),
-        answer._source_codes,
-        answer.stages,
-        answer._items,
-        answer._version,
-        propensities,
+    return replace(
+        answer,
+        item_ids=take(answer.item_ids, "" if answer.item_ids.dtype.kind == "O" else -1),
+        scores=take(answer.scores, -np.inf),
+        counts=np.minimum(answer.counts, top_n),
+        indices=take(answer.indices, -1),
+        propensities=propensities,
     )
 
 

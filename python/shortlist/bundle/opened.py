@@ -8,12 +8,9 @@ from typing import Any, Self
 
 from shortlist.bundle.fields import problem
 from shortlist.bundle.files import check_folder, hold_folder, read_manifest
-from shortlist.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from shortlist.bundle.manifest import MANIFEST, Manifest
 from shortlist.bundle.text import describe, summarise
-from shortlist.bundle.writer import BundleWriter, check_target
 from shortlist.bundle.zipped import unpack
-
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter", "check_target"]
 
 
 class Bundle:

@@ -8,7 +8,7 @@ import numpy as np
 
 from shortlist._columns.features import time_column
 from shortlist._columns.messages import said_of
-from shortlist._columns.reading import MISSING_INT, id_column, is_missing
+from shortlist._columns.reading import MISSING_INT, id_column, is_missing, is_unicode
 from shortlist._columns.tables import columns_of, common_length
 from shortlist.errors import DataError
 
@@ -94,7 +94,7 @@ def _refuse_missing(name: str, missing: Any, wanted: str) -> None:
 
 def _texts(name: str, values: list[Any]) -> list[str]:
     """Check texts; many of them at once, and one by one only to name the one that is wrong."""
-    if set(map(type, values)) == {str} and "" not in values and _is_utf8("".join(values)):
+    if set(map(type, values)) == {str} and "" not in values and is_unicode("".join(values)):
         return values
     return [_text(name, i, value) for i, value in enumerate(values)]
 
@@ -104,17 +104,9 @@ def _text(name: str, i: int, value: Any) -> str:
         raise TypeError(
             f"events: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a string"
         )
-    if not value or not (value.isascii() or _is_utf8(value)):
+    if not value or not (value.isascii() or is_unicode(value)):
         raise DataError(f"events: {name!r} row {i} is {value!r:.60}, expected text, not empty")
     return str(value)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _number(name: str, i: int, value: Any) -> float:
