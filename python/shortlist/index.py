@@ -105,8 +105,9 @@ class Index:
                 "expected one id per row"
             )
         n_items, dim = array.shape
-        kinds = _arguments.metric(metric), _arguments.storage(storage)
-        builder = _core.IndexBuilder(n_items, dim, *kinds)
+        kind = _arguments.member(_core.Metric, metric, "metric")
+        stored = _arguments.member(_core.Storage, storage, "storage")
+        builder = _core.IndexBuilder(n_items, dim, kind, stored)
         if storage == "int8":
             builder.sample(*_arguments.sample(array))
         n_rows = max(1, _CHUNK_NUMBERS // dim)

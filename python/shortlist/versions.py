@@ -70,8 +70,7 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
         "champion" (in the place of `bundle`), "ancestor" or "other".
     """
     location = Path(bundle)
-    with Bundle.open(location, verify=False) as opened:
-        manifest = opened.manifest
+    manifest = _manifest(location)
     bundles = _bundles_in(versions_folder(location))
     bundles.pop(manifest.version, None)
     rows = [{**manifest.own.to_dict(), "path": str(location), "state": "champion"}]
@@ -80,8 +79,7 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path = None if own is None else str(own)
         rows.append({**ancestor.to_dict(), "path": path, "state": "ancestor"})
     for version, own in sorted(bundles.items(), reverse=True):
-        with Bundle.open(own, verify=False) as opened:
-            entry = opened.manifest.own.to_dict()
+        entry = _manifest(own).own.to_dict()
         rows.append({**entry, "version": version, "path": str(own), "state": "other"})
     return rows
 
@@ -139,8 +137,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         There is no such version, or it is damaged; nothing has changed then.
     """
     location = Path(bundle)
-    with Bundle.open(location, verify=False) as opened:
-        manifest = opened.manifest
+    manifest = _manifest(location)
     wanted = to or manifest.own.parent
     _settle(versions_folder(location))
     bundles = _bundles_in(versions_folder(location))
@@ -173,7 +170,7 @@ def updating(bundle: Path) -> Iterator[str]:
     ShortlistError
         Another update of the bundle is at work.
     """
-    Bundle.open(bundle, verify=False).close()  # before a folder is made beside it
+    _manifest(bundle)  # an error, if there is one, before a folder is made beside it
     folder = versions_folder(bundle)
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -209,9 +206,7 @@ def _sweep(bundle: Path, folder: Path) -> None:
     for left in folder.glob("new-*.shortlist"):
         if re.fullmatch(rf"new-{_STAMP}", left.stem):
             _delete(left)
-    with Bundle.open(bundle, verify=False) as opened:
-        needed = {opened.manifest.own.run}
-    needed |= {_run_name(path) for path in _bundles_in(folder).values()}
+    needed = {_manifest(path).own.run for path in (bundle, *_bundles_in(folder).values())}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
             _delete(run)
@@ -256,13 +251,12 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     for left in folder.glob(f"{_DOOMED}*"):
         _delete(left)
     _settle(folder)
-    with Bundle.open(location, verify=False) as opened:
-        champion = opened.manifest.own
+    champion = _manifest(location).own
     bundles = _bundles_in(folder)
     named = {version for version, path in bundles.items() if path.stem == version}
     others = sorted(named - {champion.parent, champion.version})
     doomed = others[: max(0, len(others) - keep)]
-    runs = {version: _run_name(path) for version, path in bundles.items()}
+    runs = {version: _manifest(path).own.run for version, path in bundles.items()}
     needed = {champion.run, *(run for version, run in runs.items() if version not in doomed)}
     for version in doomed:
         for path in (folder / (runs[version] or ""), bundles[version]):
@@ -281,9 +275,9 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def _run_name(bundle: Path) -> str | None:
+def _manifest(bundle: Path) -> Manifest:
     with Bundle.open(bundle, verify=False) as opened:
-        return opened.manifest.own.run
+        return opened.manifest
 
 
 def _settle(folder: Path) -> None:
@@ -307,8 +301,7 @@ def _bundles_in(folder: Path) -> dict[str, Path]:
     bundles = {}
     for path in sorted(folder.glob("*.shortlist")):
         try:
-            with Bundle.open(path, verify=False) as bundle:
-                bundles[bundle.manifest.version] = path
+            bundles[_manifest(path).version] = path
         except BundleError:
             continue
     return bundles

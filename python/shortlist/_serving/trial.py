@@ -345,7 +345,7 @@ def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSc
     features = dict(ours.features)
     for name, feature in theirs.features.items():
         known = features.setdefault(name, feature)
-        if _reading(known) != _reading(feature):
+        if known != feature:
             raise BundleError(
                 f"{candidate.bundle.name}: it takes the column {name!r} as {feature.kind} "
                 f"{feature.dtype}, the running bundle as {known.kind} {known.dtype}: requests that "
@@ -355,7 +355,3 @@ def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSc
     return RequestSchema(
         ours.id_name, ours.id_dtype, list(features.values()), ours.history_dtype, tuple(events)
     )
-
-
-def _reading(feature: Any) -> tuple[Any, ...]:
-    return (feature.kind, feature.dtype, feature.width, feature.unit, feature.separator)
