@@ -209,7 +209,8 @@ def _is_open(engine: Engine, requests: Requests, top_n: int, stages: Array) -> A
     """Say for each request whether its candidates for a second stage are a matter of rounding."""
     if not (stages == 2).any():
         return np.zeros(len(stages), np.bool_)
-    last = max(top_n, engine.bundle.manifest["second_stage"]["n_candidates"])
+    second = engine.bundle.manifest.second_stage
+    last = max(top_n, 1 if second is None else second.n_candidates)
     scores = engine.recommend(requests, top_n=last + 1, stages=1).scores
     is_tied = scores[:, last - 1] <= scores[:, last] + 2 * TOLERANCE
     return np.asarray((stages == 2) & is_tied & np.isfinite(scores[:, last]))

@@ -103,8 +103,7 @@ def export_bundle(
         parity = _gate(run, writer.directory)
         manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
         path = writer.commit()
-    size = sum(record["size"] for record in manifest["files"].values())
-    return ExportReport(path, parity, differences, size)
+    return ExportReport(path, parity, differences, manifest.size)
 
 
 def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:

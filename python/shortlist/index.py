@@ -99,11 +99,15 @@ class Index:
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
         ids = None if item_ids is None else _checks.new_item_ids(item_ids)
-        if ids is not None:
-            _arguments.check_length(ids, array)
+        if ids is not None and len(ids) != len(array):
+            raise ValueError(
+                f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
+                "expected one id per row"
+            )
         n_items, dim = array.shape
-        kinds = _arguments.metric(metric), _arguments.storage(storage)
-        builder = _core.IndexBuilder(n_items, dim, *kinds)
+        kind = _arguments.member(_core.Metric, metric, "metric")
+        stored = _arguments.member(_core.Storage, storage, "storage")
+        builder = _core.IndexBuilder(n_items, dim, kind, stored)
         if storage == "int8":
             builder.sample(*_arguments.sample(array))
         n_rows = max(1, _CHUNK_NUMBERS // dim)
@@ -242,7 +246,7 @@ class Index:
         view = self._core.view()
         array = _arguments.matrix(queries, "queries")
         top_n = _checks.positive_int(top_n, "top_n")
-        _checks.check_places(len(array), top_n, view.n_rows)
+        _checks.check_answer_size(len(array), top_n, view.n_rows)
         n_threads = _checks.thread_count(n_threads)
         excluded = (
             None
@@ -286,16 +290,8 @@ class Index:
         """
         ids = _checks.new_item_ids(item_ids)
         array = _arguments.matrix(vectors, "vectors")
-        view = self._core.view()
-        if array.shape[1] != view.dim:
-            raise ValueError(
-                f"vectors: got dim {array.shape[1]}; the index has dim {view.dim}; "
-                "encode items with the model that made the others"
-            )
-        _arguments.check_length(ids, array)
-        if len(ids) == 0:
-            return
-        _arguments.check_kind(view, ids, "item_ids")
+        if len(ids):
+            _arguments.check_kind(self._core.view(), ids, "item_ids")
         if isinstance(ids, list):
             self._core.upsert_strings(ids, array)
         else:

@@ -47,9 +47,9 @@ def test_every_storage_passes_the_gate_within_what_it_rounds(
     assert TOLERANCE + least < report.parity.tolerance < most
     with load(tmp_path / "toy.shortlist") as engine:
         told = engine.bundle.manifest
-        assert told["storage"] == engine.report()["storage"] == engine.index.storage == storage
-        assert told.get("recall") == engine.report()["recall"] == engine.index.recall
-        assert ("recall" in told) == (storage == "int8")
+        assert told.storage == engine.report()["storage"] == engine.index.storage == storage
+        assert told.recall == engine.report()["recall"] == engine.index.recall
+        assert ("recall" in told.to_dict()) == (storage == "int8")
 
 
 def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):
@@ -191,7 +191,7 @@ def test_a_second_stage_that_does_not_help_stays_out_and_the_manifest_says_so(ru
     assert set(report.graph_differences) == {"user_encoder", "item_encoder"}
     with load(report.path) as engine:
         assert not engine.bundle.has("scorer.onnx")
-        assert engine.bundle.manifest["second_stage"]["is_kept"] is False
+        assert engine.bundle.manifest.second_stage.measured["is_kept"] is False
         assert engine.default_stages == 1
         request = {"history": [run.split.catalogue[[1, 2]].tolist()]}
         assert engine.recommend(request).stages.tolist() == [1]
@@ -245,8 +245,8 @@ def test_a_failed_export_leaves_the_old_bundle_as_it_was(plain_run, tmp_path, mo
     out = tmp_path / "toy.shortlist"
     export_bundle(plain_run, out, store_users=False)
     before = Bundle.open(out).manifest
-    assert "users.arrow" not in before["files"]
-    assert before["n_users"] == 0
+    assert "users.arrow" not in before.files
+    assert before.n_users == 0
 
     def fail(*_):
         raise ExportError("no")

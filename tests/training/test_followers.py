@@ -145,7 +145,7 @@ def test_a_bundle_answers_with_it_as_keras_does_in_every_graph(run, tmp_path):
     catalogue = run.split.catalogue
     with shortlist.load(report.path) as engine:
         assert engine.default_stages == 2
-        assert engine.bundle.manifest["second_stage"]["kind"] == "followers"
+        assert engine.bundle.manifest.second_stage.measured["kind"] == "followers"
         request = {"history": [catalogue[[1, 2, 3]].tolist()]}
         rows = np.array([[4, 5, 20, 3]])
         found = engine.score(request, catalogue[rows])

@@ -112,8 +112,8 @@ def test_a_run_folder_gives_the_same_model_again_and_is_not_overwritten(made, to
 def test_content_is_not_looked_at_but_may_be_asked_for(made):
     _, path = made
     with shortlist.load(path) as engine:
-        assert engine.bundle.manifest["features"] == []
-        assert engine.bundle.manifest["metric"] == "dot"
+        assert engine.bundle.manifest.features == ()
+        assert engine.bundle.manifest.metric == "dot"
         import pyarrow.compute as pc
 
         found = engine.recommend({"history": [[5]]}, where=pc.field("genre") == 1, top_n=50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -103,7 +104,7 @@ def test_an_update_replaces_the_bundle_and_a_rollback_brings_it_back(folder, cap
         assert NEW_ITEM in engine.index.item_ids
 
     with Bundle.open(champion) as bundle:
-        lineage = bundle.manifest["lineage"]
+        lineage = bundle.manifest.to_dict()["lineage"]
     assert lineage["version"] == report["version"]
     assert lineage["kind"] == "update"
     assert [entry["version"] for entry in lineage["ancestors"]] == [first]
@@ -314,8 +315,10 @@ def test_rows_are_taken_over_by_id_and_a_new_one_begins_among_its_neighbours(
 
 
 def test_a_bundle_that_does_not_name_its_training_is_not_updated(folder):
+    with Bundle.open(folder / "shop.shortlist") as bundle:
+        manifest = dataclasses.replace(bundle.manifest, training={})
     with pytest.raises(DataError, match="does not say which events it was trained on"):
-        update._check_same_run(load_run(folder / "shop.run"), {"training": {}}, folder / "shop.run")
+        update._check_same_run(load_run(folder / "shop.run"), manifest, folder / "shop.run")
 
 
 def test_a_promotion_that_was_killed_halfway_is_finished_by_the_next(folder, capsys, monkeypatch):

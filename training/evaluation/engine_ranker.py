@@ -58,10 +58,10 @@ class EngineRanker:
         requests: Requests = {"history": [self.split.catalogue[rows] for rows in histories]}
         if self.split.dataset.users is not None:
             table = align_users(self.split.dataset, user_ids)
-            wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
-                      if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
-            requests |= {name: table[name].to_list() for name in wanted}
-        wanted = self.engine.bundle.manifest.get("event_features", {})
+            features = self.engine.bundle.manifest.features_of("user")
+            names = [feature.name for feature in features if feature.name in table.columns]
+            requests |= {name: table[name].to_list() for name in names}
+        wanted = self.engine.bundle.manifest.event_features
         if wanted:
             if self._events is None:
                 self._events = HistoryEvents(

@@ -11,7 +11,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -40,7 +40,6 @@ from shortlist.versions import (
     promote,
     prune,
     updating,
-    version_of,
     versions_folder,
 )
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from shortlist.bundle.manifest import Manifest
     from shortlist.training.data.events import Dataset
     from shortlist.training.updates.drift import DriftReport
 
@@ -81,7 +81,7 @@ class UpdateRequest:
 class _Champion:
     """The bundle that serves, the run it came from, and the settings of its update."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     run: TrainedModel
     config: Config
 
@@ -187,7 +187,7 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     """Read, measure drift, train, export to a path, judge, and replace the champion if asked to."""
     clock = _Clock()
     champion, arrived = _read(request)
-    before, parent = champion.run.split.dataset, version_of(champion.manifest)
+    before, parent = champion.run.split.dataset, champion.manifest.version
     known = with_tables(add_events(before, arrived), request.items, request.users)
     clock.lap("reading")
     drift = _checked_drift(request, champion, arrived)
@@ -199,7 +199,7 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     gate = judge(request.bundle, path, champion.run, plan.split, plan.held_out, plan.config)
     clock.lap("gate")
     with Bundle.open(path, verify=False) as opened:
-        version = version_of(opened.manifest)
+        version = opened.manifest.version
     previous = None
     if replaces:
         path = path.rename(path.with_name(f"{version}.shortlist"))
@@ -291,7 +291,7 @@ def _train_and_export(
         run = go_on(champion.run, plan.split, plan.config, new_run, progress=progress)
         clock.lap("training")
         save_parent(new_run, manifest)
-        stores_users = bool(manifest["n_users"]) and plan.config.export.store_users
+        stores_users = bool(manifest.n_users) and plan.config.export.store_users
         export_bundle(run, path, store_users=stores_users)
     except BaseException:
         shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
@@ -352,8 +352,8 @@ def judge(
         return compare(rankers[0], rankers[1], events, segments, config.update)
 
 
-def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
-    sha256 = manifest["training"].get("data", {}).get("train_sha256")
+def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None:
+    sha256 = manifest.training_section("data").get("train_sha256")
     if sha256 is None:
         raise DataError(
             "bundle: its manifest does not say which events it was trained on, expected a bundle "
@@ -367,12 +367,12 @@ def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path
         )
 
 
-def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) -> None:
+def _check_not_tried(bundle: Path, manifest: Manifest, known: Dataset) -> None:
     """Refuse to train once more what the gate refused, or what was rolled back."""
     sha256 = fingerprint(known.events)
     for row in history(bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["state"] == "other" and row["parent"] == version_of(manifest):
+        if is_same and row["state"] == "other" and row["parent"] == manifest.version:
             raise DataError(
                 f"feedback: version {row['version']} was trained from this one on the very same "
                 "events, and refused or rolled back; nothing to do until more come. To have it "
@@ -391,7 +391,7 @@ def _pruned(report: UpdateReport, bundle: Path, keep: int) -> UpdateReport:
 
 def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
     with Bundle.open(bundle, verify=False) as opened:
-        present = version_of(opened.manifest)
+        present = opened.manifest.version
     if present != parent:
         raise ShortlistError(
             f"{bundle}: another version ({present}) came there while this one was trained from "

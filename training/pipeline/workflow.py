@@ -13,6 +13,7 @@ import polars as pl
 
 import shortlist
 from shortlist.bundle import check_target
+from shortlist.bundle.manifest import Manifest
 from shortlist.errors import DataError
 from shortlist.export.parity import Parity
 from shortlist.export.writer import export_bundle
@@ -325,12 +326,12 @@ def evaluate_bundle(
     """
     source = {"path": data, "format": data_format, "items": items, "users": users}
     with shortlist.load(bundle, n_threads=0) as engine:
-        training = engine.bundle.manifest.get("training", {})
+        training = engine.bundle.manifest.training
         config = _evaluation_config(training, {**source, **(reading or {})}, protocol)
         dataset, _ = load_configured(config, progress=progress)
         split = configured_split(dataset, config)
         warnings = [
-            _missing_user_features(engine.bundle.manifest["features"], dataset),
+            _missing_user_features(engine.bundle.manifest, dataset),
             check_held_out(training, split, on),
             _second_stage_has_seen(engine, on),
         ]
@@ -368,8 +369,8 @@ def _evaluation_config(
     return config if protocol == "auto" else apply_overrides(config, {"split.protocol": protocol})
 
 
-def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Dataset) -> str | None:
-    wanted = [feature["name"] for feature in features if feature["side"] == "user"]
+def _missing_user_features(manifest: Manifest, dataset: Dataset) -> str | None:
+    wanted = [feature.name for feature in manifest.features_of("user")]
     has = [] if dataset.users is None else dataset.users.columns
     missing = [name for name in wanted if name not in has]
     if not missing:
@@ -382,8 +383,9 @@ def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Datas
 
 
 def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
-    told = engine.bundle.manifest.get("second_stage", {})
-    if on != "valid" or engine.default_stages == 1 or told.get("kind") == "followers":
+    second = engine.bundle.manifest.second_stage
+    is_fitted = second is not None and second.measured.get("kind") != "followers"
+    if on != "valid" or engine.default_stages == 1 or not is_fitted:
         return None
     return (
         "the second stage was trained on the validation events, so its metrics here are too good; "

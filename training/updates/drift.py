@@ -27,10 +27,9 @@ from shortlist.training.updates.new_events import add_events, new_events
 from shortlist.versions import find_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
+    from shortlist.bundle.manifest import Manifest
     from shortlist.engine import Engine
     from shortlist.training.config.settings import UpdateConfig
     from shortlist.training.data.arrays import Floats, Requests
@@ -107,7 +106,7 @@ class _Answers:
     coverage: float
 
 
-def run_of(bundle: Path, manifest: Mapping[str, Any], run_dir: Path | None) -> Path:
+def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
     """Return the run folder of a bundle: the given one, or that beside it."""
     folder = run_dir or find_run(bundle, manifest)
     if folder is None or not (folder / "config.toml").is_file():
@@ -319,7 +318,7 @@ def _answers(
         requests: Requests = {"history": wanted["item_id"].to_list()}
         if split.dataset.users is not None:
             table = align_users(split.dataset, to_id_array(wanted["user_id"]))
-            names = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == "user"]
+            names = [feature.name for feature in engine.bundle.manifest.features_of("user")]
             requests |= {name: table[name].to_list() for name in names if name in table.columns}
         answer = engine.recommend(requests, top_n=min(TOP_N, len(engine.index)), stages=1)
         is_there = answer.indices >= 0

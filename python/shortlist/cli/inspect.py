@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortlist.cli._common import new_parser, print_json, require_extra
 from shortlist.errors import DataError
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from shortlist import build_info
     from shortlist.bundle import Bundle
 
-    described: dict[str, Any] = {}
+    described: dict[str, object] = {}
     parts = []
     if args.bundle is not None:
         with Bundle.open(args.bundle) as bundle:
