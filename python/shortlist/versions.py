@@ -6,15 +6,15 @@ that were there before it or never got there, each named by its version, and the
 
 import contextlib
 import datetime
-import fcntl
 import os
 import re
 import secrets
-import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shortlist import _temporary
 from shortlist.bundle import Bundle
 from shortlist.bundle.manifest import version_of
 from shortlist.bundle.writer import exchange
@@ -27,8 +27,10 @@ __all__ = [
 
 MAX_ANCESTORS = 100  # told in a manifest
 KEPT = 10  # versions that an update leaves beside the champion
-_DOOMED = ".removed-"  # a folder with this in front is no version any more
 _STAMP = r"\d{8}T\d{12}"  # what `updating` names a new bundle and its run folder by
+# Temporary names of releases up to 0.2, which had no locks: removed under the lock of updates.
+_LEFT_BEFORE = re.compile(rf"\.new-{_STAMP}\.shortlist\.[a-z0-9_]{{8}}|\.removed-.+")
+_held: set[tuple[int, int, Path]] = set()  # process, thread and folder of the locks taken here
 
 
 def new_version(created: datetime.datetime) -> str:
@@ -106,12 +108,18 @@ def promote(challenger: Path, champion: Path) -> Path:
     ------
     BundleError
         One of the two is damaged; nothing has changed then.
+    ShortlistError
+        An update or a rollback of the bundle is at work.
     """
     place = champion.resolve()
+    with _locked(place):
+        return _promote(challenger, place)
+
+
+def _promote(challenger: Path, place: Path) -> Path:
     _settle(versions_folder(place))
     with Bundle.open(challenger), Bundle.open(place) as old:
         kept = versions_folder(place) / f"{version_of(old.manifest)}.shortlist"
-    kept.parent.mkdir(exist_ok=True)
     if kept.exists() and kept != challenger:
         raise BundleError(
             f"{kept}: expected a free place for the bundle that is replaced, found one there; "
@@ -143,26 +151,44 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
     ------
     BundleError
         There is no such version, or it is damaged; nothing has changed then.
+    ShortlistError
+        An update or another rollback of the bundle is at work, or has just replaced it.
     """
     location = Path(bundle)
-    with Bundle.open(location, verify=False) as opened:
-        manifest = opened.manifest
+    asked = _manifest_of(location)  # what the caller wants to leave
+    with _locked(location):
+        return _rollback(location, asked, to)
+
+
+def _rollback(location: Path, asked: Mapping[str, Any], to: str | None) -> dict[str, Any]:
+    manifest = _manifest_of(location)
+    if version_of(manifest) != version_of(asked):
+        raise ShortlistError(
+            f"{location}: version {version_of(asked)} was to be replaced, but another update or "
+            f"rollback has just put {version_of(manifest)} there; see `shortlist history "
+            f"{location}`, and call this again if it is not the one you want"
+        )
     wanted = to or own_entry(manifest)["parent"]
     _settle(versions_folder(location))
     kept = _kept(versions_folder(location))
     if wanted is None or wanted not in kept:
-        asked = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
+        sought = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
         raise BundleError(
-            f"{location.name}: expected {asked} in {versions_folder(location)}, found "
+            f"{location.name}: expected {sought} in {versions_folder(location)}, found "
             f"{', '.join(sorted(kept)) or 'no version there'}; name one with --to"
         )
-    replaced = promote(kept[wanted], location)
+    replaced = _promote(kept[wanted], location.resolve())
     return {
         "bundle": str(location),
         "version": wanted,
         "replaced": version_of(manifest),
         "kept": str(replaced),
     }
+
+
+def _manifest_of(bundle: Path) -> Mapping[str, Any]:
+    with Bundle.open(bundle, verify=False) as opened:
+        return opened.manifest
 
 
 @contextlib.contextmanager
@@ -177,50 +203,89 @@ def updating(bundle: Path) -> Iterator[str]:
     Raises
     ------
     ShortlistError
-        Another update of the bundle is at work.
+        Another update or a rollback of the bundle is at work, or the folder of its versions cannot
+        be made or locked.
+    """
+    with _locked(bundle) as folder:
+        try:
+            _sweep(bundle, folder)
+        except OSError as error:
+            raise _unusable(bundle, folder, error) from error
+        yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+
+
+@contextlib.contextmanager
+def _locked(bundle: Path) -> Iterator[Path]:
+    """Hold the lock of a bundle's versions: the folder they lie in, which is made for it.
+
+    Whoever has it may call functions that take it as well.
     """
     Bundle.open(bundle, verify=False).close()  # before a folder is made beside it
     folder = versions_folder(bundle)
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    me = (os.getpid(), threading.get_ident(), folder)
+    if me in _held:
+        yield folder
+        return
     try:
-        _take(lock, folder, bundle)
-        try:
-            _sweep(bundle, folder)
-            yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
-        finally:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # if nothing came of it
+        descriptor = _take(folder, bundle)
+    except OSError as error:
+        raise _unusable(bundle, folder, error) from error
+    _held.add(me)
+    try:
+        yield folder
     finally:
-        os.close(lock)
+        _held.discard(me)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it
+        os.close(descriptor)
 
 
-def _take(lock: int, folder: Path, bundle: Path) -> None:
-    is_free = True
+def _take(folder: Path, bundle: Path) -> int:
+    while True:  # again where one that just ended removed the folder between two calls
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        # None, a file system without locks: updates must not meet there.
+        is_free = _temporary.lock(descriptor)
+        if is_free is not False and _is_at(descriptor, folder):
+            return descriptor
+        os.close(descriptor)
+        if is_free is False:
+            raise ShortlistError(
+                f"{bundle}: another update of this bundle is at work, or a rollback; try again "
+                "when it is done"
+            )
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        is_free = False
-    except OSError:
-        pass  # a file system without locks: updates must not meet there
-    # One that just ended may have removed the folder between our two calls.
-    if not is_free or not folder.exists() or not os.path.samestat(os.fstat(lock), folder.stat()):
-        raise ShortlistError(
-            f"{bundle}: another update of this bundle is at work; try again when it is done"
-        )
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unusable(bundle: Path, folder: Path, error: OSError) -> ShortlistError:
+    return ShortlistError(
+        f"{bundle}: expected a folder {folder} for its versions that can be made, locked and "
+        f"changed, found: {error}; make the folder that the bundle lies in writable"
+    )
 
 
 def _sweep(bundle: Path, folder: Path) -> None:
     """Remove new bundles without a version's name, and run folders that no bundle came from."""
-    for left in folder.glob("new-*.shortlist"):
-        if re.fullmatch(rf"new-{_STAMP}", left.stem):
-            _delete(left)
-    with Bundle.open(bundle, verify=False) as opened:
-        needed = {own_entry(opened.manifest).get("run")}
+    _temporary.sweep(folder)
+    _temporary.sweep(bundle.resolve().parent)
+    for left in folder.iterdir():
+        is_new = re.fullmatch(rf"new-{_STAMP}\.shortlist", left.name)
+        if is_new or _LEFT_BEFORE.fullmatch(left.name):
+            _temporary.discard(left)
+    needed = {own_entry(_manifest_of(bundle)).get("run")}
     needed |= {_run_name(path) for path in _kept(folder).values()}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
-            _delete(run)
+            _temporary.discard(run)
 
 
 def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
@@ -246,24 +311,32 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     ------
     ValueError
         `keep` is below 1.
+    ShortlistError
+        An update or a rollback of the bundle is at work.
 
     Notes
     -----
     A folder is renamed before it is emptied: a prune that was killed leaves no half of a version,
-    and the next one finishes it. Engines that still run a removed version may fail where they open
-    one of its files for the first time.
+    and the next sweep (`_temporary`) finishes it. Engines that still run a removed version may fail
+    where they open one of its files for the first time.
     """
     if keep < 1:
         raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
     place = Path(bundle).resolve()
     folder = versions_folder(place)
-    if place.parent == folder:
+    if place.parent == folder or not folder.is_dir():
         return []
-    for left in folder.glob(f"{_DOOMED}*"):
-        _delete(left)
+    with _locked(place):
+        return _prune(place, folder, keep)
+
+
+def _prune(place: Path, folder: Path, keep: int) -> list[str]:
+    _temporary.sweep(folder)
+    for left in folder.iterdir():
+        if _LEFT_BEFORE.fullmatch(left.name):
+            _temporary.delete(left)
     _settle(folder)
-    with Bundle.open(place, verify=False) as opened:
-        champion = own_entry(opened.manifest)
+    champion = own_entry(_manifest_of(place))
     kept = _kept(folder)
     named = {version for version, path in kept.items() if path.stem == version}
     others = sorted(named - {champion["parent"], champion["version"]})
@@ -273,23 +346,12 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     for version in doomed:
         for path in (folder / (runs[version] or ""), kept[version]):
             if path.parent == folder and os.path.lexists(path) and path.name not in needed:
-                gone = folder / f"{_DOOMED}{path.name}"
-                path.rename(gone)
-                _delete(gone)
+                _temporary.discard(path)
     return doomed
 
 
-def _delete(path: Path) -> None:
-    """Delete a folder, a zip, or a link, whose target stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
 def _run_name(bundle: Path) -> str | None:
-    with Bundle.open(bundle, verify=False) as opened:
-        run: str | None = own_entry(opened.manifest).get("run")
+    run: str | None = own_entry(_manifest_of(bundle)).get("run")
     return run
 
 

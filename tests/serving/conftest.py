@@ -1,5 +1,7 @@
 """Tiny bundles made by hand: serving is tested without TensorFlow."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,3 +51,38 @@ def text_engine(text_world):
 
     with shortlist.engine.load(text_world.path) as loaded:
         yield loaded
+
+
+class Champions:
+    """Makes bundles with versions, as updates do."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def __call__(self, folder, number=99):
+        """Copy the world's bundle under a version."""
+        path = shutil.copytree(self.world.path, folder / "shop.shortlist")
+        (path / "manifest.json").write_text(self.manifest(path, number, None, None))
+        return path
+
+    @staticmethod
+    def version(number):
+        return f"20261101T{number:06d}-abcdef"
+
+    def manifest(self, champion, number, run, parent="own"):
+        """Text of a manifest whose version came from a champion's."""
+        manifest = json.loads((champion / "manifest.json").read_text(encoding="utf-8"))
+        old = manifest.get("lineage", {})
+        lineage = {"version": self.version(number), "created": manifest["created"], "run": run}
+        if parent == "own":
+            entry = {name: value for name, value in old.items() if name != "ancestors"}
+            lineage |= {"parent": old["version"], "ancestors": [entry, *old["ancestors"]][:100]}
+        else:
+            lineage |= {"parent": parent, "ancestors": []}
+        return json.dumps(manifest | {"lineage": lineage})
+
+
+@pytest.fixture(scope="session")
+def champion_of(world):
+    """Make bundles with versions."""
+    return Champions(world)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from shortlist import _temporary
 from shortlist.bundle.files import check_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import FORMAT_VERSION, MANIFEST, problem, version_of
 from shortlist.bundle.text import describe, summarise
@@ -90,20 +91,20 @@ class Bundle:
             )
         location = Path(path)
         name = location.resolve().name
-        temporary: tempfile.TemporaryDirectory[str] | None = None
+        is_zip = False
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 found = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", found)
             directory, let_go = hold_folder(location)
         elif location.is_file():
-            temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
-            directory, let_go = Path(temporary.name), temporary.cleanup
+            is_zip, held = True, _temporary.new_folder(Path(tempfile.gettempdir()) / name)
+            directory, let_go = held.path, held.remove
         else:
             found = "a special file" if location.exists() else "nothing there"
             raise problem(str(location), "a bundle folder or zip", found)
         try:
-            if temporary is not None:
+            if is_zip:
                 unpack(location, directory)
             bundle = cls(location, name, directory, read_manifest(directory, name))
         except BaseException:
