@@ -29,6 +29,7 @@ from shortlist.off_policy.lists import Lists, read_lists
 
 __all__ = ["Estimate", "OffPolicy", "doubly_robust", "estimate", "ips", "snips"]
 
+CLOCK_TOLERANCE = 10  # seconds
 _BATCH = 512  # lists asked of the bundle at once
 _PRIOR = 20.0  # expected rewards' worth of shrinkage of an item's rate
 _Z = 1.959963984540054  # of a 95 % interval
@@ -56,6 +57,9 @@ class OffPolicy:
     n_unknown_propensity, n_before_training : int
         Lists left out: without propensities (shown without exploration, or for requests that were
         more than a user id), or not newer than the bundle's training data.
+    n_unmatched : int
+        Events newer than the training data that would be a reward and belong to no list: what
+        users found elsewhere, or a clock that is further behind than `clock_tolerance`.
     top_n : int
         Places counted of each list.
     logged : Estimate
@@ -72,6 +76,7 @@ class OffPolicy:
     n_users: int
     n_unknown_propensity: int
     n_before_training: int
+    n_unmatched: int
     top_n: int
     logged: Estimate
     ips: Estimate
@@ -98,6 +103,7 @@ class OffPolicy:
             f"{self.n_lists:,} lists of {self.n_users:,} users, first {self.top_n} places; left "
             f"out: {self.n_unknown_propensity:,} without propensities, "
             f"{self.n_before_training:,} not newer than the training data",
+            f"{self.n_unmatched:,} events that would be a reward belong to no list",
             f"{'rewards a list':<24}{'value':>10}   95 % interval",
         ]
         for name, (value, low, high) in rows.items():
@@ -185,6 +191,7 @@ def estimate(
     top_n: int = 3,
     kinds: Sequence[str] | None = None,
     within: int = 86_400,
+    clock_tolerance: int = CLOCK_TOLERANCE,
 ) -> OffPolicy:
     """Estimate what a bundle would have earned in place of what was shown.
 
@@ -203,6 +210,9 @@ def estimate(
     within : int
         Seconds after an impression in which an event counts; it goes to the newest earlier
         impression of its user and item.
+    clock_tolerance : int
+        Seconds that an event may be older than the impression it was written after, for hosts
+        whose clocks differ.
 
     Raises
     ------
@@ -221,7 +231,8 @@ def estimate(
     loaded = engine._switch.now()
     check_types(log.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
     dislikes = Dislikes.of_manifest(loaded.bundle.manifest)
-    lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
+    wanted = None if kinds is None else set(kinds)
+    lists = read_lists(log, dislikes, top_n, wanted, within, clock_tolerance)
     until = _known_until(loaded.bundle.manifest)
     is_new = lists.times > until
     n_old = int((~is_new).sum())
@@ -249,6 +260,7 @@ def estimate(
         len(np.unique(users)),
         lists.n_unknown,
         n_old,
+        int((lists.unmatched_times > until).sum()),
         top_n,
         _mean(rewards.sum(axis=1), users),
         ips(rewards, weights, users),
