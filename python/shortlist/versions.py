@@ -206,7 +206,7 @@ def updating(bundle: Path) -> Iterator[str]:
         Another update or a rollback of the bundle is at work, or the folder of its versions cannot
         be made or locked.
     """
-    with _locked(bundle) as folder:
+    with _locked(bundle, is_new=True) as folder:
         try:
             _sweep(bundle, folder)
         except OSError as error:
@@ -215,15 +215,17 @@ def updating(bundle: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _locked(bundle: Path) -> Iterator[Path]:
+def _locked(bundle: Path, *, is_new: bool = False) -> Iterator[Path]:
     """Hold the lock of a bundle's versions: the folder they lie in, which is made for it.
 
-    Whoever has it may call functions that take it as well.
+    Whoever has it may call functions that take it as well, but for those that want a new one.
     """
     Bundle.open(bundle, verify=False).close()  # before a folder is made beside it
     folder = versions_folder(bundle)
     me = (os.getpid(), threading.get_ident(), folder)
     if me in _held:
+        if is_new:
+            raise _at_work(bundle)
         yield folder
         return
     try:
@@ -253,10 +255,14 @@ def _take(folder: Path, bundle: Path) -> int:
             return descriptor
         os.close(descriptor)
         if is_free is False:
-            raise ShortlistError(
-                f"{bundle}: another update of this bundle is at work, or a rollback; try again "
-                "when it is done"
-            )
+            raise _at_work(bundle)
+
+
+def _at_work(bundle: Path) -> ShortlistError:
+    return ShortlistError(
+        f"{bundle}: another update of this bundle is at work, or a rollback; try again when it is "
+        "done"
+    )
 
 
 def _is_at(descriptor: int, folder: Path) -> bool:

@@ -169,12 +169,11 @@ def test_of_two_rollbacks_at_once_one_goes_back_and_the_other_is_refused(champio
             (champion / "manifest.json").write_text(manifest)
 
         def back(_, champion=champion):
-            started = versions.history(champion)[0]["version"]
             try:
-                done = versions.rollback(champion)
+                versions.rollback(champion)
             except ShortlistError:
                 return 1
-            return 0 if done["replaced"] == started else 2
+            return 0
 
         codes = sorted(forked(back, 2))
         now = versions.history(champion)[0]["version"]
