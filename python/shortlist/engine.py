@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 from shortlist import _checks
 from shortlist._catalogue.state import Upserted
@@ -106,6 +106,13 @@ class Engine:
     def __init__(self, loaded: LoadedBundle, settings: Settings) -> None:
         self._switch = Switch(loaded, settings)
         self._settings = settings
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: sessions and mapped files belong to this process."""
+        raise TypeError(
+            f"Engine of {self.bundle.path}: an engine cannot be pickled or copied; give the "
+            "bundle's path to the other process and load it there: shortlist.load(path)"
+        )
 
     @property
     def bundle(self) -> Bundle:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -379,6 +382,13 @@ class Index:
             )
         return cls._of_core(_core.Index.load(name, bool(mmap)))
 
+    def __reduce__(self) -> tuple[Callable[[bytes], Index], tuple[bytes]]:
+        """Return what is pickled or copied: the bytes of the file that `save` would write."""
+        with tempfile.TemporaryDirectory(prefix="shortlist-") as folder:
+            path = Path(folder) / "index"
+            self.save(path)
+            return _of_bytes, (path.read_bytes(),)
+
     @classmethod
     def _of_core(cls, core: _core.Index) -> Index:
         """Wrap an index of the compiled core."""
@@ -411,6 +421,13 @@ class Index:
             # An index that changes: do not list all ids for one search.
             return np.array(view.ids_of(rows), dtype=object).reshape(rows.shape)
         return self._all_ids(view)[rows]
+
+
+def _of_bytes(content: bytes) -> Index:
+    with tempfile.TemporaryDirectory(prefix="shortlist-") as folder:
+        path = Path(folder) / "index"
+        path.write_bytes(content)
+        return Index.load(path, mmap=False)
 
 
 def simd_level() -> str:

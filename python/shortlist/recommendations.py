@@ -23,6 +23,17 @@ class Titles(Protocol):
         """Return titles of item rows (n_requests, top_n)."""
 
 
+class _KnownTitles:
+    """Titles that were looked up before: those of one answer."""
+
+    def __init__(self, titles: NDArray[np.object_]) -> None:
+        self._titles = titles
+
+    def titles(self, _: Any) -> NDArray[np.object_]:
+        """Return them."""
+        return self._titles.copy()
+
+
 @dataclass(eq=False, repr=False, slots=True)
 class Recommendations:
     """The top-N of every request: score descending, ties by the lower item row.
@@ -76,9 +87,20 @@ class Recommendations:
     def titles(self) -> NDArray[np.object_]:
         """Titles (n_requests, top_n), str: None where an item has none, "" at missing places.
 
-        Looked up in the item table when asked for, so that answers without titles cost nothing.
+        Looked up in the item table when asked for, so that answers without titles cost nothing. An
+        answer that is pickled or copied has its titles with it.
         """
         return self._items.titles(self.indices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or copied: all of it, with the titles instead of their table."""
+        state = {name: getattr(self, name) for name in self.__slots__}
+        return state | {"_items": _KnownTitles(self.titles)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def __len__(self) -> int:
         """Return the number of requests."""

@@ -6,15 +6,15 @@ that were there before it or never got there, each named by its version, and the
 
 import contextlib
 import datetime
-import fcntl
 import os
 import re
 import secrets
-import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shortlist import _temporary
 from shortlist.bundle import Bundle
 from shortlist.bundle.manifest import Manifest
 from shortlist.bundle.writer import exchange
@@ -27,8 +27,10 @@ __all__ = [
 
 MAX_ANCESTORS = 100  # told in a manifest
 KEPT = 10  # versions that an update leaves beside the champion
-_DOOMED = ".removed-"  # a folder with this in front is no version any more
 _STAMP = r"\d{8}T\d{12}"  # what `updating` names a new bundle and its run folder by
+# Temporary names of releases up to 0.2, which had no locks: removed under the lock of updates.
+_LEFT_BEFORE = re.compile(rf"\.new-{_STAMP}\.shortlist\.[a-z0-9_]{{8}}|\.removed-.+")
+_held: set[tuple[int, int, Path]] = set()  # process, thread and folder of the locks taken here
 
 
 def new_version(created: datetime.datetime) -> str:
@@ -98,12 +100,18 @@ def promote(challenger: Path, champion: Path) -> Path:
     ------
     BundleError
         One of the two is damaged; nothing has changed then.
+    ShortlistError
+        An update or a rollback of the bundle is at work.
     """
     path = champion.resolve()
+    with _locked(path):
+        return _promote(challenger, path)
+
+
+def _promote(challenger: Path, path: Path) -> Path:
     _settle(versions_folder(path))
     with Bundle.open(challenger), Bundle.open(path) as old:
         aside = versions_folder(path) / f"{old.manifest.version}.shortlist"
-    aside.parent.mkdir(exist_ok=True)
     if aside.exists() and aside != challenger:
         raise BundleError(
             f"{aside}: expected a free place for the bundle that is replaced, found one there; "
@@ -135,9 +143,23 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
     ------
     BundleError
         There is no such version, or it is damaged; nothing has changed then.
+    ShortlistError
+        An update or another rollback of the bundle is at work, or has just replaced it.
     """
     location = Path(bundle)
+    manifest = _manifest(location)  # what the caller wants to leave
+    with _locked(location):
+        return _rollback(location, manifest.version, to)
+
+
+def _rollback(location: Path, left: str, to: str | None) -> dict[str, str]:
     manifest = _manifest(location)
+    if manifest.version != left:
+        raise ShortlistError(
+            f"{location}: version {left} was to be replaced, but another update or "
+            f"rollback has just put {manifest.version} there; see `shortlist history "
+            f"{location}`, and call this again if it is not the one you want"
+        )
     wanted = to or manifest.own.parent
     _settle(versions_folder(location))
     bundles = _bundles_in(versions_folder(location))
@@ -147,7 +169,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
             f"{location.name}: expected {wish} in {versions_folder(location)}, found "
             f"{', '.join(sorted(bundles)) or 'no version there'}; name one with --to"
         )
-    replaced = promote(bundles[wanted], location)
+    replaced = _promote(bundles[wanted], location.resolve())
     return {
         "bundle": str(location),
         "version": wanted,
@@ -168,48 +190,94 @@ def updating(bundle: Path) -> Iterator[str]:
     Raises
     ------
     ShortlistError
-        Another update of the bundle is at work.
+        Another update or a rollback of the bundle is at work, or the folder of its versions cannot
+        be made or locked.
+    """
+    with _locked(bundle, is_new=True) as folder:
+        try:
+            _sweep(bundle, folder)
+        except OSError as error:
+            raise _unusable(bundle, folder, error) from error
+        yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
+
+
+@contextlib.contextmanager
+def _locked(bundle: Path, *, is_new: bool = False) -> Iterator[Path]:
+    """Hold the lock of a bundle's versions: the folder they lie in, which is made for it.
+
+    Whoever has it may call functions that take it as well, but for those that want a new one.
     """
     _manifest(bundle)  # an error, if there is one, before a folder is made beside it
     folder = versions_folder(bundle)
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    me = (os.getpid(), threading.get_ident(), folder)
+    if me in _held:
+        if is_new:
+            raise _at_work(bundle)
+        yield folder
+        return
     try:
-        _take(lock, folder, bundle)
-        try:
-            _sweep(bundle, folder)
-            yield f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
-        finally:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # if nothing came of it
+        descriptor = _take(folder, bundle)
+    except OSError as error:
+        raise _unusable(bundle, folder, error) from error
+    _held.add(me)
+    try:
+        yield folder
     finally:
-        os.close(lock)
+        _held.discard(me)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it
+        os.close(descriptor)
 
 
-def _take(lock: int, folder: Path, bundle: Path) -> None:
-    is_free = True
+def _take(folder: Path, bundle: Path) -> int:
+    while True:  # again where one that just ended removed the folder between two calls
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        # None, a file system without locks: updates must not meet there.
+        is_free = _temporary.lock(descriptor)
+        if is_free is not False and _is_at(descriptor, folder):
+            return descriptor
+        os.close(descriptor)
+        if is_free is False:
+            raise _at_work(bundle)
+
+
+def _at_work(bundle: Path) -> ShortlistError:
+    return ShortlistError(
+        f"{bundle}: another update of this bundle is at work, or a rollback; try again when it is "
+        "done"
+    )
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        is_free = False
-    except OSError:
-        pass  # a file system without locks: updates must not meet there
-    # One that just ended may have removed the folder between our two calls.
-    if not is_free or not folder.exists() or not os.path.samestat(os.fstat(lock), folder.stat()):
-        raise ShortlistError(
-            f"{bundle}: another update of this bundle is at work; try again when it is done"
-        )
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unusable(bundle: Path, folder: Path, error: OSError) -> ShortlistError:
+    return ShortlistError(
+        f"{bundle}: expected a folder {folder} for its versions that can be made, locked and "
+        f"changed, found: {error}; make the folder that the bundle lies in writable"
+    )
 
 
 def _sweep(bundle: Path, folder: Path) -> None:
     """Remove new bundles without a version's name, and run folders that no bundle came from."""
-    for left in folder.glob("new-*.shortlist"):
-        if re.fullmatch(rf"new-{_STAMP}", left.stem):
-            _delete(left)
+    _temporary.sweep(folder)
+    _temporary.sweep(bundle.resolve().parent)
+    for left in folder.iterdir():
+        is_new = re.fullmatch(rf"new-{_STAMP}\.shortlist", left.name)
+        if is_new or _LEFT_BEFORE.fullmatch(left.name):
+            _temporary.discard(left)
     needed = {_manifest(path).own.run for path in (bundle, *_bundles_in(folder).values())}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
-            _delete(run)
+            _temporary.discard(run)
 
 
 def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
@@ -235,21 +303,30 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     ------
     ValueError
         `keep` is below 1.
+    ShortlistError
+        An update or a rollback of the bundle is at work.
 
     Notes
     -----
     A folder is renamed before it is emptied: a prune that was killed leaves no half of a version,
-    and the next one finishes it. Engines that still run a removed version may fail where they open
-    one of its files for the first time.
+    and the next sweep (`_temporary`) finishes it. Engines that still run a removed version may fail
+    where they open one of its files for the first time.
     """
     if keep < 1:
         raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
     location = Path(bundle).resolve()
     folder = versions_folder(location)
-    if location.parent == folder:
+    if location.parent == folder or not folder.is_dir():
         return []
-    for left in folder.glob(f"{_DOOMED}*"):
-        _delete(left)
+    with _locked(location):
+        return _prune(location, folder, keep)
+
+
+def _prune(location: Path, folder: Path, keep: int) -> list[str]:
+    _temporary.sweep(folder)
+    for left in folder.iterdir():
+        if _LEFT_BEFORE.fullmatch(left.name):
+            _temporary.delete(left)
     _settle(folder)
     champion = _manifest(location).own
     bundles = _bundles_in(folder)
@@ -261,18 +338,8 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     for version in doomed:
         for path in (folder / (runs[version] or ""), bundles[version]):
             if path.parent == folder and os.path.lexists(path) and path.name not in needed:
-                gone = folder / f"{_DOOMED}{path.name}"
-                path.rename(gone)
-                _delete(gone)
+                _temporary.discard(path)
     return doomed
-
-
-def _delete(path: Path) -> None:
-    """Delete a folder, a zip, or a link, whose target stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _manifest(bundle: Path) -> Manifest:

@@ -1,17 +1,12 @@
 """Acknowledged events are there, once, whoever writes and whatever is killed."""
 
 import datetime
-import functools
 import os
-import pwd
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,36 +19,6 @@ from shortlist import DataError, FeedbackLog, ShortlistError
 
 _MADE = []  # databases of the server
 NOON = 1_714_564_800  # 2024-05-01T12:00:00Z
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """URL of a PostgreSQL server of our own, on a socket in a temporary folder."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    tools = [Path(path).parent for path in [shutil.which("initdb")] if path] + found
-    if not tools:
-        pytest.skip("no initdb: install PostgreSQL to test the log in a server")
-    folder = Path(tempfile.mkdtemp(prefix="pg"))  # sockets want short names
-    as_user = []
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        if not shutil.which("runuser") or not any(u.pw_name == "postgres" for u in pwd.getpwall()):
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-    data, bin_ = folder / "data", tools[0]
-    run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=folder)
-    run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "shortlist", "--no-sync"])
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c shared_buffers=16MB"
-    control = [*as_user, bin_ / "pg_ctl", "-D", data, "-w"]
-    with open(folder / "server.log", "w") as said:
-        subprocess.run(
-            [*control, "start", "-o", options], check=True, cwd=folder, stdout=said, stderr=said
-        )
-    try:
-        yield f"postgresql+psycopg://shortlist@/postgres?host={folder}"
-    finally:
-        run([*control, "stop", "-m", "immediate"])
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["file", "sqlalchemy", "postgres"])

@@ -273,6 +273,51 @@ def test_rewards_go_to_the_newest_impression_within_the_time(tmp_path, engine, w
         assert found.logged.value == pytest.approx(0)
 
 
+def test_events_that_belong_to_no_list_are_counted_and_shown(tmp_path, engine, world, capsys):
+    a, b = world.item_ids[[10, 11]].tolist()
+    with FeedbackLog(tmp_path / "log") as log:
+        click = {"user_id": 1, "kind": "click"}
+        log.append(**click, item_id=a, timestamp=NOON)  # before any list
+        show(log, 1, [a], NOON)
+        log.append(**click, item_id=b, timestamp=NOON + 1)  # was not shown
+        log.append(**click, item_id=a, timestamp=NOON + 2)
+        log.append(**click, item_id=a, timestamp=NOON + 90_000)  # too late
+        log.append(**click | {"kind": "skip"}, item_id=b, timestamp=NOON + 1)  # no reward
+        found = estimate(engine, log, top_n=1)
+        assert (found.logged.value, found.n_unmatched) == (1, 3)
+        assert estimate(engine, log, top_n=1, kinds=["skip"]).n_unmatched == 1
+    assert "3 events that would be a reward belong to no list" in str(found)
+    call = ["evaluate", str(world.path), "--off-policy", str(tmp_path / "log"), "--top-n", "1"]
+    assert main([*call, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_unmatched"] == 3
+
+
+@pytest.mark.parametrize(("behind", "earned"), [(0, 1), (1, 1), (10, 1), (11, 0)])
+def test_a_clock_that_is_some_seconds_behind_is_put_up_with(
+    tmp_path, engine, world, capsys, behind, earned
+):
+    a = world.item_ids[10].item()
+    with FeedbackLog(tmp_path / "log") as log:
+        show(log, 1, [a], NOON)
+        log.append(user_id=1, item_id=a, kind="click", timestamp=NOON - behind)
+        found = estimate(engine, log, top_n=1)
+        assert (found.logged.value, found.n_unmatched) == (earned, 1 - earned)
+        assert estimate(engine, log, top_n=1, clock_tolerance=11).n_unmatched == 0
+    call = ["evaluate", str(world.path), "--off-policy", str(tmp_path / "log"), "--top-n", "1"]
+    assert main([*call, "--json", "--clock-tolerance", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_unmatched"] == (behind > 0)
+
+
+def test_an_event_that_arrives_late_goes_to_the_impression_of_its_time(tmp_path, engine, world):
+    a, b = world.item_ids[[10, 11]].tolist()
+    with FeedbackLog(tmp_path / "log") as log:
+        show(log, 1, [a], NOON)
+        show(log, 1, [b, a], NOON + 500)
+        log.append(user_id=1, item_id=a, kind="click", timestamp=NOON + 60)
+        found = estimate(engine, log, top_n=1)
+    assert (found.logged.value, found.n_unmatched) == (0.5, 0)  # the first place of the first list
+
+
 def test_lists_without_propensities_are_counted_and_left_out(tmp_path, engine, world):
     with FeedbackLog(tmp_path / "log") as log:
         with pytest.raises(DataError, match=r"log: got 0 lists with propensities .* 0 without"):

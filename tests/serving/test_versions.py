@@ -1,11 +1,15 @@
 """Old versions beside a bundle: what `prune` removes, and what it never does."""
 
+import contextlib
 import json
+import multiprocessing
+import os
 import shutil
+import threading
 
 import pytest
 
-from shortlist import versions
+from shortlist import ShortlistError, versions
 from shortlist.cli import main
 
 
@@ -117,11 +121,12 @@ def test_a_prune_that_was_killed_is_finished_by_the_next(champion, monkeypatch, 
             raise KeyboardInterrupt
         real(path)
 
-    monkeypatch.setattr(versions.shutil, "rmtree", killed)
+    monkeypatch.setattr("shortlist._temporary.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         versions.prune(champion, 2)
     monkeypatch.undo()
     assert {row["version"] for row in versions.history(champion)} >= {name_of(2), name_of(9)}
+    assert list(champion.with_suffix(".versions").glob(".*"))
     versions.prune(champion, 2)
     assert kept_days(champion) == ({2, 7, 8}, {2, 7, 8, 9})
 
@@ -132,3 +137,118 @@ def test_nothing_to_keep_is_refused(champion, capsys):
     arguments = ["update", str(champion), "--feedback", "log", "--keep", "0"]
     assert main(arguments) != 0
     assert "--keep: got 0, expected at least 1 version" in capsys.readouterr().err
+
+
+def forked(work, n):
+    """Run some work in children that begin at once; return their exit codes."""
+    barrier = multiprocessing.get_context("fork").Barrier(n)
+    children = []
+    for number in range(n):
+        child = os.fork()
+        if child == 0:
+            try:
+                barrier.wait()
+                os._exit(work(number))
+            finally:
+                os._exit(99)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_of_two_rollbacks_at_once_one_goes_back_and_the_other_is_refused(champion_of, tmp_path):
+    """Even where there is a version before the one it goes back to."""
+    for attempt in range(20):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        champion = champion_of(folder, 1)
+        for number in (2, 3):
+            old = champion.with_suffix(".versions") / f"{champion_of.version(number - 1)}.shortlist"
+            shutil.copytree(champion, old)
+            manifest = champion_of.manifest(old, number, None)
+            (champion / "manifest.json").write_text(manifest)
+
+        def back(_, champion=champion):
+            try:
+                versions.rollback(champion)
+            except ShortlistError:
+                return 1
+            return 0
+
+        codes = sorted(forked(back, 2))
+        now = versions.history(champion)[0]["version"]
+        n_back = codes.count(0)
+        assert codes in ([0, 1], [0, 0])  # the second may have begun after the first had ended
+        assert now == champion_of.version(3 - n_back)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_lock_of_updates_is_one_mans_and_never_ends_in_a_bare_error(champion_of, tmp_path):
+    champion, inside = champion_of(tmp_path), tmp_path / "inside"
+
+    def take(_):
+        for _ in range(60):
+            try:
+                with versions.updating(champion):
+                    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                    os.unlink(inside)
+            except ShortlistError:
+                pass
+        return 0
+
+    assert forked(take, 6) == [0] * 6
+    assert not champion.with_suffix(".versions").exists()
+
+
+def test_an_update_at_work_keeps_rollbacks_and_prunes_out(champion):
+    calls = [versions.rollback, versions.prune, lambda path: versions.promote(path, path)]
+    refused = []
+
+    def call(which):
+        try:
+            which(champion)
+        except ShortlistError as error:
+            refused.append(str(error))
+
+    with versions.updating(champion):
+        for which in calls:
+            thread = threading.Thread(target=call, args=[which])
+            thread.start()
+            thread.join()
+        assert versions.prune(champion, 8) == []  # whoever has the lock may
+    assert len(refused) == 3
+    assert all(
+        "another update of this bundle is at work, or a rollback" in said for said in refused
+    )
+
+
+def test_a_rollback_of_what_another_one_replaced_meanwhile_is_refused(champion, monkeypatch):
+    real = versions._locked
+
+    @contextlib.contextmanager
+    def late(bundle):
+        monkeypatch.undo()
+        versions.rollback(champion)
+        with real(bundle) as folder:
+            yield folder
+
+    monkeypatch.setattr(versions, "_locked", late)
+    with pytest.raises(ShortlistError, match=r"was to be replaced, but another update or rollback"):
+        versions.rollback(champion)
+    assert versions.history(champion)[0]["version"] == name_of(2)
+
+
+def test_what_killed_updates_of_earlier_releases_left_is_removed(champion):
+    folder = champion.with_suffix(".versions")
+    before = {path.name for path in folder.iterdir()}
+    for name in (
+        ".new-20251130T114401123456.shortlist.k3_x9abz",
+        ".removed-20251130T114401-abcdef.shortlist",
+        "new-20251130T114401123456.shortlist",
+        "20251130T114401123456.run",
+    ):
+        (folder / name).mkdir()
+        (folder / name / "users.arrow").write_text("Kafka")
+    with versions.updating(champion):
+        pass
+    assert {path.name for path in folder.iterdir()} == before

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import polars as pl
@@ -48,6 +50,17 @@ def files_of(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def left_by_kills(run, folder):
+    """Put the user into files of temporary names whose makers are gone."""
+    old = run / "data" / ".events.parquet.123.tmp"  # as earlier releases named them
+    places = [run / "data" / ".users.parquet.0123456789ab.shortlist-tmp",
+              folder / ".a.shortlist.0123456789ab.shortlist-tmp" / "users.arrow"]  # fmt: skip
+    for place in [old, *places]:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(KAFKA)
+    os.utime(old, (time.time() - 7_200,) * 2)
+
+
 def test_nothing_of_the_user_is_left_and_the_rest_answers_as_before(folder, capsys):
     run, old, new = folder / "shop.run", folder / "a.shortlist", folder / "b.shortlist"
     assert any(holds(path, KAFKA) for path in files_of(run))
@@ -56,12 +69,17 @@ def test_nothing_of_the_user_is_left_and_the_rest_answers_as_before(folder, caps
     with shortlist.FeedbackLog(log) as opened:
         click = {"item_id": "i1", "kind": "click", "timestamp": 2_000}
         opened.append_many([{**click, "user_id": user} for user in (KAFKA, "u1", KAFKA)])
+    left_by_kills(run, folder)
     call = ["erase", KAFKA, "--feedback", str(log), "--run", str(run)]
     assert main([*call, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"erased": {str(log): 2, str(run): 12}}
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"erased": {str(log): 2, str(run): 12}, "bundles": [str(old)]}
     assert main(call) == 0
-    assert f"{run}: 0 rows erased" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{run}: 0 rows erased" in said
+    assert f"{old}: still holds the user's history; export its run again, or delete it" in said
     assert not [path for path in files_of(run) if holds(path, KAFKA)]
+    assert [path for path in files_of(folder) if holds(path, KAFKA)] == [old / "users.arrow"]
     assert not holds(log, KAFKA)
     data = load_dataset_copy(run / "data")
     assert data.events["user_id"].n_unique() == data.users.height == 39
@@ -99,13 +117,15 @@ def test_the_runs_of_updates_forget_the_user_too(folder, tmp_path, capsys):
     capsys.readouterr()
     (update,) = (tmp_path / "shop.versions").glob("*.run")
     assert main(["erase", "u9", "--feedback", str(log), "--run", str(run), "--json"]) == 0
-    erased = json.loads(capsys.readouterr().out)["erased"]
-    assert erased == {str(log): 4, str(run): 12, str(update): 16}
+    told = json.loads(capsys.readouterr().out)
+    assert told["erased"] == {str(log): 4, str(run): 12, str(update): 16}
+    (before,) = (tmp_path / "shop.versions").glob("*.shortlist")
+    assert sorted(told["bundles"]) == sorted([str(first), str(before)])
     for place in (run, update):
         data = load_dataset_copy(place / "data")
         assert "u9" not in {*data.events["user_id"], *data.users["user_id"]}
     assert main(["erase", "u10", "--run", str(update), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"erased": {str(update): 16, str(run): 12}}
+    assert json.loads(capsys.readouterr().out)["erased"] == {str(update): 16, str(run): 12}
     new = tmp_path / "new.shortlist"
     assert main(["export", str(update), "--out", str(new)]) == 0
     with Bundle.open(first) as with_them, Bundle.open(new) as without:

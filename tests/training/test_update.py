@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -386,11 +390,34 @@ def test_a_second_update_waits_its_turn_and_clears_up_after_a_killed_one(folder,
         for path in left:
             path.mkdir()
         error = updated(folder, capsys, *CALM)
-        assert "another update of this bundle is at work" in error
+        assert "another update of this bundle is at work, or a rollback" in error
         assert all(path.exists() for path in left)
     report = updated(folder, capsys, *CALM, "--set", "update.epochs=1")
     assert [path.exists() for path in left] == [False, False, True]
     assert report["run"] in map(str, versions.glob("*.run"))
+
+
+KILLED = """
+import os, signal, sys
+from shortlist.bundle import BundleWriter
+from shortlist.cli import main
+BundleWriter.commit = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_an_update_killed_before_its_bundle_is_in_place_leaves_nothing(folder):
+    """Everything is written by then, users included."""
+    champion, versions = folder / "shop.shortlist", folder / "shop.versions"
+    call = ["update", str(champion), "--feedback", str(folder / "feedback.log"), "--quiet", *CALM]
+    command = [sys.executable, "-c", KILLED, *call, "--set", "update.epochs=1"]
+    status = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert status.returncode == -signal.SIGKILL
+    assert any((path / "users.arrow").exists() for path in versions.iterdir())
+    with shortlist.versions.updating(champion):
+        pass
+    assert not versions.exists()
+    assert [path.name for path in folder.glob(".*")] == []
 
 
 def test_old_versions_that_cannot_be_removed_undo_no_update(folder, capsys, monkeypatch):

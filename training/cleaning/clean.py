@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import polars as pl
 
+from shortlist._temporary import folder_for
 from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
 from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
@@ -72,8 +73,8 @@ def clean_events(
         left.
     """
     table = scan_table(source, columns=columns)
-    with tempfile.TemporaryDirectory(prefix="shortlist-clean-") as folder:
-        parts, report = _clean(table, config, items, time_unit, Path(folder))
+    with folder_for(Path(tempfile.gettempdir()) / "clean") as folder:
+        parts, report = _clean(table, config, items, time_unit, folder)
         _require_events(report)
         frames = [pl.read_ipc(part).drop("row", "code", strict=False) for part in parts]
     events = pl.concat(frames).sort("user_id", "timestamp", maintain_order=True)
@@ -107,8 +108,8 @@ def clean_file(
     if isinstance(source, str | Path) and Path(source).resolve() == out.resolve():
         raise DataError(f"out: got {str(out)!r}, which is the source. Fix: choose another name")
     table = scan_table(source, columns=columns)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        parts, report = _clean(table, config, items, time_unit, Path(folder))
+    with folder_for(out) as folder:
+        parts, report = _clean(table, config, items, time_unit, folder)
         _require_events(report)
         events = pl.concat([pl.scan_ipc(part) for part in parts]).select(
             "user_id",
@@ -117,7 +118,7 @@ def clean_file(
             pl.col("kind").fill_null(DEFAULT_KIND),
             "value",
         )
-        temporary = Path(folder) / f"out{out.suffix}"
+        temporary = folder / f"out{out.suffix}"
         if out.suffix == ".parquet":
             events.sink_parquet(temporary, compression="snappy")
         elif out.suffix == ".arrow":

@@ -6,19 +6,18 @@ either the old file or the new one.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from shortlist._temporary import replacing
 from shortlist.errors import DataError
 from shortlist.training.config.settings import Config, read_config, to_toml
 from shortlist.training.data.events import Dataset
@@ -32,22 +31,8 @@ _FRAMES = ("events", "items", "users", "test_events")
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a reader or a crash never sees half of it."""
-    with _new_file(path) as file:
+    with replacing(path) as file:
         file.write(content)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file under a temporary name; synced and renamed at the end of a with block."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_arrays(
@@ -57,7 +42,7 @@ def save_arrays(
 ) -> None:
     """Write named arrays, one after another, and a JSON state into one .npz file, atomically."""
     named = arrays.items() if isinstance(arrays, Mapping) else arrays
-    with _new_file(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(STATE, json.dumps(dict(state or {})))
         for name, array in named:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

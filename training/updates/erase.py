@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from shortlist._temporary import sweep
 from shortlist.errors import DataError
 from shortlist.training.config.settings import read_config
 from shortlist.training.fit.checkpoint import load_dataset_copy, write_atomic
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 # In this order a crash in between leaves data that can be read, and the next call finishes.
 _FRAMES = ("items", "events", "test_events", "users")
+_OLD_SECONDS = 3_600
 
 
 def erase_user(run_dir: str | Path, user_id: int | str) -> int:
@@ -50,6 +54,8 @@ def erase_user(run_dir: str | Path, user_id: int | str) -> int:
     run_dir = Path(run_dir)
     if not (run_dir / "config.toml").exists():
         raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
+    for folder in (run_dir, run_dir / "data"):
+        _remove_left(folder)
     config = read_config(run_dir / "config.toml")
     dataset = load_dataset_copy(run_dir / "data")
     _check_type(dataset, user_id)
@@ -69,6 +75,15 @@ def erase_user(run_dir: str | Path, user_id: int | str) -> int:
             after.write_parquet(buffer)
             write_atomic(run_dir / "data" / f"{name}.parquet", buffer.getbuffer())
     return _n_events(dataset) - _n_events(rest)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what processes that were killed left in a run folder; it may hold the user."""
+    sweep(folder)
+    for left in folder.glob(".*.tmp"):  # of releases up to 0.2, whose names told no owner's life
+        is_old = time.time() - left.stat().st_mtime > _OLD_SECONDS
+        if is_old and re.fullmatch(r"\..+\.(parquet|npz|json|jsonl|toml)\.\d+\.tmp", left.name):
+            left.unlink(missing_ok=True)
 
 
 def id_for(run_dir: str | Path, text: str) -> int | str:

@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Self
 
+from shortlist import _temporary
 from shortlist.bundle.fields import problem
 from shortlist.bundle.files import check_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import MANIFEST, Manifest
@@ -84,20 +85,20 @@ class Bundle:
             )
         location = Path(path)
         name = location.resolve().name
-        temporary: tempfile.TemporaryDirectory[str] | None = None
+        is_zip = False
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 actual = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", actual)
             directory, let_go = hold_folder(location)
         elif location.is_file():
-            temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
-            directory, let_go = Path(temporary.name), temporary.cleanup
+            is_zip, held = True, _temporary.new_folder(Path(tempfile.gettempdir()) / name)
+            directory, let_go = held.path, held.remove
         else:
             actual = "a special file" if location.exists() else "nothing there"
             raise problem(str(location), "a bundle folder or zip", actual)
         try:
-            if temporary is not None:
+            if is_zip:
                 unpack(location, directory)
             bundle = cls(location, name, directory, read_manifest(directory, name))
         except BaseException:

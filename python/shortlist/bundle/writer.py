@@ -4,12 +4,11 @@ import ctypes
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from shortlist import _temporary
 from shortlist.bundle.fields import is_plain_name
 from shortlist.bundle.files import is_bundle
 from shortlist.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST, Manifest
@@ -46,9 +45,8 @@ class BundleWriter:
     def __init__(self, out: str | os.PathLike[str]) -> None:
         self.target = check_target(out)
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.directory = Path(
-            tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent)
-        )
+        self._held = _temporary.new_folder(self.target)
+        self.directory = self._held.path
 
     def write_manifest(self, fields: Mapping[str, Any]) -> Manifest:
         """Write manifest.json: `fields`, the format, and size and sha256 of every file so far.
@@ -86,15 +84,15 @@ class BundleWriter:
             raise BundleError(f"{MANIFEST}: expected it written before commit, found no such file")
         self.directory.chmod(0o777 & ~_umask())
         for path in self.directory.iterdir():
-            _flush(path)
-        _flush(self.directory)
+            _temporary.flush(path)
+        _temporary.flush(self.directory)
         _refuse_other_things(self.target)
         if os.path.lexists(self.target):
             exchange(self.directory, self.target)
-            shutil.rmtree(self.directory, ignore_errors=True)  # the old bundle, now at this name
+            self._held.remove()  # the old bundle, now at this name
         else:
             self.directory.rename(self.target)
-        _flush(self.target.parent)
+        _temporary.flush(self.target.parent)
         return self.target
 
     def __enter__(self) -> Self:
@@ -103,7 +101,7 @@ class BundleWriter:
 
     def __exit__(self, *error: object) -> None:
         """Delete the temporary folder if it was not committed."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._held.remove()
 
 
 def check_target(out: str | os.PathLike[str]) -> Path:
@@ -135,8 +133,9 @@ def _refuse_other_things(target: Path) -> None:
 
 
 def _umask() -> int:
-    # mkdtemp gives 0700; a bundle should get what mkdir would give. Reading the mask means setting
-    # it for an instant, which other threads could see, so it is read from /proc where there is one.
+    # A temporary folder has 0700; a bundle should get what mkdir would give. Reading the mask means
+    # setting it for an instant, which other threads could see, so it is read from /proc where
+    # there is one.
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):
@@ -146,14 +145,6 @@ def _umask() -> int:
     return 0o022
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def exchange(new: Path, old: Path) -> None:
     """Swap the names of two bundles; on file systems without the call, rename twice."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -161,14 +152,13 @@ def exchange(new: Path, old: Path) -> None:
         done = renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
         if done == 0:
             return
-    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old.", dir=old.parent))
-    old.rename(aside / "old")
+    held, aside = _temporary.put_aside(old)
     try:
         new.rename(old)
     except BaseException:
-        (aside / "old").rename(old)
+        aside.rename(old)
         raise
     finally:
-        if (aside / "old").exists():
-            (aside / "old").rename(new)
-        aside.rmdir()
+        if aside.exists():
+            aside.rename(new)
+        held.remove()

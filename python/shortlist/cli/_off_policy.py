@@ -42,6 +42,14 @@ def add_off_policy_arguments(parser: argparse.ArgumentParser) -> None:
         default=86_400,
         help="seconds after an impression in which events count (default: a day)",
     )
+    group.add_argument(
+        "--clock-tolerance",
+        type=whole_number(0),
+        default=10,
+        metavar="SECONDS",
+        help="how much older than its impression an event may be, where clocks differ "
+        "(default: 10)",
+    )
 
 
 def run_off_policy(args: argparse.Namespace) -> int:
@@ -61,7 +69,13 @@ def run_off_policy(args: argparse.Namespace) -> int:
         shortlist.FeedbackLog(args.off_policy) as log,
     ):
         estimates = estimate(
-            engine, log, explore=explore, top_n=args.top_n, kinds=args.reward, within=args.within
+            engine,
+            log,
+            explore=explore,
+            top_n=args.top_n,
+            kinds=args.reward,
+            within=args.within,
+            clock_tolerance=args.clock_tolerance,
         )
     if args.json:
         print_json(estimates.to_dict())

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shortlist._temporary import sweep
+from shortlist.bundle import Bundle
 from shortlist.cli._common import new_parser, print_json, require_extra
-from shortlist.errors import DataError
+from shortlist.errors import BundleError, DataError
 from shortlist.versions import versions_folder
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ def add_parser(subparsers: SubParsers) -> None:
         type=Path,
         dest="runs",
         metavar="RUN",
-        help="run folders, and with each those of its updates; export them again to get bundles "
-        "without the user",
+        help="run folders, and with each those of its updates; the bundles beside them that still "
+        "hold the user are named: export again and delete those",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(run=run)
@@ -46,18 +48,50 @@ def run(args: argparse.Namespace) -> int:
     if not (args.feedback or args.runs):
         raise DataError("--feedback, --run: got neither, expected where to erase the user")
     erased = {source: _from_log(source, args.user) for source in args.feedback}
+    bundles: list[str] = []
     if args.runs:
         erase = require_extra("shortlist.training.updates.erase", "train")
-        for folder in _with_updates(args.runs):
+        folders = _with_updates(args.runs)
+        for folder in folders:
             erased[str(folder)] = erase.erase_user(folder, erase.id_for(folder, args.user))
+        bundles = [str(path) for path in _bundles_beside(folders) if _holds(path, args.user)]
     if args.json:
-        print_json({"erased": erased})
+        print_json({"erased": erased, "bundles": bundles})
         return 0
     for source, n in erased.items():
         print(f"{source}: {n} rows erased")
-    if args.runs:
-        print("bundles still hold the user's history: write them anew with `shortlist export`")
+    for path in bundles:
+        print(f"{path}: still holds the user's history; export its run again, or delete it")
     return 0
+
+
+def _bundles_beside(runs: list[Path]) -> list[Path]:
+    """Return the bundles in the run folders' own folders and among the versions beside them.
+
+    What killed processes left there under temporary names is removed.
+    """
+    folders: dict[Path, Path] = {}
+    for run in runs:
+        for folder in (run.absolute().parent, versions_folder(run)):
+            folders.setdefault(folder.resolve(), folder)
+    for folder in folders.values():
+        sweep(folder)
+    return [path for folder in folders.values() for path in sorted(folder.glob("*.shortlist"))]
+
+
+def _holds(bundle: Path, user: str) -> bool:
+    """Say whether a bundle stores a user; one that cannot be read may."""
+    import pyarrow as pa
+
+    try:
+        with Bundle.open(bundle, verify=False) as opened:
+            if not opened.has("users.arrow"):
+                return False
+            with pa.OSFile(str(opened.file("users.arrow")), "rb") as file:
+                ids = pa.ipc.open_file(file).read_all().column("user_id")
+            return user in map(str, ids.to_pylist())
+    except (BundleError, pa.ArrowException, KeyError, OSError):
+        return True
 
 
 def _with_updates(runs: list[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shortlist._temporary import folder_for
 from shortlist.cli._common import (
     add_data_arguments,
     add_settings_arguments,
@@ -67,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
     files = require_extra("shortlist.training.cleaning.files", "train")
     dataset, _ = files.load_configured(config, progress=not args.quiet)
     replay = require_extra("shortlist.training.pipeline.replay", "train")
-    with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
+    with folder_for(Path(tempfile.gettempdir()) / "replay") as temporary:
         report = replay.replay(
             dataset,
             config,
-            args.work or Path(temporary) / "replay",
+            args.work or temporary / "replay",
             cycles=args.cycles,
             first=args.first,
             progress=not args.quiet,

@@ -1,10 +1,10 @@
 """The feedback log as Arrow tables, and in a Parquet or Arrow file."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shortlist._temporary import replacing
 from shortlist.errors import DataError
 from shortlist.feedback.sqlite import Row
 
@@ -29,19 +29,12 @@ def check_suffix(path: Path) -> None:
 
 def write_tables(path: Path, tables: Iterable[Any], types: Mapping[str, str]) -> int:
     """Write tables into one file, whole or not at all; return the number of rows."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            n = _write(file, path.suffix, tables, types)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as file:
+            return _write(file, path.suffix, tables, types)
     except OSError as error:
-        raise DataError(f"path: {path} cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.absolute().parent)
-    return n
+        found = error.strerror or error
+        raise DataError(f"path: {path} cannot be written ({found})") from error
 
 
 def _write(file: Any, suffix: str, tables: Iterable[Any], types: Mapping[str, str]) -> int:
@@ -82,11 +75,3 @@ def _schema(types: Mapping[str, str]) -> Any:
             ("propensity", pa.float64()),
         ]
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

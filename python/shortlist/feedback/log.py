@@ -1,9 +1,10 @@
 """The feedback log: what was shown, and what came of it; a file beside the bundle."""
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from shortlist._columns.reading import id_column
 from shortlist.errors import DataError
 from shortlist.feedback.acts import Acts, acts_of
 from shortlist.feedback.export import PAGE, check_suffix, to_table, write_tables
-from shortlist.feedback.rows import id_type_of, read_columns, rows_of
+from shortlist.feedback.rows import id_type_of, read_columns, refuse_nul, rows_of
 from shortlist.feedback.sql import SqlStore
 from shortlist.feedback.sqlite import SqliteStore
 
@@ -171,8 +172,9 @@ class FeedbackLog:
             string, `score` and `propensity` float64; null where there is none.
         """
         first = None if since is None else seconds_of(since, "since")
+        last = _sequence(after)
         types = self._store.types()
-        return to_table(self._store.read(int(after), first, None, bool(impressions)), types)
+        return to_table(self._store.read(last, first, None, bool(impressions)), types)
 
     def export(
         self, path: str | os.PathLike[str], since: Any = None, *, impressions: bool = True
@@ -234,10 +236,19 @@ class FeedbackLog:
             return [None] * len(user_ids)
         with said_of("user_ids"):
             ids = id_column("user_id", user_ids, types["user_id"])
-        return acts_of(ids, self._store.acts(ids.tolist()))
+        known = ids.tolist()
+        if types["user_id"] == "string":
+            known = [user_id for user_id in known if "\0" not in user_id]  # no log has such ids
+        return acts_of(ids, self._store.acts(known))
 
     def erase_user(self, user_id: Any) -> int:
         """Delete everything about a user, also from the bytes of the file; return how many rows.
+
+        In a file no byte of the user's id and events is left, nor in its `-wal`. This reads the
+        file once and writes its indexes anew, with the rows that stay; where so many rows are gone
+        that SQLite joined pages of the table, it writes the whole file anew, and needs as much
+        free space. Other writers wait meanwhile. In a database server the rows are deleted; their
+        bytes go when the server frees them, see `docs/feedback.md`.
 
         Raises
         ------
@@ -248,10 +259,11 @@ class FeedbackLog:
         types = self._id_types({"user_id": [user_id]})
         with said_of("user_id"):
             (plain_id,) = id_column("user_id", [user_id], types["user_id"]).tolist()
+            refuse_nul("user_id", [plain_id])
         return self._store.erase(plain_id)
 
     def remove_before(self, timestamp: Any) -> int:
-        """Delete events older than this time (retention); return how many."""
+        """Delete events older than this time (retention), as `erase_user` does; return how many."""
         return self._store.remove_before(seconds_of(timestamp))
 
     def close(self) -> None:
@@ -270,6 +282,13 @@ class FeedbackLog:
         """Close the log."""
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a log is a file that is open in this process."""
+        raise TypeError(
+            f"{self!r}: an open log cannot be pickled or copied; give its path to the other "
+            "process and open it there: shortlist.FeedbackLog(path)"
+        )
+
     def __repr__(self) -> str:
         """Name the file."""
         return f"FeedbackLog({str(self.path)!r})"
@@ -281,6 +300,26 @@ class FeedbackLog:
             if name not in types and name in columns:
                 types[name] = id_type_of(columns[name])
         return types
+
+
+def _sequence(after: Any) -> int:
+    try:
+        number = operator.index(after)
+    except TypeError as error:
+        raise TypeError(
+            f"after: got {type(after).__name__} {after!r:.60}, expected a whole number, the last "
+            "`sequence` that was read"
+        ) from error
+    if not 0 <= number < 2**63:
+        raise DataError(
+            f"after: got {_short(number)}, expected a whole number from 0 to 2**63 - 1, the last "
+            "`sequence` that was read"
+        )
+    return number
+
+
+def _short(number: int) -> str:
+    return str(number) if abs(number) < 10**30 else f"a number of {number.bit_length()} bits"
 
 
 def seconds_of(timestamp: Any, name: str = "timestamp") -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from shortlist._columns.features import time_column
 from shortlist._columns.messages import said_of
-from shortlist._columns.reading import MISSING_INT, id_column, is_missing, is_unicode
+from shortlist._columns.reading import MISSING_INT, id_column, is_missing
 from shortlist._columns.tables import columns_of, common_length
 from shortlist.errors import DataError
 
@@ -62,7 +62,10 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
             dtype = id_types[name]
             ids = id_column(name, columns[name], dtype)
             _refuse_missing(name, ids == ("" if dtype == "string" else MISSING_INT), "an id")
-            read.append(ids.tolist())
+            told = ids.tolist()
+            if dtype == "string":
+                refuse_nul(name, told)
+            read.append(told)
         read.append(_texts("kind", _plain(columns["kind"])))
         times = time_column("timestamp", columns["timestamp"])
         _refuse_missing("timestamp", times == MISSING_INT, "a time")
@@ -80,6 +83,16 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
     return list(zip(*read, strict=True))
 
 
+def refuse_nul(name: str, ids: list[Any]) -> None:
+    """Refuse text ids with a NUL character, which databases cut off or do not take."""
+    for row, value in enumerate(ids):
+        if isinstance(value, str) and "\0" in value:
+            raise DataError(
+                f"requests: {name!r} row {row} is {value!r:.60}, expected text without NUL "
+                "characters; remove them"
+            )
+
+
 def _plain(values: Any) -> list[Any]:
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
@@ -94,7 +107,7 @@ def _refuse_missing(name: str, missing: Any, wanted: str) -> None:
 
 def _texts(name: str, values: list[Any]) -> list[str]:
     """Check texts; many of them at once, and one by one only to name the one that is wrong."""
-    if set(map(type, values)) == {str} and "" not in values and is_unicode("".join(values)):
+    if set(map(type, values)) == {str} and "" not in values and _is_plain("".join(values)):
         return values
     return [_text(name, i, value) for i, value in enumerate(values)]
 
@@ -104,9 +117,20 @@ def _text(name: str, i: int, value: Any) -> str:
         raise TypeError(
             f"events: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a string"
         )
-    if not value or not (value.isascii() or is_unicode(value)):
-        raise DataError(f"events: {name!r} row {i} is {value!r:.60}, expected text, not empty")
+    if not value or not _is_plain(value):
+        raise DataError(
+            f"events: {name!r} row {i} is {value!r:.60}, expected text, not empty, without NUL "
+            "characters and lone surrogates"
+        )
     return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _number(name: str, i: int, value: Any) -> float:
@@ -114,7 +138,13 @@ def _number(name: str, i: int, value: Any) -> float:
         raise TypeError(
             f"events: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a number"
         )
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise DataError(
+            f"events: {name!r} row {i} is an integer of {int(value).bit_length()} bits, too large "
+            "for a number of the log; expected at most 1.8e308"
+        ) from error
     if not math.isfinite(number):
         raise DataError(f"events: {name!r} row {i} is {number}, expected a finite number")
     return number
@@ -122,8 +152,10 @@ def _number(name: str, i: int, value: Any) -> float:
 
 def _rank(name: str, i: int, value: Any) -> int:
     number = _number(name, i, value)
-    if number < 1 or number % 1:
-        raise DataError(f"events: {name!r} row {i} is {value!r:.60}, expected a place from 1 on")
+    if not 1 <= number < 2**31 or number % 1:
+        raise DataError(
+            f"events: {name!r} row {i} is {value!r:.60}, expected a place from 1 on, below 2**31"
+        )
     return int(number)
 
 

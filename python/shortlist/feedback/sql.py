@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shortlist.errors import ShortlistError
+from shortlist.feedback.forks import inside, tell_of_forks
 from shortlist.feedback.sqlite import FORMAT, Row
 
 _PER_STATEMENT = 1_000
@@ -48,7 +49,13 @@ class SqlStore:
             ) from error
         self.name = self._engine.url.render_as_string(hide_password=True)
         self._about, self._events = _tables(sa)
+        tell_of_forks(self)
         self._check_format()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, which must not talk over its parent's connections."""
+        self._engine.dispose(close=False)
+        self._owner = os.getpid()
 
     def types(self) -> dict[str, str]:
         """Return the types of `user_id` and `item_id`, as far as an event has fixed them."""
@@ -101,7 +108,7 @@ class SqlStore:
         return [(user(row[0]), item(row[1]), *row[2:]) for row in rows]
 
     def erase(self, user_id: Any) -> int:
-        """Delete a user's rows; return how many."""
+        """Delete a user's rows; return how many. Their bytes are the server's to free."""
         return self._delete(self._events.c.user_id == str(user_id))
 
     def remove_before(self, seconds: int) -> int:
@@ -161,11 +168,8 @@ class SqlStore:
         """Give a connection and its transaction; errors name the database."""
         if self._is_closed:
             raise ShortlistError("feedback log: it is closed; open it again")
-        if self._owner != os.getpid():  # a forked child must not talk over its parent's
-            self._engine.dispose(close=False)
-            self._owner = os.getpid()
         try:
-            with self._engine.begin() as connection:
+            with inside(), self._engine.begin() as connection:
                 yield connection
         except self._sa.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error

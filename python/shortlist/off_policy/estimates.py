@@ -12,7 +12,7 @@ depend on the items above it, in any way.
 `ips`, `snips` and `doubly_robust` are the estimators by themselves; `estimate` asks a bundle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from shortlist.off_policy.lists import Lists, read_lists
 
 __all__ = ["Estimate", "OffPolicy", "doubly_robust", "estimate", "ips", "snips"]
 
+CLOCK_TOLERANCE = 10  # seconds
 _BATCH = 512  # lists asked of the bundle at once
 _PRIOR = 20.0  # expected rewards' worth of shrinkage of an item's rate
 _Z = 1.959963984540054  # of a 95 % interval
@@ -57,6 +58,9 @@ class OffPolicy:
     n_unknown_propensity, n_before_training : int
         Lists left out: without propensities (shown without exploration, or for requests that were
         more than a user id), or not newer than the bundle's training data.
+    n_unmatched : int
+        Events newer than the training data that would be a reward and belong to no list: what
+        users found elsewhere, or a clock that is further behind than `clock_tolerance`.
     top_n : int
         Places counted of each list.
     logged : Estimate
@@ -73,6 +77,7 @@ class OffPolicy:
     n_users: int
     n_unknown_propensity: int
     n_before_training: int
+    n_unmatched: int
     top_n: int
     logged: Estimate
     ips: Estimate
@@ -99,6 +104,7 @@ class OffPolicy:
             f"{self.n_lists:,} lists of {self.n_users:,} users, first {self.top_n} places; left "
             f"out: {self.n_unknown_propensity:,} without propensities, "
             f"{self.n_before_training:,} not newer than the training data",
+            f"{self.n_unmatched:,} events that would be a reward belong to no list",
             f"{'rewards a list':<24}{'value':>10}   95 % interval",
         ]
         for name, (value, low, high) in rows.items():
@@ -186,6 +192,7 @@ def estimate(
     top_n: int = 3,
     kinds: Sequence[str] | None = None,
     within: int = 86_400,
+    clock_tolerance: int = CLOCK_TOLERANCE,
 ) -> OffPolicy:
     """Estimate what a bundle would have earned in place of what was shown.
 
@@ -204,6 +211,9 @@ def estimate(
     within : int
         Seconds after an impression in which an event counts; it goes to the newest earlier
         impression of its user and item.
+    clock_tolerance : int
+        Seconds that an event may be older than the impression it was written after, for hosts
+        whose clocks differ.
 
     Raises
     ------
@@ -221,8 +231,11 @@ def estimate(
     explore = Epsilon(0.0) if explore is None else explore
     loaded = engine._switch.now()
     check_types(log.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
-    lists = read_lists(log, loaded.dislikes, top_n, None if kinds is None else set(kinds), within)
-    lists, n_old = _without_old(lists, loaded.bundle.manifest.training_section("data"))
+    wanted = None if kinds is None else set(kinds)
+    lists = read_lists(log, loaded.dislikes, top_n, wanted, within, clock_tolerance)
+    known_until = loaded.bundle.manifest.training_section("data").get("known_until")
+    until = known_until if isinstance(known_until, (int, float)) else -np.inf
+    lists, n_old = _without_old(lists, until)
     model = _Model(lists)
     weights, expected = _ask_again(lists, loaded, explore, model)
     rewards, users = lists.rewards, lists.users
@@ -234,6 +247,7 @@ def estimate(
         n_users=len(np.unique(users)),
         n_unknown_propensity=lists.n_unknown,
         n_before_training=n_old,
+        n_unmatched=int((lists.unmatched_times > until).sum()),
         top_n=top_n,
         logged=_mean(logged, users),
         ips=ips(rewards, weights, users),
@@ -244,10 +258,9 @@ def estimate(
     )
 
 
-def _without_old(lists: Lists, data: Mapping[str, Any]) -> tuple[Lists, int]:
-    """Leave out, and count, what is not newer than the bundle's training `data`."""
-    until = data.get("known_until")
-    is_new = lists.times > (until if isinstance(until, (int, float)) else -np.inf)
+def _without_old(lists: Lists, until: float) -> tuple[Lists, int]:
+    """Leave out, and count, what is not newer than the bundle's training data."""
+    is_new = lists.times > until
     n_old = int((~is_new).sum())
     if not is_new.any():
         raise DataError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,14 @@ class _History:
         return Acts(*self._columns[:, is_done].tolist()) if is_done.any() else None
 
 
+class _Place(NamedTuple):
+    """Where and when an item was shown: which list, which place of it."""
+
+    list: int
+    place: int
+    time: int
+
+
 @dataclass(frozen=True)
 class Lists:
     """Lists shown with known propensities, cut to their first places.
@@ -58,6 +66,8 @@ class Lists:
     histories : dict of user id to _History
     n_unknown : int
         Lists without propensities.
+    unmatched_times : ndarray of shape (m,), int64
+        Of events that would be a reward and belong to no list.
     """
 
     users: Array
@@ -71,6 +81,7 @@ class Lists:
     histories: dict[Any, _History]
     n_unknown: int
     dislikes: Dislikes
+    unmatched_times: Array
 
     def take(self, chosen: Array) -> Lists:
         """Return some of the lists."""
@@ -86,6 +97,7 @@ class Lists:
             self.histories,
             self.n_unknown,
             self.dislikes,
+            self.unmatched_times,
         )
 
     def ask(self, loaded: LoadedBundle, explore: Exploration) -> tuple[Array, Array]:
@@ -113,37 +125,52 @@ class Lists:
 
 
 def read_lists(
-    log: FeedbackLog, dislikes: Dislikes, top_n: int, kinds: set[str] | None, within: int
+    log: FeedbackLog,
+    dislikes: Dislikes,
+    top_n: int,
+    kinds: set[str] | None,
+    within: int,
+    clock_tolerance: int = 0,
 ) -> Lists:
     """Read the log: lists with propensities, and the rewards of their items.
 
     A list is a run of impressions of one user with ranks 1, 2, …, as `append_impressions` writes
-    them.
+    them. An event goes to the newest impression of its user and item that was written before it
+    and is at most `within` seconds older, or `clock_tolerance` seconds newer, than it.
     """
     table = log.read()
     names = ("sequence", "user_id", "item_id", "kind", "timestamp", "value", "rank", "propensity")
     rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
     done: dict[Any, list[tuple[Any, ...]]] = {}
-    newest: dict[tuple[Any, Any], tuple[int, int, int]] = {}  # list, rank, time of an item
+    shown: dict[tuple[Any, Any], list[_Place]] = {}  # of a user and an item, as written
     lists: list[list[tuple[Any, ...]]] = []
     rewarded: set[tuple[int, int]] = set()
+    unmatched: list[int] = []
     for row in rows:
         sequence, user, item, kind, time, value, rank, _ = row
         if kind != IMPRESSION:
             done.setdefault(user, []).append((sequence, time, item, kind, value))
-            shown = newest.get((user, item))
-            is_reward = kind in kinds if kinds is not None else not dislikes.has(kind, value)
-            if shown is not None and is_reward and 0 <= time - shown[2] <= within:
-                rewarded.add(shown[:2])
+            if kind in kinds if kinds is not None else not dislikes.has(kind, value):
+                place = _newest(shown.get((user, item), []), time + clock_tolerance)
+                if place is not None and time - place.time <= within:
+                    rewarded.add((place.list, place.place))
+                else:
+                    unmatched.append(time)
             continue
         if rank == 1:
             lists.append([])
         if not lists or rank != len(lists[-1]) + 1 or (lists[-1] and lists[-1][0][1] != user):
             continue  # written by hand, and no list
         lists[-1].append(row)
-        newest[(user, item)] = (len(lists) - 1, rank - 1, time)
+        shown.setdefault((user, item), []).append(_Place(len(lists) - 1, rank - 1, time))
     histories = {user: _History(acts) for user, acts in done.items()}
-    return _laid_out(lists, rewarded, histories, log.id_types, top_n, dislikes)
+    laid_out = _laid_out(lists, rewarded, histories, log.id_types, top_n, dislikes)
+    return replace(laid_out, unmatched_times=np.array(unmatched, dtype=np.int64))
+
+
+def _newest(places: list[_Place], until: int) -> _Place | None:
+    """Return the last one written that is not of a later time."""
+    return next((place for place in reversed(places) if place.time <= until), None)
 
 
 def _laid_out(
@@ -179,4 +206,5 @@ def _laid_out(
         histories,
         len(lists) - n,
         dislikes,
+        np.empty(0, dtype=np.int64),
     )
