@@ -141,7 +141,7 @@ class Engine:
 
     @property
     def default_stages(self) -> int:
-        """Stages that `recommend` runs by default: 2 if the second one helped on validation."""
+        """Stages that `recommend` runs by default: 2 if the bundle has a second one."""
         return 2 if self._switch.now().has_reranker else 1
 
     def recommend(
@@ -181,16 +181,16 @@ class Engine:
         stages : {1, 2}, optional
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
             items, put into a new order by the bundle's second stage. Default: `default_stages`.
-            Requests without a history have one stage.
+            Requests without a history have one stage, or none if nothing is known of them.
         keys : array-like of shape (n_requests,), str or int, optional
-            What chooses a request's version while a trial runs (`start_trial`); None, also for
-            single requests, stands for its `user_id`. Without a trial they do nothing.
+            Trial key of each request (`start_trial`). None, for all or for one, uses its `user_id`.
+            Ignored without a trial.
         user_ids : array-like of shape (n_requests,), ids, optional
-            In place of `requests`: these users, of whom nothing else is told.
+            In place of `requests`: known users, given by id alone.
         feedback : FeedbackLog, optional
-            What users did since counts at once: their events of the log follow the history of the
-            request, else the stored one, and are excluded as seen; what they skipped is excluded
-            too, and things like it go down (`docs/feedback.md` has the rule).
+            Events in the log count at once. They are appended to the request's history, or to the
+            stored one, and excluded as seen. Skipped items are excluded, and similar items rank
+            lower (`docs/feedback.md` has the rule).
         explore : Epsilon or Softmax, optional
             Draw the answers from the best candidates; `Recommendations.propensities` then has the
             probabilities.
@@ -214,10 +214,10 @@ class Engine:
         ------
         TypeError, DataError
             A request is not as described, the message names column and row; or `where` does not
-            fit the item table; or the log's ids are of another type; or no user is told of an
-            answer to record.
+            fit the item table; or the log's ids are of another type; or `record` is true and a
+            request has no `user_id`.
         ValueError
-            `top_n` is below 1, or far beyond the number of items; or `stages` is no stage.
+            `top_n` is below 1, or far beyond the number of items; or `stages` is not 1, 2 or None.
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
@@ -403,7 +403,7 @@ class Engine:
         Raises
         ------
         TypeError, ValueError
-            An argument is no such thing.
+            An argument has the wrong type or is out of range.
         BundleError
             The candidate cannot be loaded, or takes ids or columns of another type.
         ShortlistError

@@ -29,7 +29,7 @@ def test_wheel_holds_the_packages_and_nothing_else() -> None:
         "shortlist/_core.pyi",
         "shortlist/libshortlist.so",
         "shortlist/include/shortlist.h",
-        "shortlist/training/fit.py",
+        "shortlist/training/fit/fit.py",
         "shortlist/training/config/presets/movielens-100k.toml",
         "shortlist/export/writer.py",
     ):

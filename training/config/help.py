@@ -14,7 +14,7 @@ __all__ = ["describe_config"]
 
 
 def describe_config(config: Config) -> str:
-    """Write every setting as TOML with comments; `config.from_toml` reads it back.
+    """Write every setting as TOML with comments; `read_config` reads it back.
 
     Examples
     --------

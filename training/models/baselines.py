@@ -1,6 +1,6 @@
 """Closed-form models: counts, neighbours, linear models. Baselines, and models of bundles.
 
-All implement `Ranker` of `shortlist.training.evaluation` after ``fit(train, catalogue)``: so they
+All implement `Ranker` of `training.evaluation.evaluate` after ``fit(train, catalogue)``: so they
 stand beside a bundle in an evaluation, for catalogues of any size. `linear` makes models of
 bundles of them: a score is the dot product of a user's embedding and ``item_vectors()``.
 """

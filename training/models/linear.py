@@ -100,7 +100,7 @@ class LinearModel(TwoTower):
     Parameters
     ----------
     config : Config
-        ``model.encoder`` is one of `config.CLOSED_FORM`.
+        ``model.encoder`` is one of `CLOSED_FORM` of the settings.
     features : FeatureSet
         Its item vocabulary; content is not looked at.
 

@@ -150,7 +150,7 @@ class TwoTower:
             Item codes.
         inputs : dict of ndarray
             The encoded user features, n_users rows each; what is known of the history's events
-            (`FeatureSet.encode_events`), else they count as unknown kinds at the usual pace.
+            (`HistoryEvents.encoded`), else they count as unknown kinds at the usual pace.
 
         Returns
         -------

@@ -15,16 +15,16 @@ using kernels::kMaxScanBlocks;
 // The benchmark of these numbers: benchmarks/top_n.py --grid --threads 1, whose column "of ceiling"
 // compares with what benchmarks/ceilings.py measures.
 
-// Half of the smallest second-level cache in use today: batches of 64 and 512.
+// Half of the smallest second-level cache in use today. Measured with batches of 64 and 512.
 constexpr std::size_t kSliceBytes = 128 * 1024;
-// But not so small that most of the time goes into thresholds and the like: dims 256.
+// With fewer blocks, updating thresholds would take most of the time. Measured at dim 256.
 constexpr std::size_t kMinSliceBlocks = 16;
-// The slice in which a first threshold is looked for: the larger, the better the threshold, and the
-// longer it takes. 10,000 items.
+// The slice in which a first threshold is looked for. A larger one gives a better threshold and takes
+// longer. Measured with 10,000 items.
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
-// Fewer tiles than this ask for more than they have time to wait for: 1,000,000 x 128, batches of 8
-// and 64.
+// With fewer tiles, each would prefetch more than it can hide. Measured at 1,000,000 x 128, batches
+// of 8 and 64.
 constexpr std::size_t kSharingTiles = 3;
 // Scanning nibbles pays while fewer than one item in kNibbleAdvantage has to be scored: batch 1 on
 // 200,000 x 64, where nibbles prove most, and on 200,000 x 256, where they prove next to nothing.
