@@ -13,9 +13,9 @@ from shortlist._columns import fast
 from shortlist._columns.fast import MISSING_INT as MISSING_INT
 from shortlist._columns.ragged import Array as Array
 from shortlist._columns.ragged import Ragged
+from shortlist._columns.values import FLOAT_MAX as FLOAT_MAX
 from shortlist.errors import DataError
 
-FLOAT_MAX = 3.4028234663852886e38  # largest float32
 _NUMBERS = (int, float, np.integer, np.floating, Decimal)
 _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
