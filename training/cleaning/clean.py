@@ -21,7 +21,13 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
 from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, RuleReport
 from shortlist.training.config.settings import CleaningConfig
-from shortlist.training.data.columns import is_plain_integer
+from shortlist.training.data import times
+from shortlist.training.data.columns import (
+    lost_digits,
+    lost_digits_error,
+    may_have_lost_digits,
+    plain_integer,
+)
 from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset
 from shortlist.training.data.tables import TableSource, require_columns, scan_table
 
@@ -189,9 +195,11 @@ def _split_rows(
 ) -> tuple[int, list[Path]]:
     """Write the rows that pass the row rules by groups of users; count and show the others."""
     schema = table.frame.collect_schema()
-    written = rules.time_unit_of(table, schema["timestamp"], time_unit)
+    written = times.written_as(
+        table, schema["timestamp"], time_unit, lambda query: rules.collect(table, query)
+    )
     columns = rules.usable_columns(table, schema, written)
-    n_rows = _integers_where_all_are(table, columns)
+    n_rows = _integers_where_all_are(table, schema, columns)
     known_items = _as_type_of(columns["item_id"], table, known_items)
     unusable, outside = rules.broken_rows(columns, schema, config, known_items)
     code = pl.lit(0, pl.UInt8)
@@ -218,14 +226,30 @@ def _split_rows(
     return n_rows, [file for file in files if file not in broken]
 
 
-def _integers_where_all_are(table: LazyTable, columns: dict[str, pl.Expr]) -> int:
+def _integers_where_all_are(
+    table: LazyTable, schema: pl.Schema, columns: dict[str, pl.Expr]
+) -> int:
     """Make text ids integers as `columns.parse_ids` does; gives the number of rows."""
-    texts = [name for name in ("user_id", "item_id") if table.is_text]
-    plain = [(is_plain_integer(name) | columns[name].is_null()).all().alias(name) for name in texts]
-    found = rules.collect(table, table.frame.select(pl.len().alias("n_rows"), *plain))
+    names = ("user_id", "item_id")
+    texts = [name for name in names if table.is_text]
+    plain = [
+        (plain_integer(name).is_not_null() | columns[name].is_null()).all().alias(name)
+        for name in texts
+    ]
+    flags = [
+        may_have_lost_digits(name, schema[name], is_file_text=table.is_text).any() for name in names
+    ]
+    flags = [flag.alias(f"lost_{name}") for name, flag in zip(names, flags, strict=True)]
+    found = rules.collect(table, table.frame.select(*plain, *flags, n_rows=pl.len()))
+    for name in names:
+        if found[f"lost_{name}"].item():
+            is_lost = lost_digits(name, schema[name], is_file_text=table.is_text)
+            rows = table.frame.with_row_index("row").filter(is_lost).select("row", name)
+            for row, got in rules.collect(table, rows.head(1)).iter_rows():
+                raise lost_digits_error(table, name, row, got)
     for name in texts:
         if found[name].item():
-            columns[name] = columns[name].cast(pl.Int64)
+            columns[name] = plain_integer(name)
     return int(found["n_rows"].item())
 
 
@@ -339,6 +363,8 @@ def _report(
     seconds: float,
 ) -> CleaningReport:
     found, n_seen = [], n_rows
+    rows = [row["row"] for examples in tally.examples.values() for row in examples]
+    places = dict(zip(rows, table.places.of(rows), strict=True))
     for rule, what in rules.described(config).items():
         is_on = getattr(config, rule) not in (False, "off")
         if rule == "unknown_items" and is_on and not has_items:
@@ -346,13 +372,13 @@ def _report(
         elif not is_on:
             what = f"off: {what}"
         n_dropped = tally.n_dropped.get(rule, 0)
-        examples = [_shown(table, row) for row in tally.examples.get(rule, [])]
+        examples = [_shown(places[row["row"]], row) for row in tally.examples.get(rule, [])]
         found.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
     return CleaningReport(table.source, n_rows, n_seen, found, seconds)
 
 
-def _shown(table: LazyTable, row: dict[str, Any]) -> dict[str, Any]:
+def _shown(place: str, row: dict[str, Any]) -> dict[str, Any]:
     """Make one dropped row JSON, with its place in the source."""
     cells = {name: row[name] for name in EVENT_COLUMNS if name in row}
     plain = {
@@ -361,7 +387,7 @@ def _shown(table: LazyTable, row: dict[str, Any]) -> dict[str, Any]:
         else str(cell)
         for name, cell in cells.items()
     }
-    return {"place": table.place(row["row"]), **plain}
+    return {"place": place, **plain}
 
 
 def _require_events(report: CleaningReport) -> None:

@@ -14,7 +14,12 @@ from shortlist.errors import DataError
 from shortlist.training.data.download import WheelFiles, cache_root, fetch
 from shortlist.training.data.entities import read_items, read_users, split_tags
 from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
-from shortlist.training.data.formats import FORMATS, detect_format, read_dataset
+from shortlist.training.data.formats import (
+    FORMATS,
+    detect_format,
+    read_dataset,
+    read_event_tables,
+)
 from shortlist.training.data.movielens import readable_title
 from shortlist.training.data.tables import TableSource
 
@@ -127,13 +132,13 @@ def _load_named(name: str, cache_dir: str | Path | None, progress: bool) -> Data
 def _load_path(path: Path, format: str, options: dict[str, Any]) -> Dataset:
     if path.exists() and format == "auto":
         format = detect_format(path)
-    dataset = read_dataset(path, format) if format != "events" or not path.is_file() else None
-    if dataset is None:
-        return Dataset(path.stem, read_events(path, **options))
+    if format == "events" and path.exists():
+        return read_event_tables(path, **options)
+    dataset = read_dataset(path, format)
     if options["columns"]:
         raise DataError(
             f"columns: got {dict(options['columns'])} with format {format!r}, expected "
-            "format 'events' and one file. Fix: leave columns out"
+            "format 'events'. Fix: leave columns out"
         )
     return dataset
 

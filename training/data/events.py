@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.data.columns import first_true, parse_ids, parse_times, parse_values
+from shortlist.training.data.columns import (
+    first_true,
+    kind_expression,
+    parse_ids,
+    parse_times,
+    parse_values,
+)
 from shortlist.training.data.tables import Table, TableSource, read_table, require_columns
 
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "kind", "value")
@@ -196,7 +202,7 @@ def events_from_table(
     n = table.frame.height
     kinds = pl.repeat(kind, n, dtype=pl.String, eager=True)
     if "kind" in has:
-        kinds = table.frame["kind"].cast(pl.String).replace("", None).fill_null(kind)
+        kinds = table.frame.select(kind_expression(table.is_text)).to_series().fill_null(kind)
     values = pl.repeat(None, n, dtype=pl.Float32, eager=True)
     if "value" in has:
         values = parse_values(table, "value")
