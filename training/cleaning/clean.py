@@ -201,15 +201,18 @@ def _split_rows(
     columns = rules.usable_columns(table, schema, written)
     n_rows = _integers_where_all_are(table, schema, columns)
     known_items = _as_type_of(columns["item_id"], table, known_items)
-    unusable, outside = rules.broken_rows(columns, schema, config, known_items)
+    # Each column is read once; the rules then look at what was read.
+    read = table.frame.with_row_index("row").select("row", **columns, **rules.flags(schema))
+    as_read = {name: pl.col(name) for name in columns}
+    unusable, outside = rules.broken_rows(as_read, config, known_items)
     code = pl.lit(0, pl.UInt8)
     for found in (outside, unusable):  # the first rule wins, and unusable before out of bounds
         for number, rule in reversed(list(enumerate(rules.ROW_RULES, 1))):
             if rule in found and (getattr(config, rule) or found is unusable):
                 code = pl.when(found[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
     n_parts = max(1, min(64, -(-n_rows // ROWS_PER_PART)))
-    group = (columns["user_id"].hash(3) % n_parts).cast(pl.UInt8)
-    rows = table.frame.with_row_index("row").select("row", code=code, part=group, **columns)
+    group = (pl.col("user_id").hash(3) % n_parts).cast(pl.UInt8)
+    rows = read.select("row", code=code, part=group, **as_read)
     is_broken = pl.col("code") > 0
     split = rows.with_columns(pl.when(is_broken).then(_BROKEN).otherwise("part").alias("part"))
     target = pl.PartitionBy(

@@ -50,9 +50,15 @@ def usable_columns(table: LazyTable, schema: pl.Schema, written: str) -> dict[st
     return columns
 
 
+def flags(schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Give what `broken_rows` looks at beside the columns: ``has_value``, be it usable or not."""
+    has_values = "value" in schema
+    given = is_given_value("value", schema["value"]) if has_values else pl.lit(False)
+    return {"has_value": given}
+
+
 def broken_rows(
     columns: dict[str, pl.Expr],
-    schema: pl.Schema,
     config: CleaningConfig,
     known_items: pl.Series | None,
 ) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
@@ -69,11 +75,8 @@ def broken_rows(
     unusable = {
         "missing_ids": columns["user_id"].is_null() | columns["item_id"].is_null(),
         "timestamps": when.is_null(),
-        "values": pl.lit(False),
+        "values": pl.col("has_value") & ~value.is_finite().fill_null(False),
     }
-    if "value" in schema:
-        is_given = is_given_value("value", schema["value"])
-        unusable["values"] = is_given & ~value.is_finite().fill_null(False)
     earliest, latest = time_bounds(config)
     outside = (value < config.min_value) | (value > config.max_value)
     out_of_bounds = {

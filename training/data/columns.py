@@ -80,9 +80,23 @@ def plain_integer(column: str) -> pl.Expr:
 
     The ".0" is what pandas and spreadsheets add where a column has gaps.
     """
-    text = pl.col(column).str.strip_chars().str.strip_suffix(".0")
+    return pl.col(column).map_batches(_plain_integers, return_dtype=pl.Int64, is_elementwise=True)
+
+
+def _plain_integers(text: pl.Series) -> pl.Series:
     whole = text.cast(pl.Int64, strict=False)
-    return pl.when(whole.cast(pl.String) == text).then(whole)
+    if whole.null_count() > text.null_count():
+        text = text.str.strip_chars().str.strip_suffix(".0")
+        whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == len(whole):
+        return whole
+    return (
+        whole.alias("whole")
+        .to_frame()
+        .select(pl.when(pl.col("whole").cast(pl.String) == text).then("whole"))
+        .to_series()
+        .alias(text.name)
+    )
 
 
 def parse_ids(table: Table, column: str) -> pl.Series:

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import BinaryIO
 
 import numpy as np
@@ -56,6 +56,7 @@ class Lines:
                 break
         return [found.get(row + self.n_header, row + self.n_header + 1) for row in rows]
 
+    @cached_property
     def may_have_blank(self) -> bool:
         """Say quickly whether some lines may hold nothing; True is a guess, False is certain."""
         last = b"\n"
@@ -87,7 +88,8 @@ class Lines:
                 else:
                     rest = b""
                 if data:
-                    if is_plain and not self._begins_blank(b"\n" + data):
+                    may_be_blank = self.may_have_blank and self._begins_blank(b"\n" + data)
+                    if is_plain and not may_be_blank:
                         count = data.count(b"\n") + (not data.endswith(b"\n"))
                         yield count, partial(np.add, line)
                     else:

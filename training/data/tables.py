@@ -467,7 +467,7 @@ def _open_text(path: Path) -> Part:
         glob=False,
     )
     expected = f"text with separator {separator!r}"
-    if _is_gzip(path) or lines.may_have_blank():  # leaving them out reads all columns
+    if _is_gzip(path) or lines.may_have_blank:  # leaving them out reads all columns
         frame = _without_blank_lines(frame, names)
     return Part(path.name, frame, lines, expected)
 

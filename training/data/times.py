@@ -136,13 +136,24 @@ def written_as(
 def numbers(column: str, dtype: Any) -> pl.Expr:
     """Return the finite numbers of a column, Int64 or Float64 as it has them; null elsewhere."""
     if is_text(dtype):
-        number = pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+        number = (
+            pl.col(column)
+            .cast(pl.String)
+            .map_batches(_read_floats, return_dtype=pl.Float64, is_elementwise=True)
+        )
     else:
         number = pl.col(column)
         if not dtype.is_float():
             return number.cast(pl.Int64, strict=False)
         number = number.cast(pl.Float64)
     return pl.when(number.is_finite()).then(number)
+
+
+def _read_floats(text: pl.Series) -> pl.Series:
+    numbers = text.cast(pl.Float64, strict=False)
+    if numbers.null_count() > text.null_count():
+        numbers = text.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers
 
 
 def microseconds(column: str, dtype: Any, form: str) -> pl.Expr:
@@ -155,9 +166,27 @@ def microseconds(column: str, dtype: Any, form: str) -> pl.Expr:
     if form in ("days", "moments"):
         number = numbers(column, dtype)
         return _in_digits(number, form) * _MICROSECONDS
-    raw = raw.cast(pl.String).str.strip_chars() if is_text(dtype) else raw
-    whole = raw.cast(pl.Int64, strict=False)
     per_second = TICKS[form]
+    if is_text(dtype):
+        return raw.cast(pl.String).map_batches(
+            lambda text: _read_numbers(text, per_second), pl.Int64, is_elementwise=True
+        )
+    return _ticks(raw, dtype, per_second)
+
+
+def _read_numbers(text: pl.Series, per_second: int) -> pl.Series:
+    """Read text of numbers; most columns have whole numbers without blanks around them."""
+    whole = text.cast(pl.Int64, strict=False)
+    ticks = whole.to_frame().select(_ticks(pl.col(text.name), pl.Int64(), per_second)).to_series()
+    if ticks.null_count() > text.null_count():
+        real = text.str.strip_chars().cast(pl.Float64, strict=False).to_frame()
+        rounded = real.select(_ticks(pl.col(text.name), pl.Float64(), per_second)).to_series()
+        ticks = ticks.fill_null(rounded)
+    return ticks
+
+
+def _ticks(raw: pl.Expr, dtype: Any, per_second: int) -> pl.Expr:
+    whole = raw.cast(pl.Int64, strict=False)
     if per_second > _MICROSECONDS:
         ticks = whole // (per_second // _MICROSECONDS)
     else:
@@ -165,7 +194,7 @@ def microseconds(column: str, dtype: Any, form: str) -> pl.Expr:
         ticks = pl.when(whole.abs() < _LARGEST // factor).then(whole * factor)
     if dtype.is_integer():
         return ticks
-    real = numbers(column, dtype) * (_MICROSECONDS / per_second)
+    real = raw.cast(pl.Float64, strict=False) * (_MICROSECONDS / per_second)
     rounded = pl.when(real.abs() < _LARGEST).then(real.round().cast(pl.Int64, strict=False))
     return rounded if dtype.is_float() else pl.coalesce(ticks, rounded)
 
