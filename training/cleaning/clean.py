@@ -28,8 +28,9 @@ from shortlist.training.data.columns import (
     may_have_lost_digits,
     plain_integer,
 )
-from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset
-from shortlist.training.data.tables import TableSource, require_columns, scan_table
+from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset, say_columns
+from shortlist.training.data.joins import MIN_COVERAGE, coverage_error
+from shortlist.training.data.tables import TableSource, log, require_columns, scan_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,12 +178,32 @@ def _clean(
     tally = _Tally()
     known = items if config.unknown_items else None
     n_rows, parts = _split_rows(table, config, known, time_unit, folder, tally)
+    say_columns(table.source, table.columns, n_rows)
+    _check_coverage(table, known, n_rows, tally)
     for part in parts:
         _clean_part(part, config, tally)
     if config.k_core:
         _keep_core(parts, config, tally)
     seconds = round(time.perf_counter() - started, 3)
     return parts, _report(table, config, tally, n_rows, items is not None, seconds)
+
+
+def _check_coverage(table: LazyTable, known: pl.Series | None, n_rows: int, tally: _Tally) -> None:
+    """Stop where nearly no event's item is in the item table: the ids are written otherwise."""
+    if known is None:
+        return
+    n_unknown = tally.n_dropped.get("unknown_items", 0)
+    n_seen = n_rows - sum(n for rule, n in tally.n_dropped.items() if rule != "unknown_items")
+    share = 1 - n_unknown / max(n_seen, 1)
+    log.info(
+        "%s: %.1f%% of %s events have their item in the item table",
+        table.source,
+        100 * share,
+        f"{n_seen:,}",
+    )
+    if share < MIN_COVERAGE:
+        ids = rules.collect(table, table.frame.select("item_id").head(1000))
+        raise coverage_error(table.source, share, ids, known)
 
 
 def _split_rows(

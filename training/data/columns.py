@@ -173,8 +173,8 @@ def parse_times(
             raise table.error(
                 column,
                 early,
-                f"a time from 1990 on, as most are when they are read as {form!r}: is it in "
-                "another unit?",
+                f"a time from 1990 on, as most are when they are read as {form!r} (this one may be "
+                "in another unit)",
                 f"write all times alike; {CLEAN}",
             )
     if not allow_future and (row := first_true(is_future)) is not None:

@@ -21,7 +21,7 @@ from shortlist.training.data.columns import (
     parse_times,
     parse_values,
 )
-from shortlist.training.data.tables import Table, TableSource, read_table, require_columns
+from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
 
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "kind", "value")
 DEFAULT_KIND = "event"
@@ -172,8 +172,20 @@ def read_events(
         Names the column, the place, what came, what was expected and the fix.
     """
     table = read_table(source, columns=columns, what="events")
+    say_columns(table.source, table.columns, table.frame.height)
     return events_from_table(
         table, time_unit=time_unit, allow_future=allow_future, duplicates=duplicates
+    )
+
+
+def say_columns(source: str, columns: list[str], n_rows: int) -> None:
+    """Say how many events were read, and which columns are not theirs."""
+    others = [name for name in columns if name not in EVENT_COLUMNS]
+    log.info(
+        "%s: %s rows of events read%s",
+        source,
+        f"{n_rows:,}",
+        f"; columns that events do not have: {', '.join(map(repr, others))}" if others else "",
     )
 
 

@@ -358,13 +358,24 @@ def _arrow_lists(arrow: Any) -> Sequence[Any]:
     return rows
 
 
+def need_pyarrow(what: str) -> Any:
+    """Import pyarrow, or say what needs it and how to get it."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"requests: {what} needs the package pyarrow, which is not installed. "
+            "Fix: pip install 'shortlist[cpu]', or give lists or NumPy arrays"
+        ) from error
+    return pyarrow
+
+
 def to_arrow(values: Any) -> Any | None:
     """Convert an Arrow, pandas or polars column to a pyarrow array; None for other sequences."""
     module = type(values).__module__.partition(".")[0]
     if module not in ("pyarrow", "pandas", "polars"):
         return None
-    import pyarrow as pa
-
+    pa = need_pyarrow(f"a {module} column")
     try:
         if module == "pyarrow":
             arrow = values
@@ -379,19 +390,44 @@ def to_arrow(values: Any) -> Any | None:
 
 
 def decoded(arrow: Any) -> Any:
-    """Return a dictionary-encoded pyarrow column as plain values, any other as it is.
+    """Return a pyarrow column whose dictionaries, at any depth, are plain values.
 
     Polars gives its categories as string views, which pyarrow does not decode.
     """
     import pyarrow as pa
 
-    if not pa.types.is_dictionary(arrow.type):
+    if isinstance(arrow, pa.ChunkedArray):
+        if not _holds_codes(arrow.type):
+            return arrow
+        chunks = [decoded(chunk) for chunk in arrow.chunks]
+        return pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.null())
+    if pa.types.is_dictionary(arrow.type):
+        kind = arrow.type.value_type
+        kind = pa.large_string() if pa.types.is_string_view(kind) else kind
+        codes = pa.DictionaryArray.from_arrays(arrow.indices, arrow.dictionary.cast(kind))
+        return decoded(codes.dictionary_decode())
+    if pa.types.is_run_end_encoded(arrow.type):
+        return decoded(pa.compute.run_end_decode(arrow))
+    if not _holds_codes(arrow.type):
         return arrow
-    kind = arrow.type.value_type
-    kind = pa.large_string() if pa.types.is_string_view(kind) else kind
-    chunks = arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]
-    castable = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(kind)) for c in chunks]
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in castable], kind)
+    if pa.types.is_fixed_size_list(arrow.type):
+        arrow = arrow.cast(pa.list_(arrow.type.value_type))
+    make = pa.LargeListArray if pa.types.is_large_list(arrow.type) else pa.ListArray
+    return make.from_arrays(arrow.offsets, decoded(arrow.values), mask=_mask_of(arrow))
+
+
+def _holds_codes(kind: Any) -> bool:
+    """Say whether an Arrow type is a dictionary or run-end encoded, or a list of such."""
+    import pyarrow.types as kinds
+
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        return _holds_codes(kind.value_type)
+    return bool(kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind))
+
+
+def _mask_of(arrow: Any) -> Any:
+    """Return which lists are null as pyarrow's `from_arrays` takes it; it refuses sliced arrays."""
+    return arrow.is_null() if arrow.null_count else None
 
 
 def to_array(column: Any) -> Array:

@@ -20,6 +20,7 @@ from shortlist._columns.reading import (
     category_column,
     history_column,
     id_column,
+    need_pyarrow,
     number_column,
     tag_column,
 )
@@ -325,9 +326,8 @@ def check_frame(names: Sequence[Any], index: Sequence[Any], known: Sequence[str]
 
 def _columns_of_frame(frame: Any, known: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Read a pandas or polars frame or an Arrow table; all of them go through Arrow."""
-    import pyarrow as pa
-
     module = type(frame).__module__.partition(".")[0]
+    pa = need_pyarrow(f"a {module} frame" if module != "builtins" else type(frame).__name__)
     if module == "pandas" and hasattr(frame, "columns"):
         check_frame(list(frame.columns), list(frame.index.names), known)
     try:
