@@ -413,7 +413,10 @@ def decoded(arrow: Any) -> Any:
     if pa.types.is_fixed_size_list(arrow.type):
         arrow = arrow.cast(pa.list_(arrow.type.value_type))
     make = pa.LargeListArray if pa.types.is_large_list(arrow.type) else pa.ListArray
-    return make.from_arrays(arrow.offsets, decoded(arrow.values), mask=_mask_of(arrow))
+    # Copied, as pyarrow takes no mask beside a slice of offsets.
+    offsets = pa.array(np.array(arrow.offsets), arrow.offsets.type)
+    mask = arrow.is_null() if arrow.null_count else None
+    return make.from_arrays(offsets, decoded(arrow.values), mask=mask)
 
 
 def _holds_codes(kind: Any) -> bool:
@@ -423,11 +426,6 @@ def _holds_codes(kind: Any) -> bool:
     if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
         return _holds_codes(kind.value_type)
     return bool(kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind))
-
-
-def _mask_of(arrow: Any) -> Any:
-    """Return which lists are null as pyarrow's `from_arrays` takes it; it refuses sliced arrays."""
-    return arrow.is_null() if arrow.null_count else None
 
 
 def to_array(column: Any) -> Array:
