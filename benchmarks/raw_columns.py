@@ -65,7 +65,7 @@ def medians_us(
 
 def raw_rows(engine: shortlist.Engine, side: str, n: int) -> dict[str, list[Any]]:
     """Raw columns of n users or items of the bundle, as a host would pass them."""
-    features = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == side]
+    features = [feature.name for feature in engine.bundle.manifest.features_of(side)]
     if side == "item":
         names = ["item_id", *features]
         table = engine.items

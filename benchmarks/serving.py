@@ -143,7 +143,7 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
         return lambda i: session.run(list(OUTPUTS), feeds[i] | top_n)
 
     encoder = open_session(bundle.file("user_encoder.onnx"), name="user_encoder")
-    last = -bundle.manifest["max_history"]
+    last = -bundle.manifest.max_history
     columns = ("history", *schema.event_columns)
     short = [f | {name: f[name][:, last:] for name in columns} for f in feeds]
     calls: Calls = {
@@ -161,7 +161,7 @@ def make_calls(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Call
 
 def workload_of(engine: shortlist.Engine, requests: list[dict[str, Any]]) -> Workload:
     """The requests as the peers get them: rows for ids, the last items padded."""
-    width = engine.bundle.manifest["max_history"]
+    width = engine.bundle.manifest.max_history
     row_of = {item: row for row, item in enumerate(engine.index.item_ids.tolist())}
     codes, seen = [], []
     for request in requests:
@@ -228,7 +228,8 @@ def main() -> None:
         stack.enter_context(threadpool_limits(1))  # NumPy's products and FAISS
         path, model = stack.enter_context(bundle_of(args))
         engine = stack.enter_context(shortlist.load(path, n_threads=1))
-        result |= {key: engine.bundle.manifest[key] for key in ("n_items", "dim", "metric")}
+        manifest = engine.bundle.manifest
+        result |= {"n_items": manifest.n_items, "dim": manifest.dim, "metric": manifest.metric}
         result["stages"] = engine.default_stages
         if args.peers and engine.default_stages != 1:
             sys.exit("--peers: the bundle has a second stage, expected one without")

@@ -27,9 +27,9 @@ def check_interface(proto: onnx.ModelProto, inputs: Sequence[str], output: str) 
 
     A tensor that TensorFlow captured by value shows up as one more required input.
     """
-    found = {value.name for value in proto.graph.input}
-    if found != set(inputs):
-        extra, missing = sorted(found - set(inputs)), sorted(set(inputs) - found)
+    names = {value.name for value in proto.graph.input}
+    if names != set(inputs):
+        extra, missing = sorted(names - set(inputs)), sorted(set(inputs) - names)
         raise ExportError(
             f"{output}: expected the inputs {sorted(inputs)}, found {extra} more and {missing} "
             "missing; one more is a tensor the layers captured: make it a weight"

@@ -206,10 +206,10 @@ def _missing_code(nodes: "Nodes", feature: RawFeature) -> str:
 
 def _mask_rows(nodes: "Nodes", columns: str, is_given: str, feature: RawFeature) -> None:
     """Zero the missing rows, and mark them in one more column where that is declared."""
-    given = _as_column(nodes, is_given)
-    masked = nodes.add("Where", given, columns, nodes.constant(0, np.float32))
+    mask = _as_column(nodes, is_given)
+    masked = nodes.add("Where", mask, columns, nodes.constant(0, np.float32))
     if feature.has_own_missing:
-        mark = nodes.add("Cast", nodes.add("Not", given), to=TensorProto.FLOAT)
+        mark = nodes.add("Cast", nodes.add("Not", mask), to=TensorProto.FLOAT)
         nodes.add("Concat", masked, mark, axis=1)
 
 

@@ -109,9 +109,9 @@ def _with_listed_inputs(model: keras.Model) -> tuple[keras.Model, list[Any]]:
         for tensor in model.inputs
     ]
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in inputs]
-    given = model.input
-    call = {tensor.name: tensor for tensor in inputs} if isinstance(given, Mapping) else inputs
-    if not isinstance(given, (Mapping, list)):
+    taken = model.input
+    call = {tensor.name: tensor for tensor in inputs} if isinstance(taken, Mapping) else inputs
+    if not isinstance(taken, (Mapping, list)):
         call = inputs[0]
     result = model(call)
     if isinstance(result, Mapping):
@@ -139,12 +139,12 @@ def _convert(wrapped: keras.Model, signature: list[Any], opset: int, output: str
 class _Listener(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.operations: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         match = _UNSUPPORTED.search(record.getMessage())
         if match:
-            self.found.append(f"{match['op']} (at {match['name']})")
+            self.operations.append(f"{match['op']} (at {match['name']})")
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ def _unsupported_operations() -> Iterator[list[str]]:
     handlers, propagate = logger.handlers[:], logger.propagate
     logger.handlers, logger.propagate = [listener], False
     try:
-        yield listener.found
+        yield listener.operations
     finally:
         logger.handlers, logger.propagate = handlers, propagate
 
@@ -246,10 +246,10 @@ def check_parity(
     worst = 0.0
     for batch in batches:
         expected = _call(model, batch)
-        (found,) = session.run([output], batch)
-        if found.shape != expected.shape:
-            raise ExportError(f"{output}: Keras gives {expected.shape}, ONNX {found.shape}")
-        difference = float(np.abs(found - expected).max(initial=0.0))
+        (answer,) = session.run([output], batch)
+        if answer.shape != expected.shape:
+            raise ExportError(f"{output}: Keras gives {expected.shape}, ONNX {answer.shape}")
+        difference = float(np.abs(answer - expected).max(initial=0.0))
         limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
         if not difference <= limit:  # NaN fails here too
             rows = len(next(iter(batch.values())))

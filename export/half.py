@@ -70,8 +70,8 @@ def half_products(proto: onnx.ModelProto) -> onnx.ModelProto:
                 cast = {"to": TensorProto.FLOAT}
                 nodes.append(helper.make_node("Cast", [node.output[i]], [value], **cast))
     used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    for field, values in ((graph.node, nodes), (graph.initializer, [*kept, *copies])):
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    for field, values in ((graph.node, nodes), (graph.initializer, [*constants, *copies])):
         values = [type(value).FromString(value.SerializeToString()) for value in values]
         del field[:]
         field.extend(values)

@@ -49,12 +49,12 @@ def _write_gru(context: Any, node: Any, name: str, args: Any) -> None:
         attr={"hidden_size": n_units, "linear_before_reset": 1},
         output_count=2,
     )
-    for found, axis, output, shape in zip(
+    for output_of_gru, axis, output, shape in zip(
         gru.output, (direction, front), (states, last), shapes, strict=True
     ):
         context.make_node(
             "Squeeze",
-            [found, axis],
+            [output_of_gru, axis],
             outputs=[output],
             shapes=[shape],
             dtypes=[onnx.TensorProto.FLOAT],

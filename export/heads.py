@@ -25,8 +25,8 @@ _FILTERS = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """Names of what a head found.
+class Hits:
+    """Names of what a head finds.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Head(Protocol):
         exclude_seen: str,
         is_unknown: str,
         popular: Popular,
-    ) -> Found:
+    ) -> Hits:
         """Append the search.
 
         Parameters
@@ -155,7 +155,7 @@ class PluginHead:
         exclude_seen: str,
         is_unknown: str,
         popular: Popular,
-    ) -> Found:
+    ) -> Hits:
         """Append the nodes."""
         fallback = (
             nodes.constant(popular.rows, np.int64),
@@ -163,7 +163,7 @@ class PluginHead:
         )
         inputs = (queries, k, "index", "", "", *fallback, is_unknown, *_FILTERS)
         inputs = (*inputs, codes, exclude_seen)
-        return Found(*nodes.add_many("TopN", 4, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
+        return Hits(*nodes.add_many("TopN", 4, *inputs, domain=PLUGIN_DOMAIN, metric=self._metric))
 
     def initializers(self) -> list[TensorProto]:
         """Return the index file as a constant, and filters that allow everything."""
@@ -178,10 +178,10 @@ class PluginHead:
         ]
 
 
-def choose(nodes: Nodes, condition: str, yes: Found, no: Found) -> Found:
+def choose(nodes: Nodes, condition: str, yes: Hits, no: Hits) -> Hits:
     """Take each request's answer from `yes` or from `no`, condition bool (batch,)."""
     column = nodes.add("Unsqueeze", condition, nodes.constant([1], np.int64))
-    return Found(
+    return Hits(
         nodes.add("Where", column, yes.rows, no.rows),
         nodes.add("Where", column, yes.scores, no.scores),
         nodes.add("Where", condition, yes.counts, no.counts),

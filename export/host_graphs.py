@@ -17,7 +17,7 @@ from shortlist._columns.requests import MISSING_INT, Columns, RequestSchema, nor
 from shortlist._serving.loaded_bundle import request_schema
 from shortlist.engine import Engine
 from shortlist.export.errors import ExportError
-from shortlist.export.heads import PluginHead
+from shortlist.export.heads import Head, PluginHead
 from shortlist.export.parts import Parts
 from shortlist.export.portable import PortableHead
 from shortlist.export.recommend import OUTPUTS, recommend_graph
@@ -25,6 +25,7 @@ from shortlist.export.tensors import SharedTensors
 from shortlist.index import Index
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import SOURCES, Recommendations
+from shortlist.training.data.arrays import Requests
 from shortlist.training.graphs.sessions import open_session
 
 PLUGIN_GRAPH = "recommend.onnx"
@@ -53,7 +54,7 @@ def write_host_graphs(parts: Parts, index: Index, directory: Path, *, portable: 
     portable : bool
         Write recommend_portable.onnx too.
     """
-    heads: dict[str, Any] = {PLUGIN_GRAPH: PluginHead(directory, index)}
+    heads: dict[str, Head] = {PLUGIN_GRAPH: PluginHead(directory, index)}
     if portable:
         heads[PORTABLE_GRAPH] = PortableHead(directory, index)
     graphs = {name: recommend_graph(parts, head) for name, head in heads.items()}
@@ -107,12 +108,12 @@ class Check:
     n_identical: int = 0
     n_tied: int = 0
 
-    def compare(self, found: Answer, expected: Recommendations, is_open: Array) -> None:
+    def compare(self, answer: Answer, expected: Recommendations, is_open: Array) -> None:
         """Count a batch.
 
         Parameters
         ----------
-        found : dict of ndarray
+        answer : dict of ndarray
             The graph's outputs.
         expected : Recommendations
             The engine's answer to the same requests.
@@ -125,27 +126,27 @@ class Check:
         ExportError
             At the first request that is answered otherwise.
         """
-        for i, rows in enumerate(found["rows"]):
-            is_right = self._is_same(found, expected, i) or (is_open[i] and self.tolerance > 0)
+        for i, rows in enumerate(answer["rows"]):
+            is_right = self._is_same(answer, expected, i) or (is_open[i] and self.tolerance > 0)
             if not is_right:
                 raise ExportError(
                     f"{self.graph}: it answers otherwise than the engine; nothing was written. "
                     f"First such request: number {self.n_users + i}\n"
                     f"  engine: {expected.item_ids[i].tolist()} {expected.scores[i].tolist()}\n"
-                    f"  graph:  {found['item_ids'][i].tolist()} {found['scores'][i].tolist()}"
+                    f"  graph:  {answer['item_ids'][i].tolist()} {answer['scores'][i].tolist()}"
                 )
             self.n_identical += bool(np.array_equal(rows, expected.indices[i]))
-        self.n_users += len(found["rows"])
+        self.n_users += len(answer["rows"])
         self.n_tied = self.n_users - self.n_identical
 
-    def _is_same(self, found: Answer, expected: Recommendations, i: int) -> bool:
-        scores, wanted = found["scores"][i], expected.scores[i]
-        rows, wanted_rows = found["rows"][i], expected.indices[i]
+    def _is_same(self, answer: Answer, expected: Recommendations, i: int) -> bool:
+        scores, wanted = answer["scores"][i], expected.scores[i]
+        rows, wanted_rows = answer["rows"][i], expected.indices[i]
         n = int(expected.counts[i])
-        is_same = found["counts"][i] == n and SOURCES[found["source"][i]] == expected.source[i]
+        is_same = answer["counts"][i] == n and SOURCES[answer["source"][i]] == expected.source[i]
         if self.tolerance == 0:
             is_same &= scores.tobytes() == wanted.tobytes() and np.array_equal(rows, wanted_rows)
-            return bool(is_same and np.array_equal(found["item_ids"][i], expected.item_ids[i]))
+            return bool(is_same and np.array_equal(answer["item_ids"][i], expected.item_ids[i]))
         if not is_same or not np.array_equal(rows[n:], wanted_rows[n:]) or n == 0:
             return bool(is_same)
         limit = self.tolerance * max(1.0, float(np.abs(wanted[:n]).max()))
@@ -153,18 +154,18 @@ class Check:
         is_clear = np.append(-np.diff(wanted[:n]) > 2 * limit, False)
         is_alone = is_clear & np.append(True, is_clear[:-1])
         same_ids = np.array_equal(
-            found["item_ids"][i][:n][is_alone], expected.item_ids[i][:n][is_alone]
+            answer["item_ids"][i][:n][is_alone], expected.item_ids[i][:n][is_alone]
         )
         return bool(same_ids and np.all(np.abs(scores[:n] - wanted[:n]) <= limit))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
         """Return tolerance and counts, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "graph"}
 
 
 def check_host_graphs(
-    engine: Engine, batches: Iterable[dict[str, Any]], *, top_n: int
-) -> dict[str, Any]:
+    engine: Engine, batches: Iterable[Requests], *, top_n: int
+) -> dict[str, dict[str, float]]:
     """Compare the graphs of a loaded bundle with its engine.
 
     Parameters
@@ -177,8 +178,8 @@ def check_host_graphs(
 
     Returns
     -------
-    dict
-        What was found, by graph, for the manifest.
+    dict of str to dict
+        ``tolerance``, ``n_users``, ``n_identical`` and ``n_tied`` of each graph, see `Check`.
 
     Raises
     ------
@@ -204,11 +205,12 @@ def check_host_graphs(
     return {name: check.to_dict() for name, (_, check) in checks.items()}
 
 
-def _is_open(engine: Engine, requests: dict[str, Any], top_n: int, stages: Array) -> Array:
+def _is_open(engine: Engine, requests: Requests, top_n: int, stages: Array) -> Array:
     """Say for each request whether its candidates for a second stage are a matter of rounding."""
     if not (stages == 2).any():
         return np.zeros(len(stages), np.bool_)
-    last = max(top_n, engine.bundle.manifest["second_stage"]["n_candidates"])
+    second = engine.bundle.manifest.second_stage
+    last = max(top_n, 1 if second is None else second.n_candidates)
     scores = engine.recommend(requests, top_n=last + 1, stages=1).scores
     is_tied = scores[:, last - 1] <= scores[:, last] + 2 * TOLERANCE
     return np.asarray((stages == 2) & is_tied & np.isfinite(scores[:, last]))

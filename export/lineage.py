@@ -2,23 +2,23 @@
 
 import datetime
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shortlist.bundle.manifest import Manifest
 from shortlist.errors import DataError
 from shortlist.training.fit.checkpoint import write_atomic
 from shortlist.training.fit.fit import TrainedModel
 from shortlist.training.splits.held_out import fingerprint
-from shortlist.versions import MAX_ANCESTORS, ancestors_of, new_version, own_entry
+from shortlist.versions import MAX_ANCESTORS, new_version
 
 PARENT = "parent.json"  # in the run folder of an update: the versions before it
 
 
-def save_parent(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+def save_parent(run_dir: Path, manifest: Manifest) -> None:
     """Note in a run folder which bundle the run goes on from."""
-    entries = [own_entry(manifest), *ancestors_of(manifest)][:MAX_ANCESTORS]
-    write_atomic(run_dir / PARENT, json.dumps(entries).encode())
+    entries = [entry.to_dict() for entry in (manifest.own, *manifest.ancestors)]
+    write_atomic(run_dir / PARENT, json.dumps(entries[:MAX_ANCESTORS]).encode())
 
 
 def lineage_of(run: TrainedModel, now: datetime.datetime) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import polars as pl
 from shortlist.engine import Engine
 from shortlist.export import half
 from shortlist.export.errors import ExportError
+from shortlist.training.data.arrays import Requests
 from shortlist.training.features.features import align_users
 from shortlist.training.features.history import HistoryEvents
 from shortlist.training.fit.fit import TrainedModel
@@ -33,6 +34,17 @@ CHUNK = 512  # users whose score rows are in memory at once, …
 MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SecondStageParity:
+    """What the gate found on lists of the second stage; the fields are those of `Parity`."""
+
+    n_users: int
+    n_identical: int
+    n_tied: int
+    tolerance: float
+    largest_score_difference: float
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,11 @@ class Parity:
         Between the engine's scores and the float64 reference of the same items.
     largest_item_difference : float
         Between the item encoder graph on raw rows and the index.
-    second_stage : dict
+    second_stage : SecondStageParity or None
         The same counts for lists of the second stage, against the Keras scorer on the same
-        candidates; empty without one.
+        candidates; None without one.
+    graphs : dict of str to dict
+        Tolerance and counts of the graphs for hosts, see `host_graphs.check_host_graphs`.
     """
 
     n_users: int
@@ -68,11 +82,13 @@ class Parity:
     tolerance: float
     largest_score_difference: float
     largest_item_difference: float
-    second_stage: dict[str, Any] = field(default_factory=dict)
+    second_stage: SecondStageParity | None = None
+    graphs: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON; an empty `second_stage` without one."""
+        fields = asdict(self)
+        return fields | {"second_stage": fields["second_stage"] or {}}
 
 
 @dataclass(frozen=True)
@@ -170,14 +186,14 @@ def check_parity(
         scores = _reference_scores(run, part, embeddings[start : start + at_once], items)
         answer = engine.recommend(_requests(run, part), top_n=top_n, stages=1)
         for i, user_id in enumerate(part.user_ids.tolist()):
-            found = answer.indices[i, : answer.counts[i]]
+            rows = answer.indices[i, : answer.counts[i]]
             expected = _best(scores[i], top_n)
-            difference = list_difference(scores[i], found, expected, answer.scores[i])
+            difference = list_difference(scores[i], rows, expected, answer.scores[i])
             if not difference <= tolerance:
-                raise _mismatch(engine, user_id, found, expected, scores[i], answer.scores[i])
+                raise _mismatch(engine, user_id, rows, expected, scores[i], answer.scores[i])
             largest = max(largest, difference)
-            n_identical += int(np.array_equal(found, expected))
-            n_tied += int(not np.array_equal(found, expected))
+            n_identical += int(np.array_equal(rows, expected))
+            n_tied += int(not np.array_equal(rows, expected))
     return Parity(
         n_total,
         top_n,
@@ -192,9 +208,9 @@ def check_parity(
 
 def _check_second_stage(
     run: TrainedModel, engine: Engine, users: HeldOut, top_n: int
-) -> dict[str, Any]:
+) -> SecondStageParity | None:
     if run.scorer is None or engine.default_stages == 1:
-        return {}
+        return None
     settings = run.scorer.config
     requests = _requests(run, users)
     n_candidates = max(settings.n_candidates, top_n)
@@ -212,20 +228,14 @@ def _check_second_stage(
         scores = np.full(len(engine.index), -np.inf)
         is_there = first.indices[i] >= 0
         scores[first.indices[i][is_there]] = values[i][is_there]
-        found, expected = answer.indices[i, : answer.counts[i]], _best(scores, top_n)
-        difference = list_difference(scores, found, expected, answer.scores[i])
+        rows, expected = answer.indices[i, : answer.counts[i]], _best(scores, top_n)
+        difference = list_difference(scores, rows, expected, answer.scores[i])
         if not difference <= tolerance:
-            raise _mismatch(engine, user_id, found, expected, scores, answer.scores[i])
+            raise _mismatch(engine, user_id, rows, expected, scores, answer.scores[i])
         largest = max(largest, difference)
-        n_identical += int(np.array_equal(found, expected))
+        n_identical += int(np.array_equal(rows, expected))
     n = len(users.user_ids)
-    return {
-        "n_users": n,
-        "n_identical": n_identical,
-        "n_tied": n - n_identical,
-        "tolerance": tolerance,
-        "largest_score_difference": largest,
-    }
+    return SecondStageParity(n, n_identical, n - n_identical, tolerance, largest)
 
 
 def _encode(run: TrainedModel, users: HeldOut) -> Array:
@@ -247,8 +257,8 @@ def _reference_scores(run: TrainedModel, users: HeldOut, embeddings: Array, item
     return scores
 
 
-def _requests(run: TrainedModel, users: HeldOut) -> dict[str, Any]:
-    requests: dict[str, Any] = {"history": users.histories}
+def _requests(run: TrainedModel, users: HeldOut) -> Requests:
+    requests: Requests = {"history": users.histories}
     for feature in run.features.side("user"):
         if feature.name in users.table.columns:
             requests[feature.name] = users.table[feature.name]
@@ -258,7 +268,7 @@ def _requests(run: TrainedModel, users: HeldOut) -> dict[str, Any]:
     return requests
 
 
-def request_batches(run: TrainedModel, n_users: int, size: int) -> Iterator[dict[str, Any]]:
+def request_batches(run: TrainedModel, n_users: int, size: int) -> Iterator[Requests]:
     """Give held-out users' requests, then some without histories, then one with nothing at all."""
     users = held_out_users(run, n_users)
     for start in range(0, len(users.user_ids), size):
@@ -298,16 +308,16 @@ def _best(scores: Array, top_n: int) -> Array:
     return order[np.isfinite(scores[order])]
 
 
-def list_difference(scores: Array, found: Array, expected: Array, engine_scores: Array) -> float:
+def list_difference(scores: Array, rows: Array, expected: Array, engine_scores: Array) -> float:
     """Return the largest score difference of two lists, place by place; inf if they cannot tie."""
-    if len(found) != len(expected) or len(set(found.tolist())) != len(found):
+    if len(rows) != len(expected) or len(set(rows.tolist())) != len(rows):
         return float("inf")
-    if not len(found):
+    if not len(rows):
         return 0.0
-    if not np.isfinite(scores[found]).all():  # an item that should be excluded
+    if not np.isfinite(scores[rows]).all():  # an item that should be excluded
         return float("inf")
-    lists = np.abs(scores[found] - scores[expected]).max()
-    values = np.abs(scores[found] - engine_scores[: len(found)]).max()
+    lists = np.abs(scores[rows] - scores[expected]).max()
+    values = np.abs(scores[rows] - engine_scores[: len(rows)]).max()
     return float(max(lists, values))
 
 
@@ -343,20 +353,20 @@ def _rounding(items: Array, engine: Engine) -> float:
 def _mismatch(
     engine: Engine,
     user_id: object,
-    found: Array,
+    rows: Array,
     expected: Array,
     scores: Array,
     engine_scores: Array,
 ) -> ExportError:
     ids = engine.index.item_ids
 
-    def listed(rows: Array, values: Array) -> str:
-        pairs = zip(ids[rows].tolist(), values.tolist(), strict=True)
+    def listed(listed_rows: Array, values: Array) -> str:
+        pairs = zip(ids[listed_rows].tolist(), values.tolist(), strict=True)
         return ", ".join(f"{item} ({score:.6f})" for item, score in pairs)
 
     return ExportError(
         f"parity: the bundle's top-{len(expected)} is not Keras's; nothing was written. "
         f"First differing user: {user_id}\n"
         f"  Keras:  {listed(expected, scores[expected])}\n"
-        f"  bundle: {listed(found, engine_scores[: len(found)])}"
+        f"  bundle: {listed(rows, engine_scores[: len(rows)])}"
     )

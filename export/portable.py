@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from shortlist.export.heads import Found, Packed, Popular, choose
+from shortlist.export.heads import Hits, Packed, Popular, choose
 from shortlist.export.tensors import index_rows
 from shortlist.index import Index
 from shortlist.training.graphs.nodes import Nodes
@@ -55,7 +55,7 @@ class PortableHead:
         exclude_seen: str,
         is_unknown: str,
         popular: Popular,
-    ) -> Found:
+    ) -> Hits:
         """Append the nodes."""
         scores = self._scores(nodes, queries, self._items(nodes))
         # At least one more column: what is no item is scattered there, and places beyond the
@@ -74,13 +74,13 @@ class PortableHead:
         places = nodes.add("Where", is_row, rows, nodes.constant(n_items, np.int64))
         updates = nodes.add("Expand", missing, nodes.add("Shape", places))
         allowed = nodes.add("ScatterElements", padded, places, updates, axis=1)
-        best, found = nodes.add_many("TopK", 2, allowed, k, axis=1)
+        best, order = nodes.add_many("TopK", 2, allowed, k, axis=1)
         is_none = nodes.add("IsInf", best)
-        result = nodes.add("Where", is_none, nodes.constant(-1, np.int64), found)
+        result = nodes.add("Where", is_none, nodes.constant(-1, np.int64), order)
         is_there = nodes.add("Cast", nodes.add("Not", is_none), to=TensorProto.INT64)
         axis = nodes.constant([1], np.int64)
         counts = nodes.add("ReduceSum", is_there, axis, keepdims=0)
-        personal = Found(result, best, counts)
+        personal = Hits(result, best, counts)
         return choose(nodes, is_unknown, _first(nodes, popular, k), personal)
 
     def initializers(self) -> list[TensorProto]:
@@ -120,7 +120,7 @@ class PortableHead:
         return nodes.add("Neg", nodes.add("Sqrt", distance))
 
 
-def _first(nodes: Nodes, popular: Popular, k: str) -> Found:
+def _first(nodes: Nodes, popular: Popular, k: str) -> Hits:
     """Take the first k: rows and scores (k,), counts (1,)."""
     rows = nodes.constant(np.append(popular.rows, -1), np.int64)
     scores = nodes.constant(np.append(popular.scores, -np.inf), np.float32)
@@ -128,7 +128,7 @@ def _first(nodes: Nodes, popular: Popular, k: str) -> Found:
     zero, one = nodes.constant(0, np.int64), nodes.constant(1, np.int64)
     n_items = nodes.constant([len(popular.rows)], np.int64)
     places = nodes.add("Min", nodes.add("Range", zero, number, one), n_items)
-    return Found(
+    return Hits(
         nodes.add("Gather", rows, places),
         nodes.add("Gather", scores, places),
         nodes.add("Min", k, n_items),

@@ -111,11 +111,11 @@ def _answer(nodes: Nodes, parts: Parts, head: Head, n_known: str, proto: onnx.Mo
     order = np.argsort(-parts.popularity, kind="stable")
     popular = Popular(order, parts.popularity[order])
     k = "top_n" if parts.scorer is None else add_first_k(nodes, parts.n_candidates)
-    found = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
+    hits = head.search(nodes, embedding, k, _CODES, "exclude_seen", is_unknown, popular)
     if parts.scorer is not None:
         known = Known(_CODES, n_known, has_history)
-        found = add_second_stage(nodes, parts, head, found, known, proto)
-    names = {found.rows: "rows", found.scores: "scores", found.counts: "counts"}
+        hits = add_second_stage(nodes, parts, head, hits, known, proto)
+    names = {hits.rows: "rows", hits.scores: "scores", hits.counts: "counts"}
     _name_outputs(nodes, names | {source: "source"})
     # Row −1 is the last entry: no id. An engine has rows beyond too, and other ids for them.
     last = nodes.constant(len(parts.item_ids), np.int64)

@@ -7,19 +7,18 @@ not pay for it; our operator is told the number of stages.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from shortlist.export.heads import Found, Head, choose
+from shortlist.export.heads import Head, Hits, choose
 from shortlist.export.parts import Parts
 from shortlist.training.graphs.nodes import Nodes
 
 STAGES = "stages"
 SCORER = "scorer/"
-Branch = tuple[Nodes, Found]
+Branch = tuple[Nodes, Hits]
 
 
 def add_first_k(nodes: Nodes, n_candidates: int) -> str:
@@ -32,10 +31,10 @@ def add_second_stage(
     nodes: Nodes,
     parts: Parts,
     head: Head,
-    found: Found,
+    hits: Hits,
     known: Known,
     proto: onnx.ModelProto,
-) -> Found:
+) -> Hits:
     """Append the second stage behind what the first one found.
 
     Parameters
@@ -43,7 +42,7 @@ def add_second_stage(
     nodes : Nodes
     parts : Parts
     head : Head
-    found : Found
+    hits : Hits
         `add_first_k` candidates.
     known : Known
     proto : onnx.ModelProto
@@ -51,19 +50,19 @@ def add_second_stage(
 
     Returns
     -------
-    Found
+    Hits
         `top_n` items each; of requests without a history, and with one stage, the first `top_n`.
     """
     if head.has_operators and parts.reranker is not None:
-        inputs = [found.rows, found.scores, found.codes, known.codes, known.n_known]
+        inputs = [hits.rows, hits.scores, hits.codes, known.codes, known.n_known]
         inputs += ["top_n", STAGES]
-        return Found(*parts.reranker.add(nodes, inputs, parts.history_length))
+        return Hits(*parts.reranker.add(nodes, inputs, parts.history_length))
     again, once = Nodes("again"), Nodes("once")
     history = head.pack(again, known.codes, parts.history_length).codes
     assert parts.scorer is not None
-    best = _rerank(again, parts.scorer, found, history, proto)
-    best = choose(again, known.has_some, best, _first(again, found))
-    same = Found(*(once.add("Identity", v) for v in (found.rows, found.scores, found.counts)))
+    best = _rerank(again, parts.scorer, hits, history, proto)
+    best = choose(again, known.has_some, best, _first(again, hits))
+    same = Hits(*(once.add("Identity", v) for v in (hits.rows, hits.scores, hits.counts)))
     are_two = nodes.add("Equal", STAGES, nodes.constant([2], np.int64))
     return _either(nodes, are_two, (again, best), (once, same))
 
@@ -87,51 +86,51 @@ class Known:
     has_some: str
 
 
-def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Found:
+def _either(nodes: Nodes, condition: str, yes: Branch, no: Branch) -> Hits:
     """Append the one node that runs one of two branches."""
     types = (TensorProto.INT64, TensorProto.FLOAT, TensorProto.INT64)
     shapes = (["batch", "found"], ["batch", "found"], ["batch"])
     graphs = []
-    for branch, found in (yes, no):
+    for branch, hits in (yes, no):
         outputs = [
             helper.make_tensor_value_info(name, kind, shape)
             for name, kind, shape in zip(
-                (found.rows, found.scores, found.counts), types, shapes, strict=True
+                (hits.rows, hits.scores, hits.counts), types, shapes, strict=True
             )
         ]
         graphs.append(helper.make_graph(branch.nodes, branch.name, [], outputs))
     branches = {"then_branch": graphs[0], "else_branch": graphs[1]}
-    return Found(*nodes.add_many("If", 3, condition, **branches))
+    return Hits(*nodes.add_many("If", 3, condition, **branches))
 
 
-def _first(nodes: Nodes, found: Found) -> Found:
+def _first(nodes: Nodes, hits: Hits) -> Hits:
     """Cut what the first stage found for the second one to `top_n`."""
     zero, axis = nodes.constant([0], np.int64), nodes.constant([1], np.int64)
 
     def cut(values: str) -> str:
         return nodes.add("Slice", values, zero, "top_n", axis)
 
-    return Found(cut(found.rows), cut(found.scores), nodes.add("Min", found.counts, "top_n"))
+    return Hits(cut(hits.rows), cut(hits.scores), nodes.add("Min", hits.counts, "top_n"))
 
 
 def _rerank(
-    nodes: Nodes, scorer: onnx.ModelProto, found: Found, history: str, proto: onnx.ModelProto
-) -> Found:
+    nodes: Nodes, scorer: onnx.ModelProto, hits: Hits, history: str, proto: onnx.ModelProto
+) -> Hits:
     """Score the candidates and put them in order: best first, ties by the lower row."""
-    is_none = nodes.add("Less", found.rows, nodes.constant(0, np.int64))
-    codes = found.codes or nodes.add("Add", found.rows, nodes.constant(1, np.int64))
-    similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), found.scores)
+    is_none = nodes.add("Less", hits.rows, nodes.constant(0, np.int64))
+    codes = hits.codes or nodes.add("Add", hits.rows, nodes.constant(1, np.int64))
+    similarity = nodes.add("Where", is_none, nodes.constant(0, np.float32), hits.scores)
     inputs = {"history": history, "candidates": codes, "similarity": similarity}
     score = _insert(nodes, scorer, inputs, proto)
     score = nodes.add("Where", is_none, nodes.constant(-np.inf, np.float32), score)
     # TopK takes the first of equals, so the candidates go into the order of their rows before.
     ends = (nodes.constant([1], np.int64), nodes.constant([2], np.int64))
-    width = nodes.add("Slice", nodes.add("Shape", found.rows), *ends)
-    rows, order = nodes.add_many("TopK", 2, found.rows, width, axis=1, largest=0)
+    width = nodes.add("Slice", nodes.add("Shape", hits.rows), *ends)
+    rows, order = nodes.add_many("TopK", 2, hits.rows, width, axis=1, largest=0)
     score = nodes.add("GatherElements", score, order, axis=1)
     best, places = nodes.add_many("TopK", 2, score, "top_n", axis=1)
     rows = nodes.add("GatherElements", rows, places, axis=1)
-    return Found(rows, best, nodes.add("Min", found.counts, "top_n"))
+    return Hits(rows, best, nodes.add("Min", hits.counts, "top_n"))
 
 
 def _insert(
@@ -139,7 +138,7 @@ def _insert(
 ) -> str:
     """Append another graph's nodes and constants under a prefix; returns its output."""
     added = onnx.compose.add_prefix(graph, prefix=SCORER)
-    renamed: dict[str, Any] = {SCORER + name: value for name, value in inputs.items()}
+    renamed = {SCORER + name: value for name, value in inputs.items()}
     for node in added.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)

@@ -35,10 +35,10 @@ def item_table(split: Split, popular: npt.NDArray[np.float32] | None = None) -> 
     n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
     frame = align_items(split.dataset, catalogue)
     others = [name for name in frame.columns if name not in RESERVED]
-    told = [pl.Series("n_events", n_events)]
+    counts = [pl.Series("n_events", n_events)]
     if popular is not None:
-        told.append(pl.Series("popular_score", popular, pl.Float32))
-    frame = frame.select("item_id", *told, *others)
+        counts.append(pl.Series("popular_score", popular, pl.Float32))
+    frame = frame.select("item_id", *counts, *others)
     return to_plain_arrow(frame)
 
 
@@ -54,9 +54,9 @@ def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
     if dataset.test_events is not None:
         events = pl.concat([events, dataset.test_events])
     columns = {"history_kinds": pl.col("kind"), "history_ages": pl.col("timestamp")}
-    told = [columns[f.name].alias(_STORED[f.name]) for f in features.event_features]
+    stored = [columns[f.name].alias(_STORED[f.name]) for f in features.event_features]
     histories = events.group_by("user_id", maintain_order=True).agg(
-        pl.col("item_id").alias("history"), *told
+        pl.col("item_id").alias("history"), *stored
     )
     ids = histories["user_id"]
     if dataset.users is not None:
@@ -70,8 +70,8 @@ def user_table(dataset: Dataset, features: FeatureSet) -> pa.Table:
     table = to_plain_arrow(frame)
     for feature in features.side("user"):
         if feature.name in known.columns:
-            given = to_plain_arrow(known.select(feature.name)).column(feature.name)
-            table = table.append_column(feature.name, stored_feature(feature, given))
+            column = to_plain_arrow(known.select(feature.name)).column(feature.name)
+            table = table.append_column(feature.name, stored_feature(feature, column))
     return table
 
 

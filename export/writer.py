@@ -22,7 +22,7 @@ from shortlist.export.half import ROUNDING, half_products
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
 from shortlist.export.lineage import lineage_of
 from shortlist.export.lookup import add_lookups
-from shortlist.export.parity import MAX_SCORES, request_batches
+from shortlist.export.parity import MAX_SCORES, Parity, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
 from shortlist.export.second_stage import describe_reranker
@@ -42,8 +42,8 @@ class ExportReport:
     ----------
     path : Path
         The bundle.
-    parity : dict
-        What the parity gate found, as in the manifest.
+    parity : Parity
+        What the parity gate found.
     graph_differences : dict
         Largest difference of Keras and ONNX Runtime on random inputs, by graph.
     size : int
@@ -51,7 +51,7 @@ class ExportReport:
     """
 
     path: Path
-    parity: dict[str, Any]
+    parity: Parity
     graph_differences: dict[str, float]
     size: int
 
@@ -101,10 +101,9 @@ def export_bundle(
         fields = _manifest_fields(run, index, n_users)
         writer.write_manifest(fields | {"parity": {}})
         parity = _gate(run, writer.directory)
-        manifest = writer.write_manifest(fields | {"parity": parity})
+        manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
         path = writer.commit()
-    size = sum(record["size"] for record in manifest["files"].values())
-    return ExportReport(path, parity, differences, size)
+    return ExportReport(path, parity, differences, manifest.size)
 
 
 def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:
@@ -141,7 +140,7 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
             core = half_products(core)
             differences["user_encoder"] = check_parity(core, model, batches, tolerance=ROUNDING)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
-    if run.scorer is not None and run.scorer_report.get("is_kept"):
+    if run.scorer is not None and run.reranker_report is not None and run.reranker_report.is_kept:
         model, n_codes = run.scorer.model, features.item_id.n_codes
         pairs = ("batch", "n_candidates")
         dims = {"candidates": pairs, "similarity": pairs}
@@ -167,21 +166,21 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
         reranker=None if run.scorer is None else describe_reranker(run.scorer),
-        n_candidates=run.scorer_report.get("n_candidates", 1),
-        history_length=run.scorer_report.get("history_length", 1),
+        n_candidates=1 if run.reranker_report is None else run.reranker_report.n_candidates,
+        history_length=1 if run.reranker_report is None else run.reranker_report.history_length,
     )
 
 
-def _gate(run: TrainedModel, directory: Path) -> dict[str, Any]:
+def _gate(run: TrainedModel, directory: Path) -> Parity:
     """Compare the bundle with Keras, and its graphs for hosts with its engine."""
     settings = run.config.export
     n_users, top_n = settings.parity_users, settings.parity_top_n
     with load(directory, device="cpu") as engine:
-        parity = check_bundle(run, engine, n_users=n_users, top_n=top_n).to_dict()
+        parity = check_bundle(run, engine, n_users=n_users, top_n=top_n)
         at_once = max(1, min(BATCH, MAX_SCORES // len(engine.index)))
         batches = request_batches(run, n_users, at_once)
         graphs = check_host_graphs(engine, batches, top_n=top_n)
-    return parity | {"graphs": graphs}
+    return dataclasses.replace(parity, graphs=graphs)
 
 
 def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str, Any]:
@@ -220,7 +219,7 @@ def _manifest_fields(run: TrainedModel, index: Index, n_users: int) -> dict[str,
 
 def _second_stage(run: TrainedModel) -> dict[str, Any]:
     """Say whether the second stage is there and what it changes; nothing without a scorer."""
-    return {"second_stage": _plain(run.scorer_report)} if run.scorer_report else {}
+    return {"second_stage": _plain(run.reranker_report.to_dict())} if run.reranker_report else {}
 
 
 def _describe(feature: Feature) -> dict[str, Any]:

@@ -208,12 +208,12 @@ def refusal(path: Path) -> str | None:
     """Open a bundle with Python; None, or why it is refused."""
     try:
         with Bundle.open(path) as bundle:
-            for name, record in bundle.manifest["files"].items():
+            for name, record in bundle.manifest.files.items():
                 file = bundle.directory / name
                 assert file.parent == bundle.directory
                 assert file.is_file()
                 assert not file.is_symlink()
-                assert hashlib.sha256(file.read_bytes()).hexdigest() == record["sha256"]
+                assert hashlib.sha256(file.read_bytes()).hexdigest() == record.sha256
             bundle.summary()
             try:
                 LoadedBundle(bundle, 1, Settings("cpu", 1, os.fspath(find_runtime())), verify=False)

@@ -1,6 +1,6 @@
-#include "engine_columns.hpp"
+#include "bindings/engine_columns.hpp"
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
 
 namespace shortlist::bindings {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine_report.hpp"
+#include "bindings/engine_report.hpp"
 
 #include <pybind11/stl.h>
 

@@ -1,4 +1,4 @@
-#include "ids.hpp"
+#include "bindings/ids.hpp"
 
 #include <utility>
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
 #include "shortlist/item_ids.hpp"
 
 namespace shortlist::bindings {

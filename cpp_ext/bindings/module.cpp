@@ -2,14 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/register_columns.hpp"
+#include "bindings/register_engine.hpp"
+#include "bindings/register_index.hpp"
 #include "engine/errors.hpp"
-#include "onnxruntime_types.hpp"
-#include "register_columns.hpp"
-#include "register_engine.hpp"
-#include "register_index.hpp"
+#include "ort_op/onnxruntime_types.hpp"
 #include "shortlist/background.hpp"
+#include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "shortlist/index.hpp"
 #include "shortlist/limits.hpp"
 #include "shortlist/nibbles.hpp"
 #include "shortlist/shortlist.h"
@@ -36,14 +36,15 @@ PYBIND11_MODULE(_core, module) {
   module.attr("onnxruntime_api_version") = shortlist::ort::kApiVersion;
   module.def("simd_level", &shortlist::simd_level);
   module.def("simd_levels", &shortlist::simd_levels);
-  module.def("set_simd_level", &shortlist::set_simd_level);
+  module.def("set_simd_level", &shortlist::set_simd_level, py::arg("level"));
   module.def("min_code_bytes_for_nibbles", &shortlist::min_code_bytes_for_nibbles);
-  module.def("set_min_code_bytes_for_nibbles", &shortlist::set_min_code_bytes_for_nibbles);
+  module.def("set_min_code_bytes_for_nibbles", &shortlist::set_min_code_bytes_for_nibbles,
+             py::arg("n_bytes"));
   module.attr("max_threads") = shortlist::kMaxThreads;
   module.attr("max_batch") = shortlist::kMaxBatch;
   module.attr("max_empty_places") = shortlist::kMaxEmptyPlaces;
   module.def("num_threads", &shortlist::num_threads);
-  module.def("set_num_threads", &shortlist::set_num_threads);
+  module.def("set_num_threads", &shortlist::set_num_threads, py::arg("n_threads"));
   module.def("give_back_memory", &shortlist::give_back_memory,
              py::call_guard<py::gil_scoped_release>());
   py::register_exception_translator([](std::exception_ptr pointer) {

@@ -1,4 +1,4 @@
-#include "ragged.hpp"
+#include "bindings/ragged.hpp"
 
 #include <algorithm>
 #include <cstdint>

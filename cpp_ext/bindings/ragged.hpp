@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
 #include "shortlist/filter.hpp"
 
 namespace shortlist::bindings {

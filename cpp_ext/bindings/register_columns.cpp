@@ -1,7 +1,7 @@
 // Columns of Python objects, read at once where every value has the expected type.
-#include "register_columns.hpp"
+#include "bindings/register_columns.hpp"
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
 
 namespace shortlist::bindings {
 namespace {
@@ -46,7 +46,7 @@ py::object flat_int_lists(const py::sequence& column) {
 }  // namespace
 
 void register_columns(py::module_& module) {
-  module.def("flat_int_lists", &flat_int_lists);
+  module.def("flat_int_lists", &flat_int_lists, py::arg("rows"));
 }
 
 }  // namespace shortlist::bindings

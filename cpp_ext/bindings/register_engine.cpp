@@ -1,5 +1,5 @@
 // LoadedBundle and Catalogue for Python: convert and call, nothing else.
-#include "register_engine.hpp"
+#include "bindings/register_engine.hpp"
 
 #include <pybind11/stl.h>
 
@@ -14,12 +14,13 @@
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/call_filter.hpp"
+#include "bindings/engine_columns.hpp"
+#include "bindings/engine_report.hpp"
+#include "bindings/ids.hpp"
+#include "bindings/ragged.hpp"
 #include "engine/loaded_bundle.hpp"
-#include "engine_columns.hpp"
-#include "engine_report.hpp"
-#include "ids.hpp"
-#include "ragged.hpp"
 #include "shortlist/background.hpp"
 
 namespace shortlist::bindings {
@@ -32,7 +33,6 @@ using engine::Catalogue;
 using engine::LoadedBundle;
 using SharedBundle = std::shared_ptr<LoadedBundle>;
 using SharedCatalogue = std::shared_ptr<Catalogue>;
-using Flags = py::array_t<bool, py::array::c_style>;
 
 // Lets Python's signal handlers run, at most every tenth of a second: an interrupt ends a long
 // call.
@@ -111,50 +111,6 @@ SharedBundle open(const std::string& path, const std::string& name, const std::s
   }
   return bundle;
 }
-
-// What requests may get, with the arrays it borrows.
-class CallFilter {
- public:
-  CallFilter(std::size_t n, std::size_t n_rows, const OptionalRagged& exclude,
-             const OptionalRagged& allow, const std::vector<std::optional<Flags>>& masks,
-             const std::optional<RowArray>& mask_of)
-      : exclude_(to_ragged(exclude)), allow_(to_ragged(allow)), masks_(masks), mask_of_(mask_of) {
-    filter_.exclude = ragged_rows(exclude_, n, "exclude");
-    filter_.allow = ragged_rows(allow_, n, "allow");
-    for (const std::optional<Flags>& mask : masks_) {
-      if (mask && static_cast<std::size_t>(mask->size()) != n_rows) {
-        throw std::invalid_argument("masks: expected one flag an item row");
-      }
-      pointers_.push_back(mask ? reinterpret_cast<const unsigned char*>(mask->data()) : nullptr);
-    }
-    if (mask_of_) {
-      check_numbers(n);
-      filter_.allow_masks = pointers_.data();
-      filter_.n_allow_masks = pointers_.size();
-      filter_.mask_of = mask_of_->data();
-    } else if (!pointers_.empty()) {
-      filter_.allow_mask = pointers_[0];
-    }
-  }
-
-  const Filter& get() const { return filter_; }
-
- private:
-  void check_numbers(std::size_t n) const {
-    bool is_valid = static_cast<std::size_t>(mask_of_->size()) == n;
-    for (std::size_t i = 0; is_valid && i < n; ++i) {
-      const std::int64_t number = mask_of_->data()[i];
-      is_valid = number >= 0 && static_cast<std::size_t>(number) < pointers_.size();
-    }
-    if (!is_valid) throw std::invalid_argument("mask_of: expected the number of a mask a request");
-  }
-
-  std::optional<Ragged> exclude_, allow_;
-  std::vector<std::optional<Flags>> masks_;
-  std::optional<RowArray> mask_of_;
-  std::vector<const unsigned char*> pointers_;
-  Filter filter_;
-};
 
 py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
                     const py::list& given, std::size_t top_n, bool exclude_seen, int stages,

@@ -1,16 +1,15 @@
 // Index, IndexView and IndexBuilder for Python: convert and call, nothing else.
-#include "register_index.hpp"
+#include "bindings/register_index.hpp"
 
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "arrays.hpp"
-#include "ids.hpp"
-#include "ragged.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/ids.hpp"
+#include "bindings/ragged.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::bindings {
@@ -28,7 +27,8 @@ class Release {
   std::optional<py::gil_scoped_release> release_;
 };
 
-// Ids or rows that are looked up in about 10 microseconds.
+// Ids that are looked up in about 10 microseconds, well below what a caller of
+// benchmarks/callers.py waits for the interpreter.
 constexpr std::size_t kShortList = 1024;
 
 using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
@@ -66,31 +66,20 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   return py::make_tuple(scores, rows, counts);
 }
 
-bool is_known(const IndexView& view, std::int64_t row) {
-  return row >= 0 && static_cast<std::size_t>(row) < view.n_rows() &&
-         view.is_known(static_cast<std::size_t>(row));
-}
-
-// Ids of rows, an int64 array of the same shape or a flat list of str; -1 or "" for row -1 and for
-// removed items.
+// Ids of rows: an int64 array of the same shape, or a flat list of str.
 py::object ids_of(const IndexView& view, const RowArray& rows) {
   const std::int64_t* in = rows.data();
   const std::size_t n_rows = static_cast<std::size_t>(rows.size());
   if (view.id_kind() == ItemIds::Kind::string) {
     py::list strings(n_rows);
     for (std::size_t i = 0; i < n_rows; ++i) {
-      const std::string_view text = is_known(view, in[i])
-                                        ? view.string_at(static_cast<std::size_t>(in[i]))
-                                        : std::string_view();
+      const std::string_view text = view.string_of(in[i]);
       strings[i] = py::str(text.data(), text.size());
     }
     return strings;
   }
   RowArray ids(std::vector<py::ssize_t>(rows.shape(), rows.shape() + rows.ndim()));
-  std::int64_t* out = ids.mutable_data();
-  for (std::size_t i = 0; i < n_rows; ++i) {
-    out[i] = is_known(view, in[i]) ? view.int64_at(static_cast<std::size_t>(in[i])) : -1;
-  }
+  view.ids_of(in, n_rows, ids.mutable_data());
   return ids;
 }
 
@@ -123,30 +112,23 @@ RowArray rows_of_int64(const IndexView& view, const RowArray& ids) {
 FloatArray vectors(const IndexView& view, const RowArray& rows) {
   const std::size_t n_rows = static_cast<std::size_t>(rows.size());
   FloatArray out({n_rows, view.dim()});
-  for (std::size_t i = 0; i < n_rows; ++i) {
-    const std::int64_t row = rows.data()[i];
-    if (row < 0 || static_cast<std::size_t>(row) >= view.n_rows()) {
-      throw std::invalid_argument("rows: got " + std::to_string(row) + "; the index has " +
-                                  std::to_string(view.n_rows()) + " rows");
-    }
-    if (!view.copy_vector(static_cast<std::size_t>(row), out.mutable_data() + i * view.dim())) {
-      throw std::invalid_argument("rows: got " + std::to_string(row) +
-                                  ", the row of a removed item; expected rows of known items "
-                                  "(rows_of finds them)");
-    }
-  }
+  view.copy_vectors(rows.data(), n_rows, out.mutable_data());
   return out;
 }
 
-void upsert(Index& index, const ItemIds& ids, const FloatArray& rows) {
-  const MatrixView view = matrix_view(rows, "vectors");
-  py::gil_scoped_release release;
-  index.upsert(ids, view);
+template <class Ids>
+void upsert(Index& index, const Ids& ids, const FloatArray& vectors) {
+  const ItemIds item_ids = ids_from(ids);
+  const MatrixView view = matrix_view(vectors, "vectors");
+  const py::gil_scoped_release release;
+  index.upsert(item_ids, view);
 }
 
-std::size_t remove(Index& index, const ItemIds& ids) {
-  py::gil_scoped_release release;
-  return index.remove(ids);
+template <class Ids>
+std::size_t remove(Index& index, const Ids& ids) {
+  const ItemIds item_ids = ids_from(ids);
+  const py::gil_scoped_release release;
+  return index.remove(item_ids);
 }
 
 void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& rows) {
@@ -157,6 +139,21 @@ void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& ro
   builder.sample(view, rows.data());
 }
 
+void add(IndexBuilder& builder, const FloatArray& rows) {
+  const MatrixView view = matrix_view(rows, "vectors");
+  const py::gil_scoped_release release;
+  builder.add(view);
+}
+
+Index finish_row_numbers(IndexBuilder& builder, std::size_t n_items) {
+  return builder.finish(ItemIds::row_numbers(n_items));
+}
+
+template <class Ids>
+Index finish(IndexBuilder& builder, const Ids& ids) {
+  return builder.finish(ids_from(ids));
+}
+
 void register_views(py::module_& module) {
   py::class_<IndexView>(module, "IndexView")
       .def_property_readonly("metric", &IndexView::metric)
@@ -165,16 +162,17 @@ void register_views(py::module_& module) {
       .def_property_readonly("dim", &IndexView::dim)
       .def_property_readonly("n_items", &IndexView::n_items)
       .def_property_readonly("n_rows", &IndexView::n_rows)
-      .def_property_readonly("version", &IndexView::version)
+      .def_property_readonly("generation", &IndexView::generation)
       .def_property_readonly(
           "has_string_ids",
           [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })
-      .def("ids_of", &ids_of)
-      .def("search", &search)
-      .def("rows_of_int64", &rows_of_int64)
-      .def("rows_of_strings", &rows_of_strings)
-      .def("vectors", &vectors)
-      .def("save", &IndexView::save, py::call_guard<py::gil_scoped_release>());
+      .def("ids_of", &ids_of, py::arg("rows"))
+      .def("search", &search, py::arg("queries"), py::arg("top_n"), py::arg("exclude"),
+           py::arg("allow"), py::arg("allow_rows"), py::arg("allow_mask"), py::arg("n_threads"))
+      .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
+      .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
+      .def("vectors", &vectors, py::arg("rows"))
+      .def("save", &IndexView::save, py::arg("path"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace
@@ -192,35 +190,20 @@ void register_index(py::module_& module) {
   register_views(module);
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)
-      .def("upsert_int64", [](Index& index, const RowArray& ids,
-                              const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
-      .def("upsert_strings", [](Index& index, const std::vector<std::string>& ids,
-                                const FloatArray& rows) { upsert(index, ids_from(ids), rows); })
-      .def("remove_int64",
-           [](Index& index, const RowArray& ids) { return remove(index, ids_from(ids)); })
-      .def("remove_strings",
-           [](Index& index, const std::vector<std::string>& ids) {
-             return remove(index, ids_from(ids));
-           })
-      .def_static("load", &Index::load, py::call_guard<py::gil_scoped_release>());
+      .def("upsert_int64", &upsert<RowArray>, py::arg("ids"), py::arg("vectors"))
+      .def("upsert_strings", &upsert<std::vector<std::string>>, py::arg("ids"), py::arg("vectors"))
+      .def("remove_int64", &remove<RowArray>, py::arg("ids"))
+      .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
+      .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
+                  py::call_guard<py::gil_scoped_release>());
   py::class_<IndexBuilder>(module, "IndexBuilder")
-      .def(py::init<std::size_t, std::size_t, Metric, Storage>())
-      .def("sample", &sample)
-      .def("add",
-           [](IndexBuilder& builder, const FloatArray& rows) {
-             const MatrixView view = matrix_view(rows, "vectors");
-             py::gil_scoped_release release;
-             builder.add(view);
-           })
-      .def("finish_row_numbers",
-           [](IndexBuilder& builder, std::size_t n_items) {
-             return builder.finish(ItemIds::row_numbers(n_items));
-           })
-      .def("finish_int64",
-           [](IndexBuilder& builder, const RowArray& ids) { return builder.finish(ids_from(ids)); })
-      .def("finish_strings", [](IndexBuilder& builder, const std::vector<std::string>& ids) {
-        return builder.finish(ids_from(ids));
-      });
+      .def(py::init<std::size_t, std::size_t, Metric, Storage>(), py::arg("n_items"),
+           py::arg("dim"), py::arg("metric"), py::arg("storage"))
+      .def("sample", &sample, py::arg("queries"), py::arg("rows"))
+      .def("add", &add, py::arg("rows"))
+      .def("finish_row_numbers", &finish_row_numbers, py::arg("n_items"))
+      .def("finish_int64", &finish<RowArray>, py::arg("ids"))
+      .def("finish_strings", &finish<std::vector<std::string>>, py::arg("ids"));
 }
 
 }  // namespace shortlist::bindings

@@ -1,11 +1,11 @@
-#include "arguments.hpp"
+#include "c_api/arguments.hpp"
 
 #include <limits>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
 
-#include "utf8.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::c_api {
 namespace {

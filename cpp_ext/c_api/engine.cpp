@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "engine_handle.hpp"
-#include "guard.hpp"
-#include "names.hpp"
+#include "c_api/engine_handle.hpp"
+#include "c_api/guard.hpp"
+#include "c_api/names.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
 

@@ -4,9 +4,9 @@
 #include <memory>
 #include <mutex>
 
-#include "arguments.hpp"
-#include "filter.hpp"
-#include "loaded_bundle.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/checked_filter.hpp"
+#include "engine/loaded_bundle.hpp"
 #include "shortlist/shortlist.h"
 
 struct shortlist_engine {

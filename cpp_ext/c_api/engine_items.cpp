@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "engine_handle.hpp"
-#include "guard.hpp"
-#include "names.hpp"
+#include "c_api/engine_handle.hpp"
+#include "c_api/guard.hpp"
+#include "c_api/names.hpp"
 
 using shortlist::engine::Call;
 using shortlist::engine::Catalogue;

@@ -3,8 +3,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "engine_handle.hpp"
-#include "names.hpp"
+#include "c_api/engine_handle.hpp"
+#include "c_api/names.hpp"
 #include "shortlist/limits.hpp"
 
 namespace shortlist::c_api {

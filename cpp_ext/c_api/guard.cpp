@@ -1,10 +1,10 @@
-#include "guard.hpp"
+#include "c_api/guard.hpp"
 
 #include <cstring>
 #include <new>
 #include <stdexcept>
 
-#include "errors.hpp"
+#include "engine/errors.hpp"
 
 namespace shortlist::c_api {
 namespace {

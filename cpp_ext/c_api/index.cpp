@@ -3,8 +3,8 @@
 #include <memory>
 #include <stdexcept>
 
-#include "arguments.hpp"
-#include "guard.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/guard.hpp"
 
 namespace shortlist::c_api {
 namespace {

@@ -1,4 +1,4 @@
-#include "names.hpp"
+#include "c_api/names.hpp"
 
 #include <stdexcept>
 #include <string>
@@ -28,12 +28,9 @@ void check_wanted_ids(const IndexView& view, const void* numbers, const void* te
 
 void write_ids(const IndexView& view, const std::int64_t* rows, std::size_t n,
                std::int64_t* numbers, shortlist_text* texts) {
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t row = static_cast<std::size_t>(rows[i]);
-    const bool is_known = rows[i] >= 0 && view.is_known(row);
-    if (numbers != nullptr) numbers[i] = is_known ? view.int64_at(row) : -1;
-    if (texts == nullptr) continue;
-    const std::string_view text = is_known ? view.string_at(row) : std::string_view("");
+  if (numbers != nullptr) view.ids_of(rows, n, numbers);
+  for (std::size_t i = 0; texts != nullptr && i < n; ++i) {
+    const std::string_view text = view.string_of(rows[i]);
     texts[i] = {text.data(), text.size()};
   }
 }

@@ -1,10 +1,10 @@
 // shortlist_view_search: filters in, hits out.
 #include <vector>
 
-#include "arguments.hpp"
-#include "filter.hpp"
-#include "guard.hpp"
-#include "names.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/checked_filter.hpp"
+#include "c_api/guard.hpp"
+#include "c_api/names.hpp"
 
 namespace shortlist::c_api {
 namespace {

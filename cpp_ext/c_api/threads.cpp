@@ -1,9 +1,9 @@
 // shortlist_*_num_threads, shortlist_set_executor, shortlist_get_simd_level.
 #include "shortlist/thread_pool.hpp"
 
-#include "arguments.hpp"
-#include "guard.hpp"
-#include "simd.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/guard.hpp"
+#include "src/kernels/simd.hpp"
 
 using namespace shortlist;
 using namespace shortlist::c_api;

@@ -1,9 +1,9 @@
 // shortlist_view_*, but for search.
 #include <stdexcept>
 
-#include "arguments.hpp"
-#include "guard.hpp"
-#include "names.hpp"
+#include "c_api/arguments.hpp"
+#include "c_api/guard.hpp"
+#include "c_api/names.hpp"
 
 using namespace shortlist;
 using namespace shortlist::c_api;
@@ -25,7 +25,7 @@ shortlist_status shortlist_view_info(const shortlist_view* handle, shortlist_inf
     info->n_items = view.n_items();
     info->n_rows = view.n_rows();
     info->dim = view.dim();
-    info->version = view.version();
+    info->version = view.generation();
     info->recall = view.recall();
     info->metric = static_cast<int32_t>(view.metric());
     info->storage = static_cast<int32_t>(view.storage());

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "batch.hpp"
-#include "merged_call.hpp"
+#include "engine/batch.hpp"
+#include "engine/merged_call.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -85,10 +85,10 @@ void LoadedBundle::score(const Call& call, const Catalogue& catalogue, const std
     rank(by_found, found.data());
     rank(by_given, rows);
     std::size_t at = 0;
-    for (const std::size_t place : by_given) {
-      while (at < n && found[by_found[at]] < rows[place]) ++at;
-      if (rows[place] < 0 || at == n || found[by_found[at]] != rows[place]) continue;
-      scores[place] = found_scores[by_found[at]];
+    for (const std::size_t position : by_given) {
+      while (at < n && found[by_found[at]] < rows[position]) ++at;
+      if (rows[position] < 0 || at == n || found[by_found[at]] != rows[position]) continue;
+      scores[position] = found_scores[by_found[at]];
     }
   }
 }

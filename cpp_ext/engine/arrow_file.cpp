@@ -1,6 +1,6 @@
 // The format: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format; numbers of fields
 // and types are those of its Schema.fbs, Message.fbs and File.fbs.
-#include "arrow_file.hpp"
+#include "engine/arrow_file.hpp"
 
 #include <algorithm>
 #include <limits>

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flatbuffer.hpp"
+#include "engine/flatbuffer.hpp"
 
 namespace shortlist::engine {
 

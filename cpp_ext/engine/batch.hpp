@@ -1,7 +1,7 @@
 // A part of a call that is one run of a graph (internal).
 #pragma once
 
-#include "loaded_bundle.hpp"
+#include "engine/loaded_bundle.hpp"
 
 namespace shortlist::engine {
 

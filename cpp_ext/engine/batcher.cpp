@@ -1,4 +1,4 @@
-#include "batcher.hpp"
+#include "engine/batcher.hpp"
 
 #include <pthread.h>
 

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-#include "call.hpp"
-#include "catalogue.hpp"
-#include "columns.hpp"
+#include "engine/call.hpp"
+#include "engine/catalogue.hpp"
+#include "engine/columns.hpp"
 
 namespace shortlist::engine {
 

@@ -1,4 +1,4 @@
-#include "bundle.hpp"
+#include "engine/bundle.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,9 +11,10 @@
 #include <cstring>
 #include <memory>
 
-#include "file_reader.hpp"
+#include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/item_ids.hpp"
+#include "src/file/file_reader.hpp"
 
 namespace shortlist::engine {
 namespace {

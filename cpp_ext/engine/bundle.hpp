@@ -4,8 +4,8 @@
 #include <functional>
 #include <string>
 
-#include "descriptor.hpp"
-#include "manifest.hpp"
+#include "engine/descriptor.hpp"
+#include "engine/manifest.hpp"
 
 namespace shortlist::engine {
 

@@ -1,4 +1,4 @@
-#include "catalogue.hpp"
+#include "engine/catalogue.hpp"
 
 #include <algorithm>
 #include <numeric>

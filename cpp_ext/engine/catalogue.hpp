@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "search_call.hpp"
+#include "ort_op/search_call.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::engine {

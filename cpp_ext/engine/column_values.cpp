@@ -1,13 +1,13 @@
-#include "column_values.hpp"
+#include "engine/column_values.hpp"
 
 #include <limits>
 
 namespace shortlist::engine {
 
-void ColumnValues::add(const shortlist_column& given, Place place) {
-  if (place.size == 0) return;  // there may be no values at all
-  const auto append = [&place](const auto* from, auto* to) {
-    to->insert(to->end(), from + place.from, from + place.from + place.size);
+void ColumnValues::add(const shortlist_column& given, Span span) {
+  if (span.size == 0) return;  // there may be no values at all
+  const auto append = [&span](const auto* from, auto* to) {
+    to->insert(to->end(), from + span.from, from + span.from + span.size);
   };
   if (input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING) {
     append(given.texts, &texts);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "columns.hpp"
+#include "engine/columns.hpp"
 
 namespace shortlist::engine {
 
@@ -13,7 +13,7 @@ struct ColumnValues {
   explicit ColumnValues(const Input& of) : input(of) {}
 
   // Values of one request in a column of the same input.
-  void add(const shortlist_column& given, Place place);
+  void add(const shortlist_column& given, Span span);
   void add_missing(std::size_t n);
   void end_request();
   // What was added; borrowed, so nothing may be added any more.

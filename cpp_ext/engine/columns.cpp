@@ -1,4 +1,4 @@
-#include "columns.hpp"
+#include "engine/columns.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -116,20 +116,20 @@ struct Rows {
   std::size_t request(std::size_t row) const { return row < n_requests ? first + row : first; }
 };
 
-// Calls put(place, value) for every value that was given.
+// Calls put(slot, value) for every value that was given.
 template <class Put>
 void each_value(const BoundColumn& column, const Rows& rows, std::size_t width, const Put& put) {
   const shortlist_column& given = *column.given;
   for (std::size_t i = 0; i < rows.n; ++i) {
-    const auto [from, size] = place_of(given, rows.request(i));
-    const std::size_t place = i * width + (is_history(*column.input) ? width - size : 0);
-    for (std::size_t k = 0; k < size; ++k) put(place + k, from + k);
+    const auto [from, size] = span_of(given, rows.request(i));
+    const std::size_t slot = i * width + (is_history(*column.input) ? width - size : 0);
+    for (std::size_t k = 0; k < size; ++k) put(slot + k, from + k);
   }
 }
 
 void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, const Rows& rows,
                std::size_t width) {
-  each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
+  each_value(column, rows, width, [&](std::size_t slot, std::size_t from) {
     const shortlist_text& text = column.given->texts[from];
     if (text.size == 0) return;  // a new tensor's texts are empty
     if (text.data == nullptr) {
@@ -137,7 +137,7 @@ void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, co
                 "the address of its bytes");
     }
     char* bytes = nullptr;
-    expect_ok(api, api.GetResizedStringTensorElementBuffer(value, place, text.size, &bytes),
+    expect_ok(api, api.GetResizedStringTensorElementBuffer(value, slot, text.size, &bytes),
               column.input->name);
     std::memcpy(bytes, text.data, text.size);
   });
@@ -145,14 +145,14 @@ void put_texts(const OrtApi& api, OrtValue* value, const BoundColumn& column, co
 
 void put_floats(float* data, const BoundColumn& column, const Rows& rows, std::size_t width) {
   const bool are_ages = column.input->name == "history_ages";
-  each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
+  each_value(column, rows, width, [&](std::size_t slot, std::size_t from) {
     const float number = column.given->floats[from];
     if (std::isinf(number) || (are_ages && number < 0)) {
       throw_bad(column.input->name, std::to_string(number) + " at position " + std::to_string(from),
                 are_ages ? "seconds before now, or NaN where they are not known"
                          : "a finite number, or NaN where there is none");
     }
-    data[place] = number;
+    data[slot] = number;
   });
 }
 
@@ -166,7 +166,7 @@ bool is_ragged(const Input& input) {
   return input.shape.size() == 2 && input.shape[1] < 0;
 }
 
-Place place_of(const shortlist_column& column, std::size_t request) {
+Span span_of(const shortlist_column& column, std::size_t request) {
   if (column.splits == nullptr) {
     const std::size_t width = std::max<std::size_t>(1, column.width);
     return {request * width, width};
@@ -212,7 +212,7 @@ std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first,
     for (const BoundColumn& column : bound) {
       width = std::max(width, width_of(column, first + size, 1));
     }
-    if (size > 0 && (size + 1) * width > kMaxPlaces) break;
+    if (size > 0 && (size + 1) * width > kMaxValues) break;
   }
   return size;
 }
@@ -221,7 +221,7 @@ bool is_room_in_batch(const std::vector<BoundColumn>& bound, std::size_t first, 
                       const Room& room) {
   std::size_t width = std::max<std::size_t>(1, room.history_width);
   for (const BoundColumn& column : bound) width = std::max(width, width_of(column, first, n));
-  return std::max(n, room.n_rows) <= kMaxPlaces / width;
+  return std::max(n, room.n_rows) <= kMaxValues / width;
 }
 
 Handle<OrtValue> make_tensor(const OrtApi& api, const std::vector<std::int64_t>& shape,
@@ -258,8 +258,8 @@ Handle<OrtValue> make_input(const OrtApi& api, const std::vector<BoundColumn>& b
     auto* numbers = static_cast<std::int64_t*>(data);
     std::fill_n(numbers, rows.n * width, std::numeric_limits<std::int64_t>::min());
     if (column.given != nullptr) {
-      each_value(column, rows, width, [&](std::size_t place, std::size_t from) {
-        numbers[place] = column.given->numbers[from];
+      each_value(column, rows, width, [&](std::size_t slot, std::size_t from) {
+        numbers[slot] = column.given->numbers[from];
       });
     }
   }

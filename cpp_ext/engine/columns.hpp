@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime.hpp"
+#include "engine/runtime.hpp"
 #include "shortlist/shortlist.h"
 
 namespace shortlist::engine {
@@ -32,10 +32,10 @@ bool is_history(const Input& input);
 bool is_ragged(const Input& input);
 
 // Values of one request in a column: `size` of them from `from` on.
-struct Place {
+struct Span {
   std::size_t from, size;
 };
-Place place_of(const shortlist_column& column, std::size_t request);
+Span span_of(const shortlist_column& column, std::size_t request);
 
 // Puts the columns in the order of the inputs; user_id, which is no input, is passed over where
 // there may be users. Throws std::invalid_argument that names a column that is unknown, of another
@@ -45,7 +45,7 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       std::size_t n_requests, bool takes_users = true);
 
 // How many of the n requests make one batch from `first` on: at most kMaxBatch. Its tensors are as
-// wide as the longest list: it ends before one has more than kMaxPlaces values, but not before its
+// wide as the longest list: it ends before one has more than kMaxValues values, but not before its
 // first request. @pre first < n
 std::size_t batch_size(const std::vector<BoundColumn>& bound, std::size_t first, std::size_t n);
 

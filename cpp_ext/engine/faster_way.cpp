@@ -1,4 +1,4 @@
-#include "faster_way.hpp"
+#include "engine/faster_way.hpp"
 
 #include <algorithm>
 #include <chrono>

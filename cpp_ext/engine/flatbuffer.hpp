@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::engine {
 
@@ -72,16 +72,16 @@ class FlatTable {
   }
   static FlatTable root(const Bytes& bytes) { return {bytes, bytes.read<std::uint32_t>(0)}; }
 
-  bool has(std::size_t field) const { return place(field) != 0; }
+  bool has(std::size_t field) const { return offset_of(field) != 0; }
   template <class T>
   T number(std::size_t field, T otherwise) const {
-    return has(field) ? bytes_.read<T>(place(field)) : otherwise;
+    return has(field) ? bytes_.read<T>(offset_of(field)) : otherwise;
   }
   // @pre has(field)
-  FlatTable table(std::size_t field) const { return {bytes_, target(place(field))}; }
+  FlatTable table(std::size_t field) const { return {bytes_, target(offset_of(field))}; }
   // Empty if it is left out.
   FlatVector vector(std::size_t field, std::size_t element) const {
-    return has(field) ? FlatVector(bytes_, target(place(field)), element) : FlatVector();
+    return has(field) ? FlatVector(bytes_, target(offset_of(field)), element) : FlatVector();
   }
   // Table number i of a vector of tables. @pre i < vector.size()
   FlatTable entry(const FlatVector& vector, std::size_t i) const {
@@ -95,7 +95,7 @@ class FlatTable {
 
  private:
   // Where a field is; 0 = left out.
-  std::uint64_t place(std::size_t field) const {
+  std::uint64_t offset_of(std::size_t field) const {
     const std::size_t entry = 4 + 2 * field;
     if (entry + 2 > n_bytes_) return 0;
     const std::uint16_t offset = bytes_.read<std::uint16_t>(fields_ + entry);

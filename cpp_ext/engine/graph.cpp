@@ -1,4 +1,4 @@
-#include "graph.hpp"
+#include "engine/graph.hpp"
 
 #include <algorithm>
 #include <iterator>

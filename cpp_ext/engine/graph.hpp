@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "register.hpp"
-#include "search_call.hpp"
-#include "session.hpp"
+#include "engine/session.hpp"
+#include "ort_op/register.hpp"
+#include "ort_op/search_call.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::engine {

@@ -1,4 +1,4 @@
-#include "joined.hpp"
+#include "engine/joined.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -31,7 +31,7 @@ std::string_view text_of(const shortlist_column& column, std::size_t i) {
   return {text.data, text.size};
 }
 
-// Whether the caller says anything at this place.
+// Whether the caller gives the i-th value.
 bool is_given(const BoundColumn& column, std::size_t i) {
   if (is_text(*column.input)) return column.given->texts[i].size > 0;
   if (is_float(*column.input)) return !std::isnan(column.given->floats[i]);
@@ -118,7 +118,7 @@ bool JoinedBatch::shows_all_seen() const {
 // Whether the request gives an item that the bundle knows: then it is answered from its own.
 bool JoinedBatch::knows_some(const BoundColumn& history, std::size_t request) const {
   if (history.given == nullptr) return false;
-  const auto [from, size] = place_of(*history.given, request);
+  const auto [from, size] = span_of(*history.given, request);
   for (std::size_t i = from; i < from + size; ++i) {
     const std::int64_t row = is_text(*history.input) ? known_.row_of(text_of(*history.given, i))
                                                      : known_.row_of(history.given->numbers[i]);
@@ -177,7 +177,7 @@ void JoinedBatch::join_history(const BoundColumn& column, ColumnValues* values) 
         add_stored_event(entry, newest, values);
       }
     } else if (column.given != nullptr) {
-      values->add(*column.given, place_of(*column.given, first_ + i));
+      values->add(*column.given, span_of(*column.given, first_ + i));
     }
     values->end_request();
   }
@@ -187,14 +187,14 @@ void JoinedBatch::join_history(const BoundColumn& column, ColumnValues* values) 
 void JoinedBatch::join_feature(const BoundColumn& column, ColumnValues* values) {
   const Input& input = *column.input;
   for (std::size_t i = 0; i < n_; ++i) {
-    Place place{0, 0};
-    if (column.given != nullptr) place = place_of(*column.given, first_ + i);
+    Span span{0, 0};
+    if (column.given != nullptr) span = span_of(*column.given, first_ + i);
     bool is_there = false;
-    for (std::size_t k = place.from; k < place.from + place.size && !is_there; ++k) {
+    for (std::size_t k = span.from; k < span.from + span.size && !is_there; ++k) {
       is_there = is_given(column, k);
     }
     if (is_there) {
-      values->add(*column.given, place);
+      values->add(*column.given, span);
     } else if (is_text(input)) {
       users_.add_texts(input, user_rows_[i], &values->texts);
     } else if (is_float(input)) {

@@ -7,10 +7,10 @@
 #include <deque>
 #include <vector>
 
-#include "column_values.hpp"
-#include "columns.hpp"
+#include "engine/column_values.hpp"
+#include "engine/columns.hpp"
+#include "engine/stored_users.hpp"
 #include "shortlist/index.hpp"
-#include "stored_users.hpp"
 
 namespace shortlist::engine {
 

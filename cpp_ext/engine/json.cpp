@@ -1,11 +1,11 @@
-#include "json.hpp"
+#include "engine/json.hpp"
 
 #include <charconv>
 #include <set>
 #include <utility>
 
-#include "shortlist/index.hpp"
-#include "utf8.hpp"
+#include "shortlist/file_error.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "batch.hpp"
+#include "engine/batch.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -10,17 +10,17 @@
 #include <string>
 #include <vector>
 
-#include "batcher.hpp"
-#include "bundle.hpp"
-#include "call.hpp"
-#include "catalogue.hpp"
-#include "columns.hpp"
-#include "fixed_batches.hpp"
-#include "graph.hpp"
-#include "joined.hpp"
-#include "portable_search.hpp"
-#include "runtime.hpp"
-#include "stored_users.hpp"
+#include "engine/batcher.hpp"
+#include "engine/bundle.hpp"
+#include "engine/call.hpp"
+#include "engine/catalogue.hpp"
+#include "engine/columns.hpp"
+#include "engine/fixed_batches.hpp"
+#include "engine/graph.hpp"
+#include "engine/joined.hpp"
+#include "engine/portable_search.hpp"
+#include "engine/runtime.hpp"
+#include "engine/stored_users.hpp"
 
 namespace shortlist::engine {
 

@@ -1,10 +1,10 @@
-#include "manifest.hpp"
+#include "engine/manifest.hpp"
 
 #include <algorithm>
 #include <set>
 
-#include "json.hpp"
-#include "shortlist/index.hpp"
+#include "engine/json.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::engine {
 namespace {

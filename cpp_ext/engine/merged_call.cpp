@@ -1,4 +1,4 @@
-#include "merged_call.hpp"
+#include "engine/merged_call.hpp"
 
 #include <algorithm>
 
@@ -14,7 +14,7 @@ std::size_t n_missing(const Input& input, const std::vector<BoundColumn>& bound)
   if (!is_history(input)) return 0;
   for (const BoundColumn& column : bound) {
     if (column.input->name != "history") continue;
-    return column.given == nullptr ? 0 : place_of(*column.given, 0).size;
+    return column.given == nullptr ? 0 : span_of(*column.given, 0).size;
   }
   return 0;
 }
@@ -47,7 +47,7 @@ void MergedCall::merge_column(std::size_t number) {
     if (given == nullptr) {
       values.add_missing(n_missing(input, *request->bound));
     } else {
-      values.add(*given, place_of(*given, 0));
+      values.add(*given, span_of(*given, 0));
     }
     values.end_request();
   }

@@ -6,8 +6,8 @@
 #include <deque>
 #include <vector>
 
-#include "batcher.hpp"
-#include "column_values.hpp"
+#include "engine/batcher.hpp"
+#include "engine/column_values.hpp"
 
 namespace shortlist::engine {
 

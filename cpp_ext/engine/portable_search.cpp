@@ -1,4 +1,4 @@
-#include "portable_search.hpp"
+#include "engine/portable_search.hpp"
 
 #include <algorithm>
 #include <random>

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "call.hpp"
-#include "faster_way.hpp"
-#include "graph.hpp"
+#include "engine/call.hpp"
+#include "engine/faster_way.hpp"
+#include "engine/graph.hpp"
 
 namespace shortlist::engine {
 

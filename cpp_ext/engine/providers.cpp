@@ -1,10 +1,10 @@
-#include "providers.hpp"
+#include "engine/providers.hpp"
 
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
 
-#include "errors.hpp"
+#include "engine/errors.hpp"
 
 namespace shortlist::engine {
 namespace {

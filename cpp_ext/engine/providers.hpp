@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime.hpp"
+#include "engine/runtime.hpp"
 
 namespace shortlist::engine {
 

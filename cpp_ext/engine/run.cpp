@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "batch.hpp"
+#include "engine/batch.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -85,7 +85,7 @@ bool LoadedBundle::list_exclusions(const Batch& batch, const JoinedBatch* joined
     if (has_skips) add(call.skipped, batch.first + i);
     if (stored != nullptr) add({stored->seen().data(), stored->seen_splits().data()}, i);
     if (has_own && history->given != nullptr) {
-      const auto [from, size] = place_of(*history->given, batch.first + i);
+      const auto [from, size] = span_of(*history->given, batch.first + i);
       for (std::size_t k = from; k < from + size; ++k) {
         values->push_back(row_in(batch.catalogue.view(), *history, k));
       }

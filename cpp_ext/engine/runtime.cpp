@@ -1,4 +1,4 @@
-#include "runtime.hpp"
+#include "engine/runtime.hpp"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -7,8 +7,8 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "errors.hpp"
-#include "register.hpp"
+#include "engine/errors.hpp"
+#include "ort_op/register.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "onnxruntime_abi.hpp"
+#include "ort_op/onnxruntime_abi.hpp"
 
 namespace shortlist::engine {
 

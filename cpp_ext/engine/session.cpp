@@ -1,12 +1,12 @@
-#include "session.hpp"
+#include "engine/session.hpp"
 
 #include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <utility>
 
-#include "errors.hpp"
-#include "shortlist/index.hpp"
+#include "engine/errors.hpp"
+#include "shortlist/file_error.hpp"
 #include "shortlist/thread_pool.hpp"
 
 namespace shortlist::engine {
@@ -156,8 +156,8 @@ Handle<OrtValue> Session::over(const void* data, std::size_t n, std::size_t widt
   const std::int64_t shape[] = {static_cast<std::int64_t>(n), static_cast<std::int64_t>(width)};
   OrtValue* value = nullptr;
   // The one call for inputs and outputs takes a mutable address; inputs are only read.
-  void* const place = const_cast<void*>(data == nullptr ? &kNothing : data);
-  expect(api_.CreateTensorWithDataAsOrtValue(memory_.get(), place,
+  void* const address = const_cast<void*>(data == nullptr ? &kNothing : data);
+  expect(api_.CreateTensorWithDataAsOrtValue(memory_.get(), address,
                                              n * std::max<std::size_t>(1, width) * size_of(type),
                                              shape, width == 0 ? 1 : 2, type, &value));
   return {value, api_.ReleaseValue};

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "columns.hpp"
-#include "providers.hpp"
-#include "register.hpp"
-#include "runtime.hpp"
+#include "engine/columns.hpp"
+#include "engine/providers.hpp"
+#include "engine/runtime.hpp"
+#include "ort_op/register.hpp"
 
 namespace shortlist::engine {
 

@@ -1,4 +1,4 @@
-#include "stored_users.hpp"
+#include "engine/stored_users.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,8 +10,8 @@
 #include <limits>
 #include <numeric>
 
-#include "descriptor.hpp"
-#include "utf8.hpp"
+#include "engine/descriptor.hpp"
+#include "src/system/utf8.hpp"
 
 namespace shortlist::engine {
 namespace {

@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "arrow_file.hpp"
-#include "columns.hpp"
-#include "manifest.hpp"
+#include "engine/arrow_file.hpp"
+#include "engine/columns.hpp"
+#include "engine/manifest.hpp"
 
 namespace shortlist::engine {
 

@@ -1,4 +1,4 @@
-#include "candidates.hpp"
+#include "ort_op/candidates.hpp"
 
 #include <algorithm>
 #include <exception>

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 
 namespace shortlist::ort_op {
 

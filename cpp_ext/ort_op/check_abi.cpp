@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "onnxruntime_abi.hpp"
+#include "ort_op/onnxruntime_abi.hpp"
 
 // The official entries say that their results must be used; templates drop that.
 #pragma GCC diagnostic ignored "-Wignored-attributes"

@@ -13,7 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "onnxruntime_types.hpp"
+#include "ort_op/onnxruntime_types.hpp"
 
 namespace shortlist::ort {
 

@@ -1,10 +1,10 @@
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 
 #include <memory>
 #include <new>
 #include <stdexcept>
 
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 namespace shortlist::ort_op {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "onnxruntime_abi.hpp"
+#include "ort_op/onnxruntime_abi.hpp"
 
 namespace shortlist::ort_op {
 

@@ -1,9 +1,9 @@
-#include "pack_history_kernel.hpp"
+#include "ort_op/pack_history_kernel.hpp"
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "search_call.hpp"
+#include "ort_op/search_call.hpp"
 
 namespace shortlist::ort_op {
 namespace {

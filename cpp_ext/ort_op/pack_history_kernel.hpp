@@ -13,7 +13,7 @@
 //   limit    int, at least 1
 #pragma once
 
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 
 namespace shortlist::ort_op {
 

@@ -1,4 +1,4 @@
-#include "push_down.hpp"
+#include "ort_op/push_down.hpp"
 
 #include <algorithm>
 #include <cmath>

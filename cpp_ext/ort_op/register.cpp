@@ -1,6 +1,6 @@
 // What ONNX Runtime looks for in the library: RegisterCustomOps, and the tables of callbacks of the
 // operators.
-#include "register.hpp"
+#include "ort_op/register.hpp"
 
 #include <atomic>
 #include <mutex>
@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "pack_history_kernel.hpp"
-#include "rerank_dense_kernel.hpp"
-#include "rerank_followers_kernel.hpp"
-#include "top_n_kernel.hpp"
+#include "ort_op/pack_history_kernel.hpp"
+#include "ort_op/rerank_dense_kernel.hpp"
+#include "ort_op/rerank_followers_kernel.hpp"
+#include "ort_op/top_n_kernel.hpp"
 
 namespace shortlist::ort_op {
 namespace {

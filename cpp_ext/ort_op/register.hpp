@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::ort_op {

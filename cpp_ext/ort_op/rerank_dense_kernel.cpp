@@ -1,4 +1,4 @@
-#include "rerank_dense_kernel.hpp"
+#include "ort_op/rerank_dense_kernel.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -23,9 +23,9 @@
 
 #include <vector>
 
-#include "candidates.hpp"
-#include "ort_api.hpp"
-#include "rerank_loops.hpp"
+#include "ort_op/candidates.hpp"
+#include "ort_op/ort_api.hpp"
+#include "ort_op/rerank_loops.hpp"
 
 namespace shortlist::ort_op {
 

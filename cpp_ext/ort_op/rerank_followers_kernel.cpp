@@ -1,10 +1,10 @@
-#include "rerank_followers_kernel.hpp"
+#include "ort_op/rerank_followers_kernel.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <vector>
 
-#include "rerank_loops.hpp"
+#include "ort_op/rerank_loops.hpp"
 
 namespace shortlist::ort_op {
 namespace {

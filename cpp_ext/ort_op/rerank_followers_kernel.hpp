@@ -14,8 +14,8 @@
 // among the item's followers; nothing is added where the code is 0.
 #pragma once
 
-#include "candidates.hpp"
-#include "ort_api.hpp"
+#include "ort_op/candidates.hpp"
+#include "ort_op/ort_api.hpp"
 
 namespace shortlist::ort_op {
 

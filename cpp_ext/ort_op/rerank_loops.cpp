@@ -1,4 +1,4 @@
-#include "rerank_loops.hpp"
+#include "ort_op/rerank_loops.hpp"
 
 #include <string>
 

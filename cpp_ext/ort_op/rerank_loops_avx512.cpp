@@ -1,5 +1,5 @@
-// The loops of the rerankers for AVX-512; called only after the CPU check in src/simd.cpp.
-#include "rerank_loops_body.hpp"
+// The loops of the rerankers for AVX-512; called only after the CPU check in src/kernels/simd.cpp.
+#include "ort_op/rerank_loops_body.hpp"
 
 namespace shortlist::ort_op {
 

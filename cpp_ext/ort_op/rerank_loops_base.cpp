@@ -1,5 +1,5 @@
 // The loops of the rerankers for whatever the compiler may use everywhere.
-#include "rerank_loops_body.hpp"
+#include "ort_op/rerank_loops_body.hpp"
 
 namespace shortlist::ort_op {
 

@@ -2,7 +2,7 @@
 // are the compiler's (GCC and Clang): on every level it cuts them into the registers there are.
 #pragma once
 
-#include "rerank_loops.hpp"
+#include "ort_op/rerank_loops.hpp"
 
 #if defined(__FMA__)
 #include <immintrin.h>

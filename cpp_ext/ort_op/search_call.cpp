@@ -1,4 +1,4 @@
-#include "search_call.hpp"
+#include "ort_op/search_call.hpp"
 
 namespace shortlist::ort_op {
 namespace {

@@ -1,9 +1,9 @@
-#include "top_n_filter.hpp"
+#include "ort_op/top_n_filter.hpp"
 
 #include <algorithm>
 #include <string>
 
-#include "top_n_kernel.hpp"
+#include "ort_op/top_n_kernel.hpp"
 
 namespace shortlist::ort_op {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 #include "shortlist/filter.hpp"
 
 namespace shortlist::ort_op {

@@ -1,4 +1,4 @@
-#include "top_n_kernel.hpp"
+#include "ort_op/top_n_kernel.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "push_down.hpp"
-#include "search_call.hpp"
+#include "ort_op/push_down.hpp"
+#include "ort_op/search_call.hpp"
+#include "ort_op/top_n_filter.hpp"
 #include "shortlist/limits.hpp"
-#include "top_n_filter.hpp"
 
 namespace shortlist::ort_op {
 namespace {

@@ -39,7 +39,7 @@
 
 #include <string>
 
-#include "ort_api.hpp"
+#include "ort_op/ort_api.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::ort_op {

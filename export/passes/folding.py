@@ -20,19 +20,19 @@ SPECIAL = {"If", "Loop", "Scan", "RandomNormal", "RandomUniform", "Bernoulli", "
 
 def fold_constants(view: GraphView) -> bool:
     """Replace standard nodes whose inputs are all constants by their results."""
-    kept = []
+    nodes = []
     for node in view.nodes:
         results = _evaluate(view, node)
         if results is None:
-            kept.append(node)
+            nodes.append(node)
             continue
         for name, values in zip(node.output, results, strict=True):
             if name:
                 # The name stays, so that all who read it do.
                 view.constants[name] = view.constants.pop(view.add_constant(values, name))
                 view.constants[name].name = name
-    changed = len(kept) < len(view.nodes)
-    view.nodes = kept
+    changed = len(nodes) < len(view.nodes)
+    view.nodes = nodes
     return changed
 
 
@@ -53,10 +53,10 @@ def _evaluate(view: GraphView, node: Any) -> list[Any] | None:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            found = ReferenceEvaluator(model).run(None, feeds)
+            arrays = ReferenceEvaluator(model).run(None, feeds)
     except Exception:  # an operator that the reference lacks stays
         return None
-    results = [np.asarray(value) for value in found]
+    results = [np.asarray(value) for value in arrays]
     n_given = sum(array.nbytes for array in feeds.values() if array is not None)
     if sum(array.nbytes for array in results) > n_given + MOST_ADDED:
         return None

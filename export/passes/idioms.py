@@ -163,13 +163,13 @@ def multiply_at_once(view: GraphView, node: Any) -> bool:
     flat = None if product is None else view.maker(product.input[0], "Reshape")
     if flat is None or view.rank(product.input[1]) != 2:
         return False
-    matrix, given = view.shape(product.input[1]), view.shape(flat.input[0])
+    matrix, inner = view.shape(product.input[1]), view.shape(flat.input[0])
     shape = view.array(flat.input[1])
-    if shape is None or given is None or matrix is None or len(given) < 3:
+    if shape is None or inner is None or matrix is None or len(inner) < 3:
         return False
-    if shape.tolist() != [-1, given[-1]] or not isinstance(matrix[1], int):
+    if shape.tolist() != [-1, inner[-1]] or not isinstance(matrix[1], int):
         return False
-    if not _is_same_but_last(view, node.input[1], flat.input[0], len(given), matrix[1]):
+    if not _is_same_but_last(view, node.input[1], flat.input[0], len(inner), matrix[1]):
         return False
     become(node, "MatMul", [flat.input[0], product.input[1]])
     return True

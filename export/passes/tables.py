@@ -49,8 +49,8 @@ def tabulate(view: GraphView, n_codes: Mapping[str, int]) -> bool:
     refused: set[str] = set()
     changed = False
     for name, n in (dict(n_codes) | _masked(view, n_codes)).items():
-        while (found := _frontier(view, name, refused)) is not None:
-            value, ancestors = found
+        while (frontier := _frontier(view, name, refused)) is not None:
+            value, ancestors = frontier
             if _replace(view, name, n, value, ancestors):
                 changed = True
             else:
@@ -60,7 +60,7 @@ def tabulate(view: GraphView, n_codes: Mapping[str, int]) -> bool:
 
 def _masked(view: GraphView, n_codes: Mapping[str, int]) -> dict[str, int]:
     """Find codes times a mask that is 1 where another code is above 0: they are codes as well."""
-    found = {}
+    masked = {}
     for node in view.nodes:
         if node.op_type != "Mul":
             continue
@@ -69,8 +69,8 @@ def _masked(view: GraphView, n_codes: Mapping[str, int]) -> dict[str, int]:
             if codes not in n_codes or least is None or view.scalar(least.input[1]) != 1:
                 continue
             if least.input[0] in n_codes:
-                found[node.output[0]] = n_codes[codes]
-    return found
+                masked[node.output[0]] = n_codes[codes]
+    return masked
 
 
 def _frontier(view: GraphView, source: str, refused: set[str]) -> tuple[str, list[Any]] | None:
@@ -154,12 +154,12 @@ def _axes(view: GraphView, node: Any, rank: int) -> list[int] | None:
 
 def _ancestors(view: GraphView, value: str, source: str) -> list[Any]:
     """Return the nodes between a source and a value, in order."""
-    wanted, found = {value}, []
+    wanted, nodes = {value}, []
     for node in reversed(view.nodes):
         if wanted.intersection(node.output):
-            found.append(node)
+            nodes.append(node)
             wanted |= {name for name in node.input if name in view.makers and name != source}
-    return found[::-1]
+    return nodes[::-1]
 
 
 def _replace(view: GraphView, source: str, n_codes: int, value: str, ancestors: list[Any]) -> bool:
@@ -180,8 +180,8 @@ def _replace(view: GraphView, source: str, n_codes: int, value: str, ancestors: 
     if len(known) < len(behind):
         return False
     size = n_codes * math.prod(known) * dtype.itemsize
-    given = sum(view.n_bytes(name) for name in sources)
-    if size - sum(view.n_bytes(name) for name in freed) > max(FREE_BYTES, FREE_PART * given):
+    used = sum(view.n_bytes(name) for name in sources)
+    if size - sum(view.n_bytes(name) for name in freed) > max(FREE_BYTES, FREE_PART * used):
         return False
     table = view.add_constant(_evaluate(view, source, n_codes, value, ancestors), value)
     place = view.nodes.index(ancestors[-1])
@@ -229,5 +229,5 @@ def _evaluate(
         graph, opset_imports=view.proto.opset_import, ir_version=view.proto.ir_version
     )
     session = open_session(model.SerializeToString(), name=value)
-    (found,) = session.run([value], {source: codes.astype(helper.tensor_dtype_to_np_dtype(kind))})
-    return np.asarray(found).reshape((n_codes, *found.shape[rank:]))
+    (rows,) = session.run([value], {source: codes.astype(helper.tensor_dtype_to_np_dtype(kind))})
+    return np.asarray(rows).reshape((n_codes, *rows.shape[rank:]))

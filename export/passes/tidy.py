@@ -55,22 +55,22 @@ def _drop_unread(graph: Any) -> None:
             graph.initializer.remove(tensor)
         if not dead:
             break
-    kept = [value for value in graph.value_info if value.name in read]
-    kept = [type(value).FromString(value.SerializeToString()) for value in kept]
+    infos = [value for value in graph.value_info if value.name in read]
+    infos = [type(value).FromString(value.SerializeToString()) for value in infos]
     del graph.value_info[:]
-    graph.value_info.extend(kept)
+    graph.value_info.extend(infos)
 
 
 def drop_dead_nodes(view: GraphView) -> bool:
     """Drop nodes whose results nobody reads."""
     used = set(view.outputs)
-    kept = []
+    nodes = []
     for node in reversed(view.nodes):
         if used.intersection(node.output):
-            kept.append(node)
+            nodes.append(node)
             used |= set(node.input)
-    changed = len(kept) < len(view.nodes)
-    view.nodes = kept[::-1]
+    changed = len(nodes) < len(view.nodes)
+    view.nodes = nodes[::-1]
     return changed
 
 

@@ -52,7 +52,7 @@ class GraphView:
 
     def refresh(self) -> None:
         """Look again at who makes and reads what, after a change."""
-        self.makers: dict[str, Any] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
             self.makers |= dict.fromkeys(filter(None, node.output), node)
@@ -133,16 +133,16 @@ class GraphView:
 
     def to_proto(self) -> onnx.ModelProto:
         """Return the graph as it is now, as a model of its own."""
-        model, given = onnx.ModelProto(), self.proto.graph
+        model, graph = onnx.ModelProto(), self.proto.graph
         for field in ("ir_version", "producer_name", "producer_version"):
             setattr(model, field, getattr(self.proto, field))
         model.opset_import.extend(self.proto.opset_import)
-        model.graph.name = given.name
-        model.graph.input.extend(given.input)
-        model.graph.output.extend(given.output)
+        model.graph.name = graph.name
+        model.graph.input.extend(graph.input)
+        model.graph.output.extend(graph.output)
         model.graph.node.extend(self.nodes)
-        inputs = {value.name for value in given.input}
-        model.graph.initializer.extend(t for t in given.initializer if t.name in inputs)
+        inputs = {value.name for value in graph.input}
+        model.graph.initializer.extend(t for t in graph.initializer if t.name in inputs)
         for name, tensor in self.constants.items():
             model.graph.initializer.add().CopyFrom(tensor)
             model.graph.initializer[-1].name = name
@@ -196,15 +196,15 @@ def _infer(
         small.append(TensorProto())
         small[-1].CopyFrom(tensor)
         small[-1].name = name
-    given = proto.graph
-    defaults = [t for t in given.initializer if t.name not in constants]
+    whole = proto.graph
+    defaults = [t for t in whole.initializer if t.name not in constants]
     graph = helper.make_graph(
-        nodes, "shapes", [*given.input, *large], given.output, [*small, *defaults]
+        nodes, "shapes", [*whole.input, *large], whole.output, [*small, *defaults]
     )
     model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    found = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     types = {}
-    for value in (*found.input, *found.value_info, *found.output):
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
         kind = value.type.tensor_type
         shape = None
         if kind.HasField("shape"):

@@ -12,15 +12,6 @@ from shortlist import _checks, _core
 _FLOAT32 = np.dtype(np.float32)
 
 
-def check_length(ids: NDArray[np.int64] | list[str], array: NDArray[Any]) -> None:
-    """Refuse ids and rows that are not one to one."""
-    if len(ids) != len(array):
-        raise ValueError(
-            f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
-            "expected one id per row"
-        )
-
-
 def check_kind(view: _core.IndexView, ids: NDArray[np.int64] | list[str], name: str) -> None:
     """Refuse ids of another kind than the index has."""
     if isinstance(ids, list) != view.has_string_ids:
@@ -85,20 +76,12 @@ def matrix(value: Any, name: str) -> NDArray[np.float32]:
     return float32(_checks.real_matrix(value, name), name, 0)
 
 
-def metric(name: Any) -> Any:
-    """Return the metric of that name."""
-    members = _core.Metric.__members__
-    if not isinstance(name, str) or name not in members:
-        raise ValueError(f"metric: got {name!r}; expected one of {', '.join(members)}")
-    return members[name]
-
-
-def storage(name: Any) -> Any:
-    """Return the storage of that name."""
-    members = _core.Storage.__members__
-    if not isinstance(name, str) or name not in members:
-        raise ValueError(f"storage: got {name!r}; expected one of {', '.join(members)}")
-    return members[name]
+def member(kind: Any, value: Any, name: str) -> Any:
+    """Return the metric or storage that `value` names."""
+    members = kind.__members__
+    if not isinstance(value, str) or value not in members:
+        raise ValueError(f"{name}: got {value!r}; expected one of {', '.join(members)}")
+    return members[value]
 
 
 def sample(array: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

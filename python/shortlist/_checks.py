@@ -65,7 +65,14 @@ def wait_us(value: Any, name: str) -> int:
     return wait
 
 
-def check_places(n_queries: int, top_n: int, n_rows: int) -> None:
+def flag(value: Any, name: str) -> bool:
+    """Return `value`, which must be True or False, as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {value!r}, expected True or False")
+    return bool(value)
+
+
+def check_answer_size(n_queries: int, top_n: int, n_rows: int) -> None:
     """Refuse more places per query than there are rows, where so many empty ones cost memory."""
     if top_n > n_rows and n_queries * top_n > MAX_EMPTY_PLACES:
         raise ValueError(
@@ -138,16 +145,18 @@ def _listed_ids(values: Sequence[Any], name: str) -> Ids:
                 f"{name}: got {int(largest)}; expected ids that fit in int64"
             ) from error
     wanted = str if isinstance(values[0], str) else (int, np.integer)
-    place, value = next(
+    position, value = next(
         (i, value)
         for i, value in enumerate(values)
         if isinstance(value, bool) or not isinstance(value, wanted)
     )
     if isinstance(value, (list, tuple, np.ndarray)):
-        raise ValueError(f"{name}: got {value!r:.60} at position {place}; expected one dimension")
+        raise ValueError(
+            f"{name}: got {value!r:.60} at position {position}; expected one dimension"
+        )
     raise TypeError(
-        f"{name}: got {type(value).__name__} {value!r:.60} at position {place}; expected int64 or "
-        "str ids, all of one kind"
+        f"{name}: got {type(value).__name__} {value!r:.60} at position {position}; expected int64 "
+        "or str ids, all of one kind"
     )
 
 
@@ -158,10 +167,10 @@ def _encodable(texts: list[str], name: str) -> list[str]:
     except UnicodeEncodeError:
         joined = b"\0"
     if b"\0" in joined:
-        for place, text in enumerate(texts):
+        for position, text in enumerate(texts):
             if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(
-                    f"{name}: got {text!r:.60} at position {place}; expected text without NUL "
+                    f"{name}: got {text!r:.60} at position {position}; expected text without NUL "
                     "characters and lone surrogates, which UTF-8 and NumPy cannot hold"
                 )
     return texts
@@ -172,10 +181,10 @@ def new_item_ids(value: Any, name: str = "item_ids") -> Ids:
     ids = item_ids(value, name)
     missing: int | str = "" if isinstance(ids, list) else -1
     if missing in ids:
-        place = ids.index("") if isinstance(ids, list) else int(np.argmax(ids == -1))
+        position = ids.index("") if isinstance(ids, list) else int(np.argmax(ids == -1))
         raise ValueError(
-            f"{name}: got {missing!r} at position {place}, which marks missing places in results; "
-            "expected another id for this item"
+            f"{name}: got {missing!r} at position {position}, which marks missing places in "
+            "results; expected another id for this item"
         )
     return ids
 

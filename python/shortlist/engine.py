@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Literal, Self
-
-import numpy as np
 
 from shortlist import _checks
 from shortlist._catalogue.state import Upserted
@@ -15,6 +12,7 @@ from shortlist._runtime import find_runtime
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
 from shortlist._serving.loop import feedback_loop
+from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
 from shortlist.bundle import Bundle
@@ -219,10 +217,9 @@ class Engine:
         loaded, trial = self._switch.now(), self._switch.trial  # for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
         loop = feedback_loop(feedback, explore, record, now)
-        if not isinstance(exclude_seen, (bool, np.bool_)):
-            raise TypeError(f"exclude_seen: got {exclude_seen!r}, expected True or False")
+        exclude_seen = _checks.flag(exclude_seen, "exclude_seen")
         requests = pipeline.given_requests(requests, user_ids)
-        options = loaded.options(top_n, bool(exclude_seen), stages)
+        options = loaded.options(top_n, exclude_seen, stages)
         if trial is not None:
             return trial.recommend(loaded, requests, keys, where, options, stages, loop)
         columns = normalise(requests, loaded.schema)
@@ -413,7 +410,7 @@ class Engine:
         """
         self._switch.start_trial(path, share, shadow, salt, verify)
 
-    def end_trial(self, *, promote: bool = False) -> dict[str, Any]:
+    def end_trial(self, *, promote: bool = False) -> TrialReport:
         """End the trial; with `promote` its candidate takes the place of the present bundle.
 
         Returns
@@ -428,10 +425,10 @@ class Engine:
         """
         return self._switch.end_trial(promote)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> EngineReport:
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
         loaded, trial = self._switch.now(), self._switch.trial
-        manifest, index = loaded.bundle.manifest, loaded.index
+        index = loaded.index
         return {
             "bundle": str(loaded.bundle.path),
             "version": loaded.number,
@@ -440,7 +437,7 @@ class Engine:
             **loaded.report(),
             "n_threads": self._settings.n_threads,
             "n_items": len(index),
-            "n_users": manifest["n_users"],
+            "n_users": loaded.bundle.manifest.n_users,
             "dim": index.dim,
             "metric": index.metric,
             "storage": index.storage,
@@ -455,12 +452,7 @@ class Engine:
         """Return the engine itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the engine."""
         self.close()
 
@@ -468,4 +460,4 @@ class Engine:
         """Name the bundle, its size and where it runs."""
         m = self.bundle.manifest
         state = "closed" if self._switch.is_closed else f"{self._settings.n_threads} thread(s)"
-        return f"Engine({self.bundle.name}: {m['n_items']:,} items, dim {m['dim']}, {state})"
+        return f"Engine({self.bundle.name}: {m.n_items:,} items, dim {m.dim}, {state})"

@@ -64,29 +64,29 @@ class Exploration(ABC):
         return self.shares(scores, places, None)[0]
 
     def shares(self, scores: Array, places: Array, values: Array | None) -> tuple[Array, Array]:
-        """Return `propensities`, and the mean of `values` under the draw at each place, (n, k).
+        """Return `propensities`, and the mean of `values` under the draw at each rank, (n, k).
 
         Parameters
         ----------
         scores : ndarray of shape (n, m), float32
         places : ndarray of shape (n, k), int64
         values : ndarray of shape (k, n, m), float64, optional
-            A value of each candidate at each place.
+            A value of each candidate at each rank.
         """
         n, k = places.shape
         strength = self._strength(scores)
         is_left, rows = scores > -np.inf, np.arange(n)
-        found, means = np.zeros((n, k)), np.zeros((n, k))
+        propensities, means = np.zeros((n, k)), np.zeros((n, k))
         is_possible = np.ones(n, dtype=np.bool_)
-        for place in range(k):
+        for rank in range(k):
             probabilities = self._probabilities(strength, is_left)
             if values is not None:
-                means[:, place] = (probabilities * values[place]).sum(axis=1) * is_possible
-            picked = places[:, place]
+                means[:, rank] = (probabilities * values[rank]).sum(axis=1) * is_possible
+            picked = places[:, rank]
             is_possible &= (picked >= 0) & is_left[rows, picked]
-            found[:, place] = np.where(is_possible, probabilities[rows, picked], 0.0)
+            propensities[:, rank] = np.where(is_possible, probabilities[rows, picked], 0.0)
             is_left[rows[is_possible], picked[is_possible]] = False
-        return found, means
+        return propensities, means
 
     @abstractmethod
     def _draw(self, scores: Array, top_n: int) -> Array:
@@ -132,14 +132,14 @@ class Epsilon(Exploration):
         is_left, rows = scores > -np.inf, np.arange(n)
         places = np.full((n, top_n), -1, dtype=np.int64)
         explores = self._random.random((n, top_n)) < self.epsilon
-        for place in range(top_n):
+        for rank in range(top_n):
             picked = is_left.argmax(axis=1)  # scores fall: the first one left is the best
-            some = np.flatnonzero(explores[:, place])
+            some = np.flatnonzero(explores[:, rank])
             if len(some):
                 keys = np.where(is_left[some], self._random.random((len(some), len(scores[0]))), -1)
                 picked[some] = keys.argmax(axis=1)
             is_real = is_left[rows, picked]
-            places[is_real, place] = picked[is_real]
+            places[is_real, rank] = picked[is_real]
             is_left[rows, picked] = False
         return places
 

@@ -99,11 +99,15 @@ class Index:
     ) -> None:
         array = _checks.real_matrix(vectors, "vectors")
         ids = None if item_ids is None else _checks.new_item_ids(item_ids)
-        if ids is not None:
-            _arguments.check_length(ids, array)
+        if ids is not None and len(ids) != len(array):
+            raise ValueError(
+                f"item_ids: got {len(ids)} ids for {len(array)} rows of vectors; "
+                "expected one id per row"
+            )
         n_items, dim = array.shape
-        kinds = _arguments.metric(metric), _arguments.storage(storage)
-        builder = _core.IndexBuilder(n_items, dim, *kinds)
+        kind = _arguments.member(_core.Metric, metric, "metric")
+        stored = _arguments.member(_core.Storage, storage, "storage")
+        builder = _core.IndexBuilder(n_items, dim, kind, stored)
         if storage == "int8":
             builder.sample(*_arguments.sample(array))
         n_rows = max(1, _CHUNK_NUMBERS // dim)
@@ -242,7 +246,7 @@ class Index:
         view = self._core.view()
         array = _arguments.matrix(queries, "queries")
         top_n = _checks.positive_int(top_n, "top_n")
-        _checks.check_places(len(array), top_n, view.n_rows)
+        _checks.check_answer_size(len(array), top_n, view.n_rows)
         n_threads = _checks.thread_count(n_threads)
         excluded = (
             None
@@ -286,16 +290,8 @@ class Index:
         """
         ids = _checks.new_item_ids(item_ids)
         array = _arguments.matrix(vectors, "vectors")
-        view = self._core.view()
-        if array.shape[1] != view.dim:
-            raise ValueError(
-                f"vectors: got dim {array.shape[1]}; the index has dim {view.dim}; "
-                "encode items with the model that made the others"
-            )
-        _arguments.check_length(ids, array)
-        if len(ids) == 0:
-            return
-        _arguments.check_kind(view, ids, "item_ids")
+        if len(ids):
+            _arguments.check_kind(self._core.view(), ids, "item_ids")
         if isinstance(ids, list):
             self._core.upsert_strings(ids, array)
         else:
@@ -395,7 +391,7 @@ class Index:
     def _all_ids(self, view: _core.IndexView) -> NDArray[Any]:
         """Ids by row and, last, the one of row -1."""
         cached = self._ids
-        if cached is not None and cached[0] == view.version:
+        if cached is not None and cached[0] == view.generation:
             return cached[1]
         rows = np.arange(view.n_rows + 1)
         rows[-1] = -1
@@ -403,7 +399,7 @@ class Index:
         # Objects, not fixed-width text: one long id must not widen all the others.
         array = np.array(ids, dtype=object) if isinstance(ids, list) else ids
         array.flags.writeable = False
-        self._ids = (view.version, array)
+        self._ids = (view.generation, array)
         return array
 
     def _ids_of(self, view: _core.IndexView, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -411,7 +407,7 @@ class Index:
             ids: NDArray[np.int64] = view.ids_of(rows)
             return ids
         cached = self._ids
-        if view.version > 0 and (cached is None or cached[0] != view.version):
+        if view.generation > 0 and (cached is None or cached[0] != view.generation):
             # An index that changes: do not list all ids for one search.
             return np.array(view.ids_of(rows), dtype=object).reshape(rows.shape)
         return self._all_ids(view)[rows]

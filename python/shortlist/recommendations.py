@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ class Titles(Protocol):
         """Return titles of item rows (n_requests, top_n)."""
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Recommendations:
     """The top-N of every request: score descending, ties by the lower item row.
 
@@ -50,39 +52,15 @@ class Recommendations:
         order is as drawn then, and scores need not fall. Missing places hold 0.
     """
 
-    __slots__ = (
-        "_items",
-        "_source_codes",
-        "_version",
-        "counts",
-        "indices",
-        "item_ids",
-        "propensities",
-        "scores",
-        "stages",
-    )
-
-    def __init__(
-        self,
-        item_ids: NDArray[Any],
-        scores: NDArray[np.float32],
-        counts: NDArray[np.int64],
-        indices: NDArray[np.int64],
-        source_codes: NDArray[np.int64],
-        stages: NDArray[np.int8],
-        items: Titles,
-        version: int | NDArray[np.int64] = 1,
-        propensities: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.item_ids = item_ids
-        self.scores = scores
-        self.counts = counts
-        self.indices = indices
-        self.stages = stages
-        self.propensities = propensities
-        self._source_codes = source_codes
-        self._items = items
-        self._version = version
+    item_ids: NDArray[Any]
+    scores: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    _source_codes: NDArray[np.int64]
+    stages: NDArray[np.int8]
+    _items: Titles
+    _version: int | NDArray[np.int64] = 1
+    propensities: NDArray[np.float64] | None = None
 
     @property
     def version(self) -> NDArray[np.int64]:
@@ -135,10 +113,10 @@ class Recommendations:
         for row in range(min(n_requests, _SHOWN_REQUESTS)):
             count = int(self.counts[row])
             lines.append(f"request {row}, from {self.source[row]}: {count} items")
-            for place in range(min(count, _SHOWN_ITEMS)):
-                score = f"{self.scores[row, place]:.4f}"
-                said = f"{self.item_ids[row, place]!s:>10}  {titles[row, place] or ''}"
-                lines.append(f"  {place + 1:>3}  {score:>9}  {said}".rstrip())
+            for rank in range(min(count, _SHOWN_ITEMS)):
+                score = f"{self.scores[row, rank]:.4f}"
+                item = f"{self.item_ids[row, rank]!s:>10}  {titles[row, rank] or ''}"
+                lines.append(f"  {rank + 1:>3}  {score:>9}  {item}".rstrip())
             if count > _SHOWN_ITEMS:
                 lines.append(f"       … {count - _SHOWN_ITEMS} more")
         if n_requests > _SHOWN_REQUESTS:

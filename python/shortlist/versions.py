@@ -11,12 +11,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from shortlist.bundle import Bundle
-from shortlist.bundle.manifest import version_of
+from shortlist.bundle.manifest import Manifest
 from shortlist.bundle.writer import exchange
 from shortlist.errors import BundleError, ShortlistError
 
@@ -44,22 +44,15 @@ def versions_folder(bundle: Path) -> Path:
     return own.with_suffix(".versions")
 
 
-def own_entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a manifest's lineage tells of the bundle itself."""
-    unnamed = {"version": version_of(manifest), "parent": None, "created": manifest["created"]}
-    lineage = manifest.get("lineage", unnamed)
-    return {name: value for name, value in lineage.items() if name != "ancestors"}
+def version_of(manifest: Manifest) -> str:
+    """Return a bundle's version; one written before there were versions is named by its time."""
+    return manifest.version
 
 
-def ancestors_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a manifest tells of the versions before it, the newest first."""
-    return list(manifest.get("lineage", {}).get("ancestors", []))
-
-
-def find_run(bundle: Path, manifest: Mapping[str, Any]) -> Path | None:
+def find_run(bundle: Path, manifest: Manifest) -> Path | None:
     """Find the run folder that a bundle was exported from; None if it is not beside it."""
     own = bundle.resolve()
-    name = manifest.get("lineage", {}).get("run") or f"{own.stem}.run"
+    name = manifest.own.run or f"{own.stem}.run"
     for folder in (own.parent, versions_folder(own), own.parent.parent):
         if (folder / name / "config.toml").is_file():
             return folder / name
@@ -77,18 +70,17 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
         "champion" (in the place of `bundle`), "ancestor" or "other".
     """
     location = Path(bundle)
-    with Bundle.open(location, verify=False) as opened:
-        manifest = opened.manifest
-    kept = _kept(versions_folder(location))
-    kept.pop(version_of(manifest), None)
-    rows = [{**own_entry(manifest), "path": str(location), "state": "champion"}]
-    for entry in ancestors_of(manifest):
-        path = kept.pop(entry["version"], None)
-        rows.append({**entry, "path": None if path is None else str(path), "state": "ancestor"})
-    for version, path in sorted(kept.items(), reverse=True):
-        with Bundle.open(path, verify=False) as opened:
-            entry = own_entry(opened.manifest)
-        rows.append({**entry, "version": version, "path": str(path), "state": "other"})
+    manifest = _manifest(location)
+    bundles = _bundles_in(versions_folder(location))
+    bundles.pop(manifest.version, None)
+    rows = [{**manifest.own.to_dict(), "path": str(location), "state": "champion"}]
+    for ancestor in manifest.ancestors:
+        own = bundles.pop(ancestor.version, None)
+        path = None if own is None else str(own)
+        rows.append({**ancestor.to_dict(), "path": path, "state": "ancestor"})
+    for version, own in sorted(bundles.items(), reverse=True):
+        entry = _manifest(own).own.to_dict()
+        rows.append({**entry, "version": version, "path": str(own), "state": "other"})
     return rows
 
 
@@ -107,23 +99,23 @@ def promote(challenger: Path, champion: Path) -> Path:
     BundleError
         One of the two is damaged; nothing has changed then.
     """
-    place = champion.resolve()
-    _settle(versions_folder(place))
-    with Bundle.open(challenger), Bundle.open(place) as old:
-        kept = versions_folder(place) / f"{version_of(old.manifest)}.shortlist"
-    kept.parent.mkdir(exist_ok=True)
-    if kept.exists() and kept != challenger:
+    path = champion.resolve()
+    _settle(versions_folder(path))
+    with Bundle.open(challenger), Bundle.open(path) as old:
+        aside = versions_folder(path) / f"{old.manifest.version}.shortlist"
+    aside.parent.mkdir(exist_ok=True)
+    if aside.exists() and aside != challenger:
         raise BundleError(
-            f"{kept}: expected a free place for the bundle that is replaced, found one there; "
+            f"{aside}: expected a free place for the bundle that is replaced, found one there; "
             "remove it or move it away"
         )
-    exchange(challenger, place)
-    if kept != challenger:
-        challenger.rename(kept)
-    return kept
+    exchange(challenger, path)
+    if aside != challenger:
+        challenger.rename(aside)
+    return aside
 
 
-def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, Any]:
+def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str, str]:
     """Put an earlier version back in the place of a bundle; the present one is kept.
 
     Parameters
@@ -135,7 +127,7 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
 
     Returns
     -------
-    dict
+    dict of str
         ``bundle``, ``version`` (now there), ``replaced`` (the version that was), ``kept`` (where it
         lies now).
 
@@ -145,22 +137,21 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         There is no such version, or it is damaged; nothing has changed then.
     """
     location = Path(bundle)
-    with Bundle.open(location, verify=False) as opened:
-        manifest = opened.manifest
-    wanted = to or own_entry(manifest)["parent"]
+    manifest = _manifest(location)
+    wanted = to or manifest.own.parent
     _settle(versions_folder(location))
-    kept = _kept(versions_folder(location))
-    if wanted is None or wanted not in kept:
-        asked = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
+    bundles = _bundles_in(versions_folder(location))
+    if wanted is None or wanted not in bundles:
+        wish = f"version {wanted}" if wanted else "an earlier version of a bundle without parent"
         raise BundleError(
-            f"{location.name}: expected {asked} in {versions_folder(location)}, found "
-            f"{', '.join(sorted(kept)) or 'no version there'}; name one with --to"
+            f"{location.name}: expected {wish} in {versions_folder(location)}, found "
+            f"{', '.join(sorted(bundles)) or 'no version there'}; name one with --to"
         )
-    replaced = promote(kept[wanted], location)
+    replaced = promote(bundles[wanted], location)
     return {
         "bundle": str(location),
         "version": wanted,
-        "replaced": version_of(manifest),
+        "replaced": manifest.version,
         "kept": str(replaced),
     }
 
@@ -179,7 +170,7 @@ def updating(bundle: Path) -> Iterator[str]:
     ShortlistError
         Another update of the bundle is at work.
     """
-    Bundle.open(bundle, verify=False).close()  # before a folder is made beside it
+    _manifest(bundle)  # an error, if there is one, before a folder is made beside it
     folder = versions_folder(bundle)
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -215,9 +206,7 @@ def _sweep(bundle: Path, folder: Path) -> None:
     for left in folder.glob("new-*.shortlist"):
         if re.fullmatch(rf"new-{_STAMP}", left.stem):
             _delete(left)
-    with Bundle.open(bundle, verify=False) as opened:
-        needed = {own_entry(opened.manifest).get("run")}
-    needed |= {_run_name(path) for path in _kept(folder).values()}
+    needed = {_manifest(path).own.run for path in (bundle, *_bundles_in(folder).values())}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
             _delete(run)
@@ -255,23 +244,22 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
     """
     if keep < 1:
         raise ValueError(f"keep: got {keep}, expected at least 1 version beside the champion")
-    place = Path(bundle).resolve()
-    folder = versions_folder(place)
-    if place.parent == folder:
+    location = Path(bundle).resolve()
+    folder = versions_folder(location)
+    if location.parent == folder:
         return []
     for left in folder.glob(f"{_DOOMED}*"):
         _delete(left)
     _settle(folder)
-    with Bundle.open(place, verify=False) as opened:
-        champion = own_entry(opened.manifest)
-    kept = _kept(folder)
-    named = {version for version, path in kept.items() if path.stem == version}
-    others = sorted(named - {champion["parent"], champion["version"]})
+    champion = _manifest(location).own
+    bundles = _bundles_in(folder)
+    named = {version for version, path in bundles.items() if path.stem == version}
+    others = sorted(named - {champion.parent, champion.version})
     doomed = others[: max(0, len(others) - keep)]
-    runs = {version: _run_name(path) for version, path in kept.items()}
-    needed = {champion.get("run"), *(run for version, run in runs.items() if version not in doomed)}
+    runs = {version: _manifest(path).own.run for version, path in bundles.items()}
+    needed = {champion.run, *(run for version, run in runs.items() if version not in doomed)}
     for version in doomed:
-        for path in (folder / (runs[version] or ""), kept[version]):
+        for path in (folder / (runs[version] or ""), bundles[version]):
             if path.parent == folder and os.path.lexists(path) and path.name not in needed:
                 gone = folder / f"{_DOOMED}{path.name}"
                 path.rename(gone)
@@ -287,10 +275,9 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def _run_name(bundle: Path) -> str | None:
+def _manifest(bundle: Path) -> Manifest:
     with Bundle.open(bundle, verify=False) as opened:
-        run: str | None = own_entry(opened.manifest).get("run")
-    return run
+        return opened.manifest
 
 
 def _settle(folder: Path) -> None:
@@ -298,10 +285,10 @@ def _settle(folder: Path) -> None:
 
     The old champion then lies where the new one was, under the new one's version.
     """
-    kept = _kept(folder)
-    for version, path in kept.items():
+    bundles = _bundles_in(folder)
+    for version, path in bundles.items():
         own = folder / f"{version}.shortlist"
-        if path.stem != version and path.stem not in kept and _is_version(path.stem):
+        if path.stem != version and path.stem not in bundles and _is_version(path.stem):
             path.rename(own)
 
 
@@ -309,13 +296,12 @@ def _is_version(name: str) -> bool:
     return re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", name) is not None
 
 
-def _kept(folder: Path) -> dict[str, Path]:
+def _bundles_in(folder: Path) -> dict[str, Path]:
     """Return the bundles of a folder by version; what is damaged is none."""
-    found = {}
+    bundles = {}
     for path in sorted(folder.glob("*.shortlist")):
         try:
-            with Bundle.open(path, verify=False) as bundle:
-                found[version_of(bundle.manifest)] = path
+            bundles[_manifest(path).version] = path
         except BundleError:
             continue
-    return found
+    return bundles

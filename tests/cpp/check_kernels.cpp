@@ -135,9 +135,9 @@ struct ScanCase {
   std::vector<std::int8_t> query_codes;
 };
 
-constexpr std::int32_t kNoItem = kHopeless;
+constexpr std::int32_t kNoItem = kPruned;
 constexpr std::int32_t kEveryItem = -2147483000;
-constexpr std::int32_t kStruckOut = std::numeric_limits<std::int32_t>::min();  // as in scan.hpp
+constexpr std::int32_t kTaken = std::numeric_limits<std::int32_t>::min();  // as in scan.hpp
 
 // Thresholds equal to some dot product of the block: "above" must not mean "equal".
 void set_thresholds(const ScanCase& scan, const std::vector<std::int32_t>& dots, unsigned round,
@@ -190,17 +190,17 @@ std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> picked_hits(
   return sorted_hits(found);
 }
 
-// Strikes out the largest of each block, and about an eighth of the others.
-void strike_out(std::int32_t* dots, std::size_t n_blocks, std::mt19937& random) {
+// Takes the largest of each block, and about an eighth of the others.
+void take_some(std::int32_t* dots, std::size_t n_blocks, std::mt19937& random) {
   for (std::size_t b = 0; b < n_blocks; ++b, dots += kBlockItems) {
-    *std::max_element(dots, dots + kBlockItems) = kStruckOut;
+    *std::max_element(dots, dots + kBlockItems) = kTaken;
     for (std::size_t i = 0; i < kBlockItems; ++i) {
-      if (random() % 8 == 0) dots[i] = kStruckOut;
+      if (random() % 8 == 0) dots[i] = kTaken;
     }
   }
 }
 
-// The hits of each query are those of a scan; and of items that are struck out none, though the
+// The hits of each query are those of a scan; and of items that are taken none, though the
 // maxima still tell of them.
 void check_pick(const Table& table, std::size_t dim, std::size_t n_queries, std::size_t n_blocks,
                 Fill fill, std::mt19937& random) {
@@ -217,11 +217,11 @@ void check_pick(const Table& table, std::size_t dim, std::size_t n_queries, std:
     std::int32_t* limits = thresholds + q * kMaxScanBlocks;
     const auto hits = picked_hits(table, own, maxima, n_blocks, limits, q);
     picked.insert(picked.end(), hits.begin(), hits.end());
-    strike_out(own, n_blocks, random);
-    limits[random() % n_blocks] = kStruckOut;  // the lowest threshold of all
+    take_some(own, n_blocks, random);
+    limits[random() % n_blocks] = kTaken;  // the lowest threshold of all
     if (picked_hits(table, own, maxima, n_blocks, limits, q) !=
         picked_hits(*scalar_table(), own, maxima, n_blocks, limits, q)) {
-      report(table, "pick of items struck out", dim, n_queries, n_blocks);
+      report(table, "pick of items taken", dim, n_queries, n_blocks);
     }
   }
   if (picked != expected) report(table, "pick", dim, n_queries, n_blocks);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime.hpp"
+#include "engine/runtime.hpp"
 
 namespace shortlist::ort {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "index_file.hpp"
 #include "shortlist/index.hpp"
+#include "src/file/index_file.hpp"
 
 using namespace shortlist;
 

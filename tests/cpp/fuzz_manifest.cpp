@@ -12,9 +12,9 @@
 #include <string>
 #include <string_view>
 
-#include "bundle.hpp"
-#include "manifest.hpp"
-#include "shortlist/index.hpp"
+#include "engine/bundle.hpp"
+#include "engine/manifest.hpp"
+#include "shortlist/file_error.hpp"
 
 using namespace shortlist;
 namespace fs = std::filesystem;

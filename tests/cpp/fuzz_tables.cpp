@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "arrow_file.hpp"
-#include "shortlist/index.hpp"
+#include "engine/arrow_file.hpp"
+#include "shortlist/file_error.hpp"
 
 using shortlist::engine::ArrowColumn;
 

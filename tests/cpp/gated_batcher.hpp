@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "batcher.hpp"
+#include "engine/batcher.hpp"
 
 namespace shortlist::engine {
 

@@ -1,6 +1,6 @@
 // For tests of the engine's parts that open no graph with our operators: in place of register.cpp,
 // which needs all of them.
-#include "register.hpp"
+#include "ort_op/register.hpp"
 
 namespace shortlist::ort_op {
 

@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "sha256.hpp"
+#include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
-#include "shortlist/index.hpp"
+#include "src/system/sha256.hpp"
 
 namespace {
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "errors.hpp"
+#include "engine/errors.hpp"
+#include "engine/providers.hpp"
+#include "engine/session.hpp"
 #include "fake_runtime.hpp"
-#include "providers.hpp"
-#include "session.hpp"
-#include "shortlist/index.hpp"
+#include "shortlist/file_error.hpp"
 
 using namespace shortlist;
 using namespace shortlist::engine;

@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "faster_way.hpp"
+#include "engine/faster_way.hpp"
 
 using shortlist::engine::FasterWay;
 using Way = FasterWay::Way;

@@ -3,7 +3,7 @@
 
 #include "check_kernels.hpp"
 #include "shortlist/simd.hpp"
-#include "simd.hpp"
+#include "src/kernels/simd.hpp"
 
 int main() {
   int n_errors = 0;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "merged_call.hpp"
+#include "engine/merged_call.hpp"
 
 using namespace shortlist::engine;
 
@@ -139,7 +139,7 @@ class Single {
 // Values of one request in a bound column, as text.
 std::string values_of(const BoundColumn& column, std::size_t request) {
   if (column.given == nullptr) return "none";
-  const auto [from, size] = place_of(*column.given, request);
+  const auto [from, size] = span_of(*column.given, request);
   std::string text;
   for (std::size_t i = from; i < from + size; ++i) {
     if (column.input->type == kTexts) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sha256.hpp"
+#include "src/system/sha256.hpp"
 
 namespace {
 

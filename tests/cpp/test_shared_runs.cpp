@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "loaded_bundle.hpp"
+#include "engine/loaded_bundle.hpp"
 
 using namespace shortlist::engine;
 using shortlist::ItemIds;

@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "cpu_count.hpp"
 #include "shortlist/thread_pool.hpp"
+#include "src/system/cpu_count.hpp"
 
 using namespace shortlist;
 

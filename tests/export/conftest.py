@@ -10,7 +10,7 @@ from shortlist.training.config.settings import apply_overrides, from_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit.fit import TrainedModel, build_model
-from shortlist.training.fit.second_stage import fit_followers, fit_tables
+from shortlist.training.fit.second_stage import RerankerReport, fit_followers, fit_tables
 from shortlist.training.models.candidates import CandidateScorer
 from shortlist.training.models.followers import FollowerScorer
 from shortlist.training.models.linear import is_closed_form
@@ -96,13 +96,14 @@ def make_run(
             run.scorer = FollowerScorer(config.scorer, fit_followers(split, config.scorer))
         else:
             run.scorer = CandidateScorer(config.scorer, fit_tables(split, config.scorer))
-        run.scorer_report = {
-            "is_kept": True,
-            "n_candidates": config.scorer.n_candidates,
-            "history_length": config.scorer.history_length,
-            "ndcg_at_10_without": 0.1,
-            "ndcg_at_10_with": 0.2,
-        }
+        run.reranker_report = RerankerReport(
+            kind=reranker,
+            is_kept=True,
+            n_candidates=config.scorer.n_candidates,
+            history_length=config.scorer.history_length,
+            ndcg_at_10_without=0.1,
+            ndcg_at_10_with=0.2,
+        )
     return run
 
 

@@ -65,7 +65,7 @@ def feeds_of(path, run):
 
 def test_the_gate_has_passed_and_tools_read_every_graph(exported):
     report, folder, run, most_nodes = exported
-    assert all(told["n_users"] > 100 for told in report.parity["graphs"].values())
+    assert all(told["n_users"] > 100 for told in report.parity.graphs.values())
     for path in graphs(folder):
         tools.check_domains(path)
         tools.check_warnings(path)

@@ -48,7 +48,7 @@ def test_a_bundle_passes_the_gate_with_half_the_encoder(run, tmp_path):
     for precision in ("float32", "float16"):
         path = tmp_path / f"{precision}.shortlist"
         report = export_bundle(with_precision(run, precision), path)  # graphs for hosts among it
-        assert report.parity["n_users"] == 50
+        assert report.parity.n_users == 50
         graph = onnx.load(path / "user_encoder.onnx").graph
         types.append(TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.initializer})
         with load(path) as engine:
@@ -56,7 +56,7 @@ def test_a_bundle_passes_the_gate_with_half_the_encoder(run, tmp_path):
             assert engine.encode_users(requests).dtype == np.float32
     assert types == [False, True]
     np.testing.assert_allclose(*embeddings, atol=half.ROUNDING)
-    assert report.parity["tolerance"] > half.ROUNDING
+    assert report.parity.tolerance > half.ROUNDING
 
 
 def test_what_float16_cannot_hold_is_refused():

@@ -15,7 +15,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.features.history import HistoryEvents
 from shortlist.training.fit.fit import TrainedModel, build_model
-from shortlist.training.fit.loop import build_windows
+from shortlist.training.fit.loop import build_sequences
 from shortlist.training.splits.split import leave_one_out
 
 CONFIG = """
@@ -73,7 +73,7 @@ def run(tmp_path_factory):
 def engine(run):
     path = run.run_dir / "events.shortlist"
     report = export_bundle(run, path)  # the parity gate compares kinds and ages too
-    assert report.parity["n_users"] == N_USERS
+    assert report.parity.n_users == N_USERS
     with shortlist.load(path) as loaded:
         yield loaded
 
@@ -242,13 +242,13 @@ def test_ages_need_times_and_one_of_the_two_can_be_left_out():
     assert features.event_features[0].vocabulary == sorted(KINDS)
 
 
-def test_windows_carry_kinds_and_days_beside_the_items(run):
-    windows, user_ids = build_windows(run.split, run.config, run.features.event_features)
+def test_sequences_carry_kinds_and_days_beside_the_items(run):
+    sequences, user_ids = build_sequences(run.split, run.config, run.features.event_features)
     events = run.split.train.partition_by("user_id", as_dict=True, maintain_order=True)
     kinds = {kind: code for code, kind in enumerate(sorted(KINDS), 1)}
-    (batch,) = windows.batches(10_000, seed=1, epoch=0)
+    (batch,) = sequences.batches(10_000, seed=1, epoch=0)
     checked = 0
-    for row, user in enumerate(batch.users[: windows.n_rows]):
+    for row, user in enumerate(batch.users[: sequences.n_rows]):
         known = batch.history[row] > 0
         frame = events[(user_ids[user],)].head(int(known.sum()))
         times = frame["timestamp"].to_numpy()

@@ -278,7 +278,7 @@ def test_a_bundle_with_every_kind_passes_the_gate_and_answers_raw_requests(both,
     config = from_toml(CONFIG + "[export]\nparity_users = 40\n")
     run = TrainedModel(config, both.features, both.split, both.model, None, [], tmp_path)
     report = export_bundle(run, tmp_path / "kinds.shortlist")
-    assert report.parity["n_users"] == N_USERS
+    assert report.parity.n_users == N_USERS
     users = both.split.dataset.users
     with shortlist.load(tmp_path / "kinds.shortlist") as engine:
         stored = engine.recommend({"user_id": users["user_id"]}, top_n=5)

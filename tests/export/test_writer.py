@@ -26,8 +26,8 @@ def test_string_ids_and_runs_without_tables_pass_the_parity_gate(which, request,
     run = request.getfixturevalue(which)
     report = export_bundle(run, tmp_path / "toy.shortlist")
     parity = report.parity
-    assert parity["n_users"] == parity["n_identical"] + parity["n_tied"] == 50
-    assert parity["largest_score_difference"] < 1e-6
+    assert parity.n_users == parity.n_identical + parity.n_tied == 50
+    assert parity.largest_score_difference < 1e-6
     with load(tmp_path / "toy.shortlist") as engine:
         history = run.split.catalogue[[4, 7]].tolist()
         assert engine.recommend({"history": [history]}).source.tolist() == ["history"]
@@ -43,13 +43,13 @@ def test_every_storage_passes_the_gate_within_what_it_rounds(
     settings = replace(text_run.config.export, storage=storage)
     run = replace(text_run, config=replace(text_run.config, export=settings))
     report = export_bundle(run, tmp_path / "toy.shortlist")
-    assert report.parity["n_users"] == 50
-    assert TOLERANCE + least < report.parity["tolerance"] < most
+    assert report.parity.n_users == 50
+    assert TOLERANCE + least < report.parity.tolerance < most
     with load(tmp_path / "toy.shortlist") as engine:
         told = engine.bundle.manifest
-        assert told["storage"] == engine.report()["storage"] == engine.index.storage == storage
-        assert told.get("recall") == engine.report()["recall"] == engine.index.recall
-        assert ("recall" in told) == (storage == "int8")
+        assert told.storage == engine.report()["storage"] == engine.index.storage == storage
+        assert told.recall == engine.report()["recall"] == engine.index.recall
+        assert ("recall" in told.to_dict()) == (storage == "int8")
 
 
 def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):
@@ -57,7 +57,7 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
     with Bundle.open(path) as bundle:
         told = json.loads(json.dumps(bundle.describe()))
         summary = bundle.summary()
-    assert told["parity"] == report.parity
+    assert told["parity"] == report.parity.to_dict()
     assert told["parity"]["n_identical"] + told["parity"]["n_tied"] == 50
     n_items = len(run.split.catalogue)
     assert (told["n_items"], told["n_users"], told["dim"]) == (n_items, 60, 16)
@@ -93,7 +93,7 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
 
 
 def test_graphs_for_hosts_pass_their_gate_and_the_manifest_says_so(exported):
-    graphs = exported[1].parity["graphs"]
+    graphs = exported[1].parity.graphs
     expected = {"recommend.onnx": 0.0, "recommend_portable.onnx": 1e-4}
     assert {name: told["tolerance"] for name, told in graphs.items()} == expected
     # held-out users, then the same without histories, then one request of nothing
@@ -122,7 +122,7 @@ def test_the_portable_graph_is_left_out_where_it_is_not_wanted(plain_run, tmp_pa
     with Bundle.open(report.path) as bundle:
         assert bundle.has("recommend.onnx")
         assert not bundle.has("recommend_portable.onnx")
-    assert "recommend_portable.onnx" not in report.parity["graphs"]
+    assert "recommend_portable.onnx" not in report.parity.graphs
 
 
 def test_item_rows_are_catalogue_rows_with_train_popularity_titles_and_extra_items(exported, run):
@@ -186,12 +186,12 @@ def test_scores_equal_the_keras_scorer_on_the_same_candidates(exported, run):
 
 
 def test_a_second_stage_that_does_not_help_stays_out_and_the_manifest_says_so(run, tmp_path):
-    worse = {**run.scorer_report, "is_kept": False, "ndcg_at_10_with": 0.05}
-    report = export_bundle(replace(run, scorer_report=worse), tmp_path / "b.shortlist")
+    worse = replace(run.reranker_report, is_kept=False, ndcg_at_10_with=0.05)
+    report = export_bundle(replace(run, reranker_report=worse), tmp_path / "b.shortlist")
     assert set(report.graph_differences) == {"user_encoder", "item_encoder"}
     with load(report.path) as engine:
         assert not engine.bundle.has("scorer.onnx")
-        assert engine.bundle.manifest["second_stage"]["is_kept"] is False
+        assert engine.bundle.manifest.second_stage.measured["is_kept"] is False
         assert engine.default_stages == 1
         request = {"history": [run.split.catalogue[[1, 2]].tolist()]}
         assert engine.recommend(request).stages.tolist() == [1]
@@ -245,8 +245,8 @@ def test_a_failed_export_leaves_the_old_bundle_as_it_was(plain_run, tmp_path, mo
     out = tmp_path / "toy.shortlist"
     export_bundle(plain_run, out, store_users=False)
     before = Bundle.open(out).manifest
-    assert "users.arrow" not in before["files"]
-    assert before["n_users"] == 0
+    assert "users.arrow" not in before.files
+    assert before.n_users == 0
 
     def fail(*_):
         raise ExportError("no")

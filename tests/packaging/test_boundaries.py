@@ -65,17 +65,65 @@ def test_training_and_export_import_shortlist_absolutely() -> None:
                 assert name.split(".")[0] not in ("training", "export"), f"{path} imports {name}"
 
 
+# Each room of cpp_ext, and the rooms it may include from beside its own and the public headers.
+ROOMS = {
+    "include": (),
+    "src": (),
+    "ort_op": ("src",),
+    "engine": ("ort_op", "src"),
+    "c_api": ("engine", "src"),
+    "bindings": ("engine", "ort_op"),
+}
+# The drawers of cpp_ext/src: each includes from itself and from those before it.
+DRAWERS = ("system", "kernels", "rows", "segments", "search", "index", "file")
+
+
+def _sources(folder: str) -> list[Path]:
+    suffixes = {".cpp", ".hpp", ".h"}
+    files = [path for path in (ROOT / "cpp_ext" / folder).rglob("*") if path.suffix in suffixes]
+    assert files, folder
+    return files
+
+
+def _includes(path: Path) -> list[str]:
+    return re.findall(r'^#include "([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_core_sources_never_mention_python() -> None:
     pattern = re.compile(r"Python\.h|pybind11|numpy", re.IGNORECASE)
-    files = [
-        path
-        for folder in ("include", "src", "c_api")
-        for path in (ROOT / "cpp_ext" / folder).rglob("*")
-        if path.suffix in {".cpp", ".hpp", ".h"}
-    ]
-    assert files
-    for path in files:
-        assert not pattern.search(path.read_text(encoding="utf-8")), path
+    for folder in set(ROOMS) - {"bindings"}:
+        for path in _sources(folder):
+            assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_core_include_only_from_rooms_below(room: str) -> None:
+    allowed = {"shortlist", room, *ROOMS[room]}
+    for path in _sources(room):
+        for name in _includes(path):
+            assert name.split("/")[0] in allowed, f"{path} includes {name}"
+
+
+@pytest.mark.parametrize("drawer", DRAWERS)
+def test_drawers_of_the_core_include_only_from_drawers_before(drawer: str) -> None:
+    allowed = DRAWERS[: DRAWERS.index(drawer) + 1]
+    for path in _sources(f"src/{drawer}"):
+        for name in _includes(path):
+            if name.startswith("src/"):
+                assert name.split("/")[1] in allowed, f"{path} includes {name}"
+
+
+def test_every_source_of_the_core_is_in_a_room_and_a_drawer() -> None:
+    places = {tuple(path.relative_to(ROOT / "cpp_ext").parts[:-1]) for path in _sources("")}
+    rooms = {(room,) for room in set(ROOMS) - {"include", "src"}}
+    assert places == rooms | {("include", "shortlist")} | {("src", name) for name in DRAWERS}
+
+
+def test_every_include_of_the_core_starts_at_one_root() -> None:
+    roots = [ROOT / "cpp_ext", ROOT / "cpp_ext" / "include"]
+    for path in _sources(""):
+        for name in _includes(path):
+            assert any((root / name).is_file() for root in roots), f"{path} includes {name}"
 
 
 def test_versions_of_python_core_metadata_and_cmake_agree() -> None:
@@ -92,6 +140,12 @@ def test_versions_of_python_core_metadata_and_cmake_agree() -> None:
     )
 
 
-def test_changelog_names_the_current_version_or_unreleased() -> None:
+def test_changelog_names_the_current_version_and_each_section_once() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert "## [Unreleased]" in changelog or f"## [{shortlist.__version__}]" in changelog
+    unreleased, *releases = re.split(r"^## ", changelog, flags=re.MULTILINE)[1:]
+    assert unreleased.startswith("[Unreleased]\n")
+    assert re.match(rf"\[{re.escape(shortlist.__version__)}\] - \d{{4}}-\d\d-\d\d\n", releases[0])
+    for release in (unreleased, *releases):
+        sections = re.findall(r"^### (.*)$", release, flags=re.MULTILINE)
+        assert len(set(sections)) == len(sections), sections
+        assert set(sections) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -114,7 +114,7 @@ def test_cmake_finds_the_installed_package(installed, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.25)\n"
         "project(host C)\n"
-        "find_package(shortlist 0.1 REQUIRED)\n"
+        "find_package(shortlist 0.2 REQUIRED)\n"
         "add_executable(host host.c)\n"
         "target_link_libraries(host PRIVATE shortlist::shortlist)\n",
         encoding="utf-8",

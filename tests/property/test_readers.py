@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from shortlist._columns.times import parse_time, time_column
 from shortlist.errors import DataError
-from shortlist.feedback.rows import columns_of, id_type_of, rows_of
+from shortlist.feedback.rows import id_type_of, read_columns, rows_of
 from shortlist.training.cleaning import clean_events
 from shortlist.training.data.events import read_events
 from shortlist.training.data.times import text_microseconds
@@ -119,7 +119,7 @@ def rows(events: pl.DataFrame) -> list[tuple]:
 
 
 def logged(frame) -> list[tuple]:
-    columns = columns_of(frame)
+    columns = read_columns(frame)
     types = {name: id_type_of(columns[name]) for name in ("user_id", "item_id")}
     found = [row[:5] for row in rows_of(columns, types)]
     # NEEDED and then value: user, item, kind, time, value

@@ -1,5 +1,6 @@
 """A bundle is what its manifest says, or a BundleError names the file, expected and found."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -38,6 +39,7 @@ def zip_of(folder, target, prefix="", compression=zipfile.ZIP_DEFLATED, only=Non
     return target
 
 
+VERSION = {"version": "v1", "created": "2026-01-01"}
 FILES = (
     "user_encoder.onnx",
     "item_encoder.onnx",
@@ -105,7 +107,7 @@ def test_links_and_special_files_are_refused_without_being_read(copy, tmp_path):
 def test_a_link_to_a_whole_bundle_is_followed(world, tmp_path):
     (tmp_path / "current").symlink_to(world.path)
     with Bundle.open(tmp_path / "current") as bundle:
-        assert bundle.manifest["n_items"] == 40
+        assert bundle.manifest.n_items == 40
 
 
 @pytest.mark.parametrize(
@@ -347,14 +349,35 @@ def test_messages_name_the_bundle_wherever_a_link_or_a_dot_leads_to_it(copy, tmp
 
 def test_the_manifest_is_read_only_and_unknown_files_are_named(world):
     with Bundle.open(world.path) as bundle:
-        with pytest.raises(TypeError):
-            bundle.manifest["dim"] = 3
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            bundle.manifest.dim = 3
         with pytest.raises(
             BundleError, match=r"nothing\.onnx: expected one of graphs\.data, item_e"
         ):
             bundle.file("nothing.onnx")
         assert bundle.has("scorer.onnx")
         assert "40 items, dim 8, cosine" in repr(bundle)
+
+
+def test_a_manifest_gives_back_what_was_read_with_all_that_it_does_not_know(copy):
+    def add(manifest):
+        manifest |= {"later": {"x": [1]}, "lineage": {"ancestors": [], "by": "n", **VERSION}}
+        manifest["features"][0]["later"] = 1
+        manifest["second_stage"]["later"] = 2
+
+    edit_manifest(copy, add)
+    with Bundle.open(copy) as bundle:
+        manifest = bundle.manifest
+    text = (copy / "manifest.json").read_text(encoding="utf-8")
+    assert json.dumps(manifest.to_dict()) == text
+    assert manifest.own.to_dict() == {"by": "n", **VERSION}
+    assert (manifest.version, manifest.own.parent, manifest.ancestors) == ("v1", None, ())
+    assert manifest.second_stage.n_candidates == 12
+    assert manifest.second_stage.measured == {"is_kept": True, "later": 2}
+    assert manifest.files["items.index"].size == (copy / "items.index").stat().st_size
+    assert manifest.features_of("user")[0].name == "city"
+    assert manifest.training_section("model") == {"dim": 8}
+    assert manifest.training_section("model", "dim", "deeper") == {}
 
 
 def test_a_description_is_json_without_vocabularies_and_a_summary_names_every_file(world):

@@ -8,7 +8,7 @@ import pytest
 import shortlist
 from shortlist import DataError, FeedbackLog
 from shortlist._columns.ragged import Ragged
-from shortlist._columns.requests import Columns
+from shortlist._columns.requests import Columns, RequestSchema
 from shortlist.feedback.acts import Acts, Dislikes, with_acts
 
 NOON = 1_714_564_800
@@ -181,26 +181,24 @@ def test_kinds_and_ages_come_with_the_items():
         Ragged(np.array([5, 8, 5]), np.array([0, 2, 3])),
         {"history_ages": Ragged(np.array([60, 50, np.nan], np.float32), np.array([0, 2, 3]))},
     )
-    dislikes = Dislikes.of_manifest({"training": {"config": {"events": {"negative_below": 2.0}}}})
-    names = ("history_kinds", "history_ages")
+    dislikes = Dislikes.of_settings({"negative_below": 2.0})
 
     class Nobody:
+        schema = RequestSchema("user_id", "int64", (), "int64", ("history_kinds", "history_ages"))
         stored_user = staticmethod(lambda user_id: None)
         knows = staticmethod(lambda item_ids: np.ones(len(item_ids), bool))
 
-    joined = with_acts(columns, [acts, None], Nobody, dislikes, "int64", np.full(2, 100), names)
+    joined = with_acts(columns, [acts, None], Nobody, dislikes, np.full(2, 100))
     assert [h.tolist() for h in joined.histories.lists()] == [[5, 7], [5]]
     assert [s.tolist() for s in joined.skipped.lists()] == [[8, 9], []]
     assert [k.tolist() for k in joined.events["history_kinds"].lists()] == [["", "click"], [""]]
     assert joined.events["history_ages"].lists()[0].tolist() == [60, 10]
-    assert Dislikes.of_manifest({"training": None}) == ({"skip"}, -np.inf)
+    assert Dislikes.of_settings({}) == ({"skip"}, -np.inf)
 
 
 def test_the_kinds_that_training_took_for_dislike_are_skips():
-    told = {
-        "training": {"config": {"events": {"negative_kinds": ["hide"], "negative_below": None}}}
-    }
-    assert Dislikes.of_manifest(told).kinds == {"skip", "hide"}
+    settings = {"negative_kinds": ["hide"], "negative_below": None}
+    assert Dislikes.of_settings(settings).kinds == {"skip", "hide"}
 
 
 def test_what_is_recorded_is_what_came_back(log, engine, world):

@@ -1,5 +1,6 @@
 """Off-policy estimates: by hand in small cases, and against the true value in simulations."""
 
+import dataclasses
 import itertools
 import json
 
@@ -338,8 +339,8 @@ def test_what_was_done_later_is_not_known_when_a_list_is_asked_again(tmp_path, e
 
 
 def test_lists_older_than_the_training_data_are_left_out(tmp_path, engine, monkeypatch):
-    manifest = dict(engine.bundle.manifest)
-    manifest["training"] = {"data": {"known_until": NOON}}
+    training = {"data": {"known_until": NOON}}
+    manifest = dataclasses.replace(engine.bundle.manifest, training=training)
     monkeypatch.setattr(engine.bundle, "manifest", manifest)
     with FeedbackLog(tmp_path / "log") as log:
         for time in (NOON, NOON + 1):

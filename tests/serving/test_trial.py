@@ -227,15 +227,15 @@ def test_a_shadow_that_fails_or_is_too_slow_is_counted(engine, other, monkeypatc
 
 def test_a_shadow_reads_the_requests_as_they_were(engine, other, monkeypatch):
     engine.start_trial(other.path, 1.0, shadow=True)
-    recommend = engine._switch.trial.candidate.recommend
+    answer = engine._switch.trial.candidate.answer
     may_go_on, seen = threading.Event(), []
 
     def record(columns, *rest):
         may_go_on.wait(60)
         seen.append(columns.histories.values.tolist())
-        return recommend(columns, *rest)
+        return answer(columns, *rest)
 
-    monkeypatch.setattr(engine._switch.trial.candidate, "recommend", record)
+    monkeypatch.setattr(engine._switch.trial.candidate, "answer", record)
     history = np.array(HISTORY)
     engine.recommend({"history": [history]})
     history[:] = 0

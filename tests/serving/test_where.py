@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from shortlist import _core
+from shortlist._catalogue import items
 from shortlist.engine import load
 from shortlist.errors import DataError
 
@@ -60,13 +61,9 @@ def test_each_request_may_have_its_own_filter(engine, world):
 
 
 def test_equal_expressions_are_evaluated_once(engine, monkeypatch):
-    import shortlist._catalogue.where as where_module
-
     calls = []
-    original = where_module.evaluate
-    monkeypatch.setattr(
-        where_module, "evaluate", lambda *given: calls.append(1) or original(*given)
-    )
+    original = items.evaluate
+    monkeypatch.setattr(items, "evaluate", lambda *given: calls.append(1) or original(*given))
     filters = [pl.col("year") < 1984.5 for _ in range(50)] + [pc.field("year") < 1984.5] * 50
     engine.recommend([{}] * 100, where=filters)
     engine.recommend([{}] * 100, where=filters)

@@ -12,7 +12,7 @@ from shortlist.training.config.settings import ENCODERS, apply_overrides
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit.fit import train
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits.split import leave_one_out
 
@@ -132,7 +132,7 @@ def test_a_causal_encoder_learns_the_pattern_and_its_bundle_passes_the_gate(run,
     assert losses[-1] < losses[0]
     assert evaluate(run.ranker(), run.split, on="test")["NDCG@10"] > 0.5
     report = export_bundle(run, tmp_path / "x.shortlist")
-    assert report.parity["n_users"] > 0
+    assert report.parity.n_users > 0
 
 
 def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, tmp_path):
@@ -158,9 +158,9 @@ def test_a_causal_encoder_trains_on_sampled_items(shop, small_config, tmp_path):
 def test_batches_of_like_lengths_hold_every_event_once():
     lengths = np.random.default_rng(0).integers(1, 30, 50)
     codes = np.arange(1, lengths.sum() + 1)
-    windows = Windows(codes, lengths, history_length=24, is_causal=True)
-    batches = list(windows.batches(40, seed=1, epoch=0))
-    assert len(batches) == windows.n_steps(40)
+    sequences = Sequences(codes, lengths, history_length=24, is_causal=True)
+    batches = list(sequences.batches(40, seed=1, epoch=0))
+    assert len(batches) == sequences.n_steps(40)
     ends = np.cumsum(lengths)
     seen = []
     for batch in (b.trimmed() for b in batches):
@@ -197,7 +197,7 @@ def test_the_encoder_of_the_documentation_plugs_in(shop, small_config, tmp_path,
     run = train(shop, config, tmp_path / "run", progress=False)
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     report = export_bundle(run, tmp_path / "own.shortlist")
-    assert report.parity["n_users"] > 0
+    assert report.parity.n_users > 0
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_what_is_no_encoder_is_refused(shop, small_config, name, message):
 def test_a_trimmed_row_of_shared_targets_keeps_its_items_and_all_its_targets():
     lengths = np.array([3, 5, 2])
     codes = np.arange(1, lengths.sum() + 1)
-    windows = Windows(codes, lengths, history_length=50, n_targets=4)
-    (batch,) = windows.batches(100, seed=1, epoch=0)
+    sequences = Sequences(codes, lengths, history_length=50, n_targets=4)
+    (batch,) = sequences.batches(100, seed=1, epoch=0)
     cut = batch.trimmed()
     assert cut.history.shape[1] == 8 < batch.history.shape[1]
     np.testing.assert_array_equal(cut.history, batch.history[:, -8:])

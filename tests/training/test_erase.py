@@ -79,7 +79,7 @@ def test_nothing_of_the_user_is_left_and_the_rest_answers_as_before(folder, caps
         assert ours.item_ids.tolist() == theirs.item_ids.tolist()
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
         assert len(known) == 30
-    assert Bundle.open(new).manifest["n_users"] == 39
+    assert Bundle.open(new).manifest.n_users == 39
 
 
 def test_the_runs_of_updates_forget_the_user_too(folder, tmp_path, capsys):
@@ -109,7 +109,7 @@ def test_the_runs_of_updates_forget_the_user_too(folder, tmp_path, capsys):
     new = tmp_path / "new.shortlist"
     assert main(["export", str(update), "--out", str(new)]) == 0
     with Bundle.open(first) as with_them, Bundle.open(new) as without:
-        assert without.manifest["n_users"] == with_them.manifest["n_users"] - 2
+        assert without.manifest.n_users == with_them.manifest.n_users - 2
 
 
 def test_a_run_without_the_user_loads_as_it_was(folder):

@@ -12,7 +12,7 @@ from shortlist.export.tables import item_table
 from shortlist.training.config.settings import EventsConfig, apply_overrides, from_toml, to_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.fit.fit import load_run, train
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
 from shortlist.training.models.losses import full_softmax, sampled_softmax
 from shortlist.training.splits.leakage import check_no_leakage
@@ -136,13 +136,13 @@ def test_split_weights_decay_back_from_the_last_train_event():
     assert split.weights(split.test).tolist() == [1.0]  # later than the train part
 
 
-def test_windows_carry_the_weight_of_each_target():
+def test_sequences_carry_the_weight_of_each_target():
     weights = np.array([0.5, 0.0, -1.0, 2.0, 3.0], np.float32)
-    windows = Windows(
+    sequences = Sequences(
         np.arange(1, 6), np.array([3, 2]), history_length=3, n_targets=2, weights=weights
     )
     seen, n_events = {}, 0
-    for batch in windows.batches(2, seed=0, epoch=0):
+    for batch in sequences.batches(2, seed=0, epoch=0):
         n_events += batch.n_events
         for code, weight in zip(batch.target.ravel(), batch.weight.ravel(), strict=True):
             if weight:

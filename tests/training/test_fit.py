@@ -16,9 +16,9 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.fit import checkpoint, loop, second_stage
 from shortlist.training.fit.fit import build_model, load_run, train
-from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.second_stage import load_reranker, train_reranker
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.fit.step import TrainStep
-from shortlist.training.fit.windows import Windows
 from shortlist.training.models.factors import linear_factors
 from shortlist.training.splits.parts import Split
 
@@ -221,13 +221,13 @@ def test_items_without_train_events_get_their_vector_from_content_alone(run):
 def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config, tmp_path):
     wanted = {"scorer.enabled": True, "scorer.hidden": [4], "scorer.epochs": 2}
     config = apply_overrides(config, {**wanted, "scorer.n_candidates": 15})
-    scorer, report = train_scorer(run.two_tower, run.split, config, tmp_path, progress=False)
+    scorer, report = train_reranker(run.two_tower, run.split, config, tmp_path, progress=False)
     users = run.split.valid["user_id"].n_unique()
-    assert (report["n_users"], report["n_candidates"]) == (users, 15)
-    assert report["ndcg_at_10_without"] == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
-    gain = report["ndcg_at_10_with"] - report["ndcg_at_10_without"]
-    assert report["is_kept"] == (gain > report["standard_error"])
-    loaded, loaded_report = load_scorer(tmp_path, config)
+    assert (report.n_users, report.n_candidates) == (users, 15)
+    assert report.ndcg_at_10_without == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
+    gain = report.ndcg_at_10_with - report.ndcg_at_10_without
+    assert report.is_kept == (gain > report.standard_error)
+    loaded, loaded_report = load_reranker(tmp_path, config)
     rng = np.random.default_rng(0)
     inputs = {
         "history": rng.integers(0, 31, (3, 7)),
@@ -241,10 +241,10 @@ def test_the_scorer_is_trained_on_validation_users_saved_and_judged(run, config,
 def test_without_enough_validation_users_there_is_no_second_stage(run, config, tmp_path):
     config = apply_overrides(config, {"scorer.enabled": True})
     few = dataclasses.replace(run.split, valid=run.split.valid.head(5))
-    scorer, report = train_scorer(run.two_tower, few, config, tmp_path, progress=False)
+    scorer, report = train_reranker(run.two_tower, few, config, tmp_path, progress=False)
     assert scorer is None
-    assert (report["is_kept"], report["n_users"]) == (False, 0)
-    assert load_scorer(tmp_path, config) == (None, report)
+    assert (report.is_kept, report.n_users) == (False, 0)
+    assert load_reranker(tmp_path, config) == (None, report)
 
 
 def test_candidates_are_those_of_the_first_stage_and_know_their_targets(run, config):
@@ -334,10 +334,10 @@ def test_divergence_is_an_error_that_names_the_setting(shop, config, tmp_path, m
 def test_every_event_is_a_target_once_with_the_events_before_it(n_targets):
     lengths = np.array([5, 1, 12, 3])
     codes = np.arange(1, 22)
-    windows = Windows(codes, lengths, history_length=4, n_targets=n_targets)
+    sequences = Sequences(codes, lengths, history_length=4, n_targets=n_targets)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     seen = []
-    for batch in windows.batches(6, seed=1, epoch=0):
+    for batch in sequences.batches(6, seed=1, epoch=0):
         for row, user in enumerate(batch.users):
             for s in np.flatnonzero(batch.weight[row]):
                 target = batch.target[row, s]
@@ -348,26 +348,26 @@ def test_every_event_is_a_target_once_with_the_events_before_it(n_targets):
                 assert np.repeat(np.arange(4), lengths)[target - 1] == user
                 seen.append(target)
     assert sorted(seen) == codes.tolist()
-    assert windows.n_examples == 21
+    assert sequences.n_examples == 21
 
 
-def test_windows_repeat_by_epoch_and_differ_between_epochs():
-    windows = Windows(np.arange(1, 101), np.array([60, 40]), history_length=5, n_targets=2)
+def test_sequences_repeat_by_epoch_and_differ_between_epochs():
+    sequences = Sequences(np.arange(1, 101), np.array([60, 40]), history_length=5, n_targets=2)
 
     def targets(epoch):
         options = {"seed": 3, "epoch": epoch, "history_dropout": 0.5}
-        return [(b.target.tolist(), b.history.tolist()) for b in windows.batches(8, **options)]
+        return [(b.target.tolist(), b.history.tolist()) for b in sequences.batches(8, **options)]
 
     assert targets(1) == targets(1)
     assert targets(1) != targets(2)
 
 
 def test_windows_per_user_limits_long_histories():
-    windows = Windows(
+    sequences = Sequences(
         np.arange(1, 101), np.array([90, 10]), history_length=5, n_targets=2, windows_per_user=8
     )
-    batches = list(windows.batches(4, seed=0, epoch=0))
-    assert len(batches) == windows.n_steps(4)
+    batches = list(sequences.batches(4, seed=0, epoch=0))
+    assert len(batches) == sequences.n_steps(4)
     per_user = sum(np.bincount(b.users, b.weight.sum(axis=1), minlength=2) for b in batches)
     assert per_user.tolist() == [8.0, 8.0]
 

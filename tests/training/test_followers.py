@@ -11,7 +11,7 @@ from shortlist.export.writer import export_bundle
 from shortlist.training.config.settings import ScorerConfig, apply_overrides
 from shortlist.training.fit import second_stage
 from shortlist.training.fit.fit import load_run, train
-from shortlist.training.fit.second_stage import load_scorer, train_scorer
+from shortlist.training.fit.second_stage import load_reranker, train_reranker
 from shortlist.training.fit.teacher import count_followers
 from shortlist.training.models.followers import (
     N_FOLLOWERS,
@@ -102,12 +102,12 @@ def test_a_score_does_not_depend_on_the_batch_or_its_padding():
 
 
 def test_it_is_judged_on_validation_saved_and_restored(run, tmp_path):
-    scorer, report = train_scorer(run.two_tower, run.split, run.config, tmp_path, progress=False)
-    assert (report["kind"], report["n_users"]) == ("followers", len(run.split.targets("valid")))
-    assert report["ndcg_at_10_without"] == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
-    gain = report["ndcg_at_10_with"] - report["ndcg_at_10_without"]
-    assert report["is_kept"] == (gain > report["standard_error"])
-    loaded, loaded_report = load_scorer(tmp_path, run.config)
+    scorer, report = train_reranker(run.two_tower, run.split, run.config, tmp_path, progress=False)
+    assert (report.kind, report.n_users) == ("followers", len(run.split.targets("valid")))
+    assert report.ndcg_at_10_without == pytest.approx(run.metrics["NDCG@10"], abs=1e-6)
+    gain = report.ndcg_at_10_with - report.ndcg_at_10_without
+    assert report.is_kept == (gain > report.standard_error)
+    loaded, loaded_report = load_reranker(tmp_path, run.config)
     assert (loaded.config, loaded_report) == (run.config.scorer, report)
     for name, table in scorer.get_weights().items():
         again = loaded.get_weights()[name]
@@ -123,8 +123,8 @@ def test_validation_events_are_not_counted(run):
 
 def test_without_validation_it_is_kept_as_the_settings_ask(run, tmp_path):
     none = dataclasses.replace(run.split, valid=run.split.valid.clear())
-    scorer, report = train_scorer(run.two_tower, none, run.config, tmp_path, progress=False)
-    assert (report["is_kept"], report["n_users"]) == (True, 0)
+    scorer, report = train_reranker(run.two_tower, none, run.config, tmp_path, progress=False)
+    assert (report.is_kept, report.n_users) == (True, 0)
     np.testing.assert_array_equal(scorer.followers.codes, run.scorer.followers.codes)
 
 
@@ -139,12 +139,13 @@ def test_an_update_withholds_validation_events_for_a_network_alone(run):
 
 
 def test_a_bundle_answers_with_it_as_keras_does_in_every_graph(run, tmp_path):
-    run = dataclasses.replace(run, scorer_report={**run.scorer_report, "is_kept": True})
+    report = dataclasses.replace(run.reranker_report, is_kept=True)
+    run = dataclasses.replace(run, reranker_report=report)
     report = export_bundle(run, tmp_path / "b.shortlist")  # both gates pass: lists and host graphs
     catalogue = run.split.catalogue
     with shortlist.load(report.path) as engine:
         assert engine.default_stages == 2
-        assert engine.bundle.manifest["second_stage"]["kind"] == "followers"
+        assert engine.bundle.manifest.second_stage.measured["kind"] == "followers"
         request = {"history": [catalogue[[1, 2, 3]].tolist()]}
         rows = np.array([[4, 5, 20, 3]])
         found = engine.score(request, catalogue[rows])
@@ -155,7 +156,8 @@ def test_a_bundle_answers_with_it_as_keras_does_in_every_graph(run, tmp_path):
 
 
 def test_evaluating_on_validation_does_not_warn_of_a_trained_second_stage(run, shop, tmp_path):
-    run = dataclasses.replace(run, scorer_report={**run.scorer_report, "is_kept": True})
+    report = dataclasses.replace(run.reranker_report, is_kept=True)
+    run = dataclasses.replace(run, reranker_report=report)
     path = export_bundle(run, tmp_path / "b.shortlist").path
     with shortlist.load(path) as engine:
         assert workflow._second_stage_has_seen(engine, "valid") is None

@@ -112,8 +112,8 @@ def test_a_run_folder_gives_the_same_model_again_and_is_not_overwritten(made, to
 def test_content_is_not_looked_at_but_may_be_asked_for(made):
     _, path = made
     with shortlist.load(path) as engine:
-        assert engine.bundle.manifest["features"] == []
-        assert engine.bundle.manifest["metric"] == "dot"
+        assert engine.bundle.manifest.features == ()
+        assert engine.bundle.manifest.metric == "dot"
         import pyarrow.compute as pc
 
         found = engine.recommend({"history": [[5]]}, where=pc.field("genre") == 1, top_n=50)
@@ -127,8 +127,8 @@ def test_rounded_storages_pass_the_gate(toy, tmp_path, storage):
     config = load_config("ease", overrides={"export.storage": storage})
     run = train(toy, config, tmp_path / "toy.run", progress=False)
     report = export_bundle(run, tmp_path / "toy.shortlist")
-    assert report.parity["n_identical"] + report.parity["n_tied"] == N_USERS
-    assert 0 < report.parity["largest_item_difference"] < report.parity["tolerance"]
+    assert report.parity.n_identical + report.parity.n_tied == N_USERS
+    assert 0 < report.parity.largest_item_difference < report.parity.tolerance
 
 
 def test_candidates_of_wide_embeddings_are_scored_in_parts(made, monkeypatch):
@@ -268,7 +268,7 @@ def test_tune_searches_settings_of_a_closed_form_model(toy, tmp_path):
               tmp_path / f"{l2}.run", progress=False).metrics["NDCG@10"]
         for l2 in space["linear.ease_l2"]
     ]  # fmt: skip
-    assert result["NDCG@10"] in tried
+    assert result.ndcg_at_10 in tried
     assert (tmp_path / "best.toml").exists()
 
 

@@ -6,11 +6,11 @@ from shortlist.training.fit.step import UNIQUE_MULTIPLE, compact
 from shortlist.training.models.losses import (
     NegativeSampler,
     binary_cross_entropy,
+    bpr,
     chunked_softmax,
     full_softmax,
-    generalised_bce,
+    gbce,
     mean_squared_error,
-    pairwise_ranking,
     sampled_softmax,
 )
 
@@ -214,16 +214,16 @@ def test_gbce_equals_the_formula_of_its_paper(vectors, calibration):
         others = [r for r in parts["negative_rows"] if r != target]
         loss = -beta * log_sigmoid(logits[u, target]) - log_sigmoid(-logits[u, others]).sum()
         total += abs(weight) * (loss if weight >= 0 else -log_sigmoid(-logits[u, target]))
-    got = generalised_bce(*arrays, **parts, n_items=N_ITEMS, calibration=calibration)
+    got = gbce(*arrays, **parts, n_items=N_ITEMS, calibration=calibration)
     assert float(got) == pytest.approx(total / np.abs(parts["weights"]).sum(), rel=1e-5)
 
 
-def test_pairwise_ranking_equals_the_formula_of_its_paper(vectors):
+def test_bpr_equals_the_formula_of_its_paper(vectors):
     arrays, parts, logits = sampled_parts(vectors)
     total = 0.0
     for u, (target, weight) in enumerate(zip(parts["target_rows"], parts["weights"], strict=True)):
         others = [r for r in parts["negative_rows"] if r != target]
         lead = (logits[u, target] - logits[u, others]) * np.sign(weight)
         total += abs(weight) * -log_sigmoid(lead).mean()
-    got = pairwise_ranking(*arrays, **parts)
+    got = bpr(*arrays, **parts)
     assert float(got) == pytest.approx(total / np.abs(parts["weights"]).sum(), rel=1e-5)

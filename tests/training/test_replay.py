@@ -9,7 +9,7 @@ from shortlist.errors import DataError
 from shortlist.training.config.settings import EventsConfig
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue
-from shortlist.training.fit.windows import Windows
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.pipeline.replay import cut_cycles
 from shortlist.training.splits.parts import Split
 
@@ -86,12 +86,12 @@ def test_an_epoch_of_an_update_has_every_new_event_and_replays_old_rows_anew(is_
     codes = np.arange(1, lengths.sum() + 1)
     is_new = np.zeros(len(codes), np.bool_)
     is_new[[19, 22, 52]] = True  # the last events of users 0, 1 and 3
-    windows = Windows(codes, lengths, history_length=4, n_targets=4, is_causal=is_causal,
+    sequences = Sequences(codes, lengths, history_length=4, n_targets=4, is_causal=is_causal,
                       is_new=is_new, replay=2.0)  # fmt: skip
-    assert windows.n_rows == 9
+    assert sequences.n_rows == 9
     epochs = []
     for epoch in range(2):
-        batches = list(windows.batches(16, seed=1, epoch=epoch))
+        batches = list(sequences.batches(16, seed=1, epoch=epoch))
         weighted = [batch.target[batch.weight != 0].tolist() for batch in batches]
         targets = [code for part in weighted for code in part]
         assert len(targets) == len(set(targets))

@@ -36,7 +36,7 @@ def fake_training(monkeypatch, value_of):
 
 def test_the_better_settings_win_and_are_written(shop, config, tmp_path):
     result = tuning.tune(shop, config, SPACE, tmp_path, n_trials=3, progress=False)
-    assert result["best"] == {"train.learning_rate": 0.03}
+    assert result.best == {"train.learning_rate": 0.03}
     assert read_config(tmp_path / "best.toml").train.learning_rate == 0.03
     assert len((tmp_path / "trials.md").read_text().splitlines()) == 2 + 3
     assert (tmp_path / "trials.png").read_bytes().startswith(b"\x89PNG")
@@ -76,7 +76,7 @@ def test_poor_trials_stop_early_and_diverged_ones_do_not_end_the_search(
     space = {"model.dropout": {"low": 0.0, "high": 0.9}}
     fake_training(monkeypatch, value_of)
     result = tuning.tune(shop, config, space, tmp_path, n_trials=9, progress=False)
-    assert result["n_trials"] == 9
+    assert result.n_trials == 9
     assert epochs.count(9) == 5  # the later, poor trials were stopped before
     assert (tmp_path / "trials.md").read_text().count("stopped early") == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -103,7 +104,7 @@ def test_an_update_replaces_the_bundle_and_a_rollback_brings_it_back(folder, cap
         assert NEW_ITEM in engine.index.item_ids
 
     with Bundle.open(champion) as bundle:
-        lineage = bundle.manifest["lineage"]
+        lineage = bundle.manifest.to_dict()["lineage"]
     assert lineage["version"] == report["version"]
     assert lineage["kind"] == "update"
     assert [entry["version"] for entry in lineage["ancestors"]] == [first]
@@ -314,8 +315,10 @@ def test_rows_are_taken_over_by_id_and_a_new_one_begins_among_its_neighbours(
 
 
 def test_a_bundle_that_does_not_name_its_training_is_not_updated(folder):
+    with Bundle.open(folder / "shop.shortlist") as bundle:
+        manifest = dataclasses.replace(bundle.manifest, training={})
     with pytest.raises(DataError, match="does not say which events it was trained on"):
-        update._check_same_run(load_run(folder / "shop.run"), {"training": {}}, folder / "shop.run")
+        update._check_same_run(load_run(folder / "shop.run"), manifest, folder / "shop.run")
 
 
 def test_a_promotion_that_was_killed_halfway_is_finished_by_the_next(folder, capsys, monkeypatch):
@@ -456,19 +459,29 @@ def test_the_gate_refuses_what_is_worse_and_names_the_segment():
     segments = {"all": np.ones(40, np.bool_), "new users": np.arange(40) < 30}
     good, bad = Fixed(0), Fixed(1, 2, 0)
     passed = compare(bad, good, asked, segments, UpdateConfig())
-    assert passed["is_passed"]
-    assert passed["segments"]["all"]["difference"] == pytest.approx(0.5)  # place 3 → place 1
+    assert passed.is_passed
+    assert passed.segments["all"].difference == pytest.approx(0.5)  # place 3 → place 1
     refused = compare(good, bad, asked, segments, UpdateConfig())
-    assert not refused["is_passed"]
-    assert "NDCG@10 falls from 1.0000 to 0.5000" in refused["reasons"][0]
-    assert any(reason.startswith("new users: worse by 0.5000") for reason in refused["reasons"])
+    assert not refused.is_passed
+    assert "NDCG@10 falls from 1.0000 to 0.5000" in refused.reasons[0]
+    assert any(reason.startswith("new users: worse by 0.5000") for reason in refused.reasons)
 
 
 def test_the_gate_does_not_judge_by_a_handful_of_users():
     few = {"all": np.ones(5, np.bool_)}
-    found = compare(Fixed(1), Fixed(0), asked_of(5), few, UpdateConfig())
-    assert not found["is_passed"]
-    assert "of 5 users, too few to judge by" in found["reasons"][0]
+    report = compare(Fixed(1), Fixed(0), asked_of(5), few, UpdateConfig())
+    assert not report.is_passed
+    assert "of 5 users, too few to judge by" in report.reasons[0]
+
+
+def test_a_segment_without_users_says_so_and_no_more():
+    segments = {"all": np.ones(5, np.bool_), "new items": np.zeros(5, np.bool_)}
+    shown = compare(Fixed(1), Fixed(0), asked_of(5), segments, UpdateConfig()).to_dict()["segments"]
+    assert shown["new items"] == {"n_users": 0, "is_judged": False}
+    assert list(shown["all"]) == [
+        "n_users", "champion", "challenger", "difference", "interval", "is_judged"
+    ]  # fmt: skip
+    assert json.loads(json.dumps(shown)) == shown
 
 
 def test_promote_refuses_a_damaged_challenger(folder, tmp_path):

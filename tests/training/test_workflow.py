@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 
@@ -10,6 +11,7 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
+from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.published import published_table
 from shortlist.training.fit.fit import load_run
 from shortlist.training.pipeline import workflow
@@ -85,10 +87,10 @@ def test_evaluate_writes_a_report_that_names_its_protocol(trained, files, tmp_pa
 
 
 def test_published_numbers_stand_beside_those_of_the_same_set_and_protocol():
-    result = {"protocol": "leave-one-out", "on": "test", "n_users": 22_363, "n_items": 12_101}
-    assert "| eSASRec | 0.093 | 0.052 | eSASRec, RecSys 2025 |" in published_table(result)
+    report = EvaluationReport("beauty", "leave-one-out", "test", 22_363, 12_101, {}, {}, ())
+    assert "| eSASRec | 0.093 | 0.052 | eSASRec, RecSys 2025 |" in published_table(report)
     for other in ({"protocol": "temporal"}, {"on": "valid"}, {"n_users": 22_362}):
-        assert published_table(result | other) == ""
+        assert published_table(dataclasses.replace(report, **other)) == ""
 
 
 def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, capsys):

@@ -12,14 +12,14 @@ import tempfile
 import time
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
-from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, RuleReport
+from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
 from shortlist.training.config.settings import CleaningConfig
 from shortlist.training.data import times
 from shortlist.training.data.columns import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shortlist.training.data.tables import LazyTable
 
 ROWS_PER_PART = 4_000_000  # of one temporary file: about a GiB of memory at work
+Row: TypeAlias = dict[str, Any]  # one dropped row as it is in the source
 OUT_SUFFIXES = (".parquet", ".csv", ".arrow")
 _BROKEN = 255  # number of the temporary file of rows that the row rules drop
 
@@ -155,7 +156,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.n_dropped: dict[str, int] = {}
-        self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.examples: dict[str, list[Row]] = {}
 
     def add(self, rule: str, n_dropped: int, first: pl.DataFrame) -> None:
         """Count dropped rows; ``first`` holds the first of them."""
@@ -227,10 +228,10 @@ def _split_rows(
     as_read = {name: pl.col(name) for name in columns}
     unusable, outside = rules.broken_rows(as_read, config, known_items)
     code = pl.lit(0, pl.UInt8)
-    for found in (outside, unusable):  # the first rule wins, and unusable before out of bounds
+    for broken_by in (outside, unusable):  # the first rule wins, and unusable before out of bounds
         for number, rule in reversed(list(enumerate(rules.ROW_RULES, 1))):
-            if rule in found and (getattr(config, rule) or found is unusable):
-                code = pl.when(found[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
+            if rule in broken_by and (getattr(config, rule) or broken_by is unusable):
+                code = pl.when(broken_by[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
     n_parts = max(1, min(64, -(-n_rows // ROWS_PER_PART)))
     group = (pl.col("user_id").hash(3) % n_parts).cast(pl.UInt8)
     rows = read.select("row", code=code, part=group, **as_read)
@@ -348,8 +349,8 @@ def _keep_core(parts: list[Path], config: CleaningConfig, tally: _Tally) -> None
         heights.append(events.height)
     user, item = (np.concatenate(side) for side in zip(*columns, strict=True))
     least = config.min_user_events, config.min_item_events
-    kept = core_mask(user, item, n_users, items.height, least)
-    for part, is_kept in zip(parts, np.split(kept, np.cumsum(heights)[:-1]), strict=True):
+    is_in_core = core_mask(user, item, n_users, items.height, least)
+    for part, is_kept in zip(parts, np.split(is_in_core, np.cumsum(heights)[:-1]), strict=True):
         if not is_kept.all():
             events = pl.read_ipc(part)
             dropped = ~pl.Series(is_kept)
@@ -365,16 +366,16 @@ def core_mask(
     least: tuple[int, int],
 ) -> NDArray[np.bool_]:
     """Say which events belong to the k-core: the largest set with enough events of each side."""
-    kept = np.arange(len(users), dtype=np.uint32)
+    events = np.arange(len(users), dtype=np.uint32)
     while True:
-        enough_users = np.bincount(users[kept], minlength=n_users) >= least[0]
-        enough_items = np.bincount(items[kept], minlength=n_items) >= least[1]
-        good = enough_users[users[kept]] & enough_items[items[kept]]
+        enough_users = np.bincount(users[events], minlength=n_users) >= least[0]
+        enough_items = np.bincount(items[events], minlength=n_items) >= least[1]
+        good = enough_users[users[events]] & enough_items[items[events]]
         if good.all():
             break
-        kept = kept[good]
+        events = events[good]
     mask = np.zeros(len(users), np.bool_)
-    mask[kept] = True
+    mask[events] = True
     return mask
 
 
@@ -386,7 +387,7 @@ def _report(
     has_items: bool,
     seconds: float,
 ) -> CleaningReport:
-    found, n_seen = [], n_rows
+    reports, n_seen = [], n_rows
     rows = [row["row"] for examples in tally.examples.values() for row in examples]
     places = dict(zip(rows, table.places.of(rows), strict=True))
     for rule, what in rules.described(config).items():
@@ -397,12 +398,12 @@ def _report(
             what = f"off: {what}"
         n_dropped = tally.n_dropped.get(rule, 0)
         examples = [_shown(places[row["row"]], row) for row in tally.examples.get(rule, [])]
-        found.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
+        reports.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
-    return CleaningReport(table.source, n_rows, n_seen, found, seconds)
+    return CleaningReport(table.source, n_rows, n_seen, reports, seconds)
 
 
-def _shown(place: str, row: dict[str, Any]) -> dict[str, Any]:
+def _shown(place: str, row: Row) -> Example:
     """Make one dropped row JSON, with its place in the source."""
     cells = {name: row[name] for name in EVENT_COLUMNS if name in row}
     plain = {

@@ -124,12 +124,12 @@ def _is_table(config: Config) -> bool:
 
 def _tables_of(config: Config) -> tuple[Path, Path | None, Path | None]:
     data, path = config.data, Path(config.data.path)
-    found: dict[str, Path | None] = {"events": path, "items": None, "users": None}
+    tables: dict[str, Path | None] = {"events": path, "items": None, "users": None}
     if path.is_dir() and not is_folder_of_parts(path):
-        found = {name: table_in(path, name) for name in found}
-    events = found["events"]
+        tables = {name: table_in(path, name) for name in tables}
+    events = tables["events"]
     if events is None:
         raise DataError(f"data.path: {path} has no events table, expected events.csv or the like")
-    items = Path(data.items) if data.items else found["items"]
-    users = Path(data.users) if data.users else found["users"]
+    items = Path(data.items) if data.items else tables["items"]
+    users = Path(data.users) if data.users else tables["users"]
     return events, items, users

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 N_EXAMPLES = 3
+Example: TypeAlias = dict[str, object]  # of a dropped row: ``place`` and its cells, as JSON
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class RuleReport:
     is_on : bool
     n_seen, n_dropped : int
         Rows that came from the rule before it, and those it dropped.
-    examples : list of dict
+    examples : list of Example
         The first dropped rows: ``place`` in the source and the five columns as they are there.
     """
 
@@ -31,7 +32,7 @@ class RuleReport:
     is_on: bool
     n_seen: int
     n_dropped: int
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class CleaningReport:
     rules: list[RuleReport]
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Give everything as JSON values."""
         return asdict(self)
 
@@ -77,6 +78,6 @@ class CleaningReport:
         return "\n".join(lines) + "\n"
 
 
-def _shown(example: dict[str, Any]) -> str:
+def _shown(example: Example) -> str:
     cells = [f"{name} {value!r}" for name, value in example.items() if name != "place"]
     return f"{example['place']}: {', '.join(cells)}"

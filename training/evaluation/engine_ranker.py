@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,9 +11,12 @@ from shortlist.training.features.features import FeatureSet, align_users
 from shortlist.training.features.history import HistoryEvents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from shortlist.engine import Engine
+    from shortlist.training.data.arrays import Requests
     from shortlist.training.splits.parts import IdArray, Split
 
 __all__ = ["EngineRanker"]
@@ -52,24 +55,24 @@ class EngineRanker:
         self, histories: list[NDArray[np.int64]], user_ids: IdArray, top_n: int
     ) -> NDArray[np.int64]:
         """Rank items for some users; see `evaluate.Ranker`."""
-        requests: dict[str, Any] = {"history": [self.split.catalogue[rows] for rows in histories]}
+        requests: Requests = {"history": [self.split.catalogue[rows] for rows in histories]}
         if self.split.dataset.users is not None:
             table = align_users(self.split.dataset, user_ids)
-            wanted = [f["name"] for f in self.engine.bundle.manifest["features"]
-                      if f["side"] == "user" and f["name"] in table.columns]  # fmt: skip
-            requests |= {name: table[name].to_list() for name in wanted}
-        wanted = self.engine.bundle.manifest.get("event_features", {})
+            features = self.engine.bundle.manifest.features_of("user")
+            names = [feature.name for feature in features if feature.name in table.columns]
+            requests |= {name: table[name].to_list() for name in names}
+        wanted = self.engine.bundle.manifest.event_features
         if wanted:
             if self._events is None:
                 self._events = HistoryEvents(
                     _event_features(wanted, self.split), self.split.dataset
                 )
             requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
-        found = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
-        return self._catalogue_rows[found.indices]
+        answer = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
+        return self._catalogue_rows[answer.indices]
 
 
-def _event_features(wanted: dict[str, Any], split: Split) -> FeatureSet:
+def _event_features(wanted: Iterable[str], split: Split) -> FeatureSet:
     """Say which columns of events to find, with the split's own item codes."""
     catalogue = split.catalogue
     dtype = "int64" if np.issubdtype(catalogue.dtype, np.integer) else "string"

@@ -6,15 +6,14 @@ Metrics and their formulas are in `shortlist.training.evaluation.metrics`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 
 from shortlist.errors import DataError
+from shortlist.training.data.arrays import Floats, Rows
 from shortlist.training.evaluation.metrics import (
-    Floats,
-    Rows,
     bootstrap_intervals,
     per_user_metrics,
     ranking_metrics,
@@ -29,6 +28,7 @@ from shortlist.training.splits.parts import IdArray, ItemLists, Split
 
 __all__ = [
     "Evaluation",
+    "EvaluationReport",
     "Ranker",
     "Segment",
     "bootstrap_intervals",
@@ -40,6 +40,40 @@ __all__ = [
     "ranking_metrics",
     "segment_table",
 ]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Metrics of a bundle and of other rankers on one part of a split.
+
+    Attributes
+    ----------
+    dataset, protocol, on : str
+        What was ranked; ``on`` is "test" or "valid".
+    n_users, n_items : int
+    metrics : dict of str to dict
+        Metrics of each ranker; the first is the bundle.
+    intervals : dict of str to (low, high)
+        95 % bootstrap intervals of the bundle's metrics.
+    segments : tuple of Segment
+        Of the bundle: by length of the history, then by popularity of the target.
+    warnings : tuple of str
+        Reasons to doubt the bundle's metrics, as sentences.
+    """
+
+    dataset: str
+    protocol: str
+    on: str
+    n_users: int
+    n_items: int
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, tuple[float, float]]
+    segments: tuple[Segment, ...]
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
 
 
 class Ranker(Protocol):

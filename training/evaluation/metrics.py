@@ -199,8 +199,8 @@ def _hits(ranked: Rows, values: Rows, splits: Rows) -> npt.NDArray[np.bool_]:
     owner = np.repeat(np.arange(n_users), np.diff(splits))
     wanted = values[splits[0] : splits[-1]]
     width = 1 + max(int(ranked.max(initial=0)), int(wanted.max(initial=0)))
-    found = np.isin(ranked + np.arange(n_users)[:, None] * width, owner * width + wanted)
-    return found & (ranked >= 0) & ~_repeats(ranked)
+    is_target = np.isin(ranked + np.arange(n_users)[:, None] * width, owner * width + wanted)
+    return is_target & (ranked >= 0) & ~_repeats(ranked)
 
 
 def _repeats(ranked: Rows) -> npt.NDArray[np.bool_]:

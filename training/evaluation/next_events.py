@@ -72,19 +72,20 @@ class NextEvents:
             Events before, and those to be ranked. Left out of the latter: events that are no
             targets by ``weighting``, and items that their user has had before, which are excluded.
         """
-        marked = [known.with_columns(asked=pl.lit(False)), targets.with_columns(asked=pl.lit(True))]
+        before = known.with_columns(is_ranked=pl.lit(False))
+        marked = [before, targets.with_columns(is_ranked=pl.lit(True))]
         events = pl.concat(marked).sort("user_id", "timestamp", maintain_order=True)
         events = events.join(targets.select("user_id").unique(), on="user_id", how="semi",
                              maintain_order="left")  # fmt: skip
-        asked = events.select(
-            pl.col("asked")
+        is_ranked = events.select(
+            pl.col("is_ranked")
             & is_target(weighting)
             & pl.struct("user_id", "item_id").is_first_distinct()
         ).to_series().to_numpy()  # fmt: skip
         counts = events.group_by("user_id", maintain_order=True).len()["len"]
         lengths = counts.to_numpy().astype(np.int64)
         starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        places = np.flatnonzero(asked)
+        places = np.flatnonzero(is_ranked)
         rows = split.item_rows(events["item_id"])
         return cls(
             to_id_array(events["user_id"].gather(places)),
@@ -101,7 +102,7 @@ class NextEvents:
 
     def ndcg(self, ranker: Ranker) -> Floats:
         """Return NDCG@10 of each event: 1 / log2(1 + place) within the top 10, else 0."""
-        found = np.zeros(len(self), np.float64)
+        ndcg = np.zeros(len(self), np.float64)
         for start in range(0, len(self), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             histories = [
@@ -111,8 +112,8 @@ class NextEvents:
             ranked = np.asarray(ranker.rank(histories, self.user_ids[part], TOP_N))
             is_hit = ranked == self.targets[part, None]
             gains = 1.0 / np.log2(2.0 + np.arange(TOP_N))
-            found[part] = (is_hit * gains).sum(axis=1)
-        return found
+            ndcg[part] = (is_hit * gains).sum(axis=1)
+        return ndcg
 
 
 class OwnCatalogue:

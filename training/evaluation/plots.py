@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shortlist.training.evaluation.evaluate import EvaluationReport
+    from shortlist.training.evaluation.replays import ReplayReport
 
 __all__ = ["plot_history", "plot_metrics", "plot_replay", "plot_trials"]
 
 
-def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
+def plot_history(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Plot training loss (left axis) and validation NDCG@10 (right axis) by epoch to a PNG.
 
     Parameters
@@ -45,20 +49,20 @@ def plot_history(history: Sequence[dict[str, Any]], path: str | Path) -> None:
     figure.savefig(path, dpi=144)
 
 
-def plot_metrics(result: Mapping[str, Any], path: str | Path) -> None:
+def plot_metrics(report: EvaluationReport, path: str | Path) -> None:
     """Plot NDCG at the first cut-off of each ranker to a PNG, best first.
 
     Parameters
     ----------
-    result : mapping
-        From `workflow.evaluate_bundle`; its intervals are those of the first ranker.
+    report : EvaluationReport
+        Its intervals are those of the first ranker.
     path : str or Path
         PNG file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metrics = result["metrics"]
+    metrics = report.metrics
     bundle = next(iter(metrics))
     metric = next(name for name in metrics[bundle] if name.startswith("NDCG@"))
     names = sorted(metrics, key=lambda name: float(metrics[name][metric]))
@@ -67,9 +71,9 @@ def plot_metrics(result: Mapping[str, Any], path: str | Path) -> None:
     axes = figure.subplots()
     colors = ["C1" if name == bundle else "C0" for name in names]
     axes.barh(names, [metrics[name][metric] for name in names], color=colors)
-    low, high = result["intervals"][metric]
+    low, high = report.intervals[metric]
     axes.plot([low, high], [bundle, bundle], color="black")
-    axes.set(xlabel=f"{metric}, {result['dataset']}, {result['protocol']}")
+    axes.set(xlabel=f"{metric}, {report.dataset}, {report.protocol}")
     figure.savefig(path, dpi=144)
 
 
@@ -89,13 +93,12 @@ def plot_trials(values: Sequence[float | None], path: str | Path) -> None:
     figure.savefig(path, dpi=144)
 
 
-def plot_replay(result: Mapping[str, Any], path: str | Path) -> None:
+def plot_replay(report: ReplayReport, path: str | Path) -> None:
     """Plot NDCG@10 with intervals (left) and training seconds (right) of each cycle to a PNG.
 
     Parameters
     ----------
-    result : mapping
-        From `replay.replay`.
+    report : ReplayReport
     path : str or Path
         PNG file to write.
     """
@@ -105,10 +108,10 @@ def plot_replay(result: Mapping[str, Any], path: str | Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    cycles = [row["cycle"] for row in result["cycles"]]
-    for i, name in enumerate(result["cycles"][0]["ndcg"]):
-        values = [row["ndcg"][name] for row in result["cycles"]]
-        intervals = [row["intervals"][name] for row in result["cycles"]]
+    cycles = [row.cycle for row in report.cycles]
+    for i, name in enumerate(report.cycles[0].ndcg):
+        values = [row.ndcg[name] for row in report.cycles]
+        intervals = [row.intervals[name] for row in report.cycles]
         errors = [
             [value - low for value, (low, _) in zip(values, intervals, strict=True)],
             [high - value for value, (_, high) in zip(values, intervals, strict=True)],
@@ -117,8 +120,8 @@ def plot_replay(result: Mapping[str, Any], path: str | Path) -> None:
         left.errorbar(places, values, errors, marker="o", capsize=3, color=f"C{i}", label=name)
     left.set(xlabel="cycle", ylabel="NDCG@10, 95 % intervals", xticks=cycles)
     left.legend()
-    for i, name in enumerate(result["cycles"][0]["seconds"]):
-        seconds = [row["seconds"][name] for row in result["cycles"]]
+    for i, name in enumerate(report.cycles[0].seconds):
+        seconds = [row.seconds[name] for row in report.cycles]
         places = [cycle + 0.4 * (i - 0.5) for cycle in cycles]
         right.bar(places, seconds, width=0.4, color=f"C{i + 1}", label=name)
     right.set(xlabel="cycle", ylabel="training, processor seconds", xticks=cycles)

@@ -6,9 +6,9 @@ excluded, weights that never saw the items held out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from shortlist.training.evaluation.evaluate import EvaluationReport
 
 __all__ = ["PUBLISHED", "Published", "published_table"]
 
@@ -52,7 +52,7 @@ PUBLISHED: dict[tuple[int, int], list[Published]] = {
 }
 
 
-def published_table(result: Mapping[str, Any]) -> str:
+def published_table(report: EvaluationReport) -> str:
     """Write what is published on the set and protocol of an evaluation, as Markdown.
 
     Returns
@@ -60,9 +60,9 @@ def published_table(result: Mapping[str, Any]) -> str:
     str
         A table; empty if nothing is known, or the evaluation is not of the test users.
     """
-    if result["protocol"] != "leave-one-out" or result["on"] != "test":
+    if report.protocol != "leave-one-out" or report.on != "test":
         return ""
-    rows = PUBLISHED.get((result["n_users"], result["n_items"]), [])
+    rows = PUBLISHED.get((report.n_users, report.n_items), [])
     if not rows:
         return ""
     lines = [f"| {r.model} | {r.hit_rate:.3f} | {r.ndcg:.3f} | {r.source} |" for r in rows]

@@ -18,6 +18,8 @@ from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 # Text that is (nearly) different in every row names the row and says nothing about its kin.
@@ -184,8 +186,8 @@ class Feature:
         try:
             return self.column.read(values)
         except (TypeError, DataError) as error:
-            said = str(error).replace("requests: ", f"{self.side} table: column ", 1)
-            raise DataError(said) from error
+            message = str(error).replace("requests: ", f"{self.side} table: column ", 1)
+            raise DataError(message) from error
 
     def _encode_numbers(self, values: pl.Series) -> NDArray[Any]:
         raw = cast_column(values, pl.Float32, self).fill_null(float("nan")).to_numpy()
@@ -232,9 +234,9 @@ class Feature:
                 "weekday": day // DAY,
             }
             codes = [within[part] + self.part_codes[part] for part in self.spec.parts]
-            found = np.where(is_missing[:, None], 0, np.stack(codes, axis=1)).astype(np.int64)
-            found[is_missing, 0] = self._missing_code
-            return found
+            coded = np.where(is_missing[:, None], 0, np.stack(codes, axis=1)).astype(np.int64)
+            coded[is_missing, 0] = self._missing_code
+            return coded
         columns: list[NDArray[Any]] = []
         if "age" in self.spec.parts:
             columns.append((log_days(age) - np.float32(self.mean)) / np.float32(self.std))
@@ -270,15 +272,15 @@ class Feature:
         codes = self.codes(filled.explode()) if len(filled) else np.empty(0, np.int64)
         return pad_lists(codes, lengths, int(lengths.max(initial=0)) or 1, align="left")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return everything, ready for JSON; `from_dict` reads it."""
         tree = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "spec"}
         return tree | {"spec": self.spec.to_value()}
 
     @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> Feature:
+    def from_dict(cls, tree: Mapping[str, Any]) -> Feature:
         """Read what `to_dict` returned."""
-        return cls(**(tree | {"spec": FeatureSpec.parse(tree["name"], tree["spec"])}))
+        return cls(**{**tree, "spec": FeatureSpec.parse(tree["name"], tree["spec"])})
 
 
 def log_days(seconds: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -318,13 +320,13 @@ def pad_lists(
     values: NDArray[np.int64], lengths: NDArray[np.int64], width: int, *, align: str
 ) -> NDArray[np.int64]:
     """Lay flat lists out as rows (len(lengths), width) padded with 0; the last ``width`` stay."""
-    kept = np.minimum(lengths, width)
+    n_kept = np.minimum(lengths, width)
     ends = np.cumsum(lengths)
-    rows = np.repeat(np.arange(len(lengths)), kept)
-    place = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
-    source = np.repeat(ends - kept, kept) + place
+    rows = np.repeat(np.arange(len(lengths)), n_kept)
+    place = np.arange(n_kept.sum()) - np.repeat(np.cumsum(n_kept) - n_kept, n_kept)
+    source = np.repeat(ends - n_kept, n_kept) + place
     padded = np.zeros((len(lengths), width), np.int64)
-    padded[rows, place + (np.repeat(width - kept, kept) if align == "right" else 0)] = values[
+    padded[rows, place + (np.repeat(width - n_kept, n_kept) if align == "right" else 0)] = values[
         source
     ]
     return padded

@@ -73,9 +73,9 @@ class FeatureSet:
             whether features are used at all (closed-form models use none) and how long a history
             is.
         """
-        given = config.data.features if config is not None else {}
+        specs = config.data.features if config is not None else {}
         declared = {
-            name: FeatureSpec.parse(f"data.features.{name}", value) for name, value in given.items()
+            name: FeatureSpec.parse(f"data.features.{name}", value) for name, value in specs.items()
         }
         catalogue = np.asarray(split.catalogue)
         is_int = np.issubdtype(catalogue.dtype, np.integer)

@@ -119,10 +119,12 @@ def fit_events(train: pl.DataFrame, spec: FeatureSpec, has_times: bool) -> list[
     DataError
         Ages are declared, but the events have no times.
     """
-    found = []
+    features = []
     if spec.event_kinds:
         kinds = train["kind"].unique().sort().to_list()
-        found.append(Feature("history_kinds", "user", "history_kinds", "string", kinds, spec=spec))
+        features.append(
+            Feature("history_kinds", "user", "history_kinds", "string", kinds, spec=spec)
+        )
     if spec.ages:
         if not has_times:
             raise DataError(
@@ -132,10 +134,10 @@ def fit_events(train: pl.DataFrame, spec: FeatureSpec, has_times: bool) -> list[
         gaps = train.select(pl.col("timestamp").diff().over("user_id")).to_series().drop_nulls()
         usual = gaps.filter(gaps > 0).median()
         gap = round(usual) if isinstance(usual, int | float) else DAY
-        found.append(
+        features.append(
             Feature("history_ages", "user", "history_ages", "float32", reference=gap, spec=spec)
         )
-    return found
+    return features
 
 
 def _vocabulary(values: pl.Series, spec: FeatureSpec) -> list[Any]:
@@ -156,15 +158,15 @@ def _check_numbers(feature: Feature, values: pl.Series) -> None:
     """Name the cell that keeps a column from being one of numbers."""
     if values.dtype.is_numeric() or values.dtype == pl.Null:
         return
-    found = f"got {values.dtype}"
+    problem = f"got {values.dtype}"
     if values.dtype == pl.String:
         numbers = values.cast(pl.Float64, strict=False)
         wrong = ~numbers.is_finite().fill_null(values.is_null() | (values == ""))
-        found = (
+        problem = (
             "got text" if (row := first_true(wrong)) is None else f"row {row} is {values[row]!r}"
         )
     raise DataError(
-        f"{feature.side} table: column {feature.name!r} is declared numeric: {found}, expected "
+        f"{feature.side} table: column {feature.name!r} is declared numeric: {problem}, expected "
         "numbers; correct or cast them, leave cells without a number empty, or change the kind"
     )
 
@@ -187,11 +189,11 @@ def _fit_numbers(feature: Feature, values: pl.Series) -> Feature:
 
 
 def _fit_times(feature: Feature, seconds: NDArray[np.int64], reference: int | None) -> Feature:
-    given = seconds[seconds != MISSING_INT]
+    times = seconds[seconds != MISSING_INT]
     if reference is None:
-        reference = int(given.max(initial=0))
+        reference = int(times.max(initial=0))
     feature = dataclasses.replace(feature, reference=reference)
-    age = np.maximum(reference - given, 0)
+    age = np.maximum(reference - times, 0)
     if not len(age) or "age" not in feature.spec.parts:
         return feature
     if feature.spec.buckets:

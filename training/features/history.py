@@ -79,16 +79,16 @@ class HistoryEvents:
         laid_out = pad_lists(flat, lengths, width, align="right")
         encoded = self.features.usual_events(laid_out)
         for feature in self.features.event_features:
-            for row, (given, codes) in enumerate(zip(raw[feature.name], histories, strict=True)):
-                kept = min(int(lengths[row]), width)
-                if given is None or kept == 0:
+            for row, (own, codes) in enumerate(zip(raw[feature.name], histories, strict=True)):
+                n_kept = min(int(lengths[row]), width)
+                if own is None or n_kept == 0:
                     continue
                 if feature.name == "history_kinds":
                     vocabulary = {kind: i for i, kind in enumerate(feature.vocabulary, 1)}
-                    values = np.array([vocabulary.get(kind, 0) for kind in given], np.int64)
+                    values = np.array([vocabulary.get(kind, 0) for kind in own], np.int64)
                 else:
-                    values = given.astype(np.float32) / np.float32(DAY)
-                encoded[feature.name][row, -kept:] = values[codes > 0][-kept:]
+                    values = own.astype(np.float32) / np.float32(DAY)
+                encoded[feature.name][row, -n_kept:] = values[codes > 0][-n_kept:]
         return encoded
 
     def _find(self, user_id: Any, codes: NDArray[np.int64]) -> slice | None:

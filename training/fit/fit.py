@@ -9,9 +9,8 @@ epochs: one fit, one line, and no checkpoint.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,8 +23,13 @@ from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit import checkpoint
 from shortlist.training.fit.checkpoint import open_run_folder
-from shortlist.training.fit.loop import Loop, OnEpoch
-from shortlist.training.fit.second_stage import Scorer, load_scorer, train_scorer
+from shortlist.training.fit.loop import EpochRow, Loop, OnEpoch
+from shortlist.training.fit.second_stage import (
+    RerankerReport,
+    Scorer,
+    load_reranker,
+    train_reranker,
+)
 from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits.leakage import check_no_leakage
@@ -49,8 +53,8 @@ class TrainedModel:
         One dict an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
         ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
     run_dir : Path
-    scorer_report : dict
-        What the second stage changes, see `second_stage.train_scorer`; empty without a scorer.
+    reranker_report : RerankerReport or None
+        What the second stage changes; None where the settings ask for none.
     """
 
     config: Config
@@ -58,9 +62,9 @@ class TrainedModel:
     split: Split
     two_tower: TwoTower
     scorer: Scorer | None
-    history: list[dict[str, Any]]
+    history: list[EpochRow]
     run_dir: Path
-    scorer_report: dict[str, Any] = field(default_factory=dict)
+    reranker_report: RerankerReport | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -126,7 +130,7 @@ def train(
 
 def finish(
     model: TwoTower,
-    history: list[dict[str, Any]],
+    history: list[EpochRow],
     split: Split,
     run_dir: Path,
     *,
@@ -136,15 +140,15 @@ def finish(
     config = model.config
     checkpoint.save_arrays(run_dir / checkpoint.WEIGHTS, model.get_weights(), {"history": history})
     scorer: Scorer | None = None
-    report: dict[str, Any] = {}
+    report: RerankerReport | None = None
     if config.scorer.enabled:
-        scorer, report = train_scorer(model, split, config, run_dir, progress=progress)
+        scorer, report = train_reranker(model, split, config, run_dir, progress=progress)
     return TrainedModel(config, model.features, split, model, scorer, history, run_dir, report)
 
 
 def fit_closed_form(
     model: LinearModel, split: Split, run_dir: Path, on_epoch: OnEpoch | None = None
-) -> list[dict[str, Any]]:
+) -> list[EpochRow]:
     """Fit a closed-form model on the train part, and measure it on what is held out.
 
     Returns
@@ -161,7 +165,7 @@ def fit_closed_form(
     baseline = build_baseline(model.config)
     baseline.fit(split.train, split.catalogue, split.weights(split.train))
     model.fill(baseline.item_vectors())
-    row: dict[str, Any] = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3)}
+    row: EpochRow = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3)}
     row["is_best"] = split.target_events("valid").height > 0
     if row["is_best"]:
         row |= evaluate(baseline, split, on="valid", ks=(10, 20))
@@ -185,7 +189,7 @@ def load_run(run_dir: str | Path) -> TrainedModel:
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.WEIGHTS)
     model = build_model(config, features, dataset, split)
     model.set_weights(weights)
-    scorer, report = load_scorer(run_dir, config)
+    scorer, report = load_reranker(run_dir, config)
     return TrainedModel(config, features, split, model, scorer, state["history"], run_dir, report)
 
 

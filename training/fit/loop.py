@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users
 from shortlist.training.fit import checkpoint
+from shortlist.training.fit.sequences import Sequences
 from shortlist.training.fit.step import TrainStep
 from shortlist.training.fit.teacher import (
     count_followers,
@@ -26,7 +27,6 @@ from shortlist.training.fit.teacher import (
     positive_weights,
     strongest,
 )
-from shortlist.training.fit.windows import Windows
 from shortlist.training.models.baselines import EASE
 from shortlist.training.models.weights import snapshot
 from shortlist.training.splits.parts import to_id_array
@@ -40,29 +40,32 @@ if TYPE_CHECKING:
     from shortlist.training.splits.parts import Split
 
 METRIC = "NDCG@10"
-OnEpoch = Callable[[int, dict[str, Any]], None]
+# Numbers of an epoch by name: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds``,
+# ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
+EpochRow: TypeAlias = dict[str, float]
+OnEpoch: TypeAlias = Callable[[int, EpochRow], None]
 
 
 class DivergedError(DataError):
     """The loss is no number any more: the settings do not fit together."""
 
 
-def build_windows(
+def build_sequences(
     split: Split,
     config: Config,
     event_features: Sequence[Feature] = (),
     *,
     is_causal: bool = False,
     is_new: NDArray[np.bool_] | None = None,
-) -> tuple[Windows, NDArray[Any]]:
-    """Cut the train part into windows; also gives the user ids, one per user row.
+) -> tuple[Sequences, NDArray[Any]]:
+    """Cut the train part into sequences; also gives the user ids, one per user row.
 
-    ``is_new`` marks the train events of an update: see `Windows`.
+    ``is_new`` marks the train events of an update: see `Sequences`.
     """
     declared = {feature.name: feature for feature in event_features}
     kinds = declared.get("history_kinds")
     counts = split.train.group_by("user_id", maintain_order=True).len()
-    windows = Windows(
+    sequences = Sequences(
         split.item_rows(split.train["item_id"]) + 1,
         counts["len"].to_numpy().astype(np.int64),
         history_length=config.model.history_length,
@@ -75,7 +78,7 @@ def build_windows(
         is_new=is_new,
         replay=config.update.replay,
     )
-    return windows, to_id_array(counts["user_id"])
+    return sequences, to_id_array(counts["user_id"])
 
 
 class Loop:
@@ -101,7 +104,7 @@ class Loop:
         self.config = config
         self.split = split
         self.run_dir = run_dir
-        self.windows, user_ids = build_windows(
+        self.windows, user_ids = build_sequences(
             split,
             config,
             model.features.event_features,
@@ -119,11 +122,11 @@ class Loop:
             model, config, inputs, counts, self.n_steps * config.train.epochs, taught
         )
         self.best: dict[str, NDArray[np.float32]] = {}  # after the first epoch that is measured
-        self.history: list[dict[str, Any]] = []
+        self.history: list[EpochRow] = []
 
     def _count_followers(self) -> Any:
-        windows, n_items = self.windows, self.model.n_items
-        return count_followers(windows.codes - 1, windows.lengths, n_items, windows.weights)
+        sequences, n_items = self.windows, self.model.n_items
+        return count_followers(sequences.codes - 1, sequences.lengths, n_items, sequences.weights)
 
     def _first_vectors(self) -> NDArray[np.float32]:
         follows, n_members = self._count_followers(), self.config.model.n_members
@@ -132,14 +135,14 @@ class Loop:
 
     def _teach(self) -> Any:
         """Compute what ``train.teacher_model`` says, for `Teacher`."""
-        wanted, said = self.config.train.teacher_model, []
+        wanted, opinions = self.config.train.teacher_model, []
         if wanted != "ease":
-            said.append(strongest(damp_popular(self._count_followers())))
+            opinions.append(strongest(damp_popular(self._count_followers())))
         if wanted != "cooccurrence":
             ease, split = EASE(self.config.linear.ease_l2), self.split
             ease.fit(split.train, split.catalogue, split.weights(split.train))
-            said.append(strongest(positive_weights(ease.weights)))
-        return sum(said[1:], said[0])
+            opinions.append(strongest(positive_weights(ease.weights)))
+        return sum(opinions[1:], opinions[0])
 
     @property
     def is_finished(self) -> bool:
@@ -175,9 +178,9 @@ class Loop:
                         tf.summary.scalar(name, value, step=row["epoch"])
                 writer.flush()
                 if on_epoch is not None:
-                    on_epoch(row["epoch"], row)
+                    on_epoch(len(self.history), row)
 
-    def _epoch(self, epoch: int, bar: Any) -> dict[str, Any]:
+    def _epoch(self, epoch: int, bar: Any) -> EpochRow:
         train, started, losses = self.config.train, time.perf_counter(), []
         batches = self.windows.batches(
             train.batch_size, seed=train.seed, epoch=epoch, history_dropout=train.history_dropout
@@ -190,7 +193,7 @@ class Loop:
             if batch.step % 10 == 0:
                 bar.set_postfix(self._postfix(epoch, float(losses[-1])), refresh=False)
         seconds = time.perf_counter() - started
-        row: dict[str, Any] = {
+        row: EpochRow = {
             "epoch": epoch + 1,
             "loss": float(np.mean([float(loss) for loss in losses])),
             "learning_rate": float(self.step.optimizer.learning_rate),
@@ -207,7 +210,7 @@ class Loop:
         self.history.append(row)
         return row
 
-    def _validate(self, row: dict[str, Any]) -> None:
+    def _validate(self, row: EpochRow) -> None:
         """Measure where due, and keep the weights if they are the best so far."""
         train = self.config.train
         is_due = row["epoch"] % train.evaluate_every == 0 or row["epoch"] == train.epochs
@@ -223,9 +226,9 @@ class Loop:
                 self.best = {}  # its memory is needed for the new ones
                 self.best = self.model.get_weights()
 
-    def _postfix(self, epoch: int, loss: float) -> dict[str, Any]:
+    def _postfix(self, epoch: int, loss: float) -> dict[str, object]:
         measured = [row[METRIC] for row in self.history if METRIC in row]
-        shown: dict[str, Any] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
+        shown: dict[str, object] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
         return shown | ({METRIC: f"{max(measured):.4f}"} if measured else {})
 
     def save(self) -> None:

@@ -49,6 +49,41 @@ Scorer = CandidateScorer | FollowerScorer
 
 
 @dataclass(frozen=True)
+class RerankerReport:
+    """What the second stage changes on validation, and the settings that serving needs.
+
+    Attributes
+    ----------
+    kind : str
+        As ``scorer.kind``.
+    is_kept : bool
+        It serves.
+    n_candidates, history_length : int
+        As the settings say.
+    n_users : int
+        Validation users that it was measured on; 0 where nothing was measured.
+    ndcg_at_10_without, ndcg_at_10_with : float or None
+        None where nothing was measured.
+    standard_error : float or None
+        Of their difference.
+    """
+
+    kind: str
+    is_kept: bool
+    n_candidates: int
+    history_length: int
+    n_users: int = 0
+    ndcg_at_10_without: float | None = None
+    ndcg_at_10_with: float | None = None
+    standard_error: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON; those that were not measured are left out."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Candidates:
     """First-stage candidates of some users.
 
@@ -67,53 +102,51 @@ class Candidates:
     is_target: NDArray[np.bool_]
 
 
-def train_scorer(
+def train_reranker(
     model: TwoTower, split: Split, config: Config, run_dir: Path, *, progress: bool
-) -> tuple[Scorer | None, dict[str, Any]]:
+) -> tuple[Scorer | None, RerankerReport]:
     """Train the scorer, measure what it changes, and save it.
 
     Returns
     -------
     scorer : CandidateScorer, FollowerScorer or None
         None if there are too few users with a history and validation events for a DNN.
-    report : dict
-        ``kind``, ``is_kept``, ``n_users``, ``ndcg_at_10_without`` and ``_with`` the second stage,
-        ``standard_error`` of their difference, and the settings that serving needs.
+    report : RerankerReport
     """
     settings = config.scorer
-    report: dict[str, Any] = {
-        "kind": settings.kind,
-        "is_kept": False,
-        "n_candidates": settings.n_candidates,
-        "history_length": settings.history_length,
-        "n_users": 0,
-    }
     scorer: Scorer | None = None
     if settings.kind == "followers":
         scorer = FollowerScorer(settings, fit_followers(split, settings))
-        report["is_kept"] = True  # unless validation says otherwise
+    report = RerankerReport(
+        kind=settings.kind,
+        is_kept=scorer is not None,  # unless validation says otherwise
+        n_candidates=settings.n_candidates,
+        history_length=settings.history_length,
+    )
     if split.valid.height and _count_users(split) >= MIN_USERS:
         evaluation = first_stage(model, split, settings.n_candidates)
-        found = candidates_of(model, split, evaluation, settings)
+        candidates = candidates_of(model, split, evaluation, settings)
         if isinstance(scorer, FollowerScorer):
-            report |= _gain(evaluation, rerank(_scores(scorer, found), found.rows))
+            scores = _scores(scorer, candidates)
         else:
-            scorer, gain = _train(split, evaluation, found, settings, progress)
-            report |= gain
+            scorer, scores = _train(split, candidates, settings, progress)
+        report = _judged(report, evaluation, rerank(scores, candidates.rows))
     weights = {} if scorer is None else scorer.get_weights()
-    state = {"config": dataclasses.asdict(settings), "report": report}
+    state = {"config": dataclasses.asdict(settings), "report": report.to_dict()}
     checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)
     return scorer, report
 
 
-def load_scorer(run_dir: Path, config: Config) -> tuple[Scorer | None, dict[str, Any]]:
-    """Read the scorer of a run folder; (None, {}) if the run has none."""
+def load_reranker(run_dir: Path, config: Config) -> tuple[Scorer | None, RerankerReport | None]:
+    """Read the scorer of a run folder and its report; None for each that the run does not have."""
     if not config.scorer.enabled:
-        return None, {}
+        return None, None
     weights, state = checkpoint.load_arrays(run_dir / checkpoint.SCORER)
     settings = ScorerConfig(**state["config"] | {"hidden": tuple(state["config"]["hidden"])})
     build = restore_followers if settings.kind == "followers" else restore
-    return (build(settings, weights) if weights else None), state["report"]
+    # A run from before there were kinds does not name its own.
+    report = RerankerReport(**{"kind": settings.kind, **state["report"]})
+    return (build(settings, weights) if weights else None), report
 
 
 def first_stage(model: TwoTower, split: Split, n_candidates: int) -> Evaluation:
@@ -215,57 +248,54 @@ def _count_users(split: Split) -> int:
 
 
 def _train(
-    split: Split,
-    evaluation: Evaluation,
-    found: Candidates,
-    settings: ScorerConfig,
-    progress: bool,
-) -> tuple[CandidateScorer, dict[str, Any]]:
+    split: Split, candidates: Candidates, settings: ScorerConfig, progress: bool
+) -> tuple[CandidateScorer, NDArray[np.float32]]:
+    """Train the DNN; the scores of the candidates are of networks that never saw their user."""
     tables = fit_tables(split, settings)
-    raw = _features(CandidateScorer(settings, tables), found)
-    known = found.rows >= 0
+    raw = _features(CandidateScorer(settings, tables), candidates)
+    known = candidates.rows >= 0
     mean, std = raw[known].mean(axis=0), raw[known].std(axis=0)
     scale = {"mean": mean, "std": np.where(std > 0, std, 1.0).astype(np.float32)}
     scorer = CandidateScorer(settings, dataclasses.replace(tables, **scale))
-    features = _features(scorer, found)
+    features = _features(scorer, candidates)
     rng = np.random.default_rng([settings.seed, 4])
     folds = rng.permutation(len(features)) % N_FOLDS
-    scores = np.zeros(found.rows.shape, np.float32)
+    scores = np.zeros(candidates.rows.shape, np.float32)
     for fold in range(N_FOLDS):
-        part = _fit(features, found, folds != fold, settings, rng, False)
+        part = _fit(features, candidates, folds != fold, settings, rng, False)
         scores[folds == fold] = _predict(part, features[folds == fold])
-    final = _fit(features, found, np.ones(len(features), np.bool_), settings, rng, progress)
+    final = _fit(features, candidates, np.ones(len(features), np.bool_), settings, rng, progress)
     scorer.scorer.set_weights(final.get_weights())
-    return scorer, _gain(evaluation, rerank(scores, found.rows))
+    return scorer, scores
 
 
-def _scores(scorer: FollowerScorer, found: Candidates) -> NDArray[np.float32]:
-    n, parts = len(found.rows), []
+def _scores(scorer: FollowerScorer, candidates: Candidates) -> NDArray[np.float32]:
+    n, parts = len(candidates.rows), []
     for start in range(0, n, CHUNK):
-        some = {name: found.inputs[name][start : start + CHUNK] for name in INPUTS}
+        some = {name: candidates.inputs[name][start : start + CHUNK] for name in INPUTS}
         parts.append(np.asarray(scorer.model(some)))
     return np.concatenate(parts)
 
 
-def _features(scorer: CandidateScorer, found: Candidates) -> NDArray[np.float32]:
-    return np.concatenate(scorer.features({n: found.inputs[n] for n in INPUTS}), axis=-1)
+def _features(scorer: CandidateScorer, candidates: Candidates) -> NDArray[np.float32]:
+    return np.concatenate(scorer.features({n: candidates.inputs[n] for n in INPUTS}), axis=-1)
 
 
 def _fit(
     features: NDArray[np.float32],
-    found: Candidates,
+    candidates: Candidates,
     chosen: NDArray[np.bool_],
     settings: ScorerConfig,
     rng: np.random.Generator,
     progress: bool,
 ) -> DNNScorer:
-    users = np.flatnonzero(chosen & found.is_target.any(axis=1))
+    users = np.flatnonzero(chosen & candidates.is_target.any(axis=1))
     if len(users) > MAX_USERS:
         users = np.sort(rng.choice(users, MAX_USERS, replace=False))
     return fit_candidates(
         features[users],
-        found.is_target[users],
-        found.rows[users] >= 0,
+        candidates.is_target[users],
+        candidates.rows[users] >= 0,
         settings,
         n_user_features=1,
         progress=progress,
@@ -278,16 +308,19 @@ def _predict(scorer: DNNScorer, features: NDArray[np.float32]) -> NDArray[np.flo
     return scorer.predict(flat[:, :1], flat[:, 1:]).reshape(n, m)
 
 
-def _gain(evaluation: Evaluation, ranked: NDArray[np.int64]) -> dict[str, Any]:
+def _judged(
+    report: RerankerReport, evaluation: Evaluation, ranked: NDArray[np.int64]
+) -> RerankerReport:
     """Compare NDCG@10 of both orders; the second is kept if the gain is over its own error."""
     without = evaluation.per_user()[METRIC]
     with_it = dataclasses.replace(evaluation, ranked_rows=ranked).per_user()[METRIC]
     gain = with_it - without
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-    return {
-        "is_kept": bool(gain.mean() > error),
-        "n_users": len(gain),
-        "ndcg_at_10_without": float(without.mean()),
-        "ndcg_at_10_with": float(with_it.mean()),
-        "standard_error": error,
-    }
+    return dataclasses.replace(
+        report,
+        is_kept=bool(gain.mean() > error),
+        n_users=len(gain),
+        ndcg_at_10_without=float(without.mean()),
+        ndcg_at_10_with=float(with_it.mean()),
+        standard_error=error,
+    )

@@ -19,15 +19,15 @@ import tensorflow as tf
 
 from shortlist.errors import DataError
 from shortlist.training.fit.lazy_adam import LazyAdam
+from shortlist.training.fit.sequences import take_rows
 from shortlist.training.fit.teacher import Teacher
-from shortlist.training.fit.windows import take_rows
 from shortlist.training.models.layers import fold, keep_mask, take_parts
 from shortlist.training.models.losses import (
     NegativeSampler,
+    bpr,
     chunked_softmax,
     full_softmax,
-    generalised_bce,
-    pairwise_ranking,
+    gbce,
     sampled_softmax,
 )
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config.settings import Config, TrainConfig
-    from shortlist.training.fit.windows import Batch
+    from shortlist.training.data.arrays import Tensor
+    from shortlist.training.fit.sequences import Batch
     from shortlist.training.models.two_tower import TwoTower
 
 UNIQUE_MULTIPLE = 4096  # sampled path: pad the items of a step to this, so shapes rarely change
@@ -122,7 +123,7 @@ class TrainStep:
         for weight, value in zip(self.weights, present, strict=False):
             weight.assign(value)
 
-    def __call__(self, batch: Batch, *, epoch: int) -> Any:
+    def __call__(self, batch: Batch, *, epoch: int) -> Tensor:
         """Update the weights with one batch; returns the loss, a scalar tensor."""
         seeds = np.random.default_rng([self.train.seed, epoch, batch.step, 1])
         seed = tf.constant(seeds.integers(0, 2**31 - 1, 2), tf.int32)
@@ -140,8 +141,13 @@ class TrainStep:
         return self._sampled(items, *where, weight, users, seed)
 
     def _full_step(
-        self, history: Any, target: Any, weight: Any, users: dict[str, Any], seed: Any
-    ) -> Any:
+        self,
+        history: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        users: dict[str, Tensor],
+        seed: Tensor,
+    ) -> Tensor:
         with tf.GradientTape() as tape:
             items = self._encode_items(self._item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
@@ -153,40 +159,45 @@ class TrainStep:
         return self._apply(tape, loss)
 
     def _catalogue_loss(
-        self, embedding: Any, items: Any, history: Any, target: Any, weight: Any
-    ) -> Any:
-        settings: dict[str, Any] = {
-            "temperature": self.train.temperature,
-            "label_smoothing": self.train.label_smoothing,
-        }
+        self, embedding: Tensor, items: Tensor, history: Tensor, target: Tensor, weight: Tensor
+    ) -> Tensor:
+        temperature, smoothing = self.train.temperature, self.train.label_smoothing
         if self.teacher is None and not self.is_causal:
-            return full_softmax(embedding, items, target - 1, weight, **settings)
-        taught: tuple[Any, ...] = ()
+            return full_softmax(
+                embedding,
+                items,
+                target - 1,
+                weight,
+                temperature=temperature,
+                label_smoothing=smoothing,
+            )
+        taught: tuple[Tensor, ...] = ()
         if self.teacher is not None:
             n_targets = 0 if self.is_causal else self.train.n_targets
             taught = self.teacher.mean_items(history, items, n_targets)
-        kept = only_weighted(weight, embedding, target, weight, *taught)
-        embedding, target, weight = kept[:3]
+        parts = only_weighted(weight, embedding, target, weight, *taught)
+        embedding, target, weight = parts[:3]
         return chunked_softmax(
             embedding,
             items,
             target - 1,
             weight,
-            taught=tuple(kept[3:]) or None,
+            temperature=temperature,
+            label_smoothing=smoothing,
+            taught=tuple(parts[3:]) or None,
             taught_share=self.train.teacher,
-            **settings,
         )
 
     def _sampled_step(
         self,
-        item_inputs: dict[str, Any],
-        history: Any,
-        target: Any,
-        negatives: Any,
-        weight: Any,
-        users: dict[str, Any],
-        seed: Any,
-    ) -> Any:
+        item_inputs: dict[str, Tensor],
+        history: Tensor,
+        target: Tensor,
+        negatives: Tensor,
+        weight: Tensor,
+        users: dict[str, Tensor],
+        seed: Tensor,
+    ) -> Tensor:
         # history, target and negatives count within item_inputs: 0 = padding, 1 = its first row
         codes = item_inputs["item_id"]
         with tf.GradientTape() as tape:
@@ -206,18 +217,18 @@ class TrainStep:
             loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
 
-    def _by_member(self, *vectors: Any) -> list[tuple[Any, ...]]:
+    def _by_member(self, *vectors: Tensor) -> list[tuple[Tensor, ...]]:
         """Cut vectors (n, dim) into those of each member, which has a loss of its own."""
         n_members = self.model.config.model.n_members
         return list(zip(*(take_parts(each, n_members) for each in vectors), strict=True))
 
-    def _part(self, weight: Any) -> Any:
+    def _part(self, weight: Tensor) -> Tensor:
         """Say how much a batch counts: rows of a causal encoder hold few or many events."""
         if not self.is_causal:
             return 1.0
         return tf.reduce_sum(tf.abs(weight)) / self.train.batch_size
 
-    def _encode_items(self, item_inputs: dict[str, Any], seed: Any) -> Any:
+    def _encode_items(self, item_inputs: dict[str, Tensor], seed: Tensor) -> Tensor:
         rate = self.train.id_dropout
         if rate == 0.0 or not self.model.features.side("item"):
             return self.model.item_encoder(item_inputs, training=True)
@@ -225,14 +236,16 @@ class TrainStep:
         keep = keep_mask((n_rows, 1), rate, fold(seed, 7))
         return self.model.item_encoder(item_inputs, keep, training=True)
 
-    def _encode_users(self, history: Any, items: Any, users: dict[str, Any], seed: Any) -> Any:
+    def _encode_users(
+        self, history: Tensor, items: Tensor, users: dict[str, Tensor], seed: Tensor
+    ) -> Tensor:
         table = tf.concat([tf.zeros((1, self.model.dim)), items], axis=0)
         n_targets = 0 if self.is_causal else self.train.n_targets
         return self.model.user_encoder(
             history, tf.gather(table, history), users, n_targets=n_targets, seed=seed
         )
 
-    def _apply(self, tape: Any, loss: Any) -> Any:
+    def _apply(self, tape: Any, loss: Tensor) -> Tensor:
         dense = [weight.value for weight in self.dense]
         tables = [table.value for table in self.lazy.tables]
         of_dense, of_tables = tape.gradient(loss, [dense, tables])
@@ -248,7 +261,7 @@ class TrainStep:
         return loss
 
 
-def only_weighted(weight: Any, *parts: Any) -> list[Any]:
+def only_weighted(weight: Tensor, *parts: Tensor) -> list[Tensor]:
     """Keep the rows of weight: at most places of a short history there is no event."""
     places = tf.where(tf.not_equal(weight, 0.0))[:, 0]
     return [tf.gather(part, places) for part in parts]
@@ -271,18 +284,18 @@ def is_lazy(train: TrainConfig, is_full: bool) -> bool:
     return train.tables != "dense" and not is_full and train.optimizer == "adam"
 
 
-def sampled_loss(train: TrainConfig, n_items: int, log_q: Any) -> Callable[..., Any]:
+def sampled_loss(train: TrainConfig, n_items: int, log_q: Tensor) -> Callable[..., Any]:
     """Choose the loss over sampled negatives that ``train.loss`` names."""
     temperature = train.temperature
     if train.loss == "gbce":
         return partial(
-            generalised_bce,
+            gbce,
             temperature=temperature,
             n_items=n_items,
             calibration=train.gbce_calibration,
         )
     if train.loss == "bpr":
-        return partial(pairwise_ranking, temperature=temperature)
+        return partial(bpr, temperature=temperature)
     smoothing = train.label_smoothing
     return partial(sampled_softmax, log_q=log_q, temperature=temperature, label_smoothing=smoothing)
 

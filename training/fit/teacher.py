@@ -16,7 +16,7 @@ import tensorflow as tf
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from shortlist.training.data.arrays import Rows
+from shortlist.training.data.arrays import Rows, Tensor
 
 WINDOW = 10  # largest gap between two events that counts
 GAP_DECAY = 0.8  # weight lost per event between the two
@@ -83,9 +83,9 @@ def first_vectors(follows: Any, dim: int, seed: int, n_members: int = 1) -> npt.
     both = (follows + follows.T).tocoo()
     total = np.asarray(both.sum(axis=0)).ravel()
     information = np.log(both.data * total.sum() / (total[both.row] * total[both.col]))
-    kept = information > 0
+    is_some = information > 0
     matrix = sparse.csr_matrix(
-        (information[kept], (both.row[kept], both.col[kept])), shape=both.shape
+        (information[is_some], (both.row[is_some], both.col[is_some])), shape=both.shape
     )
     n_factors = min(dim, n_items - 1, matrix.nnz)
     vectors = np.zeros((n_items, dim))
@@ -118,9 +118,9 @@ def positive_weights(weights: npt.NDArray[np.float64]) -> Any:
     for start in range(0, len(weights), 1024):  # the copies of all rows at once would be large
         block = weights[start : start + 1024]
         columns = np.argpartition(-block, n_kept - 1, axis=1)[:, :n_kept]
-        kept = np.maximum(np.take_along_axis(block, columns, axis=1), 0.0).ravel()
+        values = np.maximum(np.take_along_axis(block, columns, axis=1), 0.0).ravel()
         rows = np.repeat(np.arange(len(block)), n_kept)
-        part = sparse.csr_matrix((kept, (rows, columns.ravel())), shape=block.shape)
+        part = sparse.csr_matrix((values, (rows, columns.ravel())), shape=block.shape)
         part.eliminate_zeros()
         parts.append(part)
     return sparse.vstack(parts, format="csr")
@@ -131,8 +131,8 @@ def strongest(mass: Any) -> Any:
     entries = mass.tocoo()
     order = np.lexsort((entries.col, -entries.data, entries.row))
     row, column, data = entries.row[order], entries.col[order], entries.data[order]
-    kept = np.arange(len(row)) - np.searchsorted(row, row) < N_FOLLOWERS
-    row, column, data = row[kept], column[kept], data[kept]
+    is_first = np.arange(len(row)) - np.searchsorted(row, row) < N_FOLLOWERS
+    row, column, data = row[is_first], column[is_first], data[is_first]
     data = data / np.bincount(row, data, minlength=mass.shape[0])[row]
     return sparse.csr_matrix((data, (row, column)), shape=mass.shape)
 
@@ -152,8 +152,8 @@ class Teacher:
     def __init__(self, mass: Any, *, decay: float) -> None:
         n_items = mass.shape[0]
         self.decay = decay
-        kept = strongest(mass).tocoo()
-        row, column, chance = kept.row, kept.col, kept.data
+        entries = strongest(mass).tocoo()
+        row, column, chance = entries.row, entries.col, entries.data
         place = np.arange(len(row)) - np.searchsorted(row, row)
         columns = np.zeros((n_items + 1, N_FOLLOWERS), np.int64)
         chances = np.zeros((n_items + 1, N_FOLLOWERS), np.float32)
@@ -162,7 +162,7 @@ class Teacher:
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
 
-    def mean_items(self, history: Any, items: Any, n_targets: int) -> tuple[Any, Any]:
+    def mean_items(self, history: Tensor, items: Tensor, n_targets: int) -> tuple[Tensor, Tensor]:
         """Average the item embeddings by the teacher's probabilities.
 
         Parameters
@@ -179,10 +179,10 @@ class Teacher:
         tensor of shape (batch * n_targets, 1), float32
             1 where the teacher knows an item of the history, else 0 (and so is the mean).
         """
-        codes, found = tf.unique(tf.reshape(history, (-1,)))
+        codes, numbers = tf.unique(tf.reshape(history, (-1,)))
         table = self._mean_followers(codes, items)
         known = tf.gather(self._knows, codes)
-        both = tf.gather(tf.concat([table, known], axis=1), tf.reshape(found, tf.shape(history)))
+        both = tf.gather(tf.concat([table, known], axis=1), tf.reshape(numbers, tf.shape(history)))
         places = tf.range(tf.shape(history)[1])
         age = tf.cast(places[:, None] - places[None, :], tf.float32)
         weights = tf.where(age < 0.0, 0.0, self.decay ** tf.maximum(age, 0.0))
@@ -191,7 +191,7 @@ class Teacher:
         mass = sums[:, -1:]
         return sums[:, :-1] / tf.maximum(mass, 1e-6), tf.cast(mass > 1e-6, tf.float32)
 
-    def _mean_followers(self, codes: Any, items: Any) -> Any:
+    def _mean_followers(self, codes: Tensor, items: Tensor) -> Tensor:
         """Mean embedding of what follows each item, (n_codes, dim); 0 for code 0."""
         columns = tf.reshape(tf.gather(self._columns, codes), (-1,))
         chances = tf.reshape(tf.gather(self._chances, codes), (-1,))

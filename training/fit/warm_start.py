@@ -132,5 +132,5 @@ def _among_neighbours(
     means = near @ table[is_kept]
     norms = np.linalg.norm(means, axis=1, keepdims=True)
     length = np.linalg.norm(table[is_kept], axis=1).mean()
-    found = means / np.maximum(norms, 1e-9) * length
-    return np.where(norms > 0.0, found, table[is_fresh]).astype(np.float32)
+    vectors = means / np.maximum(norms, 1e-9) * length
+    return np.where(norms > 0.0, vectors, table[is_fresh]).astype(np.float32)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from shortlist.training.models.layers import dropout, fold, normal
+
+if TYPE_CHECKING:
+    from shortlist.training.data.arrays import Tensor
 
 NORM_EPSILON = 1e-6
 
@@ -21,7 +24,7 @@ class LayerNorm(keras.layers.Layer):  # type: ignore[misc]
         self.gain = self.add_weight(name="gain", shape=(dim,), initializer="ones")
         self.shift = self.add_weight(name="shift", shape=(dim,), initializer="zeros")
 
-    def call(self, values: Any, training: bool = False) -> Any:
+    def call(self, values: Tensor, training: bool = False) -> Tensor:
         """Normalise; ``training`` picks a faster square that ONNX Runtime would not fuse."""
         difference = values - ops.mean(values, axis=-1, keepdims=True)
         square = tf.square(difference) if training else tf.pow(difference, 2.0)
@@ -45,13 +48,15 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.inner, self.inner_bias = self._dense("inner", dim, hidden, seed + 2)
         self.outer, self.outer_bias = self._dense("outer", hidden, dim, seed + 3)
 
-    def _dense(self, name: str, n_in: int, n_out: int, seed: int) -> tuple[Any, Any]:
+    def _dense(self, name: str, n_in: int, n_out: int, seed: int) -> tuple[Tensor, Tensor]:
         matrix = self.add_weight(
             name=name, shape=(n_in, n_out), initializer=normal((2 * n_in) ** -0.5, seed)
         )
         return matrix, self.add_weight(name=f"{name}_bias", shape=(n_out,), initializer="zeros")
 
-    def call(self, values: Any, preference: Any, *, last: Any = None, seed: Any = None) -> Any:
+    def call(
+        self, values: Tensor, preference: Tensor, *, last: Tensor = None, seed: Tensor = None
+    ) -> Tensor:
         """Update vectors (batch, length, dim).
 
         Parameters
@@ -95,7 +100,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         return values + dropout(inner, self.rate, fold(seed, 2))
 
 
-def apply(values: Any, matrix: Any, bias: Any, training: bool) -> Any:
+def apply(values: Tensor, matrix: Tensor, bias: Tensor, training: bool) -> Tensor:
     """Multiply (batch, length, n_in) by (n_in, n_out) and add a bias.
 
     In training as one large product: the gradient of a batched one sums many matrices.
@@ -105,13 +110,13 @@ def apply(values: Any, matrix: Any, bias: Any, training: bool) -> Any:
     return ops.matmul(values, matrix) + bias
 
 
-def split_heads(values: Any, n_heads: int) -> Any:
+def split_heads(values: Tensor, n_heads: int) -> Tensor:
     """Turn (batch, length, dim) into (batch, n_heads, length, dim / n_heads)."""
     shape = (-1, ops.shape(values)[1], n_heads, values.shape[-1] // n_heads)
     return ops.transpose(ops.reshape(values, shape), (0, 2, 1, 3))
 
 
-def split_parts(values: Any, n_parts: int, n_heads: int) -> list[Any]:
+def split_parts(values: Tensor, n_parts: int, n_heads: int) -> list[Tensor]:
     """Cut (batch, length, n_parts · dim) into parts, each split as by `split_heads`."""
     shape, width = tf.shape(values), values.shape[-1] // n_parts // n_heads
     parts = tf.reshape(values, [shape[0], shape[1], n_parts, n_heads, width])
@@ -119,12 +124,12 @@ def split_parts(values: Any, n_parts: int, n_heads: int) -> list[Any]:
     return [tf.gather(parts, i) for i in range(n_parts)]
 
 
-def only_place(values: Any, n_heads: int) -> Any:
+def only_place(values: Tensor, n_heads: int) -> Tensor:
     """Turn (batch, 1, dim) into (batch, n_heads, 1, dim / n_heads)."""
     return tf.reshape(values, (-1, n_heads, 1, values.shape[-1] // n_heads))
 
 
-def join_heads(values: Any, *, is_one: bool = False) -> Any:
+def join_heads(values: Tensor, *, is_one: bool = False) -> Tensor:
     """Undo `split_heads`, or `only_place`."""
     dim = values.shape[1] * values.shape[-1]
     if is_one:

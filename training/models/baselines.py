@@ -316,16 +316,16 @@ def _ease_weights(gram: Floats) -> Floats:
             "value; 100 and more are usual"
         )
     diagonal = inverse.diagonal().copy()
-    found: Floats = inverse.T  # the triangle that dpotri fills is the lower one here
-    for start in range(0, len(found), _ROWS_AT_ONCE):
+    weights: Floats = inverse.T  # the triangle that dpotri fills is the lower one here
+    for start in range(0, len(weights), _ROWS_AT_ONCE):
         stop = start + _ROWS_AT_ONCE
-        found[start:stop, start:stop] = np.tril(found[start:stop, start:stop])
-        block = found[start:stop, start:stop]
-        found[start:stop, start:stop] = block + np.tril(block, -1).T
-        found[start:stop, stop:] = found[stop:, start:stop].T
-    found /= -diagonal
-    np.fill_diagonal(found, 0.0)
-    return found
+        weights[start:stop, start:stop] = np.tril(weights[start:stop, start:stop])
+        block = weights[start:stop, start:stop]
+        weights[start:stop, start:stop] = block + np.tril(block, -1).T
+        weights[start:stop, stop:] = weights[stop:, start:stop].T
+    weights /= -diagonal
+    np.fill_diagonal(weights, 0.0)
+    return weights
 
 
 class ImplicitALS(Baseline):
@@ -429,9 +429,9 @@ def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> 
     key = users[order] * n_items + rows[order]
     first = order[np.concatenate([[True], key[1:] != key[:-1]])] if len(order) else order
     # Weights below 1e-12 of the latest cannot change a list worth showing.
-    kept = first[age[first] * -np.log(decay) < 28] if decay < 1 else first
+    recent = first[age[first] * -np.log(decay) < 28] if decay < 1 else first
     return sparse.csr_matrix(
-        (decay ** age[kept].astype(np.float64), (users[kept], rows[kept])),
+        (decay ** age[recent].astype(np.float64), (users[recent], rows[recent])),
         shape=(len(histories), n_items),
     )
 
@@ -448,8 +448,8 @@ def _recent_share(
     recent = train.with_columns(weight).filter(is_recent, pl.col("weight") > 0)
     of_item = recent.group_by("item_id").agg(pl.col("weight").sum())
     ids = pl.Series("item_id", catalogue, dtype=train["item_id"].dtype).to_frame()
-    found = ids.join(of_item, on="item_id", how="left", maintain_order="left")["weight"]
-    counts = found.fill_null(0.0).to_numpy()
+    sums = ids.join(of_item, on="item_id", how="left", maintain_order="left")["weight"]
+    counts = sums.fill_null(0.0).to_numpy()
     share: Floats = counts / max(counts.max(initial=0.0), 1e-30)
     return share
 
@@ -459,8 +459,8 @@ def _strongest(i: Rows, j: Rows, weight: Floats, n_items: int, n_kept: int) -> A
     order = np.lexsort((j, -weight, i))
     starts = np.searchsorted(i[order], np.arange(n_items))
     place = np.arange(len(order)) - starts[i[order]]
-    kept = order[place < n_kept]
-    return sparse.csr_matrix((weight[kept], (i[kept], j[kept])), shape=(n_items, n_items))
+    best = order[place < n_kept]
+    return sparse.csr_matrix((weight[best], (i[best], j[best])), shape=(n_items, n_items))
 
 
 def _search(
@@ -481,6 +481,6 @@ def _top_rows(scores: Floats, histories: list[Rows], top_n: int) -> Rows:
     users, rows = users[order], rows[order]
     place = np.arange(len(users)) - np.searchsorted(users, np.arange(n_users))[users]
     out = np.full((n_users, top_n), -1, dtype=np.int64)
-    kept = place < top_n
-    out[users[kept], place[kept]] = rows[kept]
+    is_shown = place < top_n
+    out[users[is_shown], place[is_shown]] = rows[is_shown]
     return out

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.data.arrays import Tensor
 
 USER_FEATURES = ("history length",)
 ITEM_FEATURES = ("similarity", "linear", "linear of the latest", "popularity")
@@ -62,7 +63,9 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
             setattr(self, field.name, weight)
         self.built = True
 
-    def call(self, history: Any, candidates: Any, similarity: Any) -> tuple[Any, Any]:
+    def call(
+        self, history: Tensor, candidates: Tensor, similarity: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return user features (batch, n, 1) and item features (batch, n, 4)."""
         popularity = ops.expand_dims(tf.gather(self.popularity, candidates), -1)
         linear = self._linear(history, candidates)
@@ -74,8 +77,8 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
         return user, item
 
     def first_layer(
-        self, history: Any, candidates: Any, similarity: Any, matrix: Any, bias: Any
-    ) -> Any:
+        self, history: Tensor, candidates: Tensor, similarity: Tensor, matrix: Tensor, bias: Tensor
+    ) -> Tensor:
         """Compute what a first dense layer makes of the features, in few operations.
 
         Parts that depend on the request alone, or on the candidate alone, are multiplied by
@@ -101,13 +104,13 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
         of_user = ops.matmul(self._user(history), matrix[:1]) + (bias - mean[0] * scaled[0])
         return ops.matmul(values, scaled[:3]) + own + ops.expand_dims(of_user, 1)
 
-    def _linear(self, history: Any, candidates: Any) -> Any:
+    def _linear(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Score candidates by the whole history and by its latest items: (batch, n, 2)."""
         vectors = tf.gather(self.of_history, history)
         sums = [tf.reduce_sum(part, axis=1) for part in (vectors, vectors[:, -N_LATEST:])]
         return ops.matmul(tf.gather(self.of_candidate, candidates), tf.stack(sums, axis=2))
 
-    def _user(self, history: Any) -> Any:
+    def _user(self, history: Tensor) -> Tensor:
         """Standardise the history's length: (batch, 1)."""
         length = ops.cast(tf.reduce_sum(tf.minimum(history, 1), axis=1, keepdims=True), "float32")
         return (ops.log(1.0 + length) - self.mean[:1]) / self.std[:1]
@@ -121,7 +124,7 @@ class _Score(keras.layers.Layer):  # type: ignore[misc]
         self.features = features
         self.scorer = scorer
 
-    def call(self, history: Any, candidates: Any, similarity: Any) -> Any:
+    def call(self, history: Tensor, candidates: Tensor, similarity: Tensor) -> Tensor:
         """Score candidates (batch, n)."""
         layer = self.scorer.first_layer
         matrix, bias = ops.convert_to_tensor(layer.kernel), ops.convert_to_tensor(layer.bias)
@@ -154,8 +157,8 @@ class CandidateScorer:
         history = keras.Input((None,), dtype="int64", name="history")
         candidates = keras.Input((None,), dtype="int64", name="candidates")
         similarity = keras.Input((None,), dtype="float32", name="similarity")
-        given = _Score(self._features, self.scorer, name="given")
-        score = keras.layers.Identity(name="score")(given(history, candidates, similarity))
+        scored = _Score(self._features, self.scorer, name="given")
+        score = keras.layers.Identity(name="score")(scored(history, candidates, similarity))
         inputs = {"history": history, "candidates": candidates, "similarity": similarity}
         self.model = keras.Model(inputs, score, name="second_stage")
 

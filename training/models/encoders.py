@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shortlist.training.config.settings import ModelConfig
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import FeatureSet
 
 ATTENTION = {"transformer": TransformerEncoder, "hstu": HstuEncoder}
@@ -41,13 +42,13 @@ class UserEncoder(Protocol):
 
     def __call__(
         self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
+        codes: Tensor,
+        vectors: Tensor,
+        inputs: dict[str, Tensor],
         *,
         n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
+        seed: Tensor = None,
+    ) -> Tensor:
         """Encode users; see `pool.PoolEncoder.call`."""
         ...
 
@@ -67,20 +68,20 @@ class Members(keras.layers.Layer):  # type: ignore[misc]
 
     def call(
         self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
+        codes: Tensor,
+        vectors: Tensor,
+        inputs: dict[str, Tensor],
         *,
         n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
+        seed: Tensor = None,
+    ) -> Tensor:
         """Encode users; see `pool.PoolEncoder.call`."""
         parts = take_parts(vectors, len(self.members))
-        found = [
+        embeddings = [
             member(codes, part, inputs, n_targets=n_targets, seed=fold(seed, 1000 + i))
             for i, (member, part) in enumerate(zip(self.members, parts, strict=True))
         ]
-        return ops.concatenate(found, axis=-1) * len(found) ** -0.5
+        return ops.concatenate(embeddings, axis=-1) * len(embeddings) ** -0.5
 
 
 def build_user_encoder(model: ModelConfig, features: FeatureSet, seed: int) -> Any:
@@ -130,16 +131,16 @@ def _build_member(model: ModelConfig, dim: int, features: FeatureSet, seed: int,
 def _own_class(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        encoder = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(
             f"model.encoder: got {path!r}: {error}; expected module:Class of a module that Python "
             "can import (PYTHONPATH)"
         ) from error
-    is_layer = isinstance(found, type) and issubclass(found, keras.layers.Layer)
-    if not is_layer or not isinstance(getattr(found, "is_causal", None), bool):
+    is_layer = isinstance(encoder, type) and issubclass(encoder, keras.layers.Layer)
+    if not is_layer or not isinstance(getattr(encoder, "is_causal", None), bool):
         raise DataError(
             f"model.encoder: got {path!r}, expected a subclass of keras.layers.Layer with an "
             "attribute is_causal of True or False; see docs/encoders.md"
         )
-    return found
+    return encoder

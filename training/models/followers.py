@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.data.arrays import Tensor
 
 N_FOLLOWERS = 20  # kept of each item
 N_LATEST = 5  # items of the history that count
@@ -45,12 +46,12 @@ class Followers:
         order = np.lexsort((entries.col, -entries.data, entries.row))
         row, column, count = entries.row[order], entries.col[order], entries.data[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
-        kept = place < N_FOLLOWERS
+        is_first = place < N_FOLLOWERS
         shape = (follows.shape[0] + 1, N_FOLLOWERS)
         codes, shares = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         most = count[np.searchsorted(row, row)]
-        codes[row[kept] + 1, place[kept]] = column[kept] + 1
-        shares[row[kept] + 1, place[kept]] = (count / most)[kept]
+        codes[row[is_first] + 1, place[is_first]] = column[is_first] + 1
+        shares[row[is_first] + 1, place[is_first]] = (count / most)[is_first]
         return cls(codes, shares)
 
 
@@ -64,7 +65,7 @@ class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
         ages = np.arange(N_LATEST - 1, -1, -1, dtype=np.float32)
         self._fading = (decay**ages).astype(np.float32).reshape(1, N_LATEST, 1)
 
-    def _table(self, name: str, values: NDArray[Any]) -> Any:
+    def _table(self, name: str, values: NDArray[Any]) -> Tensor:
         table = self.add_weight(
             name=name, shape=values.shape, dtype=values.dtype.name, initializer="zeros",
             trainable=False,
@@ -72,7 +73,7 @@ class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
         table.assign(values)
         return table
 
-    def call(self, history: Any, candidates: Any) -> Any:
+    def call(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Return ``Σ decay^age · share`` (batch, n) of the candidates; 0 for unknown ones."""
         # Always N_LATEST places, however long the lists of a batch are: sums keep their order.
         padded = ops.pad(history, [[0, 0], [N_LATEST, 0]])[:, -N_LATEST:]

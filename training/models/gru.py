@@ -27,6 +27,7 @@ from shortlist.training.models.recurrence import every_state, last_states
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature
 
 
@@ -81,7 +82,7 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.run = tf.function(every_state, reduce_retracing=True)
         self.profile = FeatureEncoder(features, dim, seed + 200, name="profile")
 
-    def _weights(self, n_in: int, n_units: int, seed: int, name: str) -> dict[str, Any]:
+    def _weights(self, n_in: int, n_units: int, seed: int, name: str) -> dict[str, Tensor]:
         shapes = {
             "first": (n_units,),
             "kernel": (3 * n_units, n_in),
@@ -101,13 +102,13 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
 
     def call(
         self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
+        codes: Tensor,
+        vectors: Tensor,
+        inputs: dict[str, Tensor],
         *,
         n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
+        seed: Tensor = None,
+    ) -> Tensor:
         """Encode users; arguments and result as for `TransformerEncoder.call`."""
         if n_targets == 1 and seed is None:
             return self._encode_last(codes, vectors, inputs)
@@ -131,7 +132,7 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
             result = result + ops.expand_dims(part, 1)
         return l2_normalize(ops.reshape(result, (-1, result.shape[-1])))
 
-    def _encode_last(self, codes: Any, vectors: Any, inputs: dict[str, Any]) -> Any:
+    def _encode_last(self, codes: Tensor, vectors: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Encode users at the end of their history, in as few operations as there can be."""
         known, _, row = rows_by_age(codes, self.history_length)
         n_used = tf.minimum(tf.reduce_sum(known, axis=1), self.history_length)
@@ -144,7 +145,7 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
             result = result + part
         return l2_normalize(result)
 
-    def _tokens(self, vectors: Any, inputs: dict[str, Any], keys: Any) -> Any:
+    def _tokens(self, vectors: Tensor, inputs: dict[str, Tensor], keys: Tensor) -> Tensor:
         """Give what the first layer reads, by descending keys: item, kind and pause before it."""
         order = tf.math.top_k(keys, k=tf.shape(keys)[1]).indices
         tokens = vectors * self.scale
@@ -160,7 +161,7 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
             tokens = tokens + ops.expand_dims(pauses, -1) * self.pause
         return tokens
 
-    def _last(self, values: Any, n_used: Any) -> Any:
+    def _last(self, values: Tensor, n_used: Tensor) -> Tensor:
         """Give the last layer's state after each row's last item: (batch, hidden)."""
         zero = ops.cast(ops.expand_dims(tf.minimum(n_used, 0), -1), "float32")
         for block in self.blocks:
@@ -171,7 +172,7 @@ class GruEncoder(keras.layers.Layer):  # type: ignore[misc]
             )
         return tf.where(ops.expand_dims(n_used, -1) > 0, last, firsts)
 
-    def _every(self, values: Any, rank: Any, seed: Any) -> Any:
+    def _every(self, values: Tensor, rank: Tensor, seed: Tensor) -> Tensor:
         """Give the last layer's state after each place of the row: (batch, length, hidden)."""
         n_rows = tf.shape(rank)[0]
         for i, block in enumerate(self.blocks):

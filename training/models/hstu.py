@@ -7,7 +7,7 @@ magnitude of the distance in time.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -24,6 +24,9 @@ from shortlist.training.models.attention import (
 )
 from shortlist.training.models.layers import HIDDEN_SCORE, dropout, fold, normal
 from shortlist.training.models.transformer import TransformerEncoder
+
+if TYPE_CHECKING:
+    from shortlist.training.data.arrays import Tensor
 
 N_TIME_BUCKETS = 24  # bucket n: from 2^n − 1 to 2^(n + 1) − 1 hours; the last is for all longer
 
@@ -57,7 +60,9 @@ class GatedBlock(keras.layers.Layer):  # type: ignore[misc]
         )
         self.mix_bias = self.add_weight(name="mix_bias", shape=(dim,), initializer="zeros")
 
-    def call(self, values: Any, preference: Any, *, last: Any = None, seed: Any = None) -> Any:
+    def call(
+        self, values: Tensor, preference: Tensor, *, last: Tensor = None, seed: Tensor = None
+    ) -> Tensor:
         """Update vectors; arguments and result as for `attention.Block.call`."""
         training = seed is not None
         normed = self.norm(values, training=training)
@@ -105,7 +110,9 @@ class HstuEncoder(TransformerEncoder):
                 name="times", shape=(N_TIME_BUCKETS, n_heads), initializer="zeros"
             )
 
-    def _preference(self, places: Any, key_places: Any, ages: Any, key_ages: Any) -> Any:
+    def _preference(
+        self, places: Tensor, key_places: Tensor, ages: Tensor, key_ages: Tensor
+    ) -> Tensor:
         """Look the biases of all distances up: (batch, n_heads, queries, keys)."""
         distance = ops.cast(places[:, :, None] - key_places[:, None, :], "int32")
         distance = ops.clip(distance, 0, self.history_length - 1)
@@ -114,7 +121,7 @@ class HstuEncoder(TransformerEncoder):
             bias = bias + self._by_time(key_ages[:, None, :] - ages[:, :, None])
         return ops.transpose(bias, (0, 3, 1, 2))
 
-    def _of_keys(self, row: Any, ages: Any, newest: Any) -> Any:
+    def _of_keys(self, row: Tensor, ages: Tensor, newest: Tensor) -> Tensor:
         """See `TransformerEncoder._of_keys`."""
         table = tf.convert_to_tensor(self.distances)
         table = tf.pad(table, [[0, 1], [0, 0]], constant_values=HIDDEN_SCORE)
@@ -124,7 +131,7 @@ class HstuEncoder(TransformerEncoder):
             bias = bias + self._by_time(ages - now)
         return ops.expand_dims(tf.transpose(bias, (0, 2, 1)), 2)
 
-    def _of_pairs(self, age: Any, row: Any, ages: Any) -> Any:
+    def _of_pairs(self, age: Tensor, row: Tensor, ages: Tensor) -> Tensor:
         """See `TransformerEncoder._of_pairs`."""
         table = tf.convert_to_tensor(self.distances)  # what comes later is hidden
         table = tf.pad(table, [[1, 0], [0, 0]], constant_values=HIDDEN_SCORE)
@@ -137,7 +144,7 @@ class HstuEncoder(TransformerEncoder):
             bias = bias + self._by_time(ops.expand_dims(ages, 1) - ops.expand_dims(ages, 2))
         return tf.transpose(bias, (0, 3, 1, 2))
 
-    def _by_time(self, days: Any) -> Any:
+    def _by_time(self, days: Tensor) -> Tensor:
         """Look the biases of distances in time up."""
         hours = ops.maximum(days, 0.0) * 24.0
         bucket = ops.cast(ops.log(1.0 + hours) * 1.442695, "int32")  # logarithm of base 2

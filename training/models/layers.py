@@ -18,19 +18,20 @@ from shortlist.training.models import stand_ins
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature
 
 HIDDEN_SCORE = -1e9  # a softmax gives it nothing beside any other
 EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN
 
 
-def l2_normalize(vectors: Any) -> Any:
+def l2_normalize(vectors: Tensor) -> Tensor:
     """Scale rows (…, dim) to length 1; a zero row stays zero."""
     norm_squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(ops.maximum(norm_squared, EPSILON))
 
 
-def normalize_parts(vectors: Any, n_parts: int) -> Any:
+def normalize_parts(vectors: Tensor, n_parts: int) -> Tensor:
     """Scale rows (batch, dim) to length 1, each of ``n_parts`` equal parts to the same length."""
     if n_parts == 1:
         return l2_normalize(vectors)
@@ -39,37 +40,37 @@ def normalize_parts(vectors: Any, n_parts: int) -> Any:
     return ops.reshape(parts, (-1, width)) * n_parts**-0.5
 
 
-def take_parts(vectors: Any, n_parts: int) -> list[Any]:
+def take_parts(vectors: Tensor, n_parts: int) -> list[Tensor]:
     """Undo `normalize_parts`: ``n_parts`` tensors of rows of length 1, from vectors (…, dim)."""
     if n_parts == 1:
         return [vectors]
     return [part * n_parts**0.5 for part in tf.split(vectors, n_parts, axis=-1)]
 
 
-def dropout(values: Any, rate: float, seed: Any) -> Any:
+def dropout(values: Tensor, rate: float, seed: Tensor) -> Tensor:
     """Zero a part ``rate`` of the values and scale up the rest; no-op without a seed (2,) int32."""
     if seed is None or rate == 0.0:
         return values
     return values * keep_mask(tf.shape(values), rate, seed) / (1.0 - rate)
 
 
-def keep_mask(shape: Any, rate: float, seed: Any) -> Any:
+def keep_mask(shape: Any, rate: float, seed: Tensor) -> Tensor:
     """Draw a float32 mask of the shape: 0 with probability ``rate``, else 1."""
     return tf.cast(tf.random.stateless_uniform(shape, seed) >= rate, tf.float32)
 
 
-def fold(seed: Any, number: int) -> Any:
+def fold(seed: Tensor, number: int) -> Tensor:
     """Derive an independent seed, or None from None."""
     return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
-def look_up(table: Any, codes: Any) -> Any:
+def look_up(table: Any, codes: Tensor) -> Tensor:
     """Take rows of a variable without ever reading all of it, nor in the gradient."""
     exported = stand_ins.present()
     return tf.gather(table.value if exported is None else exported.rows_for(table), codes)
 
 
-def rows_by_age(codes: Any, history_length: int) -> tuple[Any, Any, Any]:
+def rows_by_age(codes: Tensor, history_length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Count for item codes (batch, length) of histories, oldest first: each int64 (batch, length).
 
     Returns
@@ -105,7 +106,7 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
             for i, feature in enumerate(self.features)
         }
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> list[Any]:
+    def call(self, inputs: dict[str, Tensor], training: bool = False) -> list[Tensor]:
         """Return one tensor (batch, dim) float32 per feature, in declaration order.
 
         ``training`` picks a way to sum long lists that is several times faster with gradients,
@@ -122,7 +123,7 @@ class FeatureEncoder(keras.layers.Layer):  # type: ignore[misc]
             if feature.form in ("code", "codes") and feature.kind != "text"
         ]
 
-    def _embed(self, feature: Feature, values: Any, training: bool) -> Any:
+    def _embed(self, feature: Feature, values: Tensor, training: bool) -> Tensor:
         table = self.tables[feature.name]
         if feature.form == "number":
             return ops.expand_dims(values, -1) * table
@@ -148,12 +149,12 @@ def _table_rows(feature: Feature) -> int:
     return feature.n_columns if feature.form == "dense" else feature.n_codes
 
 
-def _mean_weights(flags: Any) -> Any:
+def _mean_weights(flags: Tensor) -> Tensor:
     """Weights (batch, n) that make a sum over the flagged places their mean."""
     return flags / ops.maximum(ops.sum(flags, axis=1, keepdims=True), 1.0)
 
 
-def _sparse_sum(table: Any, codes: Any, weights: Any) -> Any:
+def _sparse_sum(table: Any, codes: Tensor, weights: Tensor) -> Tensor:
     """Sum table rows by weight: (batch, dim), never holding (batch, n, dim) numbers."""
     codes, weights = tf.convert_to_tensor(codes), tf.convert_to_tensor(weights)
     places = tf.where(codes > 0)
@@ -193,7 +194,9 @@ class ItemEncoder(keras.layers.Layer):  # type: ignore[misc]
         """The tables of which a step reads single rows, that of the ids first."""
         return [self.id_table, *self.content.lookup_tables]
 
-    def call(self, inputs: dict[str, Any], id_keep: Any = None, training: bool = False) -> Any:
+    def call(
+        self, inputs: dict[str, Tensor], id_keep: Tensor = None, training: bool = False
+    ) -> Tensor:
         """Encode items.
 
         Parameters
@@ -228,7 +231,7 @@ class HistoryLookup(keras.layers.Layer):  # type: ignore[misc]
             name="item_vectors", shape=(n_items + 1, dim), initializer="zeros", trainable=False
         )
 
-    def call(self, codes: Any) -> Any:
+    def call(self, codes: Tensor) -> Tensor:
         """Look codes (batch, length) up: vectors (batch, length, dim)."""
         return look_up(self.table, codes)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.index import Metric
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import FeatureSet
 
 # Bytes of a table of n_items × n_items numbers: 8,191 items. On 12,101 items EASE was fitted in
@@ -170,7 +171,7 @@ class ItemTable(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.table = self.add_weight(name="table", shape=(n_items + 1, dim), initializer="zeros")
 
-    def call(self, inputs: dict[str, Any]) -> Any:
+    def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Look up ``item_id`` codes (batch,): (batch, dim)."""
         return look_up(self.table, inputs["item_id"])
 
@@ -180,7 +181,7 @@ class SameForAll(keras.layers.Layer):  # type: ignore[misc]
 
     is_causal = False
 
-    def call(self, codes: Any) -> Any:
+    def call(self, codes: Tensor) -> Tensor:
         """Encode histories (batch, length): (batch, 1)."""
         return tf.ones((tf.shape(codes)[0], 1))
 
@@ -197,7 +198,7 @@ class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.dim, self.decay, self.history_length = dim, decay, history_length
 
-    def call(self, codes: Any) -> Any:
+    def call(self, codes: Tensor) -> Tensor:
         """Encode histories of item codes (batch, length): (batch, dim), dim = n_items + 1."""
         _, _, row = rows_by_age(codes, self.history_length)
         by_age = np.append(self.decay ** np.arange(self.history_length), 0).astype(np.float32)
@@ -216,7 +217,7 @@ class Distinct(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.history_length = history_length
 
-    def call(self, codes: Any) -> Any:
+    def call(self, codes: Tensor) -> Tensor:
         """Drop repeats of item codes (batch, length)."""
         _, _, row = rows_by_age(codes, self.history_length)
         codes = tf.where(row < self.history_length, codes, 0)
@@ -243,7 +244,7 @@ class FoldIn(keras.layers.Layer):  # type: ignore[misc]
         n_terms = math.log(_ROUNDING) / math.log(alpha / (2.0 + alpha))
         self.n_doublings = max(1, math.ceil(math.log2(n_terms)))
 
-    def call(self, vectors: Any) -> Any:
+    def call(self, vectors: Tensor) -> Tensor:
         """Encode users by vectors of distinct items (batch, length, dim), zero where none."""
         scale = 2.0 / (2.0 + self.alpha)
         gram = ops.matmul(ops.transpose(vectors, (0, 2, 1)), vectors)

@@ -10,20 +10,21 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from shortlist.training.data.arrays import Tensor
 CHUNK_LOGITS = 1 << 22  # 16 MiB: larger products are hardly faster, larger sums slower
 CERTAIN = 1.0 - 1e-6  # an item that is certain has no gradient by dislike; other events move it
 HIDDEN_LOGIT = -1e9  # a negative that equals the target must not count against it
 
 
 def full_softmax(
-    users: Any,
-    items: Any,
-    target_rows: Any,
-    weights: Any,
+    users: Tensor,
+    items: Tensor,
+    target_rows: Tensor,
+    weights: Tensor,
     *,
     temperature: float,
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of each user's target against the whole catalogue.
 
     Parameters
@@ -55,17 +56,17 @@ def full_softmax(
 
 
 def chunked_softmax(
-    users: Any,
-    items: Any,
-    target_rows: Any,
-    weights: Any,
+    users: Tensor,
+    items: Tensor,
+    target_rows: Tensor,
+    weights: Tensor,
     *,
     temperature: float,
     label_smoothing: float = 0.0,
-    taught: Any = None,
+    taught: Tensor = None,
     taught_share: float = 0.0,
     chunk_logits: int = CHUNK_LOGITS,
-) -> Any:
+) -> Tensor:
     """Compute what `full_softmax` does, and its gradient, without ever holding all logits.
 
     The gradient is taken together with the loss, some users at a time: one exponential and three
@@ -95,7 +96,7 @@ def chunked_softmax(
     n_rows = tf.maximum(1, chunk_logits // tf.shape(items)[0])
 
     @tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
-    def loss_of(users: Any, items: Any, aims: Any) -> Any:
+    def loss_of(users: Tensor, items: Tensor, aims: Tensor) -> Tensor:
         loss, *gradients = _loss_and_gradients(users, items, aims, weights / total, n_rows)
         return loss, lambda above: tuple(above * gradient for gradient in gradients)
 
@@ -103,12 +104,12 @@ def chunked_softmax(
 
 
 def _loss_and_gradients(
-    users: Any, items: Any, aims: Any, weights: Any, n_rows: Any
-) -> tuple[Any, Any, Any, Any]:
+    users: Tensor, items: Tensor, aims: Tensor, weights: Tensor, n_rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum the weighted losses of logits ``users · items``; give the gradients of all three."""
     n_users = tf.shape(users)[0]
 
-    def step(start: Any, loss: Any, of_items: Any, parts: Any, slopes: Any) -> Any:
+    def step(start: Tensor, loss: Tensor, of_items: Tensor, parts: Tensor, slopes: Tensor) -> Any:
         part = slice(start, start + n_rows)
         own, weight, aim = users[part], weights[part], aims[part]
         logits = tf.matmul(own, items, transpose_b=True)
@@ -139,7 +140,7 @@ def _loss_and_gradients(
     return loss, of_users.concat(), of_items, -users * slopes.concat()
 
 
-def _signed(entropy: Any, weights: Any) -> tuple[Any, Any]:
+def _signed(entropy: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted losses as in `signed_mean`, and their derivatives by the cross-entropy."""
     chance = tf.math.exp(-entropy)
     is_certain = chance >= CERTAIN
@@ -150,17 +151,17 @@ def _signed(entropy: Any, weights: Any) -> tuple[Any, Any]:
 
 
 def sampled_softmax(
-    users: Any,
-    targets: Any,
-    negatives: Any,
+    users: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
     *,
-    target_rows: Any,
-    negative_rows: Any,
-    log_q: Any,
-    weights: Any,
+    target_rows: Tensor,
+    negative_rows: Tensor,
+    log_q: Tensor,
+    weights: Tensor,
     temperature: float,
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """Cross-entropy against the target and shared sampled negatives, with log-Q correction.
 
     Every logit is lowered by the log of the expected number of times its item is drawn, which
@@ -194,18 +195,18 @@ def sampled_softmax(
     return signed_mean(losses, losses, weights)
 
 
-def generalised_bce(
-    users: Any,
-    targets: Any,
-    negatives: Any,
+def gbce(
+    users: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
     *,
-    target_rows: Any,
-    negative_rows: Any,
-    weights: Any,
+    target_rows: Tensor,
+    negative_rows: Tensor,
+    weights: Tensor,
     temperature: float,
     n_items: int,
     calibration: float = 0.75,
-) -> Any:
+) -> Tensor:
     """Binary cross-entropy that does not grow overconfident on sampled negatives (gBCE).
 
     ``−β · log σ(target) − Σ log(1 − σ(negative))`` with ``β = α (t (1 − 1/α) + 1/α)`` and α the
@@ -233,16 +234,16 @@ def generalised_bce(
     return weighted_mean(losses, tf.abs(weights))
 
 
-def pairwise_ranking(
-    users: Any,
-    targets: Any,
-    negatives: Any,
+def bpr(
+    users: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
     *,
-    target_rows: Any,
-    negative_rows: Any,
-    weights: Any,
+    target_rows: Tensor,
+    negative_rows: Tensor,
+    weights: Tensor,
     temperature: float,
-) -> Any:
+) -> Tensor:
     """Bayesian personalised ranking: mean of −log σ(target − negative) (Rendle et al., UAI 2009).
 
     A disliked target should come after the negatives instead. Arguments as for `sampled_softmax`.
@@ -256,13 +257,13 @@ def pairwise_ranking(
 
 
 def _sampled_logits(
-    users: Any,
-    targets: Any,
-    negatives: Any,
-    target_rows: Any,
-    negative_rows: Any,
+    users: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    target_rows: Tensor,
+    negative_rows: Tensor,
     temperature: float,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of targets (batch,) and negatives (batch, n), and 0 where a negative is the target."""
     positive = tf.reduce_sum(users * targets, axis=1) / temperature
     logits = tf.matmul(users, negatives, transpose_b=True) / temperature
@@ -270,26 +271,26 @@ def _sampled_logits(
     return positive, logits, tf.cast(is_other, tf.float32)
 
 
-def signed_mean(losses: Any, smooth: Any, weights: Any) -> Any:
+def signed_mean(losses: Tensor, smooth: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean of ``smooth`` where weights are above 0, of −log(1 − exp(−losses)) below."""
     chance = tf.math.exp(-losses)
     disliked = -tf.math.log1p(-tf.minimum(chance, CERTAIN))
     return weighted_mean(tf.where(weights < 0.0, disliked, smooth), tf.abs(weights))
 
 
-def mean_squared_error(targets: Any, scores: Any, weights: Any) -> Any:
+def mean_squared_error(targets: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean of (score − target)²; all tensors (batch,) float32."""
     return weighted_mean(tf.square(scores - targets), weights)
 
 
-def binary_cross_entropy(targets: Any, scores: Any, weights: Any) -> Any:
+def binary_cross_entropy(targets: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean cross-entropy of targets in 0..1 and scores in 0..1; tensors (batch,)."""
     scores = tf.clip_by_value(scores, 1e-7, 1.0 - 1e-7)
     losses = -targets * tf.math.log(scores) - (1.0 - targets) * tf.math.log(1.0 - scores)
     return weighted_mean(losses, weights)
 
 
-def candidate_softmax(targets: Any, scores: Any, weights: Any) -> Any:
+def candidate_softmax(targets: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy of each request's targets among its candidates.
 
     Parameters
@@ -308,7 +309,7 @@ def candidate_softmax(targets: Any, scores: Any, weights: Any) -> Any:
     return weighted_mean(losses / tf.maximum(total, 1.0), tf.cast(total > 0, tf.float32))
 
 
-def weighted_mean(losses: Any, weights: Any) -> Any:
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Sum of losses × weights over the sum of weights; 0 when all weights are 0."""
     return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1e-6)
 

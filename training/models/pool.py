@@ -23,6 +23,7 @@ from shortlist.training.models.layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature
 
 MOST_BY_MATRIX = 64  # dim up to which a product with zeros beside diagonals beats two operations
@@ -62,33 +63,11 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.has_ages = "history_ages" in declared
         self.history_length = history_length
         self.rate = dropout
-        decays = [decay**2, decay, decay**0.25]
-        self.decay_logits = self.add_weight(
-            name="decay_logits",
-            shape=(len(decays),),
-            initializer=constant([_logit(value) for value in decays]),
-        )
-        self.attention = self.add_weight(
-            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
-        )
-        self.attention_slope = self.add_weight(
-            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
-        )
+        n_means = self._add_means(dim, n_heads, decay, seed)
         if self.has_kinds:
-            n_kinds = declared["history_kinds"].n_codes
-            self.kind_table = self.add_weight(
-                name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
-            )
-            self.kind_logits = self.add_weight(
-                name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
-            )
+            self._add_kinds(dim, n_heads, declared["history_kinds"].n_codes, seed)
         if self.has_ages:
-            self.age_rates = self.add_weight(
-                name="age_rates",
-                shape=(len(HALF_LIVES),),
-                initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
-            )
-        n_means = len(decays) + 1 + n_heads + (len(HALF_LIVES) if self.has_ages else 0)
+            n_means += self._add_ages()
         self.mix = self.add_weight(
             name="mix",
             shape=(n_means, dim),
@@ -105,15 +84,49 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             name="outer", shape=(hidden, dim), initializer=normal(0.1 * hidden**-0.5, seed + 3)
         )
 
+    def _add_means(self, dim: int, n_heads: int, decay: float, seed: int) -> int:
+        """Add the means by decay and attention; returns how many there are with the plain one."""
+        decays = [decay**2, decay, decay**0.25]
+        self.decay_logits = self.add_weight(
+            name="decay_logits",
+            shape=(len(decays),),
+            initializer=constant([_logit(value) for value in decays]),
+        )
+        self.attention = self.add_weight(
+            name="attention", shape=(dim, n_heads), initializer=normal(0.1, seed)
+        )
+        self.attention_slope = self.add_weight(
+            name="attention_slope", shape=(n_heads,), initializer=constant([0.05] * n_heads)
+        )
+        return len(decays) + 1 + n_heads
+
+    def _add_kinds(self, dim: int, n_heads: int, n_kinds: int, seed: int) -> None:
+        """Add a vector and a weight of each kind of event."""
+        self.kind_table = self.add_weight(
+            name="kind_table", shape=(n_kinds, dim), initializer=normal(0.02, seed + 4)
+        )
+        self.kind_logits = self.add_weight(
+            name="kind_logits", shape=(n_kinds, n_heads), initializer="zeros"
+        )
+
+    def _add_ages(self) -> int:
+        """Add the means that fade with the days; returns how many there are."""
+        self.age_rates = self.add_weight(
+            name="age_rates",
+            shape=(len(HALF_LIVES),),
+            initializer=constant([inverse_softplus(math.log(2) / d) for d in HALF_LIVES]),
+        )
+        return len(HALF_LIVES)
+
     def call(
         self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
+        codes: Tensor,
+        vectors: Tensor,
+        inputs: dict[str, Tensor],
         *,
         n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
+        seed: Tensor = None,
+    ) -> Tensor:
         """Encode users, at the end of their history or before each of their last events.
 
         Parameters
@@ -159,7 +172,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
         return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
-    def _encode_last(self, codes: Any, vectors: Any, inputs: dict[str, Any]) -> Any:
+    def _encode_last(self, codes: Tensor, vectors: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Encode users at the end of their history, in as few operations as there can be.
 
         Every mean is a softmax: of a number by an item's age plus one by the item. What depends
@@ -195,7 +208,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         inner = keras.activations.gelu(inner + bias, approximate=True)
         return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
-    def _mixed(self, means: Any, flat: Any) -> Any:
+    def _mixed(self, means: Tensor, flat: Tensor) -> Tensor:
         """Weigh the means number by number: (batch, dim). As one product where that costs less."""
         n_means, dim = self.mix.shape
         if dim > MOST_BY_MATRIX:
@@ -203,7 +216,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         diagonals = tf.linalg.diag(tf.convert_to_tensor(self.mix))  # (n_means, dim, dim)
         return ops.matmul(flat, tf.reshape(diagonals, (n_means * dim, dim))) + self.start
 
-    def _logits_by_age(self) -> Any:
+    def _logits_by_age(self) -> Tensor:
         """Make the table (history_length + 1, n_means): by age, and for what is too old."""
         ages = tf.range(self.history_length, dtype="float32")[:, None]
         log_decay = -ops.softplus(-self.decay_logits)
@@ -213,13 +226,13 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         table = tf.concat([decayed, heads[:, n_front:]], axis=1)
         return tf.pad(table, [[0, 1], [0, 0]], constant_values=HIDDEN_SCORE)
 
-    def _at_heads(self, values: Any) -> Any:
+    def _at_heads(self, values: Tensor) -> Tensor:
         """Put columns (n, n_heads) in the places of the attention's means, zeros in the others."""
         n_front = self.decay_logits.shape[0] + 1
         n_behind = self.mix.shape[0] - n_front - values.shape[1]
         return tf.pad(values, [[0, 0], [n_front, n_behind]])
 
-    def _weights(self, codes: Any, logits: Any, n_targets: int, ages: Any) -> Any:
+    def _weights(self, codes: Tensor, logits: Tensor, n_targets: int, ages: Tensor) -> Tensor:
         """Weights of the means: (batch, n_targets * n_means, length), each row sums to 1 or 0."""
         known = ops.expand_dims(ops.cast(codes > 0, "float32"), 1)  # (batch, 1, length)
         position = ops.cumsum(known, axis=2)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.data.arrays import Tensor
 
 LOSSES = {
     "mse": mean_squared_error,
@@ -69,7 +70,7 @@ class DNNScorer:
         self.config = config
         self.n_user_features = n_user_features
         self.n_item_features = n_item_features
-        self.history: list[dict[str, Any]] = []
+        self.history: list[dict[str, float | None]] = []
         self._layers = [
             keras.layers.Dense(
                 n_units,
@@ -85,7 +86,7 @@ class DNNScorer:
             {"user_features": user, "item_features": item}, score, name="scorer"
         )
 
-    def forward(self, user_features: Any, item_features: Any, seed: Any = None) -> Any:
+    def forward(self, user_features: Tensor, item_features: Tensor, seed: Tensor = None) -> Tensor:
         """Compute scores (batch,); with a seed (2,) int32, dropout is active."""
         values = keras.ops.concatenate([user_features, item_features], axis=-1)
         return self.forward_after(self._layers[0](values), seed)
@@ -95,7 +96,7 @@ class DNNScorer:
         """The layer that takes the user's features, then the item's."""
         return self._layers[0]
 
-    def forward_after(self, values: Any, seed: Any = None) -> Any:
+    def forward_after(self, values: Tensor, seed: Tensor = None) -> Tensor:
         """Compute scores (…,) from what the first layer gives, (…, n_units)."""
         for i, layer in enumerate(self._layers[1:]):
             values = ACTIVATIONS[self.config.activation](values)
@@ -271,7 +272,7 @@ def _compile_step(scorer: DNNScorer) -> Any:
     optimizer = OPTIMIZERS[config.optimizer](learning_rate=config.learning_rate)
     optimizer.build(variables)
 
-    def step(user: Any, item: Any, targets: Any, weight: Any, seed: Any) -> Any:
+    def step(user: Tensor, item: Tensor, targets: Tensor, weight: Tensor, seed: Tensor) -> Any:
         with tf.GradientTape() as tape:
             scores = scorer.forward(user, item, seed if config.dropout else None)
             loss = LOSSES[config.loss](targets, scores, weight)
@@ -325,7 +326,7 @@ def _check_rows(user: NDArray[np.float32], **others: int) -> None:
             raise DataError(f"{name}: got {n_rows} rows, expected {len(user)} as in user_features")
 
 
-def scorer_state(scorer: DNNScorer) -> dict[str, Any]:
+def scorer_state(scorer: DNNScorer) -> dict[str, object]:
     """Everything but the weights that rebuilds a scorer, as JSON values."""
     return {
         "config": dataclasses.asdict(scorer.config),

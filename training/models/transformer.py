@@ -30,6 +30,7 @@ from shortlist.training.models.layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature
 
 HALF_LIFE_DAYS = 30.0  # of the preference for late times, to start with
@@ -102,13 +103,13 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
 
     def call(
         self,
-        codes: Any,
-        vectors: Any,
-        inputs: dict[str, Any],
+        codes: Tensor,
+        vectors: Tensor,
+        inputs: dict[str, Tensor],
         *,
         n_targets: int = 1,
-        seed: Any = None,
-    ) -> Any:
+        seed: Tensor = None,
+    ) -> Tensor:
         """Encode users; arguments and result as for `PoolEncoder.call`.
 
         ``n_targets`` = 0 gives an embedding after each place of the row. Unless it is 1, each
@@ -151,7 +152,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             values = self.blocks[-1](values, preference, last=last, seed=seeds[-1])
         return self._finish(values, inputs, training=seed is not None)
 
-    def _encode_last(self, codes: Any, vectors: Any, inputs: dict[str, Any]) -> Any:
+    def _encode_last(self, codes: Tensor, vectors: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Encode users at the end of their history, in as few operations as there can be.
 
         A place that must not be looked at, without an item or with one that is too old, is the last
@@ -176,14 +177,14 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         values = self.blocks[-1](values, self._of_keys(row, ages, newest), last=newest)
         return self._finish(values, inputs, training=False)
 
-    def _finish(self, values: Any, inputs: dict[str, Any], *, training: bool) -> Any:
+    def _finish(self, values: Tensor, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """Add the user features to vectors (batch, targets, dim), and bring them to length 1."""
         for part in self.profile(inputs, training=training):
             values = values + ops.expand_dims(part, 1)
         values = self.final_norm(values, training=training)
         return l2_normalize(ops.reshape(values, (-1, values.shape[-1])))
 
-    def _of_keys(self, row: Any, ages: Any, newest: Any) -> Any:
+    def _of_keys(self, row: Tensor, ages: Tensor, newest: Tensor) -> Tensor:
         """Give what the newest item's query adds to the scores: (batch, n_heads, 1, length)."""
         by_age = -tf.range(self.history_length, dtype="float32")[:, None]
         by_age = by_age * ops.softplus(self.slopes)
@@ -193,13 +194,15 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
             preference = preference - ops.expand_dims(ages, -1) * ops.softplus(self.age_rates)
         return ops.expand_dims(tf.transpose(preference, (0, 2, 1)), 2)
 
-    def _of_pairs(self, age: Any, row: Any, ages: Any) -> Any:
+    def _of_pairs(self, age: Tensor, row: Tensor, ages: Tensor) -> Tensor:
         """Give what each place's query adds to the scores: (batch, n_heads, length, length)."""
         is_before = ops.expand_dims(age, 1) >= ops.expand_dims(age, 2)
         of_keys = self._of_keys(row, ages, None)
         return tf.where(ops.expand_dims(is_before, 1), of_keys, HIDDEN_SCORE)
 
-    def _tokens(self, vectors: Any, rank: Any, used: Any, inputs: dict[str, Any]) -> Any:
+    def _tokens(
+        self, vectors: Tensor, rank: Tensor, used: Tensor, inputs: dict[str, Tensor]
+    ) -> Tensor:
         """Give what the first layer reads: item, kind and position, or the start vector."""
         if self.has_kinds:
             kinds = inputs["history_kinds"]
@@ -209,7 +212,9 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         tokens = vectors * self.scale + ops.take(self.positions, place, axis=0)
         return ops.where(ops.expand_dims(used, -1) > 0, tokens, self.start)
 
-    def _preference(self, places: Any, key_places: Any, ages: Any, key_ages: Any) -> Any:
+    def _preference(
+        self, places: Tensor, key_places: Tensor, ages: Tensor, key_ages: Tensor
+    ) -> Tensor:
         """Give what is added to the scores, unmasked: (batch, n_heads, queries or 1, keys).
 
         ``places`` (batch, queries) count from the newest item, which is 0, down; ``ages`` are days.
@@ -222,7 +227,7 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         return preference
 
 
-def _up_to_itself(used: Any) -> Any:
+def _up_to_itself(used: Tensor) -> Tensor:
     """Let each place look at the used places before it, and at itself: (batch, length, length)."""
     places = tf.range(tf.shape(used)[1])
     is_before = places[:, None] > places[None, :]

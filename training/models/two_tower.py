@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shortlist.index import Metric
     from shortlist.training.config.settings import Config
+    from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature, FeatureSet
 
 CHUNK = 8192  # rows encoded at once: a few MB per activation
@@ -127,7 +128,7 @@ class TwoTower:
             table[start + 1 : start + 1 + len(part)].assign(part)
         return snapshot(table)[1:]
 
-    def _encoded_chunks(self) -> Iterator[tuple[int, Any]]:
+    def _encoded_chunks(self) -> Iterator[tuple[int, Tensor]]:
         for i in range(0, self.n_items, CHUNK):
             inputs = {k: v[i : i + CHUNK] for k, v in self.item_inputs.items()}
             yield i, self.item_model(inputs).numpy()
@@ -183,7 +184,7 @@ class TwoTower:
         )
 
 
-def feature_inputs(features: Sequence[Feature]) -> dict[str, Any]:
+def feature_inputs(features: Sequence[Feature]) -> dict[str, Tensor]:
     """Create Keras inputs for encoded features: codes int64, numbers float32."""
     inputs = {}
     for feature in features:
@@ -206,6 +207,6 @@ def with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
 
 
-def named(tensor: Any, name: str) -> Any:
+def named(tensor: Tensor, name: str) -> Tensor:
     """Name an output of a Keras model."""
     return keras.layers.Identity(name=name)(tensor)

@@ -11,14 +11,14 @@ from shortlist.errors import DataError
 
 
 def assign_weights(
-    variables: Iterable[tuple[str, Any]], weights: Mapping[str, NDArray[np.float32]], said: str
+    variables: Iterable[tuple[str, Any]], weights: Mapping[str, NDArray[np.float32]], where: str
 ) -> None:
     """Copy weights into named variables; names and shapes must match."""
     for name, variable in variables:
         got = weights.get(name)
         if got is None or got.shape != tuple(variable.shape):
             raise DataError(
-                f"{said}: {name!r}: got {'nothing' if got is None else got.shape}, expected "
+                f"{where}: {name!r}: got {'nothing' if got is None else got.shape}, expected "
                 f"{tuple(variable.shape)}; it was trained with other settings"
             )
         variable.assign(got)

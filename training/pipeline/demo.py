@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
@@ -124,16 +123,17 @@ def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> Non
         shutil.rmtree(run_dir)
 
 
-def _print_report(report: dict[str, Any]) -> None:
-    parity, second = report["parity"], report["second_stage"]
+def _print_report(report: workflow.TrainReport) -> None:
+    parity, second = report.parity, report.second_stage
     print(
-        f"parity: the bundle's top-{parity['top_n']} equals Keras's for {parity['n_identical']} of "
-        f"{parity['n_users']} users, {parity['n_tied']} more apart from ties"
+        f"parity: the bundle's top-{parity.top_n} equals Keras's for {parity.n_identical} of "
+        f"{parity.n_users} users, {parity.n_tied} more apart from ties"
     )
-    print(
-        f"second stage on validation: NDCG@10 {second['ndcg_at_10_with']:.4f} with it, "
-        f"{second['ndcg_at_10_without']:.4f} without, {'kept' if second['is_kept'] else 'left out'}"
-    )
+    if second is not None:
+        print(
+            f"second stage on validation: NDCG@10 {second.ndcg_at_10_with:.4f} with it, "
+            f"{second.ndcg_at_10_without:.4f} without, {'kept' if second.is_kept else 'left out'}"
+        )
 
 
 def _print_recommendations(engine: shortlist.Engine, dataset: Dataset) -> None:

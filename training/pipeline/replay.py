@@ -23,7 +23,7 @@ import json
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,15 @@ from shortlist.feedback import FeedbackLog
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue, per_user
+from shortlist.training.evaluation.replays import (
+    ANEW,
+    NEVER,
+    UPDATED,
+    Cycle,
+    ReplayMean,
+    ReplayReport,
+    replay_table,
+)
 from shortlist.training.fit.fit import TrainedModel, train
 from shortlist.training.fit.warm_start import go_on
 from shortlist.training.splits.parts import Split
@@ -46,8 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cut_cycles", "replay", "replay_table"]
 
-NEVER, UPDATED, ANEW = "never updated", "updated", "trained anew"
-
 
 def replay(
     dataset: Dataset,
@@ -57,8 +64,8 @@ def replay(
     cycles: int = 6,
     first: float = 0.7,
     progress: bool = True,
-    on_cycle: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
+    on_cycle: Callable[[Cycle], None] | None = None,
+) -> ReplayReport:
     """Replay a dataset; the module says by which protocol.
 
     Parameters
@@ -75,13 +82,7 @@ def replay(
     progress : bool
         Show progress bars.
     on_cycle : callable, optional
-        Called with each cycle's row when it is done.
-
-    Returns
-    -------
-    dict
-        ``dataset``, ``first``, ``cycles`` (a list of rows), and ``mean`` over the cycles after the
-        first one: NDCG@10 of the three and the parts of the full training's NDCG@10 and time.
+        Called with each cycle when it is done.
     """
     if work.exists():
         raise DataError(f"replay: {work} exists, expected a new folder; remove it or name another")
@@ -90,28 +91,27 @@ def replay(
     fresh, seconds = _timed(partial(_train_anew, known, config, work / "anew-1", progress))
     models = {NEVER: fresh, UPDATED: fresh, ANEW: fresh}
     times = {UPDATED: 0.0, ANEW: seconds}
-    rows: list[dict[str, Any]] = []
+    rows: list[Cycle] = []
     with FeedbackLog(work / "feedback.log") as log:
         for number, part in enumerate(parts, 1):
-            row = {"cycle": number, "n_events": part.height, "seconds": dict(times)}
-            row |= {"until": part["timestamp"].max(), "n_train": known.events.height}
-            row |= _served(models, known, part, config)
-            rows.append(row)
+            rows.append(_served(number, models, dict(times), known, part, config))
             if on_cycle is not None:
-                on_cycle(row)
+                on_cycle(rows[-1])
             if number == cycles:
                 break
             log.append_many(part)
             arrived = new_events(log, known, config)
             known = add_events(known, arrived)
-            cut, place = _all_trains(known, config), work / f"updated-{number + 1}"
-            go = partial(go_on, models[UPDATED], cut, config, place, progress=progress)
+            cut, run_dir = _all_trains(known, config), work / f"updated-{number + 1}"
+            go = partial(go_on, models[UPDATED], cut, config, run_dir, progress=progress)
             models[UPDATED], times[UPDATED] = _timed(go)
-            place = work / f"anew-{number + 1}"
-            models[ANEW], times[ANEW] = _timed(partial(_train_anew, known, config, place, progress))
-    result = {"dataset": dataset.name, "first": first, "cycles": rows, "mean": _mean(rows)}
-    (work / "replay.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    return result
+            run_dir = work / f"anew-{number + 1}"
+            go = partial(_train_anew, known, config, run_dir, progress)
+            models[ANEW], times[ANEW] = _timed(go)
+    report = ReplayReport(dataset.name, first, tuple(rows), _mean(rows))
+    text = json.dumps(report.to_dict(), indent=1)
+    (work / "replay.json").write_text(text, encoding="utf-8")
+    return report
 
 
 def cut_cycles(dataset: Dataset, cycles: int, first: float) -> tuple[Dataset, list[pl.DataFrame]]:
@@ -153,74 +153,56 @@ def _timed(work: Callable[[], TrainedModel]) -> tuple[TrainedModel, float]:
 
 
 def _served(
-    models: dict[str, TrainedModel], known: Dataset, part: pl.DataFrame, config: Config
-) -> dict[str, Any]:
+    number: int,
+    models: dict[str, TrainedModel],
+    seconds: dict[str, float],
+    known: Dataset,
+    part: pl.DataFrame,
+    config: Config,
+) -> Cycle:
     """Rank a cycle's events with every model; each model once, also where it has several names."""
     both = add_events(known, part)
     split = Split(both, known.events, part.clear(), part, "temporal", config.events)
-    asked = NextEvents.of(split, known.events, part, config.events)
-    is_warm = asked.n_known > 0
-    found: dict[int, Floats] = {}
+    events = NextEvents.of(split, known.events, part, config.events)
+    is_warm = events.n_known > 0
+    by_model: dict[int, Floats] = {}
     for model in models.values():
-        if id(model) not in found:
+        if id(model) not in by_model:
             ranker = OwnCatalogue(model.ranker(), model.split.catalogue, split)
-            found[id(model)] = per_user(asked.user_ids[is_warm], asked.ndcg(ranker)[is_warm])
-    users = {name: found[id(model)] for name, model in models.items()}
+            ndcg = events.ndcg(ranker)[is_warm]
+            by_model[id(model)] = per_user(events.user_ids[is_warm], ndcg)
+    users = {name: by_model[id(model)] for name, model in models.items()}
     differences = {
         "updated − never": users[UPDATED] - users[NEVER],
         "updated − anew": users[UPDATED] - users[ANEW],
     }
-    intervals = bootstrap_intervals(users | differences)
-    return {
-        "n_users": len(users[NEVER]),
-        "n_ranked": int(is_warm.sum()),
-        "n_cold": int((~is_warm).sum()),
-        "ndcg": {name: float(values.mean()) for name, values in users.items()},
-        "differences": {name: float(values.mean()) for name, values in differences.items()},
-        "intervals": {name: list(pair) for name, pair in intervals.items()},
-    }
-
-
-def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    later = rows[1:] or rows
-    ndcg = {
-        name: float(np.mean([row["ndcg"][name] for row in later]))
-        for name in (NEVER, UPDATED, ANEW)
-    }
-    seconds = {name: float(sum(row["seconds"][name] for row in later)) for name in (UPDATED, ANEW)}
-    return {
-        "ndcg": ndcg,
-        "quality_part": ndcg[UPDATED] / ndcg[ANEW] if ndcg[ANEW] else 0.0,
-        "least_quality_part": min(
-            row["ndcg"][UPDATED] / row["ndcg"][ANEW] if row["ndcg"][ANEW] else 0.0 for row in later
-        ),
-        "time_part": seconds[UPDATED] / seconds[ANEW] if seconds[ANEW] else 0.0,
-    }
-
-
-def replay_table(result: dict[str, Any]) -> str:
-    """Write a replay as a Markdown table: a row a cycle, then the means."""
-    lines = [
-        "| cycle | events ranked | users | never updated | updated | trained anew | "
-        "updated − never | updated ÷ anew | seconds, updated / anew |",
-        "|---" * 9 + "|",
-    ]
-    for row in result["cycles"]:
-        ndcg, seconds = row["ndcg"], row["seconds"]
-        cells = [f"{row['cycle']}", f"{row['n_ranked']:,}", f"{row['n_users']:,}"]
-        for name in (NEVER, UPDATED, ANEW):
-            low, high = row["intervals"][name]
-            cells.append(f"{ndcg[name]:.4f} ({low:.4f}–{high:.4f})")
-        low, high = row["intervals"]["updated − never"]
-        cells.append(f"{row['differences']['updated − never']:+.4f} ({low:+.4f} to {high:+.4f})")
-        cells.append(f"{ndcg[UPDATED] / ndcg[ANEW]:.3f}" if ndcg[ANEW] else "–")
-        cells.append(f"{seconds[UPDATED]:.0f} / {seconds[ANEW]:.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    mean = result["mean"]
-    means = " | ".join(f"{mean['ndcg'][name]:.4f}" for name in (NEVER, UPDATED, ANEW))
-    lines.append(
-        f"| mean after the first | | | {means} | "
-        f"{mean['ndcg'][UPDATED] - mean['ndcg'][NEVER]:+.4f} | {mean['quality_part']:.3f} | "
-        f"{mean['time_part']:.1%} of the time |"
+    return Cycle(
+        cycle=number,
+        n_events=part.height,
+        seconds=seconds,
+        until=int(part["timestamp"].to_numpy().max()),
+        n_train=known.events.height,
+        n_users=len(users[NEVER]),
+        n_ranked=int(is_warm.sum()),
+        n_cold=int((~is_warm).sum()),
+        ndcg={name: float(values.mean()) for name, values in users.items()},
+        differences={name: float(values.mean()) for name, values in differences.items()},
+        intervals=bootstrap_intervals(users | differences),
     )
-    return "\n".join(lines) + "\n"
+
+
+def _mean(rows: list[Cycle]) -> ReplayMean:
+    """Average over the cycles after the first one, in which all models are one."""
+    later = rows[1:] or rows
+    ndcg = {name: float(np.mean([row.ndcg[name] for row in later])) for name in rows[0].ndcg}
+    seconds = {name: float(sum(row.seconds[name] for row in later)) for name in (UPDATED, ANEW)}
+    return ReplayMean(
+        ndcg=ndcg,
+        quality_part=_part(ndcg[UPDATED], ndcg[ANEW]),
+        least_quality_part=min(_part(row.ndcg[UPDATED], row.ndcg[ANEW]) for row in later),
+        time_part=_part(seconds[UPDATED], seconds[ANEW]),
+    )
+
+
+def _part(value: float, whole: float) -> float:
+    return value / whole if whole else 0.0

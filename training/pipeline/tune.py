@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import load_configured
@@ -23,13 +24,47 @@ from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
     from shortlist.training.data.events import Dataset
+    from shortlist.training.fit.loop import EpochRow
 
 METRIC = "NDCG@10"
 JOURNAL = "study.log"
 RANGE_KEYS = {"low", "high", "log"}
+# By setting: choices, or a range of numbers with the keys above.
+Space: TypeAlias = "Mapping[str, list[object] | dict[str, float]]"
 
 
-def read_space(path: Path, config: Config) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TuneReport:
+    """What a search found.
+
+    Attributes
+    ----------
+    best : dict of str to object
+        The best settings that were searched, by name.
+    ndcg_at_10 : float
+        On validation, with these.
+    n_trials : int
+        Trials of the study in all.
+    folder : Path
+        Of the study.
+    """
+
+    best: dict[str, object]
+    ndcg_at_10: float
+    n_trials: int
+    folder: Path
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return {
+            "best": self.best,
+            METRIC: self.ndcg_at_10,
+            "n_trials": self.n_trials,
+            "folder": str(self.folder),
+        }
+
+
+def read_space(path: Path, config: Config) -> Space:
     """Read a search space from TOML, and try both ends of every entry on the settings.
 
     Parameters
@@ -49,7 +84,7 @@ def read_space(path: Path, config: Config) -> dict[str, Any]:
         tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"space: cannot read {path}: {error}") from error
-    space: dict[str, Any] = {}
+    space: dict[str, list[object] | dict[str, float]] = {}
     for section, entries in tree.items():
         if not isinstance(entries, dict):
             raise DataError(f"space: {section}: got {entries!r}, expected a [{section}] table")
@@ -63,7 +98,7 @@ def read_space(path: Path, config: Config) -> dict[str, Any]:
     return space
 
 
-def _ends(key: str, entry: Any) -> list[Any]:
+def _ends(key: str, entry: object) -> list[object]:
     if isinstance(entry, list) and entry:
         return entry
     if isinstance(entry, dict) and {"low", "high"} <= set(entry) <= RANGE_KEYS:
@@ -87,7 +122,7 @@ def tune_files(
     overrides: Mapping[str, object] | None = None,
     seed: int = 1,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> TuneReport:
     """Tune on the configured data, as `tune` does; settings as for `config.load_config`."""
     config = load_config(preset, config_path, overrides)
     if not config.data.path:
@@ -102,13 +137,13 @@ def tune_files(
 def tune(
     dataset: Dataset,
     config: Config,
-    space: Mapping[str, Any],
+    space: Space,
     folder: Path,
     *,
     n_trials: int,
     seed: int = 1,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> TuneReport:
     """Train with settings drawn from a space; poor trials stop early.
 
     Parameters
@@ -126,23 +161,67 @@ def tune(
         Of the search.
     progress : bool
         Show the progress of each training.
-
-    Returns
-    -------
-    dict
-        ``best`` (settings), ``NDCG@10``, ``n_trials``, ``folder``.
     """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
     if not configured_split(dataset, config).target_events("valid").height:
         raise DataError(
             f"tune: got no validation events in {dataset.name}, expected some to compare settings "
             "on; give users 3 events or more, or raise split.valid"
         )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
+    study = _open_study(folder, space, seed)
+    search = _Search(dataset, config, space, folder, progress)
+    while len(_finished(study)) < n_trials:
+        study.optimize(search.attempt, n_trials=1)
+        _write(study, _finished(study), config, folder)
+    best = study.best_trial
+    return TuneReport(best.params, best.value, len(_finished(study)), folder)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the trials of a study have in common."""
+
+    dataset: Dataset
+    config: Config
+    space: Space
+    folder: Path
+    progress: bool
+
+    def attempt(self, trial: Any) -> float:
+        """Train with settings of a trial; returns NDCG@10, or says that the trial stopped early."""
+        import optuna
+
+        settings = {key: _draw(trial, key, entry) for key, entry in self.space.items()}
+        run = trial.user_attrs.get("run") or f"trial_{trial.number:04d}"
+        trial.set_user_attr("run", run)
+
+        def report(epoch: int, row: EpochRow) -> None:
+            if METRIC in row:
+                trial.report(row[METRIC], epoch)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+        try:
+            trained = train(
+                self.dataset,
+                apply_overrides(self.config, settings),
+                self.folder / run,
+                resume=True,
+                progress=self.progress,
+                on_epoch=report,
+            )
+        except DivergedError as error:
+            raise optuna.TrialPruned from error
+        return trained.metrics[METRIC]
+
+
+def _open_study(folder: Path, space: Space, seed: int) -> Any:
+    """Begin a study in a folder, or go on with the one that is there."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         study_name="tune",
@@ -154,40 +233,11 @@ def tune(
     # Of a study that goes on, the search must not draw the same settings again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     _go_on_with_stopped(study)
+    return study
 
-    def attempt(trial: Any) -> float:
-        settings = {key: _draw(trial, key, entry) for key, entry in space.items()}
-        run = trial.user_attrs.get("run") or f"trial_{trial.number:04d}"
-        trial.set_user_attr("run", run)
 
-        def report(epoch: int, row: dict[str, Any]) -> None:
-            if METRIC in row:
-                trial.report(row[METRIC], epoch)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
-
-        tried = apply_overrides(config, settings)
-        try:
-            done = train(
-                dataset, tried, folder / run, resume=True, progress=progress, on_epoch=report
-            )
-        except DivergedError as error:
-            raise optuna.TrialPruned from error
-        return done.metrics[METRIC]
-
-    def finished() -> list[Any]:
-        return [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED")]
-
-    while len(finished()) < n_trials:
-        study.optimize(attempt, n_trials=1)
-        _write(study, finished(), config, folder)
-    best = study.best_trial
-    return {
-        "best": best.params,
-        METRIC: best.value,
-        "n_trials": len(finished()),
-        "folder": str(folder),
-    }
+def _finished(study: Any) -> list[Any]:
+    return [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED")]
 
 
 def _go_on_with_stopped(study: Any) -> None:
@@ -212,7 +262,7 @@ def _draw(trial: Any, key: str, entry: Any) -> Any:
     return draw(key, entry["low"], entry["high"], log=bool(entry.get("log")))
 
 
-def _check_same_space(study: Any, space: Mapping[str, Any]) -> None:
+def _check_same_space(study: Any, space: Space) -> None:
     before = study.user_attrs.get("space")
     if before is not None and before != dict(space):
         raise DataError(

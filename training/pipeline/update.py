@@ -7,11 +7,11 @@ In this order: find the run folder, read what is new, measure drift, go on from 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -21,7 +21,6 @@ from shortlist.errors import DataError, ShortlistError
 from shortlist.export.lineage import save_parent
 from shortlist.export.writer import export_bundle
 from shortlist.training.config.settings import Config, SplitConfig, apply_overrides, read_config
-from shortlist.training.data.entities import read_items, read_users
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.next_events import NextEvents
 from shortlist.training.fit.fit import TrainedModel, load_run, set_threads
@@ -31,30 +30,81 @@ from shortlist.training.splits.leakage import mark_new
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 from shortlist.training.updates.drift import measure_drift, open_log, run_of
-from shortlist.training.updates.gate import compare, segments_of
+from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
+from shortlist.training.updates.report import UpdateReport
+from shortlist.training.updates.tables import with_tables
 from shortlist.versions import (
     KEPT,
     history,
     promote,
     prune,
     updating,
-    version_of,
     versions_folder,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shortlist.training.data.events import Dataset
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["DriftError", "update_bundle"]
+    from shortlist.bundle.manifest import Manifest
+    from shortlist.training.data.events import Dataset
+    from shortlist.training.updates.drift import DriftReport
+
+__all__ = ["DriftError", "UpdateRequest", "update_bundle"]
 
 MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size")
 
 
 class DriftError(ShortlistError):
     """The new events are too unlike those of the training: a warm start may not be enough."""
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """What an update is asked for: the arguments of `update_bundle` that do not say where to."""
+
+    bundle: Path
+    feedback: str | Path
+    run_dir: Path | None
+    items: Path | None
+    users: Path | None
+    overrides: Mapping[str, object]
+    ignore_drift: bool
+    ignore_gate: bool
+    progress: bool
+
+
+@dataclass(frozen=True)
+class _Champion:
+    """The bundle that serves, the run it came from, and the settings of its update."""
+
+    manifest: Manifest
+    run: TrainedModel
+    config: Config
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the challenger is trained on and judged by.
+
+    Attributes
+    ----------
+    config : Config
+    split : Split
+        Of old and new events together.
+    is_trained : ndarray of shape (n_train,), bool
+        The new events of the train part.
+    held_out : polars.DataFrame
+        The new events of the test part.
+    """
+
+    config: Config
+    split: Split
+    is_trained: NDArray[np.bool_]
+    held_out: pl.DataFrame
 
 
 def update_bundle(
@@ -70,7 +120,7 @@ def update_bundle(
     ignore_gate: bool = False,
     keep: int = KEPT,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> UpdateReport:
     """Train a bundle on the new events of a feedback log, and replace it if it is not worse.
 
     Parameters
@@ -96,14 +146,6 @@ def update_bundle(
     progress : bool
         Show a progress bar.
 
-    Returns
-    -------
-    dict
-        ``bundle`` (where the new one lies), ``version``, ``parent``, ``run``, ``is_champion``,
-        ``previous`` (where the replaced one lies), ``n_events`` (new ones), ``n_trained``,
-        ``n_held_out``, ``n_new_items``, ``n_new_users``, ``removed`` (old versions),
-        ``not_removed`` (why old ones could not be), ``seconds`` (by step), ``drift`` and ``gate``.
-
     Raises
     ------
     DataError
@@ -116,10 +158,8 @@ def update_bundle(
     """
     if keep < 1:
         raise DataError(f"--keep: got {keep}, expected at least 1 version beside the champion")
-    check_settings(overrides or {})
-    train_and_judge = functools.partial(
-        _train_and_judge,
-        bundle,
+    request = UpdateRequest(
+        bundle=bundle,
         feedback=feedback,
         run_dir=run_dir,
         items=items,
@@ -129,114 +169,134 @@ def update_bundle(
         ignore_gate=ignore_gate,
         progress=progress,
     )
+    check_settings(request.overrides)
     if out is not None:
         check_target(out)
         new_run = out.with_suffix(".run")
         if new_run.exists():
             raise DataError(f"--out: {new_run} exists, expected a free place for the run folder")
-        return train_and_judge(out, new_run, replaces=False) | {"removed": [], "not_removed": None}
+        return _update(request, out, new_run, replaces=False)
     folder = versions_folder(bundle)
     with updating(bundle) as name:
-        place, new_run = folder / f"new-{name}.shortlist", folder / f"{name}.run"
-        return train_and_judge(place, new_run, replaces=True) | _prune(bundle, keep)
+        path, new_run = folder / f"new-{name}.shortlist", folder / f"{name}.run"
+        report = _update(request, path, new_run, replaces=True)
+        return _pruned(report, bundle, keep)
 
 
-def _train_and_judge(
-    bundle: Path,
-    place: Path,
-    new_run: Path,
-    *,
-    replaces: bool,
-    feedback: str | Path,
-    run_dir: Path | None,
-    items: Path | None,
-    users: Path | None,
-    overrides: Mapping[str, object],
-    ignore_drift: bool,
-    ignore_gate: bool,
-    progress: bool,
-) -> dict[str, Any]:
+def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool) -> UpdateReport:
+    """Read, measure drift, train, export to a path, judge, and replace the champion if asked to."""
     clock = _Clock()
+    champion, arrived = _read(request)
+    before, parent = champion.run.split.dataset, champion.manifest.version
+    known = with_tables(add_events(before, arrived), request.items, request.users)
+    clock.lap("reading")
+    drift = _checked_drift(request, champion, arrived)
+    clock.lap("drift")
+    if replaces and not (request.overrides or request.ignore_gate):
+        _check_not_tried(request.bundle, champion.manifest, known)
+    plan = _plan(champion, arrived, known)
+    _train_and_export(champion, plan, path, new_run, clock, progress=request.progress)
+    gate = judge(request.bundle, path, champion.run, plan.split, plan.held_out, plan.config)
+    clock.lap("gate")
+    with Bundle.open(path, verify=False) as opened:
+        version = opened.manifest.version
+    previous = None
+    if replaces:
+        path = path.rename(path.with_name(f"{version}.shortlist"))
+        if gate.is_passed or request.ignore_gate:
+            previous, path = _replace(request.bundle, path, parent), request.bundle
+    n_trained = int(plan.is_trained.sum())
+    n_unseen = int(mark_new(plan.split.train, champion.run.split.train).sum())
+    return UpdateReport(
+        bundle=path,
+        version=version,
+        parent=parent,
+        run=new_run,
+        is_champion=previous is not None,
+        previous=previous,
+        n_events=arrived.height,
+        n_trained=n_trained,
+        n_freed=n_unseen - n_trained,
+        n_held_out=plan.held_out.height,
+        n_new_items=_n_new("item_id", arrived, before.events, before.items),
+        n_new_users=_n_new("user_id", arrived, before.events, before.users),
+        seconds=clock.laps | {"total": clock.total()},
+        drift=drift,
+        gate=gate,
+    )
+
+
+def _read(request: UpdateRequest) -> tuple[_Champion, pl.DataFrame]:
+    """Find the champion's run, and read the events of the log that it did not have."""
+    bundle = request.bundle
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
-    folder = run_of(bundle, manifest, run_dir)
-    config = apply_overrides(read_config(folder / "config.toml"), overrides)
+    folder = run_of(bundle, manifest, request.run_dir)
+    config = apply_overrides(read_config(folder / "config.toml"), request.overrides)
     set_threads(config.train.n_threads)  # before TensorFlow's first use
-    with open_log(feedback) as log:
-        old = load_run(folder)
-        _check_same_run(old, manifest, folder)
-        before = old.split.dataset
-        arrived = new_events(log, before, config)
+    with open_log(request.feedback) as log:
+        run = load_run(folder)
+        _check_same_run(run, manifest, folder)
+        arrived = new_events(log, run.split.dataset, config)
         n_logged, log_path = len(log), log.path
     if arrived.height == 0:
         raise DataError(
             f"feedback: got {n_logged:,} rows in {log_path}, none of which is an event that the "
             "training did not have, expected new ones; nothing to do until more come"
         )
-    config = with_skips(config, arrived)
-    known = with_tables(add_events(before, arrived), items, users)
-    clock.lap("reading")
-    with shortlist.load(bundle, n_threads=config.train.n_threads) as engine:
-        told = dataclasses.replace(old.split, dataset=with_tables(before, items, users))
-        drift = measure_drift(engine, told, old.features, arrived, config.update)
-    if drift["alarms"] and not ignore_drift:
+    return _Champion(manifest, run, with_skips(config, arrived)), arrived
+
+
+def _checked_drift(
+    request: UpdateRequest, champion: _Champion, arrived: pl.DataFrame
+) -> DriftReport:
+    """Measure the drift; alarms end the update, unless they are to be ignored."""
+    run, config = champion.run, champion.config
+    dataset = with_tables(run.split.dataset, request.items, request.users)
+    split = dataclasses.replace(run.split, dataset=dataset)
+    with shortlist.load(request.bundle, n_threads=config.train.n_threads) as engine:
+        drift = measure_drift(engine, split, run.features, arrived, config.update)
+    if drift.alarms and not request.ignore_drift:
         raise DriftError(
-            f"drift: {'; '.join(drift['alarms'])}. Fix: train again on all events, or go on with "
+            f"drift: {'; '.join(drift.alarms)}. Fix: train again on all events, or go on with "
             "--ignore-drift"
         )
-    clock.lap("drift")
-    if replaces and not (overrides or ignore_gate):
-        _check_not_tried(bundle, manifest, known)
-    config = dataclasses.replace(config, split=hold_out(config, arrived, known))
-    judged = old.scorer_report
-    if config.scorer.kind == judged.get("kind") == "followers" and not judged["is_kept"]:
-        config = apply_overrides(config, {"scorer.enabled": False})  # it did not help in training
+    return drift
+
+
+def _plan(champion: _Champion, arrived: pl.DataFrame, known: Dataset) -> _Plan:
+    """Hold the newest events out, and leave a second stage out that did not help in training."""
+    config = dataclasses.replace(champion.config, split=hold_out(champion.config, arrived, known))
+    judged = champion.run.reranker_report
+    is_useless = judged is not None and judged.kind == "followers" and not judged.is_kept
+    if is_useless and config.scorer.kind == "followers":
+        config = apply_overrides(config, {"scorer.enabled": False})
     split = configured_split(known, config)
-    is_trained = mark_new(split.train, before.events)
+    before = champion.run.split.dataset.events
+    is_trained = mark_new(split.train, before)
     if not is_trained.any():
         raise DataError(
             f"feedback: all {arrived.height:,} new events are of one time, so that none is left to "
             "train on when the newest are held out; log times to the second, or wait for more"
         )
+    return _Plan(config, split, is_trained, split.test.filter(mark_new(split.test, before)))
+
+
+def _train_and_export(
+    champion: _Champion, plan: _Plan, path: Path, new_run: Path, clock: _Clock, *, progress: bool
+) -> None:
+    """Go on from the champion's weights and write the new bundle."""
+    manifest = champion.manifest
     try:
-        run = go_on(old, split, config, new_run, progress=progress)
+        run = go_on(champion.run, plan.split, plan.config, new_run, progress=progress)
         clock.lap("training")
         save_parent(new_run, manifest)
-        stores_users = bool(manifest["n_users"]) and config.export.store_users
-        export_bundle(run, place, store_users=stores_users)
+        stores_users = bool(manifest.n_users) and plan.config.export.store_users
+        export_bundle(run, path, store_users=stores_users)
     except BaseException:
         shutil.rmtree(new_run, ignore_errors=True)  # it is new, and of no use without its bundle
         raise
     clock.lap("export")
-    held_out = split.test.filter(mark_new(split.test, before.events))
-    gate = judge(bundle, place, old, split, held_out, config)
-    clock.lap("gate")
-    with Bundle.open(place, verify=False) as opened:
-        version = version_of(opened.manifest)
-    is_champion, previous = False, None
-    if replaces:
-        kept = place.with_name(f"{version}.shortlist")
-        place.rename(kept)
-        place = kept
-        if gate["is_passed"] or ignore_gate:
-            previous = _replace(bundle, place, version_of(manifest))
-            is_champion, place = True, bundle
-    return {
-        "bundle": str(place),
-        "version": version,
-        "parent": version_of(manifest),
-        "run": str(new_run),
-        "is_champion": is_champion,
-        "previous": None if previous is None else str(previous),
-        "n_events": arrived.height,
-        "n_trained": int(is_trained.sum()),
-        "n_freed": int(mark_new(split.train, old.split.train).sum() - is_trained.sum()),
-        "n_held_out": held_out.height,
-        **_n_new(before, arrived),
-        "seconds": clock.laps | {"total": clock.total()},
-        "drift": drift,
-        "gate": gate,
-    }
 
 
 def check_settings(overrides: Mapping[str, object]) -> None:
@@ -248,48 +308,6 @@ def check_settings(overrides: Mapping[str, object]) -> None:
                 "settings of [update] or [export], train.n_threads or train.batch_size. Fix: leave "
                 "it out, or train again with `shortlist train`"
             )
-
-
-def with_tables(dataset: Dataset, items: Path | None, users: Path | None) -> Dataset:
-    """Put rows of new item and user tables into a dataset's; a known id's row is replaced.
-
-    Raises
-    ------
-    DataError
-        A table lacks a column that the dataset's has, or it is of another type.
-    """
-    replaced: dict[str, Any] = {}
-    for name, path, read in (("items", items, read_items), ("users", users, read_users)):
-        if path is not None:
-            replaced[name] = _merged(getattr(dataset, name), read(path), name)
-    return dataclasses.replace(dataset, **replaced)
-
-
-def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:
-    if old is None:
-        raise DataError(
-            f"--{name}: got a table, but the bundle was trained without one; its features cannot "
-            "be added in an update. Fix: leave it out, or train again"
-        )
-    for column, dtype in old.schema.items():
-        if column not in new.columns:
-            raise DataError(
-                f"--{name}: no column {column!r}, expected those of the training: "
-                f"{', '.join(old.columns)}; add it (empty cells are allowed), or train again"
-            )
-        if new[column].null_count() < new.height and not _fits(new.schema[column], dtype):
-            raise DataError(
-                f"--{name}: column {column!r} is {new.schema[column]}, expected {dtype} as in "
-                "training; convert it, or train again with the new declaration"
-            )
-    key = old.columns[0] if old.columns[0].endswith("_id") else f"{name[:-1]}_id"
-    rows = new.select(pl.col(column).cast(dtype) for column, dtype in old.schema.items())
-    others = old.filter(~pl.col(key).is_in(rows[key].implode()))
-    return pl.concat([others, rows])
-
-
-def _fits(new: pl.DataType, old: pl.DataType) -> bool:
-    return new == old or (new.is_numeric() and old.is_numeric())
 
 
 def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConfig:
@@ -321,27 +339,27 @@ def judge(
     split: Split,
     targets: pl.DataFrame,
     config: Config,
-) -> dict[str, Any]:
+) -> GateReport:
     """Compare two bundles on held-out events of the split's test part; see `gate.compare`."""
-    asked = NextEvents.of(split, split.known_events("valid"), targets, config.events)
-    segments = segments_of(asked, old.split)
+    events = NextEvents.of(split, split.known_events("valid"), targets, config.events)
+    segments = segments_of(events, old.split)
     threads = config.train.n_threads
     with (
         shortlist.load(champion, n_threads=threads) as first,
         shortlist.load(challenger, n_threads=threads) as second,
     ):
         rankers = [EngineRanker(engine, split) for engine in (first, second)]
-        return compare(rankers[0], rankers[1], asked, segments, config.update)
+        return compare(rankers[0], rankers[1], events, segments, config.update)
 
 
-def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path) -> None:
-    told = manifest["training"].get("data", {}).get("train_sha256")
-    if told is None:
+def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None:
+    sha256 = manifest.training_section("data").get("train_sha256")
+    if sha256 is None:
         raise DataError(
             "bundle: its manifest does not say which events it was trained on, expected a bundle "
             f"that does. Fix: export it again with `shortlist export {folder}`"
         )
-    if told != fingerprint(run.split.train):
+    if sha256 != fingerprint(run.split.train):
         raise DataError(
             f"run folder: {folder} was trained on other events than the bundle, expected the run "
             "that the bundle was exported from; give it with --run, or export it again if a user "
@@ -349,12 +367,12 @@ def _check_same_run(run: TrainedModel, manifest: Mapping[str, Any], folder: Path
         )
 
 
-def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) -> None:
+def _check_not_tried(bundle: Path, manifest: Manifest, known: Dataset) -> None:
     """Refuse to train once more what the gate refused, or what was rolled back."""
     sha256 = fingerprint(known.events)
     for row in history(bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["state"] == "other" and row["parent"] == version_of(manifest):
+        if is_same and row["state"] == "other" and row["parent"] == manifest.version:
             raise DataError(
                 f"feedback: version {row['version']} was trained from this one on the very same "
                 "events, and refused or rolled back; nothing to do until more come. To have it "
@@ -363,17 +381,17 @@ def _check_not_tried(bundle: Path, manifest: Mapping[str, Any], known: Dataset) 
             )
 
 
-def _prune(bundle: Path, keep: int) -> dict[str, Any]:
+def _pruned(report: UpdateReport, bundle: Path, keep: int) -> UpdateReport:
     """Remove old versions; that one cannot be removed undoes nothing of an update."""
     try:
-        return {"removed": prune(bundle, keep), "not_removed": None}
+        return dataclasses.replace(report, removed=tuple(prune(bundle, keep)))
     except OSError as error:
-        return {"removed": [], "not_removed": str(error)}
+        return dataclasses.replace(report, not_removed=str(error))
 
 
 def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
     with Bundle.open(bundle, verify=False) as opened:
-        present = version_of(opened.manifest)
+        present = opened.manifest.version
     if present != parent:
         raise ShortlistError(
             f"{bundle}: another version ({present}) came there while this one was trained from "
@@ -382,14 +400,12 @@ def _replace(bundle: Path, challenger: Path, parent: str) -> Path:
     return promote(challenger, bundle)
 
 
-def _n_new(before: Dataset, arrived: pl.DataFrame) -> dict[str, int]:
-    counts = {}
-    for name, table in (("item", before.items), ("user", before.users)):
-        key = f"{name}_id"
-        known = [before.events[key], *([table[key]] if table is not None else [])]
-        ids = arrived[key].unique()
-        counts[f"n_new_{name}s"] = int((~ids.is_in(pl.concat(known).implode())).sum())
-    return counts
+def _n_new(
+    key: str, arrived: pl.DataFrame, events: pl.DataFrame, table: pl.DataFrame | None
+) -> int:
+    """Count the ids of new events that neither earlier ones nor the table had."""
+    known = [events[key], *([table[key]] if table is not None else [])]
+    return int((~arrived[key].unique().is_in(pl.concat(known).implode())).sum())
 
 
 class _Clock:

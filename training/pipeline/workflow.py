@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,22 @@ import polars as pl
 
 import shortlist
 from shortlist.bundle import check_target
+from shortlist.bundle.manifest import Manifest
 from shortlist.errors import DataError
+from shortlist.export.parity import Parity
 from shortlist.export.writer import export_bundle
 from shortlist.training.cleaning.files import load_configured, save_report
+from shortlist.training.cleaning.report import CleaningReport
 from shortlist.training.config.settings import Config, apply_overrides, load_config
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation import evaluate
 from shortlist.training.evaluation.engine_ranker import EngineRanker
+from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.plots import plot_history
 from shortlist.training.evaluation.report import evaluation_markdown, write_report
+from shortlist.training.evaluation.segments import Segment
 from shortlist.training.fit.fit import load_run, train
+from shortlist.training.fit.second_stage import RerankerReport
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
@@ -37,6 +43,9 @@ from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 
 __all__ = [
+    "DetailedMetrics",
+    "ExportedRun",
+    "TrainReport",
     "bundle_rankers",
     "evaluate_bundle",
     "evaluate_detailed",
@@ -50,6 +59,68 @@ __all__ = [
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 
 
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training gave.
+
+    Attributes
+    ----------
+    bundle, run : Path
+        Where the bundle and the run folder lie.
+    cleaning : CleaningReport or None
+        What cleaning dropped, as in the run folder's cleaning.json; None where it is off.
+    metrics : dict of str to float
+        Validation metrics of the best epoch.
+    second_stage : RerankerReport or None
+        None without one.
+    parity : Parity
+    warnings : tuple of str
+        Reasons to doubt the result, as sentences.
+    """
+
+    bundle: Path
+    run: Path
+    cleaning: CleaningReport | None
+    metrics: dict[str, float]
+    second_stage: RerankerReport | None
+    parity: Parity
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON; what there is none of is empty."""
+        return {
+            "bundle": str(self.bundle),
+            "run": str(self.run),
+            "cleaning": {} if self.cleaning is None else self.cleaning.to_dict(),
+            "metrics": self.metrics,
+            "second_stage": {} if self.second_stage is None else self.second_stage.to_dict(),
+            "parity": self.parity.to_dict(),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """Where an exported bundle and its run folder lie, and what the parity gate found."""
+
+    bundle: Path
+    run: Path
+    parity: Parity
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return {"bundle": str(self.bundle), "run": str(self.run), "parity": self.parity.to_dict()}
+
+
+@dataclass(frozen=True)
+class DetailedMetrics:
+    """Metrics of one ranker, their 95 % bootstrap intervals, and metrics of segments of users."""
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    segments: tuple[Segment, ...]
+
+
 def train_and_export(
     *,
     out: Path,
@@ -60,7 +131,7 @@ def train_and_export(
     resume: bool = False,
     plot: Path | None = None,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> TrainReport:
     """Train on the configured data and write the bundle.
 
     Parameters
@@ -77,14 +148,6 @@ def train_and_export(
         PNG of loss and NDCG@10 by epoch.
     progress : bool
         Show progress bars.
-
-    Returns
-    -------
-    dict
-        ``bundle``, ``run``, ``cleaning`` (what it dropped, as in the run folder's cleaning.json;
-        empty where it is off), ``metrics`` (validation metrics of the best epoch),
-        ``second_stage`` (NDCG@10 on validation with and without it; empty without a scorer),
-        ``parity``, ``warnings`` (reasons to doubt the result, as sentences).
     """
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
@@ -106,17 +169,17 @@ def train_and_export(
         save_report(cleaning, run.run_dir / "cleaning.json")
     if plot is not None:
         plot_history(run.history, plot)
-    report = export_bundle(run, out, store_users=config.export.store_users)
+    exported = export_bundle(run, out, store_users=config.export.store_users)
     has_valid = run.split.target_events("valid").height > 0
-    return {
-        "bundle": str(out),
-        "run": str(run.run_dir),
-        "cleaning": {} if cleaning is None else cleaning.to_dict(),
-        "metrics": run.metrics,
-        "second_stage": run.scorer_report,
-        "parity": report.parity,
-        "warnings": [] if has_valid else [_nothing_held_out(run.split)],
-    }
+    return TrainReport(
+        bundle=out,
+        run=run.run_dir,
+        cleaning=cleaning,
+        metrics=run.metrics,
+        second_stage=run.reranker_report,
+        parity=exported.parity,
+        warnings=() if has_valid else (_nothing_held_out(run.split),),
+    )
 
 
 def _check_can_rank(dataset: Dataset) -> None:
@@ -145,15 +208,15 @@ def _nothing_held_out(split: Split) -> str:
     )
 
 
-def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> dict[str, Any]:
+def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> ExportedRun:
     """Export a run folder's best weights to a bundle."""
     check_target(out)
-    report = export_bundle(load_run(run_dir), out, store_users=store_users)
-    return {"bundle": str(out), "run": str(run_dir), "parity": report.parity}
+    exported = export_bundle(load_run(run_dir), out, store_users=store_users)
+    return ExportedRun(out, run_dir, exported.parity)
 
 
 def evaluate_split(
-    rankers: Mapping[str, Any],
+    rankers: Mapping[str, evaluate.Ranker],
     split: Split,
     *,
     on: str = "test",
@@ -179,23 +242,11 @@ def evaluate_split(
 
 def evaluate_detailed(
     ranker: evaluate.Ranker, split: Split, *, on: str = "test", ks: Sequence[int] = (10, 20)
-) -> dict[str, Any]:
-    """Measure one ranker with 95 % bootstrap intervals and by segments of users.
-
-    Returns
-    -------
-    dict
-        ``metrics`` (name → value), ``intervals`` (name → [low, high]) and ``segments``: a list of
-        ``name``, ``n_users`` and ``metrics``, by length of the history, then by popularity of the
-        target.
-    """
-    found = evaluate.evaluate_users(ranker, split, on=on, ks=tuple(ks))
-    segments = [*found.by_history_length(), *found.by_target_popularity()]
-    return {
-        "metrics": found.metrics(),
-        "intervals": {name: list(pair) for name, pair in found.intervals().items()},
-        "segments": [dataclasses.asdict(segment) for segment in segments],
-    }
+) -> DetailedMetrics:
+    """Measure one ranker, also by length of the history and by popularity of the target."""
+    lists = evaluate.evaluate_users(ranker, split, on=on, ks=tuple(ks))
+    segments = (*lists.by_history_length(), *lists.by_target_popularity())
+    return DetailedMetrics(lists.metrics(), lists.intervals(), segments)
 
 
 def bundle_rankers(name: str, engine: shortlist.Engine, split: Split) -> dict[str, EngineRanker]:
@@ -237,13 +288,13 @@ def evaluate_bundle(
     data_format: str = "auto",
     items: Path | None = None,
     users: Path | None = None,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, object] | None = None,
     protocol: str = "auto",
     on: str = "test",
     ks: Sequence[int] = (10, 20),
     baselines: bool = True,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> EvaluationReport:
     """Evaluate a bundle through `Engine.recommend` on a split of a data set.
 
     Parameters
@@ -265,56 +316,61 @@ def evaluate_bundle(
 
     Returns
     -------
-    dict
-        ``dataset``, ``protocol``, ``on``, ``n_users``, ``n_items``, ``metrics`` (one dict of
-        metrics for the bundle, with and without its second stage, and each baseline),
-        ``intervals`` and ``segments`` of the bundle (see `evaluate_detailed`) and ``warnings``:
-        reasons to doubt the bundle's metrics, as sentences.
+    EvaluationReport
+        Of the bundle, with and without its second stage, and of each baseline.
 
     Raises
     ------
     DataError
         The bundle was trained on events that it would be tested on.
     """
+    source = {"path": data, "format": data_format, "items": items, "users": users}
     with shortlist.load(bundle, n_threads=0) as engine:
-        # Cleaned, weighted and held out as in training: otherwise the test would hold events it was
-        # trained on.
-        training = engine.bundle.manifest.get("training", {})
-        given = {"path": data, "format": data_format, "items": items, "users": users}
-        given |= reading or {}
-        named = {
-            f"data.{name}": str(value) if isinstance(value, Path) else value
-            for name, value in given.items()
-            if value is not None
-        }
-        config = apply_overrides(_trained_config(training), named)
-        if protocol != "auto":
-            config = apply_overrides(config, {"split.protocol": protocol})
+        training = engine.bundle.manifest.training
+        config = _evaluation_config(training, {**source, **(reading or {})}, protocol)
         dataset, _ = load_configured(config, progress=progress)
         split = configured_split(dataset, config)
         warnings = [
-            _missing_user_features(engine.bundle.manifest["features"], dataset),
+            _missing_user_features(engine.bundle.manifest, dataset),
             check_held_out(training, split, on),
             _second_stage_has_seen(engine, on),
         ]
         rankers = bundle_rankers(bundle.name, engine, split)
         detailed = evaluate_detailed(rankers.pop(bundle.name), split, on=on, ks=ks)
-        metrics = {bundle.name: detailed.pop("metrics")}
+        metrics = {bundle.name: detailed.metrics}
         metrics |= evaluate_split(rankers, split, on=on, ks=ks, baselines=baselines)
-    return {
-        "dataset": dataset.name,
-        "protocol": split.protocol,
-        "on": on,
-        "n_users": len(split.targets(on)),
-        "n_items": len(split.catalogue),
-        "metrics": metrics,
-        **detailed,
-        "warnings": [warning for warning in warnings if warning],
+    return EvaluationReport(
+        dataset=dataset.name,
+        protocol=split.protocol,
+        on=on,
+        n_users=len(split.targets(on)),
+        n_items=len(split.catalogue),
+        metrics=metrics,
+        intervals=detailed.intervals,
+        segments=detailed.segments,
+        warnings=tuple(warning for warning in warnings if warning),
+    )
+
+
+def _evaluation_config(
+    training: Mapping[str, Any], source: Mapping[str, object], protocol: str
+) -> Config:
+    """Give the settings that say what is evaluated.
+
+    Events are cleaned, weighted and held out as in training: otherwise the test would hold events
+    it was trained on.
+    """
+    named = {
+        f"data.{name}": str(value) if isinstance(value, Path) else value
+        for name, value in source.items()
+        if value is not None
     }
+    config = apply_overrides(_trained_config(training), named)
+    return config if protocol == "auto" else apply_overrides(config, {"split.protocol": protocol})
 
 
-def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Dataset) -> str | None:
-    wanted = [feature["name"] for feature in features if feature["side"] == "user"]
+def _missing_user_features(manifest: Manifest, dataset: Dataset) -> str | None:
+    wanted = [feature.name for feature in manifest.features_of("user")]
     has = [] if dataset.users is None else dataset.users.columns
     missing = [name for name in wanted if name not in has]
     if not missing:
@@ -327,8 +383,9 @@ def _missing_user_features(features: Sequence[Mapping[str, Any]], dataset: Datas
 
 
 def _second_stage_has_seen(engine: shortlist.Engine, on: str) -> str | None:
-    told = engine.bundle.manifest.get("second_stage", {})
-    if on != "valid" or engine.default_stages == 1 or told.get("kind") == "followers":
+    second = engine.bundle.manifest.second_stage
+    is_fitted = second is not None and second.measured.get("kind") != "followers"
+    if on != "valid" or engine.default_stages == 1 or not is_fitted:
         return None
     return (
         "the second stage was trained on the validation events, so its metrics here are too good; "

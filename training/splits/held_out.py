@@ -29,7 +29,7 @@ def fingerprint(events: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def describe_training_events(split: Split) -> dict[str, Any]:
+def describe_training_events(split: Split) -> dict[str, object]:
     """Return what the manifest keeps of a split, so that an evaluation can know its events.
 
     Returns
@@ -107,5 +107,5 @@ def _split_of_training(training: Mapping[str, Any], split: Split) -> Split | Non
 
 
 def _same_events(trained: Split, data: Mapping[str, Any]) -> bool:
-    told = describe_training_events(trained)
-    return all(told[name] == data.get(name) for name in ("train_sha256", "known_sha256"))
+    events = describe_training_events(trained)
+    return all(events[name] == data.get(name) for name in ("train_sha256", "known_sha256"))

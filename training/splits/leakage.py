@@ -15,8 +15,8 @@ EVENT_KEY = ("user_id", "item_id", "timestamp", "kind")  # what makes two events
 def mark_new(events: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.bool_]:
     """Mark the events (n_events,) that are not among the known ones, by `EVENT_KEY`."""
     keys = known.select(EVENT_KEY).unique().with_columns(is_known=pl.lit(True))
-    found = events.join(keys, on=EVENT_KEY, how="left", maintain_order="left")["is_known"]
-    return ~found.fill_null(False).to_numpy()
+    is_known = events.join(keys, on=EVENT_KEY, how="left", maintain_order="left")["is_known"]
+    return ~is_known.fill_null(False).to_numpy()
 
 
 def check_no_leakage(split: Split) -> None:

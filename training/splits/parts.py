@@ -162,12 +162,12 @@ class Split:
 
     def item_rows(self, item_ids: pl.Series) -> RowArray:
         """Return the catalogue row of each id, int64, in order; −1 for ids not in the catalogue."""
-        found = (
+        joined = (
             item_ids.alias("item_id")
             .to_frame()
             .join(self._item_rows, on="item_id", how="left", maintain_order="left")
         )
-        return found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+        return joined["row"].cast(pl.Int64).fill_null(-1).to_numpy()
 
     def _lists(self, events: pl.DataFrame, users: pl.Series) -> ItemLists:
         position = users.to_frame().with_row_index("position")

@@ -8,6 +8,7 @@ counts as a large change.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,23 @@ from shortlist.training.updates.new_events import add_events, new_events
 from shortlist.versions import find_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
+    from shortlist.bundle.manifest import Manifest
     from shortlist.engine import Engine
     from shortlist.training.config.settings import UpdateConfig
+    from shortlist.training.data.arrays import Floats, Requests
     from shortlist.training.features.feature import Feature
 
-__all__ = ["drift_lines", "inspect_drift", "measure_drift", "psi", "run_of"]
+__all__ = [
+    "DriftReport",
+    "drift_lines",
+    "inspect_drift",
+    "measure_drift",
+    "open_log",
+    "psi",
+    "run_of",
+]
 
 N_BUCKETS = 10  # of numbers: deciles of the training's
 N_VALUES = 20  # of categories: the most frequent ones, the others are one bucket
@@ -42,21 +51,76 @@ N_USERS = 1000  # asked for scores and coverage
 TOP_N = 10
 
 
-def run_of(bundle: Path, manifest: Mapping[str, Any], run_dir: Path | None) -> Path:
+@dataclass(frozen=True)
+class ScoreDrift:
+    """Mean score of the top 10 of users of the training and of the new events, and its PSI."""
+
+    before: float
+    now: float
+    psi: float
+
+
+@dataclass(frozen=True)
+class CoverageDrift:
+    """Part of the catalogue in the top 10 of as many users of the training and of the events."""
+
+    before: float
+    now: float
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """How far new events are from those of the training.
+
+    Attributes
+    ----------
+    n_events : int
+    unknown_users, unknown_items : float
+        Parts of the new events.
+    psi : dict of str to float
+        Population stability index of each feature.
+    score : ScoreDrift
+    coverage : CoverageDrift
+    alarms : tuple of str
+        What passes a threshold, as sentences.
+    """
+
+    n_events: int
+    unknown_users: float
+    unknown_items: float
+    psi: dict[str, float]
+    score: ScoreDrift
+    coverage: CoverageDrift
+    alarms: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return asdict(self) | {"alarms": list(self.alarms)}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a bundle answers some users: mean score of each list, part of the catalogue shown."""
+
+    scores: Floats
+    coverage: float
+
+
+def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
     """Return the run folder of a bundle: the given one, or that beside it."""
-    found = run_dir or find_run(bundle, manifest)
-    if found is None or not (found / "config.toml").is_file():
+    folder = run_dir or find_run(bundle, manifest)
+    if folder is None or not (folder / "config.toml").is_file():
         where = f"{run_dir} has none" if run_dir else f"found none beside {bundle}"
         raise DataError(
             f"run folder: expected that of the training of {bundle.name}, {where}; give it with "
             "--run, or train again (it is needed to go on from the trained weights)"
         )
-    return found
+    return folder
 
 
 def inspect_drift(
     bundle: Path, feedback: str | Path, *, run_dir: Path | None = None
-) -> dict[str, Any]:
+) -> DriftReport:
     """Measure the drift between a bundle's training and a feedback log; see `measure_drift`."""
     with shortlist.load(bundle, n_threads=0) as engine:
         folder = run_of(bundle, engine.bundle.manifest, run_dir)
@@ -83,7 +147,7 @@ def measure_drift(
     features: FeatureSet,
     arrived: pl.DataFrame,
     settings: UpdateConfig,
-) -> dict[str, Any]:
+) -> DriftReport:
     """Compare new events with those of the training.
 
     Parameters
@@ -98,33 +162,29 @@ def measure_drift(
         The new events.
     settings : UpdateConfig
         The thresholds.
-
-    Returns
-    -------
-    dict
-        ``n_events``, ``unknown_users`` and ``unknown_items`` (parts of the new events),
-        ``psi`` (name → index), ``score`` (``before``, ``now``: mean of the top 10, and ``psi``),
-        ``coverage`` (``before``, ``now``: part of the catalogue in the top 10 of as many users),
-        and ``alarms``: what passes a threshold, as sentences.
     """
     if arrived.height == 0:
         raise DataError("feedback: got no event that the training did not have, expected some")
     known = split.known_events("valid")
-    report: dict[str, Any] = {"n_events": arrived.height}
-    for name in ("user", "item"):
-        ids = known[f"{name}_id"].unique()
-        is_unknown = ~arrived[f"{name}_id"].is_in(ids.implode())
-        report[f"unknown_{name}s"] = float(is_unknown.sum() / arrived.height)
-    report["psi"] = _feature_psi(split, features, known, arrived)
-    before, now = _asked(engine, split, known, arrived)
-    report["score"] = {
-        "before": float(before["scores"].mean()),
-        "now": float(now["scores"].mean()),
-        "psi": _psi_of_numbers(before["scores"], now["scores"]),
-    }
-    report["coverage"] = {"before": before["coverage"], "now": now["coverage"]}
-    report["alarms"] = _alarms(report, settings)
-    return report
+    before, now = _answers(engine, split, known, arrived)
+    report = DriftReport(
+        n_events=arrived.height,
+        unknown_users=_unknown(known["user_id"], arrived["user_id"]),
+        unknown_items=_unknown(known["item_id"], arrived["item_id"]),
+        psi=_feature_psi(split, features, known, arrived),
+        score=ScoreDrift(
+            float(before.scores.mean()),
+            float(now.scores.mean()),
+            _psi_of_numbers(before.scores, now.scores),
+        ),
+        coverage=CoverageDrift(before.coverage, now.coverage),
+    )
+    return replace(report, alarms=tuple(_alarms(report, settings)))
+
+
+def _unknown(known: pl.Series, arrived: pl.Series) -> float:
+    """Return the part of the new ids that the training did not know."""
+    return float((~arrived.is_in(known.unique().implode())).sum() / arrived.len())
 
 
 def psi(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
@@ -138,38 +198,37 @@ def psi(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
     return max(0.0, float(((q - p) * np.log(q / p)).sum()) - by_chance)
 
 
-def drift_lines(report: Mapping[str, Any]) -> list[str]:
+def drift_lines(report: DriftReport) -> list[str]:
     """Write a report for people."""
-    score, coverage = report["score"], report["coverage"]
+    score, coverage = report.score, report.coverage
     lines = [
-        f"drift since training, {report['n_events']:,} new events",
-        f"  events of unknown users  {report['unknown_users']:.1%}",
-        f"  events of unknown items  {report['unknown_items']:.1%}",
-        f"  mean score of the top 10 {score['before']:.4f} → {score['now']:.4f}, "
-        f"PSI {score['psi']:.3f}",
-        f"  coverage of the top 10   {coverage['before']:.1%} → {coverage['now']:.1%}",
+        f"drift since training, {report.n_events:,} new events",
+        f"  events of unknown users  {report.unknown_users:.1%}",
+        f"  events of unknown items  {report.unknown_items:.1%}",
+        f"  mean score of the top 10 {score.before:.4f} → {score.now:.4f}, PSI {score.psi:.3f}",
+        f"  coverage of the top 10   {coverage.before:.1%} → {coverage.now:.1%}",
     ]
-    lines += [f"  PSI of {name:<18} {value:.3f}" for name, value in report["psi"].items()]
-    return lines + [f"  ALARM {alarm}" for alarm in report["alarms"]]
+    lines += [f"  PSI of {name:<18} {value:.3f}" for name, value in report.psi.items()]
+    return lines + [f"  ALARM {alarm}" for alarm in report.alarms]
 
 
-def _alarms(report: Mapping[str, Any], settings: UpdateConfig) -> list[str]:
+def _alarms(report: DriftReport, settings: UpdateConfig) -> list[str]:
     alarms = [
         f"PSI of {name} is {value:.3f}, above {settings.max_psi:g} (update.max_psi)"
-        for name, value in report["psi"].items()
+        for name, value in report.psi.items()
         if value > settings.max_psi
     ]
-    if report["score"]["psi"] > settings.max_score_psi:
+    if report.score.psi > settings.max_score_psi:
         alarms.append(
-            f"PSI of the scores is {report['score']['psi']:.3f}, above "
+            f"PSI of the scores is {report.score.psi:.3f}, above "
             f"{settings.max_score_psi:g} (update.max_score_psi)"
         )
-    if report["unknown_items"] > settings.max_unknown:
+    if report.unknown_items > settings.max_unknown:
         alarms.append(
-            f"{report['unknown_items']:.0%} of the events are of unknown items, above "
+            f"{report.unknown_items:.0%} of the events are of unknown items, above "
             f"{settings.max_unknown:.0%} (update.max_unknown)"
         )
-    before, now = report["coverage"]["before"], report["coverage"]["now"]
+    before, now = report.coverage.before, report.coverage.now
     if now < settings.min_coverage * before:
         alarms.append(
             f"coverage fell from {before:.1%} to {now:.1%}, below {settings.min_coverage:g} of it "
@@ -181,12 +240,12 @@ def _alarms(report: Mapping[str, Any], settings: UpdateConfig) -> list[str]:
 def _feature_psi(
     split: Split, features: FeatureSet, known: pl.DataFrame, arrived: pl.DataFrame
 ) -> dict[str, float]:
-    found = {}
+    indices = {}
     if known["kind"].n_unique() > 1:  # of a single kind, the file may just not have said which
-        found["event.kind"] = _psi_of_values(known["kind"], arrived["kind"])
+        indices["event.kind"] = _psi_of_values(known["kind"], arrived["kind"])
     values = [events["value"].drop_nulls().to_numpy() for events in (known, arrived)]
     if all(len(part) for part in values):
-        found["event.value"] = _psi_of_numbers(*values)
+        indices["event.value"] = _psi_of_numbers(*values)
     for side, align in (("user", align_users), ("item", align_items)):
         key = f"{side}_id"
         ids = pl.concat([known[key], arrived[key]]).unique(maintain_order=True)
@@ -199,13 +258,13 @@ def _feature_psi(
             owners = events.select(key)
             if side == "user":  # each once: their events are no independent draws
                 owners = owners.unique(maintain_order=True)
-            found_rows = owners.join(number, on=key, how="left", maintain_order="left")["row"]
-            rows.append(found_rows.to_numpy())
+            numbered = owners.join(number, on=key, how="left", maintain_order="left")
+            rows.append(numbered["row"].to_numpy())
         for feature in features.side(side):
             index = _psi_of_feature(feature, encoded[feature.name], *rows)
             if index is not None:
-                found[f"{side}.{feature.name}"] = index
-    return found
+                indices[f"{side}.{feature.name}"] = index
+    return indices
 
 
 def _psi_of_feature(
@@ -224,10 +283,10 @@ def _psi_of_values(before: pl.Series, now: pl.Series) -> float:
     frequent = before.value_counts(sort=True)[before.name].head(N_VALUES).implode()
     counts = []
     for values in (before, now):
-        kept = values.rename("value").to_frame().filter(pl.col("value").is_in(frequent))
-        table = dict(kept["value"].value_counts().iter_rows())
+        named = values.rename("value").to_frame().filter(pl.col("value").is_in(frequent))
+        table = dict(named["value"].value_counts().iter_rows())
         row = [table.get(value, 0) for value in frequent[0].to_list()]
-        counts.append(np.array([*row, len(values) - kept.height], np.int64))
+        counts.append(np.array([*row, len(values) - named.height], np.int64))
     is_used = (counts[0] + counts[1]) > 0
     return psi(counts[0][is_used], counts[1][is_used])
 
@@ -242,9 +301,9 @@ def _psi_of_numbers(before: NDArray[Any], now: NDArray[Any]) -> float:
     return psi(counts[0][is_used], counts[1][is_used])
 
 
-def _asked(
+def _answers(
     engine: Engine, split: Split, known: pl.DataFrame, arrived: pl.DataFrame
-) -> list[dict[str, Any]]:
+) -> list[_Answers]:
     """Ask for as many users of the training as of the new events: scores and coverage of each."""
     both = add_events(split.dataset, arrived).events
     rng = np.random.default_rng(0)
@@ -256,19 +315,15 @@ def _asked(
         wanted = chosen.to_frame().join(
             events.group_by("user_id").agg("item_id"), on="user_id", maintain_order="left"
         )
-        requests: dict[str, Any] = {"history": wanted["item_id"].to_list()}
+        requests: Requests = {"history": wanted["item_id"].to_list()}
         if split.dataset.users is not None:
             table = align_users(split.dataset, to_id_array(wanted["user_id"]))
-            names = [f["name"] for f in engine.bundle.manifest["features"] if f["side"] == "user"]
+            names = [feature.name for feature in engine.bundle.manifest.features_of("user")]
             requests |= {name: table[name].to_list() for name in names if name in table.columns}
         answer = engine.recommend(requests, top_n=min(TOP_N, len(engine.index)), stages=1)
         is_there = answer.indices >= 0
         is_answered = answer.counts > 0
         sums = np.where(is_there, answer.scores, 0.0).sum(axis=1)[is_answered]
-        answers.append(
-            {
-                "scores": sums / answer.counts[is_answered],
-                "coverage": len(np.unique(answer.indices[is_there])) / len(engine.index),
-            }
-        )
+        coverage = len(np.unique(answer.indices[is_there])) / len(engine.index)
+        answers.append(_Answers(sums / answer.counts[is_answered], coverage))
     return answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
     from shortlist.training.data.events import Dataset
+    from shortlist.training.splits.parts import IdArray
 
 # In this order a crash in between leaves data that can be read, and the next call finishes.
 _FRAMES = ("items", "events", "test_events", "users")
@@ -83,7 +84,7 @@ def id_for(run_dir: str | Path, text: str) -> int | str:
         ) from error
 
 
-def _check_type(dataset: Dataset, user_id: Any) -> None:
+def _check_type(dataset: Dataset, user_id: object) -> None:
     is_text = dataset.events.schema["user_id"] == pl.String
     is_right = isinstance(user_id, str if is_text else int) and not isinstance(user_id, bool)
     if not is_right:
@@ -92,14 +93,17 @@ def _check_type(dataset: Dataset, user_id: Any) -> None:
 
 
 def _without(dataset: Dataset, user_id: int | str) -> Dataset:
-    frames: dict[str, Any] = {}
-    for name in ("events", "test_events", "users"):
-        frame = getattr(dataset, name)
-        frames[name] = None if frame is None else frame.filter(pl.col("user_id") != user_id)
-    return dataclasses.replace(dataset, **frames)
+    is_other = pl.col("user_id") != user_id
+    tests, users = dataset.test_events, dataset.users
+    return dataclasses.replace(
+        dataset,
+        events=dataset.events.filter(is_other),
+        test_events=None if tests is None else tests.filter(is_other),
+        users=None if users is None else users.filter(is_other),
+    )
 
 
-def _with_items(dataset: Dataset, catalogue: Any) -> Dataset:
+def _with_items(dataset: Dataset, catalogue: IdArray) -> Dataset:
     """Put every item of the catalogue into the item table, in its order."""
     dtype = dataset.events.schema["item_id"]
     everything = pl.DataFrame({"item_id": pl.Series(catalogue.tolist(), dtype=dtype)})
@@ -111,5 +115,5 @@ def _with_items(dataset: Dataset, catalogue: Any) -> Dataset:
 
 
 def _n_events(dataset: Dataset) -> int:
-    given = 0 if dataset.test_events is None else dataset.test_events.height
-    return dataset.events.height + given
+    tests = dataset.test_events
+    return dataset.events.height + (0 if tests is None else tests.height)

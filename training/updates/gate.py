@@ -8,7 +8,9 @@ least ``update.min_users`` users the 95 % bootstrap interval of the paired diffe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,85 +25,141 @@ if TYPE_CHECKING:
     from shortlist.training.evaluation.next_events import NextEvents
     from shortlist.training.splits.parts import Split
 
-__all__ = ["compare", "segments_of"]
+__all__ = ["GateReport", "GateSegment", "compare", "segments_of"]
 
 HEAVY = 50  # events in the history of a heavy user
 
 
-def segments_of(asked: NextEvents, before: Split) -> dict[str, NDArray[np.bool_]]:
-    """Mark the asked events (n_targets,) of each segment.
+@dataclass(frozen=True)
+class GateSegment:
+    """Both bundles on the events of one segment.
+
+    Attributes
+    ----------
+    n_users : int
+    champion, challenger : float
+        Mean NDCG@10; not a number without users, like what follows from them.
+    difference : float
+        Challenger − champion.
+    interval : tuple of (low, high)
+        95 % bootstrap interval of the difference.
+    is_judged : bool
+        There are enough users to judge by.
+    """
+
+    n_users: int
+    champion: float = math.nan
+    challenger: float = math.nan
+    difference: float = math.nan
+    interval: tuple[float, float] = (math.nan, math.nan)
+    is_judged: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON; without users only ``n_users`` and ``is_judged``."""
+        if not self.n_users:
+            return {"n_users": self.n_users, "is_judged": self.is_judged}
+        return asdict(self) | {"interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Whether the challenger may replace the champion.
+
+    Attributes
+    ----------
+    is_passed : bool
+    reasons : tuple of str
+        Why not, as sentences; empty if passed.
+    segments : dict of str to GateSegment
+    """
+
+    is_passed: bool
+    reasons: tuple[str, ...]
+    segments: dict[str, GateSegment]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return {
+            "is_passed": self.is_passed,
+            "reasons": list(self.reasons),
+            "segments": {name: segment.to_dict() for name, segment in self.segments.items()},
+        }
+
+
+def segments_of(events: NextEvents, before: Split) -> dict[str, NDArray[np.bool_]]:
+    """Mark the events to be ranked (n_targets,) of each segment.
 
     Parameters
     ----------
-    asked : NextEvents
+    events : NextEvents
     before : Split
         What the champion was trained on: new users and new items are those without events in it.
     """
     ids = np.unique(before.known_events("valid")["user_id"].to_numpy())
     trained = np.unique(before.train["item_id"].to_numpy())
     return {
-        "all": np.ones(len(asked), np.bool_),
-        "new users": ~np.isin(asked.user_ids, ids),
-        "new items": ~np.isin(asked.target_ids, trained),
-        "heavy users": asked.n_known >= HEAVY,
+        "all": np.ones(len(events), np.bool_),
+        "new users": ~np.isin(events.user_ids, ids),
+        "new items": ~np.isin(events.target_ids, trained),
+        "heavy users": events.n_known >= HEAVY,
     }
 
 
 def compare(
     champion: Ranker,
     challenger: Ranker,
-    asked: NextEvents,
+    events: NextEvents,
     segments: dict[str, NDArray[np.bool_]],
     settings: UpdateConfig,
-) -> dict[str, Any]:
+) -> GateReport:
     """Rank the same events with both and decide.
 
-    Returns
-    -------
-    dict
-        ``is_passed``, ``reasons`` (why not, as sentences; empty if passed) and ``segments``: name →
-        ``n_users``, ``champion`` and ``challenger`` (mean NDCG@10), ``difference``, ``interval``
-        (its 95 % bootstrap interval) and ``is_judged``; without users only ``n_users``.
+    Parameters
+    ----------
+    champion, challenger : Ranker
+    events : NextEvents
+    segments : dict of str to ndarray of shape (n_targets,), bool
+        The events of each segment; that called "all" is judged as a whole.
+    settings : UpdateConfig
     """
-    ndcg = {"champion": asked.ndcg(champion), "challenger": asked.ndcg(challenger)}
-    told = {name: _segment(asked, ndcg, mask, settings) for name, mask in segments.items()}
+    ndcg = {"champion": events.ndcg(champion), "challenger": events.ndcg(challenger)}
+    compared = {name: _segment(events, ndcg, mask, settings) for name, mask in segments.items()}
     reasons = []
-    whole = told["all"]
-    if not whole["is_judged"]:
+    whole = compared["all"]
+    if not whole.is_judged:
         reasons.append(
-            f"the held-out events are of {whole['n_users']} users, too few to judge by: expected "
+            f"the held-out events are of {whole.n_users} users, too few to judge by: expected "
             f"{settings.min_users} (update.min_users)"
         )
-    elif whole["difference"] < -settings.tolerance * whole["champion"]:
+    elif whole.difference < -settings.tolerance * whole.champion:
         reasons.append(
-            f"NDCG@10 falls from {whole['champion']:.4f} to {whole['challenger']:.4f}, by more "
+            f"NDCG@10 falls from {whole.champion:.4f} to {whole.challenger:.4f}, by more "
             f"than {settings.tolerance:.1%} (update.tolerance)"
         )
     reasons += [
-        f"{name}: worse by {-found['difference']:.4f} NDCG@10 ({found['interval'][0]:+.4f} to "
-        f"{found['interval'][1]:+.4f}, {found['n_users']} users)"
-        for name, found in told.items()
-        if found["is_judged"] and found["interval"][1] < 0.0
+        f"{name}: worse by {-segment.difference:.4f} NDCG@10 ({segment.interval[0]:+.4f} to "
+        f"{segment.interval[1]:+.4f}, {segment.n_users} users)"
+        for name, segment in compared.items()
+        if segment.is_judged and segment.interval[1] < 0.0
     ]
-    return {"is_passed": not reasons, "reasons": reasons, "segments": told}
+    return GateReport(not reasons, tuple(reasons), compared)
 
 
 def _segment(
-    asked: NextEvents,
+    events: NextEvents,
     ndcg: dict[str, NDArray[np.float64]],
     mask: NDArray[np.bool_],
     settings: UpdateConfig,
-) -> dict[str, Any]:
+) -> GateSegment:
     if not mask.any():
-        return {"n_users": 0, "is_judged": False}
-    users = {name: per_user(asked.user_ids[mask], values[mask]) for name, values in ndcg.items()}
+        return GateSegment(0)
+    users = {name: per_user(events.user_ids[mask], values[mask]) for name, values in ndcg.items()}
     difference = users["challenger"] - users["champion"]
-    interval = bootstrap_intervals({"difference": difference})["difference"]
-    return {
-        "n_users": len(difference),
-        "champion": float(users["champion"].mean()),
-        "challenger": float(users["challenger"].mean()),
-        "difference": float(difference.mean()),
-        "interval": list(interval),
-        "is_judged": len(difference) >= settings.min_users,
-    }
+    return GateSegment(
+        n_users=len(difference),
+        champion=float(users["champion"].mean()),
+        challenger=float(users["challenger"].mean()),
+        difference=float(difference.mean()),
+        interval=bootstrap_intervals({"difference": difference})["difference"],
+        is_judged=len(difference) >= settings.min_users,
+    )

@@ -4,15 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "shortlist/file_error.hpp"
 #include "shortlist/filter.hpp"
 #include "shortlist/item_ids.hpp"
 #include "shortlist/matrix_view.hpp"
 #include "shortlist/metric.hpp"
+#include "shortlist/search_output.hpp"
 #include "shortlist/storage.hpp"
 
 namespace shortlist {
@@ -25,20 +26,6 @@ struct Snapshot;
 }  // namespace shortlist
 
 namespace [[gnu::visibility("default")]] shortlist {
-
-// A file that is missing, damaged, or not what it says. what() names file, expected and found.
-class FileError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// Where search() writes: row-major (n_queries, top_n) scores and rows, (n_queries,) counts. Places
-// from counts[i] on hold score -infinity and row -1. The caller owns the memory; no aliasing.
-struct SearchOutput {
-  float* scores = nullptr;
-  std::int64_t* rows = nullptr;
-  std::int64_t* counts = nullptr;
-};
 
 // The index at one moment: immutable, cheap to copy, safe to read from any number of threads, and
 // unaffected by later updates. Rows: 0 .. n_rows() - 1; those of removed items are not known.
@@ -55,7 +42,7 @@ class IndexView {
   std::size_t n_items() const;
   std::size_t n_rows() const;
   // Grows with every update; 0 for an index that was never updated.
-  std::uint64_t version() const;
+  std::uint64_t generation() const;
   ItemIds::Kind id_kind() const;
   // False for the row of a removed item. @pre row < n_rows(), as below
   bool is_known(std::size_t row) const;
@@ -66,9 +53,15 @@ class IndexView {
   void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
   std::int64_t int64_at(std::size_t row) const;
   std::string_view string_at(std::size_t row) const;
+  // The ids of any numbers: -1, or "", where they are no row, or that of a removed item.
+  void ids_of(const std::int64_t* rows, std::size_t n, std::int64_t* ids) const;
+  std::string_view string_of(std::int64_t row) const;
   // False if not known; else the stored row (for cosine: normalised before it was rounded) goes to
   // out, dim floats.
   bool copy_vector(std::size_t row, float* out) const;
+  // The stored rows one after another, (n, dim). Throws std::invalid_argument for one that is no
+  // row, or that of a removed item.
+  void copy_vectors(const std::int64_t* rows, std::size_t n, float* out) const;
 
   // The exact top_n, with respect to the stored rows, of every query; n_threads = 0 uses the whole
   // pool. Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.

@@ -9,7 +9,7 @@ namespace shortlist {
 // answers stays the same.
 constexpr std::size_t kMaxBatch = 1024;
 // Values of one column in such a run, 8 MiB of numbers: a column is as wide as its longest list.
-constexpr std::size_t kMaxPlaces = std::size_t{1} << 20;
+constexpr std::size_t kMaxValues = std::size_t{1} << 20;
 // Values of one list, longer than any history: a mistake would fill the memory.
 constexpr std::size_t kMaxWidth = std::size_t{1} << 24;
 // Places of an answer that may be empty by far: beyond this, a mistake would fill the memory.

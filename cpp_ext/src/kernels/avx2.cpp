@@ -1,12 +1,10 @@
 // AVX2 + FMA. Compiled with -mavx2 -mfma; called only after the CPU check in simd.cpp.
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 namespace {
-
-constexpr char kLevel[] = "avx2";
 
 // maddubs adds two products in 16 bits with saturation, and two of its results are added before
 // they are widened: 4 * 255 * 32 = 32640 stays below 2^15, so nothing ever saturates.
@@ -29,11 +27,14 @@ inline __m256i add_two(__m256i dots, __m256i x, __m256i y, __m256i p, __m256i r)
 }  // namespace
 }  // namespace shortlist::kernels
 
-#include "ymm.hpp"
+#include "src/kernels/ymm.hpp"
+
+#include "src/kernels/fill_table.hpp"
 
 namespace shortlist::kernels {
 
 const Table* avx2_table() {
+  static constexpr Table kTable = filled_table("avx2", kQueryMax, kTile);
   return &kTable;
 }
 

@@ -2,10 +2,10 @@
 // simd.cpp.
 #include <immintrin.h>
 
-#include "avx512_exact.hpp"
-#include "kernels.hpp"
-#include "thresholds.hpp"
-#include "x86.hpp"
+#include "src/kernels/avx512_exact.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
+#include "src/kernels/x86.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -187,7 +187,7 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     fetch(ahead);
-    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    if (is_pruned<kQueries>(thresholds + b)) continue;
     const TileDots dots = dots_of_block<kQueries>(codes, n_groups, queries);
     if (__builtin_expect(above_any<kQueries>(dots, thresholds + b) == 0, 1)) continue;
     alignas(64) int32_t values[kQueries * kBlockItems];
@@ -202,7 +202,7 @@ size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, co
                     const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, nibbles += n_groups / 2 * kGroupBytes) {
-    if (thresholds[b] == kHopeless) continue;
+    if (thresholds[b] == kPruned) continue;
     const Row dots = nibble_dots_of_block(nibbles, n_groups, query);
     if (__builtin_expect(above(dots, thresholds[b]) == 0, 1)) continue;
     alignas(64) int32_t values[kBlockItems];
@@ -282,13 +282,15 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
   return n_hits;
 }
 
-const Table kTable = {
-    "avx512",     kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots,      pick,  best_scores<largest>};
-
 }  // namespace
+}  // namespace shortlist::kernels
+
+#include "src/kernels/fill_table.hpp"
+
+namespace shortlist::kernels {
 
 const Table* avx512_table() {
+  static constexpr Table kTable = filled_table("avx512", kQueryMax, kTile);
   return &kTable;
 }
 

@@ -2,12 +2,10 @@
 // the CPU check in simd.cpp.
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 namespace {
-
-constexpr char kLevel[] = "avxvnni";
 
 // vpdpbusd adds its four products in 32 bits, without saturation: all codes but -128 are used.
 constexpr int32_t kQueryMax = 127;
@@ -30,11 +28,14 @@ inline __m256i add_two(__m256i dots, __m256i x, __m256i y, __m256i p, __m256i r)
 }  // namespace
 }  // namespace shortlist::kernels
 
-#include "ymm.hpp"
+#include "src/kernels/ymm.hpp"
+
+#include "src/kernels/fill_table.hpp"
 
 namespace shortlist::kernels {
 
 const Table* avxvnni_table() {
+  static constexpr Table kTable = filled_table("avxvnni", kQueryMax, kTile);
   return &kTable;
 }
 

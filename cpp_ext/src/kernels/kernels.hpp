@@ -31,7 +31,7 @@ constexpr double kNibbleOffset = 7.53125;
 constexpr int32_t kNibbleQueryMax = 127;
 
 // The threshold of a block where nothing can be found; no dot product reaches it.
-constexpr int32_t kHopeless = 2147483000;
+constexpr int32_t kPruned = 2147483000;
 
 // Most queries a scan call takes on any level.
 constexpr size_t kMaxTile = 6;
@@ -88,7 +88,7 @@ struct Table {
   // out[i] = sum over d of (query[d] - row[d])^2, each square rounded before it is added.
   void (*distance_rows)(const double* query, const float* rows, size_t dim, const int64_t* indices,
                         size_t n_rows, double* out);
-  // out[b] = the largest integer dot product that proves an item of block first + b hopeless.
+  // out[b] = the largest integer dot product that prunes an item of block first + b.
   void (*thresholds)(const BlockStats* stats, size_t first, size_t n_blocks,
                      const QueryBound* query, int32_t* out);
   // Reports every item of n_blocks blocks with dot > thresholds[query * kMaxScanBlocks + block];

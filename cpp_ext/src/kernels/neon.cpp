@@ -2,10 +2,10 @@
 // the CPU check in simd.cpp.
 #include <arm_neon.h>
 
-#include "kernels.hpp"
-#include "neon_exact.hpp"
-#include "neon_rows.hpp"
-#include "thresholds.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/neon_exact.hpp"
+#include "src/kernels/neon_rows.hpp"
+#include "src/kernels/thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -161,7 +161,7 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     fetch(ahead);
-    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    if (is_pruned<kQueries>(thresholds + b)) continue;
     for (size_t item = 0; item < kBlockItems; item += 16) {
       const TileDots dots =
           dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries, offsets);
@@ -183,7 +183,7 @@ inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_b
   for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     fetch(ahead);
     const int32_t t = thresholds[b];
-    if (t == kHopeless) continue;
+    if (t == kPruned) continue;
     const TileDots dots = dots_of(codes);
     const uint32x4_t any = vorrq_u32(vorrq_u32(above(dots.q0, t), above(dots.q1, t)),
                                      vorrq_u32(above(dots.q2, t), above(dots.q3, t)));
@@ -272,13 +272,15 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
   return n_hits;
 }
 
-const Table kTable = {
-    "neon",       kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots,      pick,  best_scores<largest>};
-
 }  // namespace
+}  // namespace shortlist::kernels
+
+#include "src/kernels/fill_table.hpp"
+
+namespace shortlist::kernels {
 
 const Table* neon_table() {
+  static constexpr Table kTable = filled_table("neon", kQueryMax, kTile);
   return &kTable;
 }
 

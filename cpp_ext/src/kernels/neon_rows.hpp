@@ -3,7 +3,7 @@
 
 #include <arm_neon.h>
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 namespace {

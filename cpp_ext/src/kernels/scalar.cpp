@@ -1,6 +1,6 @@
 // The reference implementation of every kernel: plain loops, no intrinsics.
-#include "kernels.hpp"
-#include "thresholds.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -73,7 +73,7 @@ size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t
     fetch(ahead);
     for (size_t q = 0; q < n_queries; ++q) {
       const int32_t threshold = thresholds[q * kMaxScanBlocks + b];
-      if (threshold == kHopeless) continue;
+      if (threshold == kPruned) continue;
       n_hits += scan_block(codes + b * n_groups * kGroupBytes, n_groups, queries + q * kGroupDims,
                            n_queries, threshold, static_cast<uint32_t>(b * kBlockItems),
                            static_cast<uint32_t>(q), hits + n_hits);
@@ -86,7 +86,7 @@ size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, co
                     const int32_t* thresholds, Hit* hits) {
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, nibbles += n_groups / 2 * kGroupBytes) {
-    if (thresholds[b] == kHopeless) continue;
+    if (thresholds[b] == kPruned) continue;
     for (size_t item = 0; item < kBlockItems; ++item) {
       int32_t dot = 0;
       for (size_t g = 0; g < n_groups; ++g) {
@@ -137,13 +137,15 @@ int32_t largest(const int32_t* maxima) {
   return most;
 }
 
-const Table kTable = {
-    "scalar",     127,  4,    score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots, pick, best_scores<largest>};
-
 }  // namespace
+}  // namespace shortlist::kernels
+
+#include "src/kernels/fill_table.hpp"
+
+namespace shortlist::kernels {
 
 const Table* scalar_table() {
+  static constexpr Table kTable = filled_table("scalar", 127, 4);
   return &kTable;
 }
 

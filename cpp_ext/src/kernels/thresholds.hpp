@@ -2,7 +2,7 @@
 // (static: every kernel file has its own).
 #pragma once
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 
@@ -14,14 +14,14 @@ static inline double greater(double a, double b) {
   return a > b ? a : b;
 }
 
-// u.x <= s t (dot - offset) + r ||u|| + f m, so an item is hopeless if
+// u.x <= s t (dot - offset) + r ||u|| + f m, so an item is pruned if
 //   dot <= (needed + h - r ||u|| - f m) / (s t) + offset.
 // Where scales differ: dividing by the largest s is safe above zero, by the smallest below, so the
 // lesser quotient is. Everything is float64; the factors 1 - 1e-9 and 1 + 1e-9 and what is taken
 // from the offset cover rounding here and truncation toward zero.
 static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
                        const QueryBound* query, int32_t* out) {
-  constexpr double kLimit = kHopeless;
+  constexpr double kLimit = kPruned;
   const double* inverse_scale = stats->inverse_scale + first;
   const double* inverse_least = stats->inverse_least + first;
   const double* residual = stats->residual + first;
@@ -39,7 +39,7 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
     double dot =
         lesser(room * (inverse_scale[b] * above_zero), room * (inverse_least[b] * below_zero));
     dot = lesser(greater(dot + offset, -kLimit), kLimit);
-    // Cauchy-Schwarz alone proves the whole block hopeless: no dot product reaches this value.
+    // Cauchy-Schwarz alone prunes the whole block: no dot product reaches this value.
     dot = needed > q.norm * norm[b] ? kLimit : dot;
     out[b] = static_cast<int32_t>(dot);
   }
@@ -53,9 +53,9 @@ static inline void fetch(Ahead& ahead) {
 
 // True if no query of a tile can find anything in the block at thresholds[0].
 template <size_t kQueries>
-static bool is_hopeless(const int32_t* thresholds) {
+static bool is_pruned(const int32_t* thresholds) {
   for (size_t q = 0; q < kQueries; ++q) {
-    if (thresholds[q * kMaxScanBlocks] != kHopeless) return false;
+    if (thresholds[q * kMaxScanBlocks] != kPruned) return false;
   }
   return true;
 }

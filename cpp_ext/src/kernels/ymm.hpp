@@ -1,14 +1,14 @@
-// Everything the two levels with 256-bit registers share. The including file has defined before:
-//   kLevel, kQueryMax and add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring
-//   groups times the query codes p and r, four products to each of eight sums.
+// Everything the two levels with 256-bit registers share. The including file has defined
+// before: add_two(dots, x, y, p, r) = dots + codes x and y of two neighbouring groups times the
+// query codes p and r, four products to each of eight sums.
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels.hpp"
-#include "thresholds.hpp"
-#include "x86.hpp"
-#include "ymm_exact.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/kernels/thresholds.hpp"
+#include "src/kernels/x86.hpp"
+#include "src/kernels/ymm_exact.hpp"
 
 namespace shortlist::kernels {
 namespace {
@@ -177,7 +177,7 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
   size_t n_hits = 0;
   for (size_t b = 0; b < n_blocks; ++b, codes += n_groups * kGroupBytes) {
     fetch(ahead);
-    if (is_hopeless<kQueries>(thresholds + b)) continue;
+    if (is_pruned<kQueries>(thresholds + b)) continue;
     for (size_t item = 0; item < kBlockItems; item += 16) {
       const Sixteen dots = dots_of_sixteen<kQueries>(codes + item * kGroupDims, n_groups, queries);
       const __m256i any = above_any<kQueries>(dots, thresholds + b);
@@ -197,7 +197,7 @@ inline size_t scan_alone(const DotsOf& dots_of, const uint8_t* codes, size_t n_b
   for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     fetch(ahead);
     const int32_t t = thresholds[b];
-    if (t == kHopeless) continue;
+    if (t == kPruned) continue;
     const SixtyFour dots = dots_of(codes);
     const __m256i low = either(either(above(dots.a, t), above(dots.b, t)),
                                either(above(dots.c, t), above(dots.d, t)));
@@ -291,10 +291,6 @@ size_t pick(const int32_t* dots, const int32_t* maxima, size_t n_blocks, const i
   }
   return n_hits;
 }
-
-const Table kTable = {
-    kLevel,       kQueryMax, kTile, score_rows<false>,   score_rows<true>, thresholds, scan,
-    scan_nibbles, dots,      pick,  best_scores<largest>};
 
 }  // namespace
 }  // namespace shortlist::kernels

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
 namespace {

@@ -7,7 +7,7 @@ import numpy as np
 
 from shortlist._catalogue.where import evaluate, is_same
 from shortlist._columns.reading import Array, to_array
-from shortlist.bundle.manifest import problem
+from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import MappedFile, read_table
 
 _MASKS_KEPT = 32
@@ -34,7 +34,7 @@ class ItemTable:
         self._item_ids = item_ids
         self._lock = threading.Lock()
         self._stored: Any = None
-        self._places: Array | None = None  # stored row of each item row, −1: none; None: the same
+        self._slots: Array | None = None  # stored row of each item row, −1: none; None: the same
         self._titles: Array | None = None
         self._masks: list[tuple[Any, Array]] = []
 
@@ -47,16 +47,16 @@ class ItemTable:
                 kind = "string" if self._item_ids.dtype.kind == "O" else "int64"
                 columns = {"item_id": kind, "n_events": "int64"}
                 table = read_table(self._file, n_items, columns)
-                found = to_array(table.column("item_id"))
-                if not np.array_equal(found.astype(self._item_ids.dtype), self._item_ids):
+                ids = to_array(table.column("item_id"))
+                if not np.array_equal(ids.astype(self._item_ids.dtype), self._item_ids):
                     raise problem(self._file.name, "the item ids of items.index", "other ids")
                 self._stored = table
             return self._stored
 
     @property
-    def places(self) -> Array:
+    def slots(self) -> Array:
         """Row of the stored table for each item row (n_rows,), −1 where an item was removed."""
-        return np.arange(self.stored.num_rows) if self._places is None else self._places
+        return np.arange(self.stored.num_rows) if self._slots is None else self._slots
 
     @property
     def table(self) -> Any:
@@ -64,21 +64,21 @@ class ItemTable:
 
         Row r is item row r; the row of a removed item is null.
         """
-        return self.stored if self._places is None else self.take(np.arange(len(self._places)))
+        return self.stored if self._slots is None else self.take(np.arange(len(self._slots)))
 
     def take(self, rows: Array) -> Any:
         """Return the table of some item rows; −1 gives nulls."""
         import pyarrow as pa
 
-        places = self._stored_rows(rows)
-        return self.stored.take(pa.array(places, mask=places < 0))
+        slots = self._stored_rows(rows)
+        return self.stored.take(pa.array(slots, mask=slots < 0))
 
     def titles(self, rows: Array) -> Array:
         """Return titles (object, None where unknown) of item rows of any shape; −1 gives ""."""
         if self._titles is None:
             self._titles = np.append(_titles(self.stored), "")
-        found: Array = self._titles[self._stored_rows(rows)]
-        return found
+        titles: Array = self._titles[self._stored_rows(rows)]
+        return titles
 
     def mask(self, where: Any) -> Array:
         """Evaluate a pyarrow or polars expression on the table: bool (n_rows,), cached.
@@ -92,19 +92,19 @@ class ItemTable:
             if is_same(known, where):
                 return mask
         mask = evaluate(where, self.stored)
-        if self._places is not None:
-            mask = np.append(mask, False)[self._places]
+        if self._slots is not None:
+            mask = np.append(mask, False)[self._slots]
         mask.flags.writeable = False
         with self._lock:
             self._masks = [*self._masks[-(_MASKS_KEPT - 1) :], (where, mask)]
         return mask
 
-    def updated(self, places: Array, new: Any = None) -> Self:
+    def updated(self, slots: Array, new: Any = None) -> Self:
         """Make the table of the next state.
 
         Parameters
         ----------
-        places : ndarray of shape (n_rows,), int64
+        slots : ndarray of shape (n_rows,), int64
             Row of the stored table (`new` behind the present one) for each item row, −1: none.
         new : pyarrow.Table, optional
             Rows with the columns of the present ones.
@@ -118,18 +118,18 @@ class ItemTable:
             if titles is not None:
                 titles = np.concatenate([titles[:-1], _titles(new), titles[-1:]])
         if stored.column(0).num_chunks > _CHUNKS_KEPT:
-            kept = places >= 0  # leave out rows that were replaced or removed
-            stored = stored.take(pa.array(places[kept])).combine_chunks()
-            places = np.where(kept, np.cumsum(kept) - 1, -1)
+            is_used = slots >= 0  # leave out rows that were replaced or removed
+            stored = stored.take(pa.array(slots[is_used])).combine_chunks()
+            slots = np.where(is_used, np.cumsum(is_used) - 1, -1)
             titles = None
-        items._stored, items._places, items._titles = stored, places, titles
+        items._stored, items._slots, items._titles = stored, slots, titles
         return items
 
     def _stored_rows(self, rows: Array) -> Array:
-        if self._places is None:
+        if self._slots is None:
             return rows
-        found: Array = np.append(self._places, -1)[rows]
-        return found
+        slots: Array = np.append(self._slots, -1)[rows]
+        return slots
 
 
 def popularity_of(table: Any) -> Array:

@@ -1,6 +1,5 @@
 """Items for `Engine.upsert_items`: rows of any shape → checked ids, and a table to append."""
 
-import difflib
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,8 @@ from shortlist._catalogue.state import Catalogue
 from shortlist._columns.features import is_time_type
 from shortlist._columns.messages import said_of
 from shortlist._columns.reading import MISSING_INT, Array, id_column, to_arrow
-from shortlist._columns.requests import RequestSchema, check_frame, common_length
+from shortlist._columns.requests import RequestSchema
+from shortlist._columns.tables import columns_of, common_length, near_name
 from shortlist.errors import DataError
 
 
@@ -33,7 +33,7 @@ def read_items(
     item_ids : ndarray of shape (n,), int64 or object
     table : pyarrow.Table
         n rows, the columns of the item table.
-    given : frozenset of str
+    names : frozenset of str
         Columns the call holds.
 
     Raises
@@ -45,12 +45,12 @@ def read_items(
 
     fields = state.items.stored.schema
     with said_of("items"):
-        given = _columns(rows, fields.names)
-    _check_names(given, fields.names)
+        values = columns_of(rows, ["item_id"], fields.names)
+    _check_names(values, fields.names)
     with said_of("items"):
-        common_length(given)
-        item_ids = id_column("item_id", given["item_id"], schema.id_dtype)
-        read = {n: f.read(given[n]) for n, f in schema.features.items() if n in given}
+        common_length(values)
+        item_ids = id_column("item_id", values["item_id"], schema.id_dtype)
+        read = {n: f.read(values[n]) for n, f in schema.features.items() if n in values}
     _check_ids(item_ids)
     # Rows of unknown items are −1, and so null in what the table has of them.
     known = state.items.take(state.rows_of(item_ids))
@@ -58,43 +58,15 @@ def read_items(
     for field in fields:
         if field.name == "item_id":
             columns.append(pa.array(item_ids.tolist(), field.type))
-        elif field.name in given:
-            column = _column(field, given[field.name], read.get(field.name))
+        elif field.name in values:
+            column = _column(field, values[field.name], read.get(field.name))
             columns.append(_where_given(rows, field.name, column, known))
         else:
             columns.append(known.column(field.name))
     table = pa.table(columns, schema=pa.schema([(f.name, f.type) for f in fields]))
     n_events = table.column("n_events").fill_null(0)
     table = table.set_column(fields.names.index("n_events"), "n_events", n_events)
-    return item_ids, table.cast(fields), frozenset(given)
-
-
-def _columns(rows: Any, known: list[str]) -> dict[str, Any]:
-    """Take the columns apart, whatever the shape."""
-    import pyarrow as pa
-
-    if isinstance(rows, Mapping):
-        return dict(rows)
-    if isinstance(rows, (list, tuple)):
-        for i, row in enumerate(rows):
-            if not isinstance(row, Mapping):
-                raise TypeError(f"items: row {i} is {type(row).__name__}, expected a dict")
-        names = dict.fromkeys(name for row in rows for name in row)
-        if not rows:
-            return {"item_id": []}
-        return {name: [row.get(name) for row in rows] for name in names}
-    if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "columns"):
-        check_frame(list(rows.columns), list(rows.index.names), known)
-        table = pa.Table.from_pandas(rows, preserve_index=False)
-    elif isinstance(rows, pa.Table) or hasattr(rows, "__arrow_c_stream__"):
-        table = pa.table(rows)
-    else:
-        raise TypeError(
-            f"items: got {type(rows).__name__}, expected a dict of columns, a list of dicts, a "
-            "pandas or polars DataFrame, or a pyarrow Table"
-        )
-    check_frame(table.column_names, (), known)
-    return dict(zip(table.column_names, table.columns, strict=True))
+    return item_ids, table.cast(fields), frozenset(values)
 
 
 def _where_given(rows: Any, name: str, column: Any, known: Any) -> Any:
@@ -112,16 +84,15 @@ def _chunks(column: Any) -> list[Any]:
     return list(getattr(column, "chunks", [column]))
 
 
-def _check_names(given: dict[str, Any], known: list[str]) -> None:
-    for name in given:
+def _check_names(names: Mapping[str, Any], known: list[str]) -> None:
+    for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise DataError(
-                f"items: unknown column {name!r}; {hint}The item table has {', '.join(known)}"
+                f"items: unknown column {name!r}; {near_name(name, known)}The item table has "
+                f"{', '.join(known)}"
             )
-    if "item_id" not in given:
-        raise DataError(f"items: got columns {list(given)}, expected 'item_id' among them")
+    if "item_id" not in names:
+        raise DataError(f"items: got columns {list(names)}, expected 'item_id' among them")
 
 
 def _check_ids(item_ids: Array) -> None:

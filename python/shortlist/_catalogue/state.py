@@ -97,13 +97,13 @@ def upserted(
         _as_ids(state, item_ids[changed]), vectors, _as_ids(state, item_ids), popularity
     )
     before, n_new = len(state.ids) - 1, int((state.rows_of(item_ids) < 0).sum())
-    places = np.append(state.items.places, np.full(n_new, -1))
+    slots = np.append(state.items.slots, np.full(n_new, -1))
     ids = np.append(state.ids[:-1], np.repeat(state.ids[-1:], n_new))
     rows = state.rows_of(item_ids)
     rows[rows < 0] = before + np.arange(n_new)  # the index numbers new items in the call's order
-    places[rows] = state.items.stored.num_rows + np.arange(len(rows))
+    slots[rows] = state.items.stored.num_rows + np.arange(len(rows))
     ids[rows] = item_ids
-    return _next(state, next_core, places, ids, new)
+    return _next(state, next_core, slots, ids, new)
 
 
 def removed(state: Catalogue, index: Index, core: _core.LoadedBundle, item_ids: Array) -> Catalogue:
@@ -111,23 +111,23 @@ def removed(state: Catalogue, index: Index, core: _core.LoadedBundle, item_ids: 
     _check_own(state, index)
     rows = state.rows_of(item_ids)
     next_core = core.remove(_as_ids(state, item_ids))
-    places, ids = state.items.places.copy(), state.ids[:-1].copy()
-    places[rows], ids[rows] = -1, state.ids[-1]
-    return _next(state, next_core, places, ids, None)
+    slots, ids = state.items.slots.copy(), state.ids[:-1].copy()
+    slots[rows], ids[rows] = -1, state.ids[-1]
+    return _next(state, next_core, slots, ids, None)
 
 
 def _next(
     state: Catalogue,
     core: _core.Catalogue,
-    places: Array,
+    slots: Array,
     ids: Array,
     new: Any,
 ) -> Catalogue:
     view = core.view
-    if view.n_rows < len(places):  # the index has closed its gaps, in the same order
-        kept = places >= 0
-        places, ids = places[kept], ids[kept]
-    items = state.items.updated(places, new)
+    if view.n_rows < len(slots):  # the index has closed its gaps, in the same order
+        is_used = slots >= 0
+        slots, ids = slots[is_used], ids[is_used]
+    items = state.items.updated(slots, new)
     return Catalogue(core, view, items, np.append(ids, state.ids[-1:]))
 
 
@@ -136,7 +136,7 @@ def _as_ids(state: Catalogue, item_ids: Array) -> Any:
 
 
 def _check_own(state: Catalogue, index: Index) -> None:
-    if index._core.view().version != state.view.version:
+    if index._core.view().generation != state.view.generation:
         raise ShortlistError(
             "engine: its index was changed directly, so rows and item table no longer fit; change "
             "items only by Engine.upsert_items and remove_items, and load the bundle again now"

@@ -62,12 +62,12 @@ def read_where(where: Any, n_requests: int, mask: Callable[[Any], Array]) -> Mas
         number = by_object.get(id(expression))
         if number is None:
             try:
-                found = None if expression is None else mask(expression)
+                flags = None if expression is None else mask(expression)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{error} (entry {i} of the list)") from error
-            number = numbers.setdefault(id(found), len(masks))
+            number = numbers.setdefault(id(flags), len(masks))
             if number == len(masks):
-                masks.append(found)
+                masks.append(flags)
             by_object[id(expression)] = number
         mask_of[i] = number
     return Masks(masks, mask_of)
@@ -108,12 +108,12 @@ def evaluate(where: Any, table: Any) -> Array:
         )
     rows = pa.array(np.arange(table.num_rows))
     try:
-        kept = table.append_column("shortlist_row", rows).filter(where)
+        passed = table.append_column("shortlist_row", rows).filter(where)
     except (pa.ArrowException, KeyError) as error:
         # pyarrow repeats the whole schema after a column it does not find
         raise _misfit(str(error).partition(" in item_id:")[0], table) from error
     mask = np.zeros(table.num_rows, dtype=np.bool_)
-    mask[to_array(kept.column("shortlist_row"))] = True
+    mask[to_array(passed.column("shortlist_row"))] = True
     return mask
 
 
@@ -135,6 +135,6 @@ def _is_polars(where: Any) -> bool:
     return kind.__name__ == "Expr" and kind.__module__.partition(".")[0] == "polars"
 
 
-def _misfit(said: str, table: Any) -> DataError:
+def _misfit(reason: str, table: Any) -> DataError:
     columns = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
-    return DataError(f"where: {said}; the item table has {columns}")
+    return DataError(f"where: {reason}; the item table has {columns}")

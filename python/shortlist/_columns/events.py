@@ -1,6 +1,5 @@
 """Columns about the events of histories: their kinds and ages, entry by entry beside the ids."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from shortlist._columns.reading import (
     Array,
     _plain_rows,
     check_unicode,
+    first_wrong,
     history_column,
     is_missing,
+    wrong_entry,
 )
 from shortlist.errors import DataError
 
@@ -32,16 +33,16 @@ def event_column(name: str, values: Any, histories: Ragged | None) -> Ragged:
     """
     rows = _plain_rows(values)
     is_kinds = name == "history_kinds"
-    given = [[] if is_missing(row) else row for row in rows]
+    filled = [[] if is_missing(row) else row for row in rows]
     if is_kinds:
         without = [
-            ["" if is_missing(v) else v for v in r] if _holds_missing(r) else r for r in given
+            ["" if is_missing(v) else v for v in r] if _holds_missing(r) else r for r in filled
         ]
         kinds = history_column(name, without, "string")
         check_unicode(name, kinds.values.tolist(), kinds.lengths)
         lists = kinds.lists()
     else:
-        lists = [_ages(name, i, row) for i, row in enumerate(given)]
+        lists = [_ages(name, i, row) for i, row in enumerate(filled)]
     lengths = [0] * len(rows) if histories is None else histories.lengths.tolist()
     dtype: Any = object if is_kinds else np.float32
     for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
@@ -66,27 +67,16 @@ def _ages(name: str, i: int, row: Any) -> Array:
         return np.empty(0, np.float32)
     ages = row if isinstance(row, np.ndarray) else fast.numbers(row)
     if ages is None or ages.dtype.kind not in "iuf":
-        place, value = _first_wrong(row)
-        raise TypeError(
-            f"requests: {name!r} row {i}, entry {place} is {type(value).__name__} {value!r:.60}, "
-            "expected a number of seconds"
-        )
+        wrong = first_wrong(row, (int, float, np.integer, np.floating, type(None)))
+        raise wrong_entry(name, i, *(wrong or (0, row[0])), "a number of seconds")
     ages = np.asarray(ages, dtype=np.float64)
     if ages.ndim != 1:
         raise TypeError(f"requests: {name!r} row {i} is nested, expected a flat list of seconds")
-    wrong = (ages < 0) | (ages > FLOAT_MAX)
-    if wrong.any():
-        place = int(wrong.argmax())
+    bad = (ages < 0) | (ages > FLOAT_MAX)
+    if bad.any():
+        entry = int(bad.argmax())
         raise DataError(
-            f"requests: {name!r} row {i}, entry {place} is {ages[place]}, expected seconds before "
+            f"requests: {name!r} row {i}, entry {entry} is {ages[entry]}, expected seconds before "
             "now, finite and at least 0"
         )
     return ages.astype(np.float32)
-
-
-def _first_wrong(row: Sequence[Any]) -> tuple[int, Any]:
-    for place, value in enumerate(row):
-        is_number = isinstance(value, (int, float, np.integer, np.floating))
-        if isinstance(value, bool) or (value is not None and not is_number):
-            return place, value
-    return 0, row[0]

@@ -16,36 +16,27 @@ from shortlist._columns.ragged import Array
 MISSING_INT = -(2**63)  # the graphs' "no id here": never a valid id, never in a vocabulary
 _NONE = type(None)
 _LISTS = {list, tuple, _NONE}
-_NUMBERS = (
-    {float},
-    {int},
-    {float, int},
-    {float, _NONE},
-    {int, _NONE},
-    {float, int, _NONE},
-    {_NONE},
-)
 
 
 def texts(rows: Sequence[Any]) -> Array | None:
     """Read text or None as (n,) object; None becomes ""."""
-    found = set(map(type, rows))
-    if not found <= {str, _NONE}:
+    types = set(map(type, rows))
+    if not types <= {str, _NONE}:
         return None
     column = np.empty(len(rows), dtype=object)
     column[:] = rows
-    if _NONE in found:
+    if _NONE in types:
         column[column == np.array(None)] = ""
     return column
 
 
 def integers(rows: Sequence[Any]) -> Array | None:
     """Read int or None as (n,) int64; None becomes INT64_MIN."""
-    found = set(map(type, rows))
-    if not found <= {int, _NONE}:
+    types = set(map(type, rows))
+    if not types <= {int, _NONE}:
         return None
     try:
-        if _NONE in found:
+        if _NONE in types:
             return np.array([MISSING_INT if v is None else v for v in rows], dtype=np.int64)
         return np.array(rows, dtype=np.int64)
     except OverflowError:
@@ -54,7 +45,7 @@ def integers(rows: Sequence[Any]) -> Array | None:
 
 def numbers(rows: Sequence[Any]) -> Array | None:
     """Read float, int or None as (n,) float64; None becomes NaN."""
-    if set(map(type, rows)) not in _NUMBERS:
+    if not set(map(type, rows)) <= {float, int, _NONE}:
         return None
     try:
         return np.array(rows, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Columns of text, times and vectors, read as the graphs take them.
+"""Columns of times and vectors, read as the graphs take them.
 
 Training reads its tables with these very functions, so that a value means the same in both.
 """
@@ -11,17 +11,13 @@ from shortlist._columns.reading import (
     FLOAT_MAX,
     Array,
     _plain_rows,
+    first_wrong,
     is_missing,
-    scalar_column,
+    wrong_entry,
 )
 from shortlist._columns.times import is_time_type as is_time_type
 from shortlist._columns.times import time_column as time_column
 from shortlist.errors import DataError
-
-
-def text_column(name: str, values: Any) -> Array:
-    """Read a column of text (n,) object (str); None becomes ""."""
-    return scalar_column(name, values, "string", "values")
 
 
 def vector_column(name: str, values: Any, width: int) -> Array:
@@ -32,8 +28,8 @@ def vector_column(name: str, values: Any, width: int) -> Array:
         wide = values.astype(np.float64)
         bad = ~(np.abs(wide) <= FLOAT_MAX)
         if bad.any():
-            row, place = divmod(int(bad.argmax()), width)
-            raise _wrong_entry(name, row, place, wide[row, place])
+            row, entry = divmod(int(bad.argmax()), width)
+            raise _not_finite(name, row, entry, wide[row, entry])
         return wide.astype(np.float32)
     rows = _plain_rows(values)
     read = np.full((len(rows), width), np.nan, dtype=np.float32)
@@ -55,29 +51,23 @@ def _vector(name: str, i: int, row: Any, width: int) -> Array:
             f"requests: {name!r} row {i} is nested or too large, expected a flat list of numbers"
         ) from error
     if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
-        numeric = (int, float, np.integer, np.floating)
-        place = next(
-            (p for p, v in enumerate(row) if isinstance(v, bool) or not isinstance(v, numeric)), 0
-        )
-        raise TypeError(
-            f"requests: {name!r} row {i}, entry {place} is {type(row[place]).__name__} "
-            f"{row[place]!r:.60}, expected a number"
-        )
+        wrong = first_wrong(row, (int, float, np.integer, np.floating))
+        raise wrong_entry(name, i, *(wrong or (0, row[0])), "a number")
     bad = ~(np.abs(numbers.astype(np.float64)) <= FLOAT_MAX)
     if bad.any():
-        place = int(bad.argmax())
-        raise _wrong_entry(name, i, place, numbers[place])
+        entry = int(bad.argmax())
+        raise _not_finite(name, i, entry, numbers[entry])
     return numbers
 
 
-def _wrong_width(name: str, i: int, found: int, width: int) -> DataError:
+def _wrong_width(name: str, i: int, length: int, width: int) -> DataError:
     return DataError(
-        f"requests: {name!r} row {i} has {found} numbers, expected {width} as in training, or None"
+        f"requests: {name!r} row {i} has {length} numbers, expected {width} as in training, or None"
     )
 
 
-def _wrong_entry(name: str, i: int, place: int, value: Any) -> DataError:
+def _not_finite(name: str, i: int, entry: int, value: Any) -> DataError:
     return DataError(
-        f"requests: {name!r} row {i}, entry {place} is {value}, expected a finite number; give "
+        f"requests: {name!r} row {i}, entry {entry} is {value}, expected a finite number; give "
         "None where there is no vector"
     )

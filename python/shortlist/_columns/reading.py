@@ -35,7 +35,7 @@ def id_column(name: str, values: Any, dtype: str) -> Array:
 
 
 def category_column(name: str, values: Any, dtype: str) -> Array:
-    """Read a categorical column (n,), int64 or object (str); None becomes INT64_MIN or ""."""
+    """Read categories or texts (n,), int64 or object (str); None becomes INT64_MIN or ""."""
     return scalar_column(name, values, dtype, "values")
 
 
@@ -47,11 +47,11 @@ def tag_column(name: str, values: Any, dtype: str, separator: str = "") -> Array
     missing = "" if dtype == "string" else MISSING_INT
     if (read := _flat(values, dtype)) is not None:
         return _tags(name, *read, missing)
-    given = _plain_rows(values)
+    lists = _plain_rows(values)
     if separator:
-        given = [_split(row, separator) if isinstance(row, str) else row for row in given]
-    given = [_without_missing(row) for row in given]
-    rows = [_id_list(name, i, row, dtype) for i, row in enumerate(given)]
+        lists = [_split(row, separator) if isinstance(row, str) else row for row in lists]
+    lists = [_without_missing(row) for row in lists]
+    rows = [_id_list(name, i, row, dtype) for i, row in enumerate(lists)]
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     flat = np.concatenate(rows) if rows else _NO_NAME
     return _tags(name, flat.astype(object if dtype == "string" else np.int64), lengths, missing)
@@ -118,9 +118,9 @@ def _not_finite(name: str, i: int, number: float) -> DataError:
     )
 
 
-def scalar_column(name: str, values: Any, dtype: str, said: str) -> Array:
-    """Read a column of ids or `said` values (n,), int64 or object (str)."""
-    column = _read_scalars(name, values, dtype, said)
+def scalar_column(name: str, values: Any, dtype: str, noun: str) -> Array:
+    """Read a column of ids or `noun` values (n,), int64 or object (str)."""
+    column = _read_scalars(name, values, dtype, noun)
     if dtype == "string":
         check_unicode(name, column.tolist())
     return column
@@ -131,7 +131,7 @@ def check_unicode(name: str, texts: list[str], lengths: Array | None = None) -> 
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        row = next(i for i, text in enumerate(texts) if not _is_unicode(text))
+        row = next(i for i, text in enumerate(texts) if not is_unicode(text))
         if lengths is not None:
             row = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
         raise DataError(
@@ -140,7 +140,8 @@ def check_unicode(name: str, texts: list[str], lengths: Array | None = None) -> 
         ) from error
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Say whether UTF-8 can hold a text: without half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -148,10 +149,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _read_scalars(name: str, values: Any, dtype: str, said: str) -> Array:
+def _read_scalars(name: str, values: Any, dtype: str, noun: str) -> Array:
     rows = _plain_values(values)
     if isinstance(rows, np.ndarray) and rows.dtype.kind != "O":
-        return _typed_column(name, rows, dtype, said)
+        return _typed_column(name, rows, dtype, noun)
     read_whole = fast.texts if dtype == "string" else fast.integers
     if (read := read_whole(list(rows))) is not None:
         return read
@@ -162,7 +163,7 @@ def _read_scalars(name: str, values: Any, dtype: str, said: str) -> Array:
                 texts[i] = ""
             elif isinstance(value, str):
                 texts[i] = value
-            elif isinstance(value, (bool, np.bool_)) and said != "ids":
+            elif isinstance(value, (bool, np.bool_)) and noun != "ids":
                 texts[i] = "true" if value else "false"  # as tables of the training spell it
             else:
                 raise _wrong_value(name, i, value, "a string")
@@ -171,14 +172,14 @@ def _read_scalars(name: str, values: Any, dtype: str, said: str) -> Array:
     for i, value in enumerate(rows):
         if is_missing(value):
             ids[i] = MISSING_INT
-        elif isinstance(value, (int, np.integer)) and (said != "ids" or type(value) is not bool):
+        elif isinstance(value, (int, np.integer)) and (noun != "ids" or type(value) is not bool):
             ids[i] = _int64(name, i, int(value))  # a category may be True or False, an id may not
         else:
             raise _wrong_value(name, i, value, "an integer")
     return ids
 
 
-def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
+def _typed_column(name: str, rows: Array, dtype: str, noun: str) -> Array:
     if rows.ndim != 1:
         raise TypeError(f"requests: {name!r} has {rows.ndim} dimensions, expected one value a row")
     if len(rows) == 0:
@@ -188,14 +189,13 @@ def _typed_column(name: str, rows: Array, dtype: str, said: str) -> Array:
     if dtype == "int64" and rows.dtype.kind in "iu":
         _check_unsigned(name, None, rows)
         return rows.astype(np.int64)
-    if dtype == "string" and rows.dtype.kind == "b" and said != "ids":
-        return np.where(rows, "true", "false").astype(object)
-    if dtype == "int64" and rows.dtype.kind == "b" and said != "ids":
-        return rows.astype(np.int64)
+    if rows.dtype.kind == "b" and noun != "ids":
+        is_text = dtype == "string"
+        return np.where(rows, "true", "false").astype(object) if is_text else rows.astype(np.int64)
     wanted = "strings" if dtype == "string" else "integers"
     raise TypeError(
         f"requests: {name!r} has dtype {rows.dtype} (row 0 is {rows[0].item()!r:.60}), but this "
-        f"bundle's {said} are {wanted}{_fix(dtype, rows[0].item())}"
+        f"bundle's {noun} are {wanted}{_fix(dtype, rows[0].item())}"
     )
 
 
@@ -239,22 +239,32 @@ def _all_strings(row: Any) -> bool:
     return all(isinstance(value, str) for value in row)  # asarray turns [1, "a"] into strings
 
 
-def _wrong_list(name: str, i: int, row: Any, dtype: str) -> TypeError | DataError:
-    wanted = (str,) if dtype == "string" else (int, np.integer)
-    said = "a string" if dtype == "string" else "an integer"
-    for place, value in enumerate(row):
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            return TypeError(
-                f"requests: {name!r} row {i}, entry {place} is {type(value).__name__} "
-                f"{value!r:.60}, expected {said}{_fix(dtype, value)}"
-            )
-    return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
+def first_wrong(row: Any, kinds: tuple[type, ...]) -> tuple[int, Any] | None:
+    """Return number and value of a list's first entry of another type; bool is no int."""
+    pairs = enumerate(row)
+    return next((p for p in pairs if isinstance(p[1], bool) or not isinstance(p[1], kinds)), None)
 
 
-def _wrong_value(name: str, i: int, value: Any, said: str) -> TypeError:
-    dtype = "string" if said == "a string" else "int64"
+def wrong_entry(name: str, i: int, entry: int, value: Any, expected: str) -> TypeError:
+    """Say that one entry of a list is of a wrong type."""
     return TypeError(
-        f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected {said}"
+        f"requests: {name!r} row {i}, entry {entry} is {type(value).__name__} {value!r:.60}, "
+        f"expected {expected}"
+    )
+
+
+def _wrong_list(name: str, i: int, row: Any, dtype: str) -> TypeError | DataError:
+    wrong = first_wrong(row, (str,) if dtype == "string" else (int, np.integer))
+    if wrong is None:
+        return DataError(f"requests: {name!r} row {i} holds an integer past 64 bits")
+    expected = "a string" if dtype == "string" else "an integer"
+    return wrong_entry(name, i, *wrong, f"{expected}{_fix(dtype, wrong[1])}")
+
+
+def _wrong_value(name: str, i: int, value: Any, expected: str) -> TypeError:
+    dtype = "string" if expected == "a string" else "int64"
+    return TypeError(
+        f"requests: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected {expected}"
         f"{_fix(dtype, value)}"
     )
 

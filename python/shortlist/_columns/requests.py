@@ -4,7 +4,6 @@ Accepted: a dict of columns, a list of dicts, a pandas or polars frame, an Arrow
 the rest of the engine sees is a `Columns`; no other module looks at what the caller passed.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortlist._columns.events import event_column
-from shortlist._columns.features import text_column, vector_column
+from shortlist._columns.features import vector_column
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import (
     MISSING_INT,
@@ -20,10 +19,10 @@ from shortlist._columns.reading import (
     category_column,
     history_column,
     id_column,
-    need_pyarrow,
     number_column,
     tag_column,
 )
+from shortlist._columns.tables import columns_of_frame, common_length, near_name
 from shortlist._columns.times import time_column
 from shortlist.errors import DataError
 
@@ -53,27 +52,13 @@ class FeatureColumn:
     unit: str = "s"
     separator: str = ""
 
-    @classmethod
-    def from_manifest(cls, record: Mapping[str, Any]) -> "FeatureColumn":
-        """Read one entry of the manifest's `features`."""
-        return cls(
-            record["name"],
-            record["kind"],
-            record["dtype"],
-            record.get("width", 0),
-            record.get("unit", "s"),
-            record.get("separator", ""),
-        )
-
     def read(self, values: Any) -> Array:
         """Check a column and return it as the graph takes it."""
         match self.kind:
             case "numeric":
                 return number_column(self.name, values)
-            case "categorical":
+            case "categorical" | "text":
                 return category_column(self.name, values, self.dtype)
-            case "text":
-                return text_column(self.name, values)
             case "timestamp":
                 return time_column(self.name, values, self.unit)
             case "vector":
@@ -87,10 +72,10 @@ class FeatureColumn:
     def is_given(self, column: Array) -> Array:
         """Say for each row of what `read` returned whether there is a value, (n,) bool."""
         if self.dtype == "float32":
-            given = ~np.isnan(column)
+            has_value = ~np.isnan(column)
         else:
-            given = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
-        return given if given.ndim == 1 else np.any(given, axis=1)
+            has_value = np.asarray(column != ("" if self.dtype == "string" else MISSING_INT))
+        return has_value if has_value.ndim == 1 else np.any(has_value, axis=1)
 
 
 class RequestSchema:
@@ -199,8 +184,8 @@ class Columns:
 
 def _tag_lists(tags: Array) -> Ragged:
     """Return a tag column (n, width) as lists: one long row makes no other wide."""
-    given = tags != ("" if tags.dtype.kind == "O" else MISSING_INT)
-    return Ragged.of_lengths(tags[given], given.sum(axis=1))
+    is_tag = tags != ("" if tags.dtype.kind == "O" else MISSING_INT)
+    return Ragged.of_lengths(tags[is_tag], is_tag.sum(axis=1))
 
 
 def normalise(requests: Any, schema: RequestSchema) -> Columns:
@@ -229,13 +214,13 @@ def normalise(requests: Any, schema: RequestSchema) -> Columns:
         An unknown column (with the nearest known name), columns of different lengths, an infinite
         number, an integer past 64 bits.
     """
+    columns: Mapping[str, Any]
     if isinstance(requests, Mapping):
-        columns = dict(requests)
-        n_requests = common_length(columns)
+        columns, n_requests = requests, common_length(requests)
     elif isinstance(requests, (list, tuple)):
         columns, n_requests = _columns_of_rows(requests, schema), len(requests)
     else:
-        columns, n_requests = _columns_of_frame(requests, schema.column_names)
+        columns, n_requests = columns_of_frame(requests, schema.column_names), len(requests)
     return _read_columns(columns, n_requests, schema)
 
 
@@ -259,41 +244,14 @@ def _read_columns(columns: Mapping[str, Any], n_requests: int, schema: RequestSc
 
 
 def _unknown_column(name: object, known: Sequence[str], row: int | None = None) -> DataError:
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     where = "" if row is None else f"row {row}: "
     return DataError(
-        f"requests: {where}unknown column {name!r}; {hint}This bundle knows {', '.join(known)}"
+        f"requests: {where}unknown column {name!r}; {near_name(name, known)}This bundle knows "
+        f"{', '.join(known)}"
     )
 
 
-def common_length(columns: Mapping[str, Any]) -> int:
-    """Return the number of entries of every column; an error names one that differs."""
-    first, n_first = "", -1
-    for name, values in columns.items():
-        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
-            raise TypeError(
-                f"requests: column {name!r} is the single value {values!r:.60}, expected a column "
-                f"with one entry a request; for one request write [{values!r:.60}]"
-            )
-        if isinstance(values, (set, frozenset)):
-            raise TypeError(
-                f"requests: column {name!r} is a set, which has no order; give a list, one entry a "
-                "request"
-            )
-        if getattr(values, "ndim", 1) == 0:
-            raise TypeError(f"requests: column {name!r} is a 0-d array, expected one dimension")
-        if n_first < 0:
-            first, n_first = name, len(values)
-        elif len(values) != n_first:
-            raise DataError(
-                f"requests: column {name!r} has {len(values)} entries but {first!r} has {n_first}; "
-                "every column needs one entry a request (None where there is nothing)"
-            )
-    return max(n_first, 0)
-
-
-def _columns_of_rows(rows: Sequence[Any], schema: RequestSchema) -> dict[str, Any]:
+def _columns_of_rows(rows: Sequence[Any], schema: RequestSchema) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
@@ -309,43 +267,3 @@ def _columns_of_rows(rows: Sequence[Any], schema: RequestSchema) -> dict[str, An
                 column = columns[name] = [None] * len(rows)
             column[i] = value
     return columns
-
-
-def check_frame(names: Sequence[Any], index: Sequence[Any], known: Sequence[str]) -> None:
-    """Refuse a frame with two columns of one name, or with a column that is its index."""
-    again = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if again is not None:
-        raise DataError(f"requests: the frame has two columns {again!r}; drop or rename one")
-    for name in index:
-        if name in known and name not in names:
-            raise DataError(
-                f"requests: {name!r} is the frame's index, expected a column; call "
-                "frame.reset_index() first"
-            )
-
-
-def _columns_of_frame(frame: Any, known: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """Read a pandas or polars frame or an Arrow table; all of them go through Arrow."""
-    module = type(frame).__module__.partition(".")[0]
-    pa = need_pyarrow(f"a {module} frame" if module != "builtins" else type(frame).__name__)
-    if module == "pandas" and hasattr(frame, "columns"):
-        check_frame(list(frame.columns), list(frame.index.names), known)
-    try:
-        if isinstance(frame, (pa.Table, pa.RecordBatch)):
-            table = frame
-        elif module == "pandas" and hasattr(frame, "columns"):
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-        elif hasattr(frame, "__arrow_c_stream__") and hasattr(frame, "columns"):
-            table = pa.table(frame)
-        else:
-            raise TypeError(
-                f"requests: got {type(frame).__name__}, expected a dict of columns, a list of "
-                "dicts, a pandas or polars DataFrame, or a pyarrow Table"
-            )
-    except pa.ArrowException as error:
-        raise DataError(
-            f"requests: the {module} frame has a column of mixed types ({error}); give every "
-            "column one type"
-        ) from error
-    check_frame(table.column_names, (), known)
-    return dict(zip(table.column_names, table.columns, strict=True)), len(frame)

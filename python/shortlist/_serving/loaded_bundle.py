@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,15 +18,14 @@ from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
 from shortlist._serving.options import RecommendOptions, check_stages
+from shortlist._serving.reports import GraphReport
 from shortlist.bundle import Bundle
-from shortlist.bundle.manifest import problem
+from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import map_file
 from shortlist.errors import BundleError, ShortlistError
+from shortlist.feedback.acts import Dislikes, StoredUser
 from shortlist.index import Index, simd_level
 from shortlist.recommendations import Recommendations
-
-if TYPE_CHECKING:
-    from shortlist.feedback.acts import StoredUser
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
 _EVENT_TYPES = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
@@ -91,21 +90,27 @@ class LoadedBundle:
     @property
     def item_id_dtype(self) -> str:
         """Type of item ids: "int64" or "string"."""
-        return str(self.bundle.manifest["item_id_dtype"])
+        return self.bundle.manifest.item_id_dtype
 
     @property
     def user_id_dtype(self) -> str:
         """Type of user ids: "int64" or "string"."""
-        return str(self.bundle.manifest["user_id_dtype"])
+        return self.bundle.manifest.user_id_dtype
 
     @property
     def n_candidates(self) -> int:
-        """How many items the second stage puts into order at least."""
-        return int(self.bundle.manifest["second_stage"]["n_candidates"])
+        """How many items the second stage puts into order at least; 0 without one."""
+        section = self.bundle.manifest.second_stage
+        return 0 if section is None else section.n_candidates
+
+    @property
+    def dislikes(self) -> Dislikes:
+        """What the bundle's training took for dislikes."""
+        return Dislikes.of_settings(self.bundle.manifest.training_section("config", "events"))
 
     def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""
-        section = self.bundle.manifest.get("second_stage", {})
+        section = self.bundle.manifest.second_stage
         return RecommendOptions(
             top_n, exclude_seen, check_stages(stages, self.has_reranker, section)
         )
@@ -114,7 +119,7 @@ class LoadedBundle:
         """Answer checked requests from one state of the items."""
         state, n = self.state, columns.n_requests
         check_length(where, n)
-        _checks.check_places(n, options.top_n, state.view.n_rows)
+        _checks.check_answer_size(n, options.top_n, state.view.n_rows)
         allowed = read_where(where, n, state.items.mask)
         scores, rows, counts, sources, stages = self.core.recommend(
             state.core,
@@ -165,12 +170,12 @@ class LoadedBundle:
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""
         state = self.state
-        item_ids, table, given = read_items(items, state, self.item_schema)
+        item_ids, table, names = read_items(items, state, self.item_schema)
         if len(item_ids) == 0:
             return Upserted(0, 0, 0)
         is_new = state.rows_of(item_ids) < 0
         features = [n for n in self.item_schema.features if n in table.column_names]
-        changed = is_new | bool(given.intersection(features))
+        changed = is_new | bool(names.intersection(features))
         vectors = np.empty((0, self.index.dim), dtype=np.float32)
         if changed.any():
             raw = table.select(["item_id", *features]).filter(changed)
@@ -196,7 +201,7 @@ class LoadedBundle:
             self.state = removed(self.state, self.index, self.core, known)
         return len(known)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> GraphReport:
         """Say where what runs: providers and nodes of each open graph, and how items are found."""
         core = self.core
         names = {_graph_name(where): (runs, nodes) for where, runs, nodes in core.sessions}
@@ -257,16 +262,16 @@ def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) ->
     )
 
 
-def _check_inputs(bundle: Bundle, schema: RequestSchema, found: dict[str, str]) -> None:
+def _check_inputs(bundle: Bundle, schema: RequestSchema, inputs: dict[str, str]) -> None:
     """Refuse a graph that takes other columns than the manifest says."""
-    if bundle.has("scorer.onnx") and "second_stage" not in bundle.manifest:
+    if bundle.has("scorer.onnx") and bundle.manifest.second_stage is None:
         raise problem("manifest.json", "a field 'second_stage' beside scorer.onnx", "none")
-    expected = {"history": _ONNX_TYPES[bundle.manifest["item_id_dtype"]]}
+    expected = {"history": _ONNX_TYPES[bundle.manifest.item_id_dtype]}
     expected |= {name: _EVENT_TYPES[name] for name in schema.event_columns}
     expected |= {name: _ONNX_TYPES[f.dtype] for name, f in schema.features.items()}
-    if found != expected:
+    if inputs != expected:
         where = f"{bundle.name}/recommend.onnx"
-        raise problem(where, f"the manifest's inputs {expected}", f"{found}")
+        raise problem(where, f"the manifest's inputs {expected}", f"{inputs}")
 
 
 def _graph_name(where: str) -> str:
@@ -276,7 +281,8 @@ def _graph_name(where: str) -> str:
 def features_of(bundle: Bundle, side: str) -> list[FeatureColumn]:
     """Return the features of "user" or "item" as requests carry them."""
     return [
-        FeatureColumn.from_manifest(f) for f in bundle.manifest["features"] if f["side"] == side
+        FeatureColumn(f.name, f.kind, f.dtype, f.width, f.unit, f.separator)
+        for f in bundle.manifest.features_of(side)
     ]
 
 
@@ -285,10 +291,10 @@ def request_schema(bundle: Bundle) -> RequestSchema:
     manifest = bundle.manifest
     return RequestSchema(
         "user_id",
-        manifest["user_id_dtype"],
+        manifest.user_id_dtype,
         features_of(bundle, "user"),
-        manifest["item_id_dtype"],
-        tuple(manifest.get("event_features", {})),
+        manifest.item_id_dtype,
+        tuple(manifest.event_features),
     )
 
 
@@ -325,9 +331,9 @@ def _candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:
     rows = rows.reshape(candidates.shape)
     wrong = (rows < 0) & (candidates != state.ids[-1])
     if wrong.any():
-        row, place = divmod(int(wrong.argmax()), candidates.shape[1])
+        row, entry = divmod(int(wrong.argmax()), candidates.shape[1])
         raise ValueError(
-            f"item_ids: row {row}, entry {place} is {candidates[row, place].item()!r}, which "
+            f"item_ids: row {row}, entry {entry} is {candidates[row, entry].item()!r}, which "
             "is no item of this bundle"
         )
     return rows

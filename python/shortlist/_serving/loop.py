@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from shortlist import _checks
 from shortlist._columns.reading import Array
 from shortlist.errors import DataError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog, seconds_of
-from shortlist.feedback.acts import Dislikes, check_types, with_acts
+from shortlist.feedback.acts import check_types, with_acts
 from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class FeedbackLoop(NamedTuple):
             return options
         return options._replace(top_n=n_candidates(self.explore, options, loaded))
 
-    def draw(self, found: Recommendations, top_n: int) -> Recommendations:
+    def draw(self, answer: Recommendations, top_n: int) -> Recommendations:
         """Draw each answer from its candidates, where the call explores."""
-        return found if self.explore is None else drawn(found, self.explore, top_n)
+        return answer if self.explore is None else drawn(answer, self.explore, top_n)
 
     def write(
         self,
@@ -88,14 +89,13 @@ def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> Feedbac
         raise TypeError(
             f"explore: got {type(explore).__name__}, expected shortlist.Epsilon or Softmax"
         )
-    if not isinstance(record, (bool, np.bool_)):
-        raise TypeError(f"record: got {record!r}, expected True or False")
+    record = _checks.flag(record, "record")
     if record and feedback is None:
         raise TypeError("record: got True without a log, expected feedback=FeedbackLog(path)")
     seconds = int(time.time()) if now is None else seconds_of(now, "now")
     if feedback is None and explore is None:
         return None
-    return FeedbackLoop(feedback, explore, bool(record), seconds)
+    return FeedbackLoop(feedback, explore, record, seconds)
 
 
 def with_feedback(
@@ -108,15 +108,7 @@ def with_feedback(
     acts = feedback.acts(columns.ids)
     if not any(acts):
         return columns
-    return with_acts(
-        columns,
-        acts,
-        loaded,
-        Dislikes.of_manifest(loaded.bundle.manifest),
-        loaded.item_id_dtype,
-        np.full(columns.n_requests, now),
-        loaded.schema.event_columns,
-    )
+    return with_acts(columns, acts, loaded, loaded.dislikes, np.full(columns.n_requests, now))
 
 
 def repeatable(
@@ -141,9 +133,7 @@ def _with_known(shown: Recommendations, can_repeat: Array) -> Recommendations:
     """Take the propensities from answers that cannot be asked again; NaN is none in the log."""
     if shown.propensities is None or can_repeat.all():
         return shown
-    recorded = copy.copy(shown)
-    recorded.propensities = np.where(can_repeat[:, None], shown.propensities, np.nan)
-    return recorded
+    return replace(shown, propensities=np.where(can_repeat[:, None], shown.propensities, np.nan))
 
 
 def n_candidates(explore: Exploration, options: RecommendOptions, loaded: LoadedBundle) -> int:
@@ -154,25 +144,22 @@ def n_candidates(explore: Exploration, options: RecommendOptions, loaded: Loaded
     return max(options.top_n, min(explore.n_candidates, most))
 
 
-def drawn(found: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
+def drawn(answer: Recommendations, explore: Exploration, top_n: int) -> Recommendations:
     """Draw each answer from its candidates."""
-    places, propensities = explore.choose(found.scores, top_n)
+    slots, propensities = explore.choose(answer.scores, top_n)
 
     def take(values: Array, missing: object) -> Array:
-        taken: Array = np.take_along_axis(values, places, axis=1)  # place −1 is replaced below
-        taken[places < 0] = missing
+        taken: Array = np.take_along_axis(values, slots, axis=1)  # slot −1 is replaced below
+        taken[slots < 0] = missing
         return taken
 
-    return Recommendations(
-        take(found.item_ids, "" if found.item_ids.dtype.kind == "O" else -1),
-        take(found.scores, -np.inf),
-        np.minimum(found.counts, top_n),
-        take(found.indices, -1),
-        found._source_codes,
-        found.stages,
-        found._items,
-        found._version,
-        propensities,
+    return replace(
+        answer,
+        item_ids=take(answer.item_ids, "" if answer.item_ids.dtype.kind == "O" else -1),
+        scores=take(answer.scores, -np.inf),
+        counts=np.minimum(answer.counts, top_n),
+        indices=take(answer.indices, -1),
+        propensities=propensities,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from shortlist.bundle.records import RerankerRecord
 from shortlist.errors import ShortlistError
 
 
@@ -16,14 +16,14 @@ class RecommendOptions(NamedTuple):
     stages: int
 
 
-def check_stages(stages: Any, has_reranker: bool, section: Mapping[str, Any]) -> int:
+def check_stages(stages: Any, has_reranker: bool, section: RerankerRecord | None) -> int:
     """Return how many stages a call runs: 1 or 2; None asks for the bundle's best.
 
     Parameters
     ----------
     stages : {1, 2} or None
     has_reranker : bool
-    section : mapping
+    section : RerankerRecord or None
         The manifest's `second_stage`, for the message.
     """
     if stages is None:
@@ -37,10 +37,11 @@ def check_stages(stages: Any, has_reranker: bool, section: Mapping[str, Any]) ->
     return int(stages)
 
 
-def _why_none(section: Mapping[str, Any]) -> str:
-    if not section:
+def _why_none(section: RerankerRecord | None) -> str:
+    if section is None:
         return "it was trained without one; set enabled = true under [scorer]"
+    measured = section.measured
     return (
         "it did not help on validation, so it was left out (NDCG@10 "
-        f"{section['ndcg_at_10_with']:.4f} with it, {section['ndcg_at_10_without']:.4f} without)"
+        f"{measured['ndcg_at_10_with']:.4f} with it, {measured['ndcg_at_10_without']:.4f} without)"
     )

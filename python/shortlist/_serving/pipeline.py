@@ -36,7 +36,7 @@ def recommend(
     if loop.record:
         check_users(columns, loaded)
     joined = loop.join(columns, loaded)
-    found = loaded.answer(joined, where, loop.widen(options, loaded))
-    shown = loop.draw(found, options.top_n)
+    answer = loaded.answer(joined, where, loop.widen(options, loaded))
+    shown = loop.draw(answer, options.top_n)
     loop.write(loaded, columns, where, options, shown)
     return shown

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from shortlist import _core
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, check_same_ids, open_bundle
+from shortlist._serving.reports import TrialReport
 from shortlist._serving.trial import Trial, check_trial
 from shortlist.errors import ShortlistError
 
@@ -72,7 +73,7 @@ class Switch:
                     self.now()
                     self.trial = trial
 
-    def end_trial(self, promote: bool) -> dict[str, Any]:
+    def end_trial(self, promote: bool) -> TrialReport:
         """End the trial and give its last counts; see `Engine.end_trial`."""
         with self._changing:
             with self._writing:

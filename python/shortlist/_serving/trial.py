@@ -1,14 +1,17 @@
 """Two versions side by side: a split of the traffic by key, or a shadow that nobody sees."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from shortlist import _checks
 from shortlist._catalogue.where import check_length
 from shortlist._columns.reading import MISSING_INT, Array
 from shortlist._columns.requests import Columns, RequestSchema, normalise
@@ -16,6 +19,7 @@ from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
+from shortlist._serving.reports import TrialReport
 from shortlist.errors import BundleError, DataError
 from shortlist.recommendations import Recommendations
 
@@ -31,11 +35,10 @@ def check_trial(share: Any, shadow: Any, salt: Any) -> tuple[float, bool, str]:
         raise TypeError(f"share: got {share!r}, expected a number above 0 and at most 1")
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share}, expected a number above 0 and at most 1")
-    if not isinstance(shadow, (bool, np.bool_)):
-        raise TypeError(f"shadow: got {shadow!r}, expected True or False")
+    shadow = _checks.flag(shadow, "shadow")
     if not isinstance(salt, str):
         raise TypeError(f"salt: got {salt!r}, expected a text")
-    return float(share), bool(shadow), salt
+    return float(share), shadow, salt
 
 
 def check_keys(keys: Any, n_requests: int) -> list[Any]:
@@ -67,6 +70,29 @@ def falls_to_candidate(key: str | int, share: float, salt: str) -> bool:
     """
     digest = hashlib.blake2b(f"{salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little") < share * _RANGE
+
+
+class _Call(NamedTuple):
+    """Requests, which may be answered in parts, and what the call wants of each."""
+
+    columns: Columns
+    where: Any
+    options: RecommendOptions
+    stages: Any
+    loop: FeedbackLoop | None
+
+    def answer(self, version: LoadedBundle) -> Recommendations:
+        """Let a version answer."""
+        return pipeline.recommend(version, self.columns, self.where, self.options, self.loop)
+
+    def take(self, chosen: Array) -> _Call:
+        """Return the call of some requests, in ascending order."""
+        columns, where = self.columns, self.where
+        if len(chosen) < columns.n_requests:
+            columns = columns.take(chosen)
+        if isinstance(where, (list, tuple)):
+            where = [where[i] for i in chosen]
+        return self._replace(columns=columns, where=where)
 
 
 class Trial:
@@ -117,54 +143,38 @@ class Trial:
         check_length(where, columns.n_requests)
         chosen = self._choose(columns, keys)
         self._count(n_requests=columns.n_requests)
+        call = _Call(columns, where, options, stages, loop)
         if self._shadow is not None:
-            answer = pipeline.recommend(present, columns, where, options, loop)
+            answer = call.answer(present)
             if len(chosen):
                 # A copy: the caller may change its arrays once it has its answer.
-                part = copy.deepcopy(columns.take(chosen))
-                task = (part, _take_where(where, chosen), options, stages, loop, answer, chosen)
-                if not self._shadow.offer(task):
+                part = call.take(chosen)
+                part = part._replace(columns=copy.deepcopy(part.columns))
+                if not self._shadow.offer((part, answer, chosen)):
                     self._count(n_dropped=len(chosen))
             return answer
-        if not len(chosen):
-            return pipeline.recommend(present, columns, where, options, loop)
-        return self._split(present, columns, where, options, stages, loop, chosen)
+        return self._split(present, call, chosen) if len(chosen) else call.answer(present)
 
-    def _split(
-        self,
-        present: LoadedBundle,
-        columns: Columns,
-        where: Any,
-        options: RecommendOptions,
-        stages: Any,
-        loop: FeedbackLoop | None,
-        chosen: Array,
-    ) -> Recommendations:
+    def _split(self, present: LoadedBundle, call: _Call, chosen: Array) -> Recommendations:
         """Answer the chosen requests by the candidate, or by the present version if it fails.
 
         What is shown is recorded once there is an answer to all of them.
         """
-        silent = loop
+        loop, silent, n = call.loop, call, call.columns.n_requests
         if loop is not None and loop.record:
-            check_users(columns, present)
-            silent = loop._replace(record=False)
-
-        def part(numbers: Array) -> tuple[Columns, Any]:
-            if len(numbers) == columns.n_requests:
-                return columns, where
-            return columns.take(numbers), _take_where(where, numbers)
-
-        theirs = self._try(*part(chosen), options, stages, silent)
+            check_users(call.columns, present)
+            silent = call._replace(loop=loop._replace(record=False))
+        theirs = self._try(silent.take(chosen))
         parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
-        rest = np.setdiff1d(np.arange(columns.n_requests), chosen if parts else [])
+        rest = np.setdiff1d(np.arange(n), chosen if parts else [])
         if len(rest):
-            shown = pipeline.recommend(present, *part(rest), options, silent)
-            parts.append((present, rest, shown))
+            parts.append((present, rest, silent.take(rest).answer(present)))
         if isinstance(theirs, Exception):
             self._failed(theirs)  # not the caller's fault: the present version could answer
         if loop is not None:
             for version, numbers, shown in parts:
-                loop.write(version, *part(numbers), options, shown)
+                part = call.take(numbers)
+                loop.write(version, part.columns, part.where, part.options, shown)
         if len(parts) == 1:
             return parts[0][2]
         return _joined([(numbers, shown) for _, numbers, shown in parts])
@@ -176,17 +186,8 @@ class Trial:
         except Exception as error:
             self._failed(error)
 
-    def report(self) -> dict[str, Any]:
-        """Say what came of it so far.
-
-        Returns
-        -------
-        dict
-            `bundle`, `version`, `share`, `shadow`; `n_requests` in all, `n_candidate` answered by
-            the candidate, `n_errors` of it and the `last_error`, `n_dropped` by the shadow;
-            `overlap`: of the shadow's requests the mean part of the present items that the
-            candidate found too, None before the first.
-        """
+    def report(self) -> TrialReport:
+        """Say what came of it so far."""
         with self._counting:
             total, n = self._overlaps
             return {
@@ -194,7 +195,10 @@ class Trial:
                 "version": self.candidate.number,
                 "share": self._share,
                 "shadow": self._shadow is not None,
-                **self._counts,
+                "n_requests": self._counts["n_requests"],
+                "n_candidate": self._counts["n_candidate"],
+                "n_errors": self._counts["n_errors"],
+                "n_dropped": self._counts["n_dropped"],
                 "last_error": self._last_error,
                 "overlap": total / n if n else None,
             }
@@ -207,50 +211,44 @@ class Trial:
     def _choose(self, columns: Columns, keys: Any) -> Array:
         """Return the numbers of the requests that fall to the candidate."""
         n = columns.n_requests
-        given = check_keys(keys, n)
+        own_keys = check_keys(keys, n)
         if self._share == 1:
             return np.arange(n)
         ids = [None] * n if columns.ids is None else columns.ids.tolist()
         chosen = []
-        for i, (key, user) in enumerate(zip(given, ids, strict=True)):
+        for i, (key, user) in enumerate(zip(own_keys, ids, strict=True)):
             if key is None:
                 key = None if user in (None, "", MISSING_INT) else user
             if key is not None and falls_to_candidate(key, self._share, self._salt):
                 chosen.append(i)
         return np.array(chosen, dtype=np.int64)
 
-    def _try(
-        self,
-        columns: Columns,
-        where: Any,
-        options: RecommendOptions,
-        stages: Any,
-        loop: FeedbackLoop | None,
-    ) -> Recommendations | Exception:
+    def _try(self, call: _Call) -> Recommendations | Exception:
         """Let the candidate answer; its error if it fails."""
         try:
-            own = self.candidate.options(options.top_n, options.exclude_seen, stages)
-            answer = pipeline.recommend(self.candidate, columns, where, own, loop)
+            options = call.options
+            own = self.candidate.options(options.top_n, options.exclude_seen, call.stages)
+            answer = call._replace(options=own).answer(self.candidate)
         except Exception as error:
             return error
-        self._count(n_candidate=columns.n_requests)
+        self._count(n_candidate=call.columns.n_requests)
         return answer
 
-    def _compare(self, task: tuple[Any, ...]) -> None:
-        columns, where, options, stages, loop, answer, chosen = task
-        if loop is not None:  # nobody sees the answer
-            loop = loop._replace(explore=None, record=False)
-        found = self._try(columns, where, options, stages, loop)
-        if isinstance(found, Exception):
-            self._failed(found)
+    def _compare(self, task: tuple[_Call, Recommendations, Array]) -> None:
+        call, answer, chosen = task
+        if call.loop is not None:  # nobody sees the answer
+            call = call._replace(loop=call.loop._replace(explore=None, record=False))
+        reply = self._try(call)
+        if isinstance(reply, Exception):
+            self._failed(reply)
             return
         overlaps = [
             len(set(ours[:n].tolist()) & set(theirs[:m].tolist())) / n
             for ours, n, theirs, m in zip(
                 answer.item_ids[chosen],
                 answer.counts[chosen].tolist(),
-                found.item_ids,
-                found.counts.tolist(),
+                reply.item_ids,
+                reply.counts.tolist(),
                 strict=True,
             )
             if n
@@ -314,10 +312,10 @@ class _Titles:
 
     def titles(self, rows: Array) -> Array:
         """Return titles of item rows (n_requests, top_n), each row from its own table."""
-        found = np.empty(rows.shape, dtype=object)
+        titles = np.empty(rows.shape, dtype=object)
         for chosen, part in self._parts:
-            found[chosen] = part.titles
-        return found
+            titles[chosen] = part.titles
+        return titles
 
 
 def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
@@ -341,17 +339,13 @@ def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
     )
 
 
-def _take_where(where: Any, chosen: Array) -> Any:
-    return [where[i] for i in chosen] if isinstance(where, (list, tuple)) else where
-
-
 def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSchema:
     """Return a schema with the columns of both; each version takes its own."""
     ours, theirs = present.schema, candidate.schema
     features = dict(ours.features)
     for name, feature in theirs.features.items():
         known = features.setdefault(name, feature)
-        if _reading(known) != _reading(feature):
+        if known != feature:
             raise BundleError(
                 f"{candidate.bundle.name}: it takes the column {name!r} as {feature.kind} "
                 f"{feature.dtype}, the running bundle as {known.kind} {known.dtype}: requests that "
@@ -361,7 +355,3 @@ def _schema_of_both(present: LoadedBundle, candidate: LoadedBundle) -> RequestSc
     return RequestSchema(
         ours.id_name, ours.id_dtype, list(features.values()), ours.history_dtype, tuple(events)
     )
-
-
-def _reading(feature: Any) -> tuple[Any, ...]:
-    return (feature.kind, feature.dtype, feature.width, feature.unit, feature.separator)

@@ -138,7 +138,7 @@ def _draw_requests(
     return {"history": list(draws)}
 
 
-def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str, Any]:
+def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str, float]:
     """Compare `recommend` and `search` with a float64 brute force over the same embeddings."""
     embeddings = engine.encode_users({"history": histories})
     index = engine.index
@@ -152,10 +152,10 @@ def _check_answers(engine: Engine, histories: list[Any], top_n: int) -> dict[str
     recommendations = engine.recommend({"history": histories}, top_n=top_n, stages=1)
     if not np.array_equal(hits.item_ids, recommendations.item_ids):
         raise ShortlistError("bench: recommend and search disagree on item ids; no time reported")
-    found = np.where(hits.indices >= 0, hits.scores, -np.inf)[:, : best.shape[1]]
+    scores = np.where(hits.indices >= 0, hits.scores, -np.inf)[:, : best.shape[1]]
     with np.errstate(invalid="ignore"):  # −inf − −inf: both rows are short, which is equal
-        difference = np.abs(found - best)
-    largest = float(np.nanmax(np.where(found == best, 0.0, difference), initial=0.0))
+        difference = np.abs(scores - best)
+    largest = float(np.nanmax(np.where(scores == best, 0.0, difference), initial=0.0))
     tolerance = 1e-5 * max(1.0, float(np.abs(best[np.isfinite(best)]).max(initial=0.0)))
     if not largest <= tolerance:
         raise ShortlistError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ def _microseconds(value: float) -> str:
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def format_markdown(report: dict[str, Any]) -> str:
+def format_markdown(report: Mapping[str, Any]) -> str:
     """Format the report of `bench_bundle` as Markdown: one table, then what it was measured on."""
     lines = [
         "| batch | stage | p50 µs | p90 µs | p99 µs | requests/s |",
@@ -40,7 +41,7 @@ def format_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(report: dict[str, Any], path: str | Path) -> None:
+def plot(report: Mapping[str, Any], path: str | Path) -> None:
     """Plot p50 (line) and p99 (band) of each stage against batch size, both axes logarithmic.
 
     Parameters

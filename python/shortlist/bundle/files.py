@@ -4,14 +4,15 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
-from shortlist.bundle.manifest import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest, problem
+from shortlist.bundle.fields import problem
+from shortlist.bundle.manifest import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from shortlist.bundle.records import FileRecord
 from shortlist.errors import BundleError
 
 
@@ -22,8 +23,8 @@ def open_plain(path: Path, where: str) -> int:
     except FileNotFoundError as error:
         raise problem(where, "a file", "no such file") from error
     except OSError as error:
-        found = "a symbolic link" if path.is_symlink() else f"{error}"
-        raise problem(where, "a plain file", found) from error
+        kind = "a symbolic link" if path.is_symlink() else f"{error}"
+        raise problem(where, "a plain file", kind) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise problem(where, "a plain file", "a folder or special file")
@@ -54,27 +55,27 @@ def hold_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
     return path, partial(os.close, descriptor)
 
 
-def read_manifest(directory: Path, name: str | None = None) -> dict[str, Any]:
+def read_manifest(directory: Path, name: str | None = None) -> Manifest:
     """Read and check `directory`/manifest.json; messages name the folder `name`."""
     where = f"{name or directory.name}/{MANIFEST}"
     with os.fdopen(open_plain(directory / MANIFEST, where), "rb") as file:
-        return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where)
+        return Manifest.parse(file.read(MAX_MANIFEST_BYTES + 1), where)
 
 
-def _open_file(path: Path, where: str, record: dict[str, Any]) -> BufferedReader:
+def _open_file(path: Path, where: str, record: FileRecord) -> BufferedReader:
     """Open one file of a bundle; it must have the size that its manifest entry says."""
     with ExitStack() as stack:
         file = stack.enter_context(os.fdopen(open_plain(path, where), "rb"))
         size = os.fstat(file.fileno()).st_size
-        if size != record["size"]:
-            raise problem(where, f"{record['size']:,} bytes", f"{size:,} bytes")
+        if size != record.size:
+            raise problem(where, f"{record.size:,} bytes", f"{size:,} bytes")
         stack.pop_all()
         return file
 
 
 def check_folder(
     directory: Path,
-    files: dict[str, dict[str, Any]],
+    files: Mapping[str, FileRecord],
     *,
     digests: bool,
     name: str | None = None,
@@ -90,9 +91,9 @@ def check_folder(
     for file, record in files.items():
         where = f"{name}/{file}"
         with _open_file(directory / file, where, record) as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest() if digests else ""
-        if digests and found != record["sha256"]:
-            raise problem(where, f"sha256 {record['sha256']}", f"sha256 {found}")
+            digest = hashlib.file_digest(opened, "sha256").hexdigest() if digests else ""
+        if digests and digest != record.sha256:
+            raise problem(where, f"sha256 {record.sha256}", f"sha256 {digest}")
 
 
 def is_bundle(path: Path) -> bool:

@@ -3,18 +3,14 @@
 import os
 import tempfile
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from shortlist.bundle.fields import problem
 from shortlist.bundle.files import check_folder, hold_folder, read_manifest
-from shortlist.bundle.manifest import FORMAT_VERSION, MANIFEST, problem, version_of
+from shortlist.bundle.manifest import MANIFEST, Manifest
 from shortlist.bundle.text import describe, summarise
-from shortlist.bundle.writer import BundleWriter, check_target
 from shortlist.bundle.zipped import unpack
-
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleWriter", "check_target"]
 
 
 class Bundle:
@@ -30,15 +26,15 @@ class Bundle:
         Where its files lie: a private temporary folder if it was a zip; of a folder a name that
         stays with it when it is renamed, so that another bundle may be put in its place while this
         one is in use.
-    manifest : Mapping
+    manifest : Manifest
         The checked content of manifest.json, read-only.
     """
 
-    def __init__(self, path: Path, name: str, directory: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, name: str, directory: Path, manifest: Manifest) -> None:
         self.path = path
         self.name = name
         self.directory = directory
-        self.manifest: Mapping[str, Any] = MappingProxyType(manifest)
+        self.manifest = manifest
         self._let_go: weakref.finalize[[], Bundle] | None = None
 
     @classmethod
@@ -69,9 +65,7 @@ class Bundle:
         """
         bundle = cls.hold(path)
         try:
-            check_folder(
-                bundle.directory, bundle.manifest["files"], digests=verify, name=bundle.name
-            )
+            check_folder(bundle.directory, bundle.manifest.files, digests=verify, name=bundle.name)
         except BaseException:
             bundle.close()
             raise
@@ -93,15 +87,15 @@ class Bundle:
         temporary: tempfile.TemporaryDirectory[str] | None = None
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
-                found = "no such file: the folder is no bundle"
-                raise problem(str(location / MANIFEST), "a file", found)
+                actual = "no such file: the folder is no bundle"
+                raise problem(str(location / MANIFEST), "a file", actual)
             directory, let_go = hold_folder(location)
         elif location.is_file():
             temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
             directory, let_go = Path(temporary.name), temporary.cleanup
         else:
-            found = "a special file" if location.exists() else "nothing there"
-            raise problem(str(location), "a bundle folder or zip", found)
+            actual = "a special file" if location.exists() else "nothing there"
+            raise problem(str(location), "a bundle folder or zip", actual)
         try:
             if temporary is not None:
                 unpack(location, directory)
@@ -118,9 +112,9 @@ class Bundle:
 
         Of a bundle written before there were versions, its name and the time it was made.
         """
-        if "lineage" in self.manifest:
-            return version_of(self.manifest)
-        return f"{self.path.stem} {self.manifest['created']}"
+        if self.manifest.lineage is not None:
+            return self.manifest.version
+        return f"{self.path.stem} {self.manifest.created}"
 
     def verify(self) -> None:
         """Compare every file's size and sha256 with the manifest.
@@ -130,7 +124,7 @@ class Bundle:
         BundleError
             At the first file that differs.
         """
-        check_folder(self.directory, self.manifest["files"], digests=True, name=self.name)
+        check_folder(self.directory, self.manifest.files, digests=True, name=self.name)
 
     def file(self, name: str) -> Path:
         """Return the path of one file of the bundle; it is good while the bundle is open.
@@ -140,14 +134,14 @@ class Bundle:
         BundleError
             The manifest does not list `name`.
         """
-        if name not in self.manifest["files"]:
-            there = ", ".join(sorted(self.manifest["files"]))
+        if name not in self.manifest.files:
+            there = ", ".join(sorted(self.manifest.files))
             raise problem(f"{self.name}/{name}", f"one of {there}", "no such entry")
         return self.directory / name
 
     def has(self, name: str) -> bool:
         """Say whether the bundle holds the file `name`."""
-        return name in self.manifest["files"]
+        return name in self.manifest.files
 
     def describe(self) -> dict[str, Any]:
         """Return what is inside as plain values, ready for `json.dumps`."""
@@ -166,16 +160,11 @@ class Bundle:
         """Return the bundle itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the bundle."""
         self.close()
 
     def __repr__(self) -> str:
         """Name the bundle and its size."""
         m = self.manifest
-        return f"Bundle({str(self.path)!r}: {m['n_items']:,} items, dim {m['dim']}, {m['metric']})"
+        return f"Bundle({str(self.path)!r}: {m.n_items:,} items, dim {m.dim}, {m.metric})"

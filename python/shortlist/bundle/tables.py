@@ -4,7 +4,7 @@ import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shortlist.bundle.manifest import problem
+from shortlist.bundle.fields import problem
 
 
 class MappedFile(NamedTuple):
@@ -52,6 +52,6 @@ def read_table(file: MappedFile, n_rows: int, columns: dict[str, str]) -> Any:
             raise problem(file.name, f"a column {name!r}", ", ".join(table.column_names))
         column = table.column(name)
         if str(column.type) != kind or column.null_count:
-            found = f"{column.type} with {column.null_count} nulls"
-            raise problem(file.name, f"column {name!r} to be {kind} without nulls", found)
+            actual = f"{column.type} with {column.null_count} nulls"
+            raise problem(file.name, f"column {name!r} to be {kind} without nulls", actual)
     return table

@@ -1,55 +1,54 @@
 """What `shortlist inspect` says about a bundle, as values and as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shortlist.bundle.manifest import FORMAT_VERSION, Manifest
+from shortlist.bundle.records import FeatureRecord
 
-def describe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+
+def describe(path: Path, manifest: Manifest) -> dict[str, object]:
     """Return the manifest as a report: vocabularies become their sizes, file sizes are summed."""
-    features = [
-        {key: value for key, value in feature.items() if key != "vocabulary"}
-        for feature in manifest["features"]
-    ]
-    files = {name: dict(record) for name, record in manifest["files"].items()}
-    report = {key: value for key, value in manifest.items() if key not in ("features", "files")}
+    report = manifest.to_dict()
+    features, files = report.pop("features"), report.pop("files")
     return {
         "path": str(path),
         **report,
-        "features": features,
-        "files": files,
-        "size": sum(record["size"] for record in files.values()),
+        "features": [
+            {key: value for key, value in feature.items() if key != "vocabulary"}
+            for feature in features
+        ],
+        "files": {name: dict(record) for name, record in files.items()},
+        "size": manifest.size,
     }
 
 
-def summarise(path: Path, manifest: Mapping[str, Any]) -> str:
+def summarise(path: Path, manifest: Manifest) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
-    told = describe(path, manifest)
+    m = manifest
     lines = [
-        f"{path.resolve().name}: a bundle of format {told['format_version']}, written "
-        f"{told['created']}",
-        f"  {told['n_items']:,} items ({told['item_id_dtype']} ids), {told['n_users']:,} users "
-        f"with a stored history ({told['user_id_dtype']} ids)",
-        f"  embeddings of dim {told['dim']}, {told['metric']}; histories of up to "
-        f"{told['max_history']} items; {file_size(told['size'])} on disk",
+        f"{path.resolve().name}: a bundle of format {FORMAT_VERSION}, written {m.created}",
+        f"  {m.n_items:,} items ({m.item_id_dtype} ids), {m.n_users:,} users "
+        f"with a stored history ({m.user_id_dtype} ids)",
+        f"  embeddings of dim {m.dim}, {m.metric}; histories of up to {m.max_history} items; "
+        f"{file_size(m.size)} on disk",
     ]
-    if lineage := told.get("lineage"):
-        came = f"from {lineage['parent']}" if lineage["parent"] else "trained anew"
-        lines.append(f"  version {lineage['version']}, {came}")
-    lines += ["", "features", *_features(told["features"])]
-    if told["metrics"]:
-        lines += ["", "metrics measured", *_values(told["metrics"])]
-    if told.get("second_stage"):
-        lines += ["", "second stage, on validation", *_values(told["second_stage"])]
-    lines += ["", "parity of Keras and this bundle", *_values(told["parity"])]
+    if m.lineage is not None:
+        came = f"from {m.own.parent}" if m.own.parent else "trained anew"
+        lines.append(f"  version {m.version}, {came}")
+    lines += ["", "features", *_features(m.features)]
+    if m.metrics:
+        lines += ["", "metrics measured", *_values(m.metrics)]
+    if m.second_stage is not None:
+        lines += ["", "second stage, on validation", *_values(m.to_dict()["second_stage"])]
+    lines += ["", "parity of Keras and this bundle", *_values(m.parity)]
     lines += ["", "files"]
-    for name, record in told["files"].items():
-        lines.append(
-            f"  {name:<24} {file_size(record['size']):>10}  sha256 {record['sha256'][:16]}…"
-        )
-    if told["training"]:
-        lines += ["", "training", *_values(told["training"])]
-    lines += ["", "written with", *_values(told["versions"])]
+    for name, file in m.files.items():
+        lines.append(f"  {name:<24} {file_size(file.size):>10}  sha256 {file.sha256[:16]}…")
+    if m.training:
+        lines += ["", "training", *_values(m.training)]
+    lines += ["", "written with", *_values(m.versions)]
     return "\n".join(lines)
 
 
@@ -71,14 +70,14 @@ def file_size(n_bytes: int) -> str:
     return f"{size / 1024:.1f} TiB"
 
 
-def _features(features: list[dict[str, Any]]) -> list[str]:
+def _features(features: Sequence[FeatureRecord]) -> list[str]:
     lines = []
     for feature in features:
-        if feature["kind"] == "numeric":
-            what = f"mean {feature.get('mean', 0.0):.4g}, std {feature.get('std', 1.0):.4g}"
+        if feature.kind == "numeric":
+            what = f"mean {feature.mean:.4g}, std {feature.std:.4g}"
         else:
-            what = f"{feature.get('n_vocabulary', 0):,} known values ({feature['dtype']})"
-        lines.append(f"  {feature['side']:<5} {feature['name']:<20} {feature['kind']:<18} {what}")
+            what = f"{feature.n_vocabulary:,} known values ({feature.dtype})"
+        lines.append(f"  {feature.side:<5} {feature.name:<20} {feature.kind:<18} {what}")
     return lines or ["  none declared: ids and histories only"]
 
 
@@ -88,6 +87,6 @@ def _values(values: Mapping[str, Any], indent: int = 2) -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{' ' * indent}{key}", *_values(value, indent + 2)]
         else:
-            said = f"{value:.5g}" if isinstance(value, float) else f"{value}"
-            lines.append(f"{' ' * indent}{key:<24} {said}")
+            text = f"{value:.5g}" if isinstance(value, float) else f"{value}"
+            lines.append(f"{' ' * indent}{key:<24} {text}")
     return lines or [f"{' ' * indent}not recorded"]

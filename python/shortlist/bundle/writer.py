@@ -6,18 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from shortlist.bundle.fields import is_plain_name
 from shortlist.bundle.files import is_bundle
-from shortlist.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    is_plain_name,
-    parse_manifest,
-)
+from shortlist.bundle.manifest import FORMAT, FORMAT_VERSION, MANIFEST, Manifest
 from shortlist.errors import BundleError
 
 _AT_FDCWD = -100
@@ -55,13 +50,13 @@ class BundleWriter:
             tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent)
         )
 
-    def write_manifest(self, fields: dict[str, Any]) -> dict[str, Any]:
+    def write_manifest(self, fields: Mapping[str, Any]) -> Manifest:
         """Write manifest.json: `fields`, the format, and size and sha256 of every file so far.
 
         Returns
         -------
-        dict
-            The manifest as a reader will see it.
+        Manifest
+            As a reader will see it.
         """
         files = {}
         for path in sorted(self.directory.iterdir()):
@@ -72,14 +67,10 @@ class BundleWriter:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             files[path.name] = {"size": path.stat().st_size, "sha256": digest}
-        manifest = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            **fields,
-            "files": files,
-        }
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        manifest = {**head, **fields, "files": files}
         data = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode()
-        checked = parse_manifest(data)
+        checked = Manifest.parse(data)
         (self.directory / MANIFEST).write_bytes(data)
         return checked
 
@@ -110,12 +101,7 @@ class BundleWriter:
         """Return the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Delete the temporary folder if it was not committed."""
         shutil.rmtree(self.directory, ignore_errors=True)
 

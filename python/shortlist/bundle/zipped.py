@@ -5,15 +5,12 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
-from shortlist.bundle.manifest import (
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    is_plain_name,
-    parse_manifest,
-    problem,
-)
+from shortlist.bundle.fields import is_plain_name, problem
+from shortlist.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from shortlist.bundle.records import FileRecord
 from shortlist.errors import BundleError
 
 # DEFLATE reaches 1032:1 on constant bytes; real graphs, embeddings and tables stay below 50:1.
@@ -48,10 +45,9 @@ def unpack(archive: Path, target: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as zipped:
             entries = _entries(zipped, archive)
-            manifest = parse_manifest(
-                _manifest_bytes(zipped, entries), f"{archive.name}:{MANIFEST}"
-            )
-            _check_sizes(entries, manifest["files"], archive, target)
+            data = _manifest_bytes(zipped, entries)
+            manifest = Manifest.parse(data, f"{archive.name}:{MANIFEST}")
+            _check_sizes(entries, manifest.files, archive, target)
             for name, entry in entries.items():
                 _copy(zipped, entry, target / name)
     except BundleError:
@@ -102,7 +98,7 @@ def _manifest_bytes(zipped: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
 
 def _check_sizes(
     entries: dict[str, zipfile.ZipInfo],
-    files: dict[str, dict[str, object]],
+    files: Mapping[str, FileRecord],
     archive: Path,
     to: Path,
 ) -> None:
@@ -114,8 +110,8 @@ def _check_sizes(
     total = packed = 0
     for name, entry in entries.items():
         where = f"{archive.name}:{name}"
-        if name != MANIFEST and entry.file_size != files[name]["size"]:
-            raise problem(where, f"{files[name]['size']} bytes", f"{entry.file_size} bytes")
+        if name != MANIFEST and entry.file_size != files[name].size:
+            raise problem(where, f"{files[name].size} bytes", f"{entry.file_size} bytes")
         total, packed = total + entry.file_size, packed + entry.compress_size
         if entry.file_size > max(RATIO_FREE_BYTES, MAX_RATIO * entry.compress_size):
             raise problem(

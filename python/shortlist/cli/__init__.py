@@ -86,6 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ShortlistError, ValueError, TypeError, OSError, MemoryError) as error:
         if args.traceback:
             raise
-        said = f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
-        print(f"shortlist {args.command}: error: {said}", file=sys.stderr)
+        text = f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
+        print(f"shortlist {args.command}: error: {text}", file=sys.stderr)
         return 1

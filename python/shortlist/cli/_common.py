@@ -107,24 +107,28 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(parser, "train.epochs=5")
 
 
-def reading_options(args: argparse.Namespace) -> dict[str, Any]:
+def reading_options(args: argparse.Namespace) -> dict[str, object]:
     """Return how the flags of `add_data_arguments` say tables are read; only what was given."""
-    options: dict[str, Any] = {}
-    for name, flag, texts in (
-        ("columns", "--column", args.column),
-        ("lists", "--list", args.lists),
-    ):
-        for text in texts:
-            ours, separator, theirs = text.partition("=")
-            if not (ours and separator and theirs):
-                wanted = "OURS=THEIRS" if name == "columns" else "COLUMN=SEPARATOR"
-                raise DataError(f"{flag}: got {text!r}, expected {wanted}")
-            options.setdefault(name, {})[ours] = theirs
+    pairs = {
+        "columns": _pairs("--column", args.column, "OURS=THEIRS"),
+        "lists": _pairs("--list", args.lists, "COLUMN=SEPARATOR"),
+    }
+    options: dict[str, object] = {name: values for name, values in pairs.items() if values}
     if args.time_unit != "auto":
         options["time_unit"] = args.time_unit
     if args.allow_future:
         options["allow_future"] = True
     return options
+
+
+def _pairs(flag: str, texts: Sequence[str], form: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        ours, separator, theirs = text.partition("=")
+        if not (ours and separator and theirs):
+            raise DataError(f"{flag}: got {text!r}, expected {form}")
+        pairs[ours] = theirs
+    return pairs
 
 
 def data_overrides(args: argparse.Namespace) -> dict[str, object]:
@@ -160,14 +164,14 @@ def check_output(path: Path | None, flag: str) -> None:
         return
     folder = path.absolute().parent
     if path.is_dir():
-        found = "which is a folder"
+        reason = "which is a folder"
     elif not folder.is_dir():
-        found = f"but there is no folder {folder}"
+        reason = f"but there is no folder {folder}"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        found = f"but {folder} is read-only"
+        reason = f"but {folder} is read-only"
     else:
         return
-    raise DataError(f"{flag}: got {path}, {found}; expected the name of a file to write")
+    raise DataError(f"{flag}: got {path}, {reason}; expected the name of a file to write")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, object]:

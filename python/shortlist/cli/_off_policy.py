@@ -60,11 +60,11 @@ def run_off_policy(args: argparse.Namespace) -> int:
         shortlist.load(args.bundle) as engine,
         shortlist.FeedbackLog(args.off_policy) as log,
     ):
-        found = estimate(
+        estimates = estimate(
             engine, log, explore=explore, top_n=args.top_n, kinds=args.reward, within=args.within
         )
     if args.json:
-        print_json(found.to_dict())
+        print_json(estimates.to_dict())
     else:
-        print(found)
+        print(estimates)
     return 0

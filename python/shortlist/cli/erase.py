@@ -42,10 +42,10 @@ def add_parser(subparsers: SubParsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Erase, place after place; what cannot be erased stops it."""
+    """Erase, one after the other; what cannot be erased stops it."""
     if not (args.feedback or args.runs):
         raise DataError("--feedback, --run: got neither, expected where to erase the user")
-    erased = {place: _from_log(place, args.user) for place in args.feedback}
+    erased = {source: _from_log(source, args.user) for source in args.feedback}
     if args.runs:
         erase = require_extra("shortlist.training.updates.erase", "train")
         for folder in _with_updates(args.runs):
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"erased": erased})
         return 0
-    for place, n in erased.items():
-        print(f"{place}: {n} rows erased")
+    for source, n in erased.items():
+        print(f"{source}: {n} rows erased")
     if args.runs:
         print("bundles still hold the user's history: write them anew with `shortlist export`")
     return 0
@@ -62,30 +62,30 @@ def run(args: argparse.Namespace) -> int:
 
 def _with_updates(runs: list[Path]) -> list[Path]:
     """Add to run folders those of updates that went on from them, or that they went on from."""
-    found: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     for run in runs:
-        found.setdefault(run.resolve(), run)
+        folders.setdefault(run.resolve(), run)
         updates = versions_folder(run)
         first = updates.with_suffix(".run")
         others = sorted(updates.glob("*.run"))
         if run.resolve().parent == updates and first.is_dir():
             others.append(first)
         for other in others:
-            found.setdefault(other.resolve(), other)
-    return list(found.values())
+            folders.setdefault(other.resolve(), other)
+    return list(folders.values())
 
 
-def _from_log(place: str, user: str) -> int:
+def _from_log(source: str, user: str) -> int:
     import shortlist
 
-    if "://" not in place and not Path(place).is_file():
-        raise DataError(f"--feedback: got {place}, which is no file")
-    with shortlist.FeedbackLog(place) as log:
-        told: Any = user
+    if "://" not in source and not Path(source).is_file():
+        raise DataError(f"--feedback: got {source}, which is no file")
+    with shortlist.FeedbackLog(source) as log:
+        user_id: Any = user
         if log.id_types.get("user_id") == "int64":
             try:
-                told = int(user)
+                user_id = int(user)
             except ValueError as error:
-                message = f"USER_ID: got {user!r}, expected an integer, as in {place}"
+                message = f"USER_ID: got {user!r}, expected an integer, as in {source}"
                 raise DataError(message) from error
-        return log.erase_user(told)
+        return log.erase_user(user_id)

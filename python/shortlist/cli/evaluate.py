@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         return run_off_policy(args)
     check_output(args.report, "--report")
     workflow = require_extra("shortlist.training.pipeline.workflow", "train")
-    results = workflow.evaluate_bundle(
+    report = workflow.evaluate_bundle(
         args.bundle,
         data=args.data,
         data_format=args.format,
@@ -85,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
         baselines=not args.no_baselines,
         progress=not args.json,
     )
-    for warning in results["warnings"]:
+    for warning in report.warnings:
         print(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
-    page = workflow.evaluation_markdown(results)
+    page = workflow.evaluation_markdown(report)
     if args.report:
-        workflow.write_report(results, args.report)
+        workflow.write_report(report, args.report)
     if args.json:
-        print_json(results)
+        print_json(report.to_dict())
     else:
         print(page, end="")
     return 0

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     workflow = require_extra("shortlist.training.pipeline.workflow", "train")
     report = workflow.export_run(args.run_dir, args.out, store_users=not args.no_users)
     if args.json:
-        print_json(report)
+        print_json(report.to_dict())
     else:
-        print(f"bundle: {report['bundle']}")
-        print(f"parity: {report['parity']}")
+        print(f"bundle: {report.bundle}")
+        print(f"parity: {report.parity.to_dict()}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Mapping[str, Any]) -> str:
     data = row.get("data", {})
-    told = [f"{row['version']:<24} {row['state']:<9} {row.get('kind', 'unknown'):<7}"]
-    told.append(f"from {row['parent']}" if row["parent"] else "from nothing")
+    parts = [f"{row['version']:<24} {row['state']:<9} {row.get('kind', 'unknown'):<7}"]
+    parts.append(f"from {row['parent']}" if row["parent"] else "from nothing")
     if data:
-        told.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
+        parts.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
     if data.get("until") is not None:
-        told.append(f"until {datetime.datetime.fromtimestamp(data['until'], datetime.UTC):%F}")
-    told.append(row["path"] or "not kept")
-    return "  ".join(told)
+        parts.append(f"until {datetime.datetime.fromtimestamp(data['until'], datetime.UTC):%F}")
+    parts.append(row["path"] or "not kept")
+    return "  ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortlist.cli._common import new_parser, print_json, require_extra
 from shortlist.errors import DataError
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from shortlist import build_info
     from shortlist.bundle import Bundle
 
-    described: dict[str, Any] = {}
+    described: dict[str, object] = {}
     parts = []
     if args.bundle is not None:
         with Bundle.open(args.bundle) as bundle:
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
         if args.bundle is None:
             raise DataError("--feedback: got a log, expected a bundle whose log it is")
         drift = require_extra("shortlist.training.updates.drift", "train")
-        found = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
-        described["drift"] = found
-        parts.append("\n".join(drift.drift_lines(found)))
+        report = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
+        described["drift"] = report.to_dict()
+        parts.append("\n".join(drift.drift_lines(report)))
     if args.json:
         print_json(described)
     else:

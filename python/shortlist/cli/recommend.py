@@ -59,7 +59,7 @@ def _parse_ids(texts: list[str], id_dtype: str, flag: str) -> list[Any]:
         raise DataError(f"{flag}: got {texts}, expected integer ids, as in this bundle") from error
 
 
-def _read_requests(path: str) -> list[dict[str, Any]]:
+def _read_requests(path: str) -> list[dict[str, object]]:
     requests = []
     # JSON may hold U+2028 and other line ends of str.splitlines inside a string.
     for number, line in enumerate(_read_text(path).split("\n"), start=1):

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     dataset, _ = files.load_configured(config, progress=not args.quiet)
     replay = require_extra("shortlist.training.pipeline.replay", "train")
     with tempfile.TemporaryDirectory(prefix="shortlist-") as temporary:
-        result = replay.replay(
+        report = replay.replay(
             dataset,
             config,
             args.work or Path(temporary) / "replay",
@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
             progress=not args.quiet,
         )
     if args.plot:
-        require_extra("shortlist.training.evaluation.plots", "train").plot_replay(result, args.plot)
+        require_extra("shortlist.training.evaluation.plots", "train").plot_replay(report, args.plot)
     if args.json:
-        print_json(result)
+        print_json(report.to_dict())
     else:
-        print(replay.replay_table(result), end="")
+        print(replay.replay_table(report), end="")
     return 0

@@ -104,16 +104,16 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         raise
-    for warning in report["warnings"]:
+    for warning in report.warnings:
         print(f"shortlist train: warning: {warning}", file=sys.stderr)
     if args.json:
-        print_json(report)
+        print_json(report.to_dict())
     else:
-        print(f"bundle: {report['bundle']}", file=sys.stdout)
-        print(f"run:    {report['run']}")
-        if report["cleaning"]:
-            dropped = report["cleaning"]["n_rows"] - report["cleaning"]["n_kept"]
-            print(f"cleaning dropped {dropped:,} events: see {report['run']}/cleaning.txt")
-        for name, value in report["metrics"].items():
+        print(f"bundle: {report.bundle}", file=sys.stdout)
+        print(f"run:    {report.run}")
+        if report.cleaning is not None:
+            dropped = report.cleaning.n_rows - report.cleaning.n_kept
+            print(f"cleaning dropped {dropped:,} events: see {report.run}/cleaning.txt")
+        for name, value in report.metrics.items():
             print(f"{name:16} {value:.4f}")
     return 0

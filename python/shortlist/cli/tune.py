@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Search, and print the best settings."""
     require_extra("optuna", "tune")
     tuning = require_extra("shortlist.training.pipeline.tune", "train")
-    result = tuning.tune_files(
+    report = tuning.tune_files(
         preset=args.preset,
         config_path=args.config,
         overrides=parse_overrides(args.set) | data_overrides(args),
@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     if args.json:
-        print_json(result)
+        print_json(report.to_dict())
     else:
-        for key, value in result["best"].items():
+        for key, value in report.best.items():
             print(f"{key} = {value}")
-        print(f"NDCG@10 {result['NDCG@10']:.4f} of {result['n_trials']} trials")
-        print(f"settings: {result['folder']}/best.toml")
+        print(f"NDCG@10 {report.ndcg_at_10:.4f} of {report.n_trials} trials")
+        print(f"settings: {report.folder}/best.toml")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_set_argument,
@@ -76,44 +76,8 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     if args.json:
-        print_json(report)
+        print_json(report.to_dict())
         return 0
-    drift = require_extra("shortlist.training.updates.drift", "train")
-    print("\n".join([*drift.drift_lines(report["drift"]), *_lines(report, args.bundle)]))
+    page = require_extra("shortlist.training.updates.report", "train")
+    print("\n".join(page.update_lines(report, args.bundle)))
     return 0
-
-
-def _lines(report: dict[str, Any], champion: Path) -> list[str]:
-    lines = [
-        f"{report['n_events']:,} new events: {report['n_trained']:,} trained on, "
-        f"{report['n_held_out']:,} held out; {report['n_new_items']:,} new items, "
-        f"{report['n_new_users']:,} new users; {report['n_freed']:,} events that the last training "
-        "held out, trained on too",
-        ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items()),
-        "NDCG@10 on the newest events",
-    ]
-    for name, found in report["gate"]["segments"].items():
-        if not found["n_users"]:
-            lines.append(f"  {name:<12} no users")
-            continue
-        low, high = found["interval"]
-        lines.append(
-            f"  {name:<12} {found['champion']:.4f} → {found['challenger']:.4f}, difference "
-            f"{found['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {found['n_users']:,} users"
-            + ("" if found["is_judged"] else ", too few to judge")
-        )
-    lines += [f"  {reason}" for reason in report["gate"]["reasons"]]
-    if report["is_champion"]:
-        lines += [
-            f"version {report['version']} is now {champion}",
-            f"the one before it: {report['previous']}; back: shortlist rollback {champion}",
-        ]
-    else:
-        lines.append(f"version {report['version']}: {report['bundle']}; {champion} stays as it is")
-    if report["removed"]:
-        lines.append(f"old versions removed (--keep): {', '.join(report['removed'])}")
-    if report["not_removed"]:
-        lines.append(
-            f"old versions stay (--keep), the next update tries again: {report['not_removed']}"
-        )
-    return lines

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from shortlist._columns.ragged import Array, Ragged
-from shortlist._columns.requests import Columns
+from shortlist._columns.requests import Columns, RequestSchema
 from shortlist.errors import DataError
 
 SKIP = "skip"
@@ -28,6 +28,8 @@ StoredUser = tuple[list[Any], list[str], list[int]]
 
 class Users(Protocol):
     """What is asked of a loaded bundle."""
+
+    schema: RequestSchema
 
     def stored_user(self, user_id: Any) -> StoredUser | None:
         """Return what is stored of a user, None where the user is not known."""
@@ -61,15 +63,11 @@ class Dislikes(NamedTuple):
     below: float
 
     @classmethod
-    def of_manifest(cls, manifest: Mapping[str, Any]) -> "Dislikes":
-        """Read what the training took for dislikes; "skip" is one in any case."""
-        settings: Any = manifest
-        for name in ("training", "config", "events"):
-            settings = settings.get(name) if isinstance(settings, Mapping) else None
-        told = settings if isinstance(settings, Mapping) else {}
-        below = told.get("negative_below")
+    def of_settings(cls, events: Mapping[str, Any]) -> "Dislikes":
+        """Read what the training's settings take for dislikes; "skip" is one in any case."""
+        below = events.get("negative_below")
         return cls(
-            frozenset([SKIP, *map(str, told.get("negative_kinds") or ())]),
+            frozenset([SKIP, *map(str, events.get("negative_kinds") or ())]),
             float(below) if isinstance(below, (int, float)) else -np.inf,
         )
 
@@ -80,13 +78,13 @@ class Dislikes(NamedTuple):
 
 def acts_of(user_ids: Array, rows: Sequence[tuple[Any, ...]]) -> list[Acts | None]:
     """Sort rows (user_id, item_id, kind, timestamp, value), user by user, to their users."""
-    found: dict[Any, Acts] = {}
+    acts: dict[Any, Acts] = {}
     if rows:
         users, *columns = (list(column) for column in zip(*rows, strict=True))
         starts = [0, *(i for i in range(1, len(users)) if users[i] != users[i - 1])]
         for start, stop in zip(starts, [*starts[1:], len(users)], strict=True):
-            found[users[start]] = Acts(*(column[start:stop] for column in columns))
-    return [found.get(user_id) for user_id in user_ids.tolist()]
+            acts[users[start]] = Acts(*(column[start:stop] for column in columns))
+    return [acts.get(user_id) for user_id in user_ids.tolist()]
 
 
 def check_types(types: Mapping[str, str], user_id_dtype: str, item_id_dtype: str) -> None:
@@ -104,9 +102,7 @@ def with_acts(
     acts: Sequence[Acts | None],
     users: Users,
     dislikes: Dislikes,
-    item_id_dtype: str,
     now: Array,
-    event_columns: Sequence[str],
     hidden: Sequence[set[Any]] | None = None,
 ) -> Columns:
     """Join what users did to their requests, by the rule above.
@@ -119,11 +115,8 @@ def with_acts(
     users : Users
         A loaded bundle.
     dislikes : Dislikes
-    item_id_dtype : str
     now : ndarray of shape (n_requests,), int64
         Seconds since 1970: ages of events count back from here.
-    event_columns : sequence of str
-        Of `history_kinds` and `history_ages` those that the encoder takes.
     hidden : sequence of set, optional
         Items that each request's known history must not have, for requests of the past: those of
         the acts and of what was done later.
@@ -134,84 +127,86 @@ def with_acts(
         With `histories` (and `events`) of the requests that have acts made anew, `is_joined` and
         `skipped`.
     """
-    n = columns.n_requests
-    empty = np.empty(0, dtype=object if item_id_dtype == "string" else np.int64)
+    n, dtype = columns.n_requests, object if users.schema.history_dtype == "string" else np.int64
+    empty = np.empty(0, dtype=dtype)
     histories = [empty] * n if columns.histories is None else columns.histories.lists()
-    events = {name: _known_events(name, columns, histories) for name in event_columns}
+    events = {name: _known_events(name, columns, histories) for name in users.schema.event_columns}
     skipped, is_joined = [empty] * n, np.zeros(n, dtype=np.bool_)
     user_ids = [None] * n if columns.ids is None else columns.ids.tolist()
     for i, done in enumerate(acts):
         if done is None:
             continue
-        known, told = histories[i], {name: lists[i] for name, lists in events.items()}
-        is_joined[i] = not users.knows(known).any()
-        stored = None
+        past = _Past(histories[i], {name: lists[i] for name, lists in events.items()})
+        is_joined[i] = not users.knows(past.item_ids).any()
         if is_joined[i] and user_ids[i] is not None:
-            stored = users.stored_user(user_ids[i])
-        if stored is not None:  # then what the bundle does not know, which is seen all the same
-            before, said = _stored(stored, event_columns, int(now[i]), empty)
-            known = np.concatenate([before, known])
-            told = {name: np.concatenate([said[name], values]) for name, values in told.items()}
-        is_skip = list(map(dislikes.has, done.kinds, done.values))
-        newest = dict(zip(done.item_ids, is_skip, strict=True))
-        gone = newest.keys() if hidden is None else hidden[i]
-        is_kept = np.fromiter((item not in gone for item in known.tolist()), np.bool_, len(known))
-        places = [
-            place
-            for place, item in enumerate(done.item_ids)
-            if not (is_skip[place] or newest[item])
-        ]
-        liked = _ids([done.item_ids[place] for place in places], empty)
-        histories[i] = np.concatenate([known[is_kept].astype(empty.dtype), liked])
-        skipped[i] = _ids([item for item, is_last in newest.items() if is_last], empty)
-        for name, lists in events.items():
-            lists[i] = np.concatenate([told[name][is_kept], _told(name, done, places, int(now[i]))])
+            past = _after_stored(users.stored_user(user_ids[i]), past, int(now[i]), dtype)
+        gone = set(done.item_ids) if hidden is None else hidden[i]
+        past, skipped[i] = _followed(past, done, dislikes, gone, int(now[i]), dtype)
+        histories[i] = past.item_ids
+        for name, values in past.events.items():
+            events[name][i] = values
     return replace(
         columns,
-        histories=Ragged.of_lists(histories, empty.dtype),
+        histories=Ragged.of_lists(histories, dtype),
         events={
             name: Ragged.of_lists(lists, object if name == "history_kinds" else np.float32)
             for name, lists in events.items()
         },
         is_joined=is_joined,
-        skipped=Ragged.of_lists(skipped, empty.dtype),
+        skipped=Ragged.of_lists(skipped, dtype),
     )
 
 
-def _ids(ids: list[Any], empty: Array) -> Array:
-    return np.array(ids, dtype=empty.dtype)
+class _Past(NamedTuple):
+    """One request's history, and its columns of events, entry by entry."""
+
+    item_ids: Array
+    events: dict[str, Array]
+
+
+def _after_stored(stored: StoredUser | None, past: _Past, now: int, dtype: Any) -> _Past:
+    """Put the stored history before what the bundle does not know, which is seen all the same."""
+    if stored is None:
+        return past
+    item_ids, kinds, times = stored
+    return _Past(
+        np.concatenate([np.array(item_ids, dtype=dtype), past.item_ids]),
+        {
+            name: np.concatenate([_event_values(name, kinds, times, now), values])
+            for name, values in past.events.items()
+        },
+    )
+
+
+def _followed(
+    past: _Past, acts: Acts, dislikes: Dislikes, gone: set[Any], now: int, dtype: Any
+) -> tuple[_Past, Array]:
+    """Let acts follow a history without the items that are `gone`; and the items skipped."""
+    is_skip = list(map(dislikes.has, acts.kinds, acts.values))
+    newest = dict(zip(acts.item_ids, is_skip, strict=True))
+    is_left = np.array([item not in gone for item in past.item_ids.tolist()], dtype=np.bool_)
+    liked = [k for k, item in enumerate(acts.item_ids) if not (is_skip[k] or newest[item])]
+    kinds, times = [acts.kinds[k] for k in liked], [acts.times[k] for k in liked]
+    item_ids = [acts.item_ids[k] for k in liked]
+    history = past.item_ids[is_left].astype(dtype)
+    events = {
+        name: np.concatenate([values[is_left], _event_values(name, kinds, times, now)])
+        for name, values in past.events.items()
+    }
+    skipped = [item for item, is_last in newest.items() if is_last]
+    joined = _Past(np.concatenate([history, np.array(item_ids, dtype=dtype)]), events)
+    return joined, np.array(skipped, dtype=dtype)
 
 
 def _known_events(name: str, columns: Columns, histories: Sequence[Array]) -> list[Array]:
     if name in columns.events:
         return columns.events[name].lists()
-    return [_unknown(name, len(history)) for history in histories]
+    unknown, dtype = ("", object) if name == "history_kinds" else (np.nan, np.float32)
+    return [np.full(len(history), unknown, dtype) for history in histories]
 
 
-def _unknown(name: str, length: int) -> Array:
+def _event_values(name: str, kinds: list[str], times: list[int], now: int) -> Array:
+    """Return one column of events."""
     if name == "history_kinds":
-        return np.full(length, "", dtype=object)
-    return np.full(length, np.nan, dtype=np.float32)
-
-
-def _stored(
-    stored: StoredUser,
-    event_columns: Sequence[str],
-    now: int,
-    empty: Array,
-) -> tuple[Array, dict[str, Array]]:
-    items, kinds, times = stored
-    told = {}
-    for name in event_columns:
-        if name == "history_ages":
-            told[name] = np.maximum(now - np.array(times, dtype=np.int64), 0).astype(np.float32)
-        else:
-            told[name] = np.array(kinds, dtype=object)
-    return _ids(items, empty), told
-
-
-def _told(name: str, acts: Acts, places: list[int], now: int) -> Array:
-    if name == "history_kinds":
-        return np.array([acts.kinds[place] for place in places], dtype=object)
-    ages = [max(now - acts.times[place], 0) for place in places]
-    return np.array(ages, dtype=np.float32)
+        return np.array(kinds, dtype=object)
+    return np.maximum(now - np.array(times, dtype=np.int64), 0).astype(np.float32)

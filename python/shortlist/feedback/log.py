@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from shortlist._columns.reading import id_column
 from shortlist.errors import DataError
 from shortlist.feedback.acts import Acts, acts_of
 from shortlist.feedback.export import PAGE, check_suffix, to_table, write_tables
-from shortlist.feedback.rows import columns_of, id_type_of, rows_of
+from shortlist.feedback.rows import id_type_of, read_columns, rows_of
 from shortlist.feedback.sql import SqlStore
 from shortlist.feedback.sqlite import SqliteStore
 
@@ -108,7 +107,7 @@ class FeedbackLog:
         int
             How many were written: those whose key the log has already are left out.
         """
-        columns = columns_of(events)
+        columns = read_columns(events)
         while True:  # again only where another writer was first to fix the ids' types
             types = self._id_types(columns)
             n = self._store.append(rows_of(columns, types), types)
@@ -248,8 +247,8 @@ class FeedbackLog:
         """
         types = self._id_types({"user_id": [user_id]})
         with said_of("user_id"):
-            (told,) = id_column("user_id", [user_id], types["user_id"]).tolist()
-        return self._store.erase(told)
+            (plain_id,) = id_column("user_id", [user_id], types["user_id"]).tolist()
+        return self._store.erase(plain_id)
 
     def remove_before(self, timestamp: Any) -> int:
         """Delete events older than this time (retention); return how many."""
@@ -267,12 +266,7 @@ class FeedbackLog:
         """Return the log itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the log."""
         self.close()
 

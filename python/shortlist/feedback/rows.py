@@ -8,26 +8,18 @@ import numpy as np
 
 from shortlist._columns.features import time_column
 from shortlist._columns.messages import said_of
-from shortlist._columns.reading import MISSING_INT, id_column, is_missing
-from shortlist._columns.requests import common_length
+from shortlist._columns.reading import MISSING_INT, id_column, is_missing, is_unicode
+from shortlist._columns.tables import columns_of, common_length
 from shortlist.errors import DataError
 
 NEEDED = ("user_id", "item_id", "kind", "timestamp")
 OPTIONAL = ("value", "key", "rank", "bundle", "score", "propensity")
 
 
-def columns_of(events: Any) -> dict[str, Any]:
+def read_columns(events: Any) -> Mapping[str, Any]:
     """Take a dict of columns, a list of dicts, or a frame apart; check the names."""
-    if isinstance(events, Mapping):
-        columns = dict(events)
-    elif isinstance(events, (list, tuple)):
-        for i, row in enumerate(events):
-            if not isinstance(row, Mapping):
-                raise TypeError(f"events: row {i} is {type(row).__name__}, expected a dict")
-        names = dict.fromkeys(name for row in events for name in row) if events else NEEDED
-        columns = {name: [row.get(name) for row in events] for name in names}
-    else:
-        columns = _of_frame(events)
+    with said_of("events"):
+        columns = columns_of(events, NEEDED)
     unknown = [name for name in columns if name not in (*NEEDED, *OPTIONAL)]
     absent = [name for name in NEEDED if name not in columns]
     if unknown or absent:
@@ -54,7 +46,7 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
     Parameters
     ----------
     columns : mapping
-        From `columns_of`.
+        From `read_columns`.
     id_types : mapping
         Of ``user_id`` and ``item_id``: "int64" or "string".
 
@@ -79,27 +71,13 @@ def rows_of(columns: Mapping[str, Any], id_types: Mapping[str, str]) -> list[tup
         if name not in columns:
             read.append([None] * n)
             continue
-        given = _plain(columns[name])
-        if name not in _CHECKS and set(map(type, given)) == {str}:
-            read.append(_texts(name, given))
+        values = _plain(columns[name])
+        if name not in _CHECKS and set(map(type, values)) == {str}:
+            read.append(_texts(name, values))
             continue
         check = _CHECKS.get(name, _text)
-        read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(given)])
+        read.append([None if is_missing(v) else check(name, i, v) for i, v in enumerate(values)])
     return list(zip(*read, strict=True))
-
-
-def _of_frame(frame: Any) -> dict[str, Any]:
-    import pyarrow as pa
-
-    if type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
-        frame = pa.Table.from_pandas(frame, preserve_index=False)
-    elif not hasattr(frame, "__arrow_c_stream__"):
-        raise TypeError(
-            f"events: got {type(frame).__name__}, expected a dict of columns, a list of dicts, a "
-            "pandas or polars DataFrame, or a pyarrow Table"
-        )
-    table = pa.table(frame)
-    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _plain(values: Any) -> list[Any]:
@@ -116,7 +94,7 @@ def _refuse_missing(name: str, missing: Any, wanted: str) -> None:
 
 def _texts(name: str, values: list[Any]) -> list[str]:
     """Check texts; many of them at once, and one by one only to name the one that is wrong."""
-    if set(map(type, values)) == {str} and "" not in values and _is_utf8("".join(values)):
+    if set(map(type, values)) == {str} and "" not in values and is_unicode("".join(values)):
         return values
     return [_text(name, i, value) for i, value in enumerate(values)]
 
@@ -126,17 +104,9 @@ def _text(name: str, i: int, value: Any) -> str:
         raise TypeError(
             f"events: {name!r} row {i} is {type(value).__name__} {value!r:.60}, expected a string"
         )
-    if not value or not (value.isascii() or _is_utf8(value)):
+    if not value or not (value.isascii() or is_unicode(value)):
         raise DataError(f"events: {name!r} row {i} is {value!r:.60}, expected text, not empty")
     return str(value)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _number(name: str, i: int, value: Any) -> float:

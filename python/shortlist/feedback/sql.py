@@ -60,14 +60,14 @@ class SqlStore:
         if not rows:
             return 0
         names = [column.name for column in self._events.columns][1:]
-        told = [dict(zip(names, _as_text(row), strict=True)) for row in rows]
+        records = [dict(zip(names, _as_text(row), strict=True)) for row in rows]
         with self._writing() as connection:
             if {**types, **self._known_types(connection)} != types:
                 return None
             kinds = [{"name": name, "value": value} for name, value in types.items()]
             connection.execute(self._insert(self._about).on_conflict_do_nothing(), kinds)
             insert = self._insert(self._events).on_conflict_do_nothing(index_elements=["key"])
-            done = connection.execute(insert.returning(self._events.c.sequence), told)
+            done = connection.execute(insert.returning(self._events.c.sequence), records)
             return len(done.all())
 
     def read(
@@ -125,14 +125,14 @@ class SqlStore:
                 if self._engine.dialect.name == "postgresql":  # one makes the tables
                     connection.execute(self._sa.text(f"SELECT pg_advisory_xact_lock({_MAKING})"))
                 self._about.metadata.create_all(connection)
-                told = {"name": "format", "value": str(FORMAT)}
-                connection.execute(self._insert(self._about).on_conflict_do_nothing(), [told])
+                record = {"name": "format", "value": str(FORMAT)}
+                connection.execute(self._insert(self._about).on_conflict_do_nothing(), [record])
                 query = self._sa.select(self._about.c.value).where(self._about.c.name == "format")
-                found = connection.execute(query).scalar_one()
-            if found != str(FORMAT):
+                known = connection.execute(query).scalar_one()
+            if known != str(FORMAT):
                 raise ShortlistError(
                     f"{self.name}: expected a feedback log of format {FORMAT}, found format "
-                    f"{found}; it was written by another release of shortlist"
+                    f"{known}; it was written by another release of shortlist"
                 )
         except BaseException:
             self.close()
@@ -168,9 +168,9 @@ class SqlStore:
             with self._engine.begin() as connection:
                 yield connection
         except self._sa.exc.SQLAlchemyError as error:
-            found = getattr(error, "orig", None) or error
+            cause = getattr(error, "orig", None) or error
             raise ShortlistError(
-                f"{self.name}: expected a feedback log that can be read and written, found: {found}"
+                f"{self.name}: expected a feedback log that can be read and written, found: {cause}"
             ) from error
 
     @contextmanager

@@ -99,11 +99,11 @@ class SqliteStore:
             insert = "INSERT OR IGNORE INTO about VALUES ('format', ?)"
             connection.execute(insert, [FORMAT])
             find = "SELECT value FROM about WHERE name = 'format'"
-            (found,) = connection.execute(find).fetchone()
-        if found != str(FORMAT):
+            (known,) = connection.execute(find).fetchone()
+        if known != str(FORMAT):
             self.close()
             raise ShortlistError(
-                f"{path}: expected a feedback log of format {FORMAT}, found format {found}; it "
+                f"{path}: expected a feedback log of format {FORMAT}, found format {known}; it "
                 "was written by another release of shortlist"
             )
 
@@ -207,5 +207,5 @@ class SqliteStore:
 
 
 def _types(connection: sqlite3.Connection) -> dict[str, str]:
-    found = connection.execute("SELECT name, value FROM about WHERE name <> 'format'")
-    return dict(found.fetchall())
+    rows = connection.execute("SELECT name, value FROM about WHERE name <> 'format'")
+    return dict(rows.fetchall())

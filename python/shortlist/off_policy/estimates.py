@@ -20,11 +20,12 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._columns.reading import Array
+from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist.engine import Engine
 from shortlist.errors import DataError
 from shortlist.exploration import Epsilon, Exploration
 from shortlist.feedback import FeedbackLog
-from shortlist.feedback.acts import Dislikes, check_types
+from shortlist.feedback.acts import check_types
 from shortlist.off_policy.lists import Lists, read_lists
 
 __all__ = ["Estimate", "OffPolicy", "doubly_robust", "estimate", "ips", "snips"]
@@ -80,7 +81,7 @@ class OffPolicy:
     difference: Estimate
     effective_lists: list[float]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values, ready for `json.dumps`; an infinite end of an interval is None."""
         plain = asdict(self)
         return {k: _plain(v) if isinstance(v, Estimate) else v for k, v in plain.items()}
@@ -102,8 +103,8 @@ class OffPolicy:
         ]
         for name, (value, low, high) in rows.items():
             lines.append(f"{name:<24}{value:>10.5f}   {low:.5f} to {high:.5f}")
-        said = ", ".join(f"{n:,.0f}" for n in self.effective_lists)
-        return "\n".join([*lines, f"effective number of lists by place: {said}"])
+        numbers = ", ".join(f"{n:,.0f}" for n in self.effective_lists)
+        return "\n".join([*lines, f"effective number of lists by place: {numbers}"])
 
 
 def ips(rewards: Array, weights: Array, users: Array | None = None) -> Estimate:
@@ -220,43 +221,54 @@ def estimate(
     explore = Epsilon(0.0) if explore is None else explore
     loaded = engine._switch.now()
     check_types(log.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
-    dislikes = Dislikes.of_manifest(loaded.bundle.manifest)
-    lists = read_lists(log, dislikes, top_n, None if kinds is None else set(kinds), within)
-    until = _known_until(loaded.bundle.manifest)
-    is_new = lists.times > until
+    lists = read_lists(log, loaded.dislikes, top_n, None if kinds is None else set(kinds), within)
+    lists, n_old = _without_old(lists, loaded.bundle.manifest.training_section("data"))
+    model = _Model(lists)
+    weights, expected = _ask_again(lists, loaded, explore, model)
+    rewards, users = lists.rewards, lists.users
+    logged = rewards.sum(axis=1)
+    corrected = _corrected(rewards, weights, model.shown(lists), expected)
+    squares = np.maximum((weights**2).sum(axis=0), np.finfo(np.float64).tiny)
+    return OffPolicy(
+        n_lists=len(rewards),
+        n_users=len(np.unique(users)),
+        n_unknown_propensity=lists.n_unknown,
+        n_before_training=n_old,
+        top_n=top_n,
+        logged=_mean(logged, users),
+        ips=ips(rewards, weights, users),
+        snips=snips(rewards, weights, users),
+        doubly_robust=_mean(corrected, users),
+        difference=_mean(corrected - logged, users),
+        effective_lists=(weights.sum(axis=0) ** 2 / squares).tolist(),
+    )
+
+
+def _without_old(lists: Lists, data: Mapping[str, Any]) -> tuple[Lists, int]:
+    """Leave out, and count, what is not newer than the bundle's training `data`."""
+    until = data.get("known_until")
+    is_new = lists.times > (until if isinstance(until, (int, float)) else -np.inf)
     n_old = int((~is_new).sum())
-    lists = lists.take(np.flatnonzero(is_new))
-    if not len(lists.times):
+    if not is_new.any():
         raise DataError(
             f"log: got {n_old} lists with propensities that are not newer than the bundle's "
             f"training data and {lists.n_unknown} without propensities, expected newer ones; "
             "answer user_ids with explore=… and record=True"
         )
-    model = _Model(lists)
+    return lists.take(np.flatnonzero(is_new)), n_old
+
+
+def _ask_again(
+    lists: Lists, loaded: LoadedBundle, explore: Exploration, model: "_Model"
+) -> tuple[Array, Array]:
+    """Ask the bundle, batch by batch: the weights and the model's expectations, (n, k)."""
     parts = []
     for start in range(0, len(lists.times), _BATCH):
-        chosen = np.arange(start, min(start + _BATCH, len(lists.times)))
-        part = lists.take(chosen)
+        part = lists.take(np.arange(start, min(start + _BATCH, len(lists.times))))
         scores, items = part.ask(loaded, explore)
         parts.append(_compare(part, scores, items, explore, model))
     ratios, expected = (np.concatenate(column) for column in zip(*parts, strict=True))
-    weights = np.cumprod(ratios, axis=1)
-    predicted, rewards, users = model.shown(lists), lists.rewards, lists.users
-    corrected = _corrected(rewards, weights, predicted, expected)
-    squares = np.maximum((weights**2).sum(axis=0), np.finfo(np.float64).tiny)
-    return OffPolicy(
-        len(rewards),
-        len(np.unique(users)),
-        lists.n_unknown,
-        n_old,
-        top_n,
-        _mean(rewards.sum(axis=1), users),
-        ips(rewards, weights, users),
-        snips(rewards, weights, users),
-        _mean(corrected, users),
-        _mean(corrected - rewards.sum(axis=1), users),
-        (weights.sum(axis=0) ** 2 / squares).tolist(),
-    )
+    return np.cumprod(ratios, axis=1), expected
 
 
 class _Model:
@@ -285,11 +297,11 @@ class _Model:
 
     def lifts(self, items: Array, users: Array) -> Array:
         """Return the lift of each item (n, m) for the list's user."""
-        found = [
+        lifts = [
             [self._halves[half][1].get(item, 1.0) for item in row]
             for half, row in zip((users % 2).tolist(), items.tolist(), strict=True)
         ]
-        return np.array(found, dtype=np.float64).reshape(items.shape)
+        return np.array(lifts, dtype=np.float64).reshape(items.shape)
 
     def rates(self, users: Array) -> Array:
         """Return the rate of each place (n, k) for the list's user."""
@@ -309,11 +321,11 @@ def _compare(
     """Return the bundle's propensities by the logged ones, and the model's expectation, (n, k)."""
     is_same = lists.items[:, :, None] == items[:, None, :]
     is_same &= (scores > -np.inf)[:, None, :] & lists.is_shown[:, :, None]
-    places = np.where(is_same.any(axis=2), is_same.argmax(axis=2), -1)
+    ranks = np.where(is_same.any(axis=2), is_same.argmax(axis=2), -1)
     rates = model.rates(lists.users)
     values = rates.T[:, :, None] * model.lifts(items, lists.users)
-    found, expected = explore.shares(scores, places, values)
-    return found / np.where(lists.is_shown, lists.propensities, 1.0), expected
+    propensities, expected = explore.shares(scores, ranks, values)
+    return propensities / np.where(lists.is_shown, lists.propensities, 1.0), expected
 
 
 def _corrected(rewards: Array, weights: Array, predicted: Array, expected: Array) -> Array:
@@ -338,12 +350,5 @@ def _mean(values: Array, users: Array | None) -> Estimate:
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:
-    told = estimate._asdict().items()
-    return {name: value if np.isfinite(value) else None for name, value in told}
-
-
-def _known_until(manifest: Mapping[str, Any]) -> float:
-    training = manifest.get("training")
-    data = training.get("data") if isinstance(training, Mapping) else None
-    until = data.get("known_until") if isinstance(data, Mapping) else None
-    return float(until) if isinstance(until, (int, float)) else -np.inf
+    values = estimate._asdict().items()
+    return {name: value if np.isfinite(value) else None for name, value in values}

@@ -30,8 +30,8 @@ class _History:
         acts = sorted(acts, key=lambda act: act[1])  # of one time: in the order of writing
         self._sequences = np.array([act[0] for act in acts], dtype=np.int64)
         self._columns = np.empty((4, len(acts)), dtype=object)
-        for column, place in zip(self._columns, (2, 3, 1, 4), strict=True):  # as `Acts` has them
-            column[:] = [act[place] for act in acts]
+        for column, field in zip(self._columns, (2, 3, 1, 4), strict=True):  # as `Acts` has them
+            column[:] = [act[field] for act in acts]
         self.items = {act[2] for act in acts}
 
     def before(self, sequence: int) -> Acts | None:
@@ -102,16 +102,14 @@ class Lists:
             [act if act is not None or not later else Acts([], [], [], []) for act, later in both],
             loaded,
             self.dislikes,
-            loaded.item_id_dtype,
             self.times,
-            loaded.schema.event_columns,
             hidden,
         )
         options = loaded.options(self.items.shape[1], True, None)
-        found = loaded.answer(
+        answer = loaded.answer(
             columns, None, options._replace(top_n=n_candidates(explore, options, loaded))
         )
-        return found.scores, found.item_ids
+        return answer.scores, answer.item_ids
 
 
 def read_lists(
@@ -126,17 +124,17 @@ def read_lists(
     names = ("sequence", "user_id", "item_id", "kind", "timestamp", "value", "rank", "propensity")
     rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
     done: dict[Any, list[tuple[Any, ...]]] = {}
-    newest: dict[tuple[Any, Any], tuple[int, int, int]] = {}  # list, place, time of an item
+    newest: dict[tuple[Any, Any], tuple[int, int, int]] = {}  # list, rank, time of an item
     lists: list[list[tuple[Any, ...]]] = []
     rewarded: set[tuple[int, int]] = set()
     for row in rows:
         sequence, user, item, kind, time, value, rank, _ = row
         if kind != IMPRESSION:
             done.setdefault(user, []).append((sequence, time, item, kind, value))
-            place = newest.get((user, item))
+            shown = newest.get((user, item))
             is_reward = kind in kinds if kinds is not None else not dislikes.has(kind, value)
-            if place is not None and is_reward and 0 <= time - place[2] <= within:
-                rewarded.add(place[:2])
+            if shown is not None and is_reward and 0 <= time - shown[2] <= within:
+                rewarded.add(shown[:2])
             continue
         if rank == 1:
             lists.append([])
@@ -162,10 +160,10 @@ def _laid_out(
     shown, propensities = np.zeros((n, top_n), dtype=np.bool_), np.zeros((n, top_n))
     rewards = np.zeros((n, top_n))
     codes: dict[Any, int] = {}
-    for place, i in enumerate(known):
+    for slot, i in enumerate(known):
         for k, row in enumerate(lists[i][:top_n]):
-            items[place, k], propensities[place, k], shown[place, k] = row[2], row[7], True
-            rewards[place, k] = (i, k) in rewarded
+            items[slot, k], propensities[slot, k], shown[slot, k] = row[2], row[7], True
+            rewards[slot, k] = (i, k) in rewarded
     first = [lists[i][0] for i in known]
     user_ids = [row[1] for row in first]
     users = [codes.setdefault(user, len(codes)) for user in user_ids]

@@ -247,7 +247,7 @@ def test_a_graph_that_cannot_choose_its_stages_is_of_an_older_release(text_bundl
             if file.name != "manifest.json":
                 shutil.copy(file, writer.directory)
         shutil.copy(text_bundle.path / "user_encoder.onnx", writer.directory / "scorer.onnx")
-        manifest = dict(Bundle.open(text_bundle.path).manifest)
+        manifest = Bundle.open(text_bundle.path).manifest.to_dict()
         writer.write_manifest({key: v for key, v in manifest.items() if key != "files"})
         path = writer.commit()
     message = r"^old\.shortlist/recommend\.onnx: expected an optional input stages, found a graph"

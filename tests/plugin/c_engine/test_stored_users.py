@@ -62,7 +62,7 @@ def test_filters_join_what_users_have_seen(bundle):
 
 def with_users(world, folder, table, **fields):
     """The world's bundle with other users."""
-    manifest = dict(Bundle.open(world.path).manifest)
+    manifest = Bundle.open(world.path).manifest.to_dict()
     with BundleWriter(folder / "again.shortlist") as writer:
         for file in world.path.iterdir():
             if file.name not in ("users.arrow", "manifest.json"):

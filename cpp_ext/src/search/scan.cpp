@@ -1,0 +1,258 @@
+#include "src/search/scan.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "src/rows/exact.hpp"
+
+namespace shortlist {
+namespace {
+
+using kernels::Hit;
+using kernels::kBlockItems;
+using kernels::kMaxScanBlocks;
+
+// The benchmark of these numbers: benchmarks/top_n.py --grid --threads 1, whose column "of ceiling"
+// compares with what benchmarks/ceilings.py measures.
+
+// Half of the smallest second-level cache in use today: batches of 64 and 512.
+constexpr std::size_t kSliceBytes = 128 * 1024;
+// But not so small that most of the time goes into thresholds and the like: dims 256.
+constexpr std::size_t kMinSliceBlocks = 16;
+// The slice in which a first threshold is looked for: the larger, the better the threshold, and the
+// longer it takes. 10,000 items.
+constexpr std::size_t kSeedBytes = 512 * 1024;
+constexpr std::size_t kSeedBlocks = 256;
+// Fewer tiles than this ask for more than they have time to wait for: 1,000,000 x 128, batches of 8
+// and 64.
+constexpr std::size_t kSharingTiles = 3;
+// Scanning nibbles pays while fewer than one item in kNibbleAdvantage has to be scored: batch 1 on
+// 200,000 x 64, where nibbles prove most, and on 200,000 x 256, where they prove next to nothing.
+constexpr std::size_t kNibbleAdvantage = 16;
+
+ScanBuffers& thread_buffers() {
+  static thread_local ScanBuffers buffers;
+  return buffers;
+}
+
+}  // namespace
+
+std::int32_t* ScanBuffers::seed_dots(std::size_t n) {
+  if (n > n_seed_dots_) {
+    seed_dots_ = Buffer(n * sizeof(std::int32_t));
+    n_seed_dots_ = n;
+  }
+  return seed_dots_.as<std::int32_t>();
+}
+
+bool QueryRun::refresh_bound() {
+  float known = best.threshold();
+  if (shared != nullptr) known = std::max(known, shared->get());
+  if (known == needed && has_threshold()) return false;
+  needed = known;
+  bound = query->bound_for(known);
+  return true;
+}
+
+Scanner::Scanner(const Snapshot& snapshot, const kernels::Table& table)
+    : snapshot_(snapshot), table_(table), buffers_(thread_buffers()) {
+  buffers_.hits.resize(kMaxScanBlocks * kBlockItems * kernels::kMaxTile);
+}
+
+bool Scanner::is_candidate(const SegmentView& view, std::size_t slot, const QueryRun& run) const {
+  return view.is_alive(slot) && run.query->may_return(view.segment->row_at(slot));
+}
+
+bool Scanner::rescore(const SegmentView& view, QueryRun& run, bool is_pause) {
+  Pending& pending = run.pending;
+  if (pending.size == 0) return false;
+  const Segment& segment = *view.segment;
+  double sums[Pending::kCapacity];
+  exact_sums(table_, snapshot_.metric, segment.vectors, run.query->exact(), pending.slots, 0,
+             pending.size, sums);
+  for (std::size_t i = 0; i < pending.size; ++i) {
+    run.best.push({to_score(snapshot_.metric, sums[i]),
+                   segment.row_at(static_cast<std::size_t>(pending.slots[i]))});
+  }
+  pending.size = 0;
+  run.best.settle(is_pause);
+  if (run.shared != nullptr) run.shared->raise(run.best.threshold());
+  return run.refresh_bound();
+}
+
+void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                                Tile& tile, std::size_t q) const {
+  const PackedItems& packed = view.segment->packed;
+  const QueryRun& run = *tile.runs[q];
+  const kernels::QueryBound bound =
+      tile.by_nibbles ? run.query->nibble_bound(run.bound) : run.bound;
+  const kernels::BlockStats stats =
+      tile.by_nibbles ? packed.nibble_block_stats() : packed.block_stats();
+  table_.thresholds(&stats, first, n_blocks, &bound, tile.thresholds[q]);
+}
+
+bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run) {
+  const PackedItems& packed = view.segment->packed;
+  if (position >= packed.n_items) return false;  // padding of the last block
+  const std::size_t slot = packed.slot_at(position);
+  if (!is_candidate(view, slot, run)) return false;
+  view.segment->vectors.prefetch(slot);
+  if (run.pending.size == Pending::kCapacity) rescore(view, run, false);
+  run.pending.slots[run.pending.size++] = static_cast<std::int64_t>(slot);
+  return true;
+}
+
+void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
+                       std::uint32_t q, std::size_t item, std::int32_t dot) {
+  if (dot <= tile.thresholds[q][item / kBlockItems]) return;
+  QueryRun& run = *tile.runs[q];
+  const float needed = run.needed;
+  if (!take(view, first * kBlockItems + item, run)) return;
+  ++run.n_candidates;
+  if (run.needed != needed) update_thresholds(view, first, n_blocks, tile, q);
+}
+
+Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs) {
+  constexpr std::size_t kGroupDims = kernels::kGroupDims;
+  Tile tile;
+  tile.runs = runs;
+  tile.n_runs = n_runs;
+  if (n_runs == 1) {
+    tile.codes = runs[0]->query->codes();
+  } else {
+    std::vector<std::int8_t>& interleaved = buffers_.tile_codes;
+    interleaved.resize(n_groups * n_runs * kGroupDims);
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      const std::int8_t* codes = runs[q]->query->codes();
+      std::int8_t* out = interleaved.data() + q * kGroupDims;
+      for (std::size_t g = 0; g < n_groups; ++g) {
+        std::memcpy(out + g * n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
+      }
+    }
+    tile.codes = interleaved.data();
+  }
+  for (std::size_t q = 0; q < n_runs; ++q) runs[q]->refresh_bound();
+  return tile;
+}
+
+void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                         QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
+                         bool by_nibbles) {
+  const PackedItems& packed = view.segment->packed;
+  Tile tile = tile_of(packed.n_groups, runs, n_runs);
+  tile.by_nibbles = by_nibbles;
+  if (by_nibbles) tile.codes = runs[0]->query->nibble_codes();
+  std::size_t n_blocks;
+  for (std::size_t b = first; b < end; b += n_blocks) {
+    n_blocks = std::min(end - b, kMaxScanBlocks);
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      runs[q]->refresh_bound();
+      update_thresholds(view, b, n_blocks, tile, q);
+    }
+    Hit* hits = buffers_.hits.data();
+    const std::size_t n_hits =
+        by_nibbles ? table_.scan_nibbles(packed.nibbles + b * packed.nibble_block_bytes(), n_blocks,
+                                         packed.n_groups, tile.codes, tile.thresholds[0], hits)
+                   : table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
+                                 tile.codes, n_runs, tile.thresholds[0], ahead, hits);
+    ahead.codes += n_blocks * ahead.n_bytes;
+    // The rows of earlier hits, which came meanwhile.
+    for (std::size_t q = 0; q < n_runs; ++q) {
+      if (rescore(view, *runs[q])) update_thresholds(view, b, n_blocks, tile, q);
+    }
+    for (std::size_t i = 0; i < n_hits; ++i) {
+      take_hit(view, b, n_blocks, tile, hits[i].query, hits[i].item, hits[i].dot);
+    }
+  }
+}
+
+// Each slice is visited once by every run: those that skip the scan score it, those without a
+// threshold look for one in it, the others scan it. What a slice has shown decides on the next.
+void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
+                   std::vector<QueryRun*>& runs) {
+  const std::size_t block_bytes = view.segment->packed.block_bytes();
+  std::vector<QueryRun*>& seeded = buffers_.seeded;
+  std::vector<QueryRun*>& scanned = buffers_.scanned;
+  std::size_t slice_end;
+  for (std::size_t b = first; b < end; b = slice_end) {
+    seeded.clear();
+    for (QueryRun* run : runs) {
+      run->refresh_bound();
+      if (run->n_slices_to_score == 0 && !run->has_threshold()) seeded.push_back(run);
+    }
+    const std::size_t n_blocks = seeded.empty() ? kSliceBytes / block_bytes
+                                                : std::min(kSeedBlocks, kSeedBytes / block_bytes);
+    slice_end = std::min(end, b + std::max(kMinSliceBlocks, n_blocks));
+    scanned.clear();
+    for (QueryRun* run : runs) {
+      if (run->n_slices_to_score > 0) {
+        --run->n_slices_to_score;
+        score_slice(view, b, slice_end, *run);
+      } else if (run->has_threshold()) {
+        scanned.push_back(run);
+      }
+    }
+    for (std::size_t q = 0; q < seeded.size(); q += table_.query_tile) {
+      seed_slice(view, b, slice_end, seeded.data() + q,
+                 std::min(table_.query_tile, seeded.size() - q));
+    }
+    if (scanned.size() == 1 && view.segment->packed.nibbles != nullptr) {
+      scan_alone(view, b, slice_end, *scanned[0]);
+    } else {
+      scan_tiles(view, b, slice_end, end);
+    }
+    for (QueryRun* run : runs) {
+      if (2 * run->n_candidates > (slice_end - b) * kBlockItems) {
+        run->n_slices_to_score = kScoredSlices;
+      }
+      run->n_candidates = 0;
+    }
+  }
+  for (QueryRun* run : runs) rescore(view, *run);
+}
+
+// The first tile would wait for the codes of every slice: the tiles of the slice before, which find
+// theirs in the cache, share the work of asking for them.
+void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t end,
+                         std::size_t last) {
+  const PackedItems& packed = view.segment->packed;
+  const std::vector<QueryRun*>& runs = buffers_.scanned;
+  const std::size_t n_tiles = (runs.size() + table_.query_tile - 1) / table_.query_tile;
+  kernels::Ahead ahead = {packed.codes + end * packed.block_bytes(), 0};
+  if (end < last && n_tiles >= kSharingTiles) {
+    const std::size_t share = (packed.block_bytes() + n_tiles - 1) / n_tiles;
+    ahead.n_bytes = (share + kernels::kCacheLine - 1) / kernels::kCacheLine * kernels::kCacheLine;
+  }
+  for (std::size_t q = 0; q < runs.size(); q += table_.query_tile) {
+    scan_slice(view, first, end, runs.data() + q, std::min(table_.query_tile, runs.size() - q),
+               ahead);
+    ahead.codes += (end - first) * ahead.n_bytes;
+  }
+}
+
+// One query waits for memory: nibbles are half the bytes, where they prove enough. After a chunk
+// where they do not, codes are scanned for a while before the next try. That pause doubles with
+// every try in vain, as most data either suits nibbles or never does: of n chunks only about
+// log2(n / kScoredSlices) are then scanned for nothing. The pause goes on in the next segment.
+void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t end,
+                         QueryRun& run) {
+  QueryRun* runs[] = {&run};
+  std::size_t n_blocks;
+  for (std::size_t b = first; b < end; b += n_blocks) {
+    n_blocks = std::min(end - b, kMaxScanBlocks);
+    const bool by_nibbles = run.n_chunks_to_code == 0;
+    const std::size_t n_before = run.n_candidates;
+    scan_slice(view, b, b + n_blocks, runs, 1, {}, by_nibbles);
+    if (!by_nibbles) {
+      --run.n_chunks_to_code;
+      continue;
+    }
+    if (kNibbleAdvantage * (run.n_candidates - n_before) > n_blocks * kBlockItems) {
+      run.n_chunks_to_code = run.nibble_pause;
+      run.nibble_pause *= 2;
+    }
+    run.n_candidates = n_before;  // those of nibbles say nothing about the codes
+  }
+}
+
+}  // namespace shortlist

@@ -1,0 +1,176 @@
+// The search of one thread: scan cheap, prove, rescore (internal).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "shortlist/neighbor.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/search/query.hpp"
+#include "src/segments/snapshot.hpp"
+#include "src/system/buffer.hpp"
+
+namespace shortlist {
+
+// The best known N-th score of one query, shared by the threads that search for it. Any thread's
+// value prunes items for all, since every thread that raised it holds N items as good.
+class SharedScore {
+ public:
+  float get() const { return score_.load(std::memory_order_relaxed); }
+  void raise(float score) {
+    float known = get();
+    while (score > known &&
+           !score_.compare_exchange_weak(known, score, std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  std::atomic<float> score_{-std::numeric_limits<float>::infinity()};
+};
+
+// In place of the dot product of an item that was taken already; no threshold is below it.
+constexpr std::int32_t kTaken = std::numeric_limits<std::int32_t>::min();
+// Slices scored without a scan before the bound gets another try, and chunks scanned by codes
+// before nibbles get their second. Benchmark: benchmarks/top_n.py --kind all_equal, --kind
+// near_duplicates.
+constexpr std::size_t kScoredSlices = 15;
+
+// Slots of one query that wait for their exact score. Benchmark: benchmarks/top_n.py --grid.
+struct Pending {
+  static constexpr std::size_t kCapacity = 32;
+  std::int64_t slots[kCapacity];
+  std::size_t size = 0;
+};
+
+// What one thread found for one query so far.
+struct QueryRun {
+  QueryRun(const PreparedQuery& prepared, std::size_t top_n, SharedScore* shared_score)
+      : query(&prepared), best(top_n), shared(shared_score) {}
+
+  const PreparedQuery* query;
+  TopN best;
+  SharedScore* shared;  // null when no other thread works on this query
+  float needed = -std::numeric_limits<float>::infinity();
+  kernels::QueryBound bound{};
+  // Of the segment at hand. Their rows were asked for, and come while other blocks are scanned.
+  Pending pending;
+  // The bound proves nothing where scores lie closer together than it is wide (all rows alike, or
+  // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
+  std::size_t n_candidates = 0;  // in the slice at hand
+  std::size_t n_slices_to_score = 0;
+  // Where nibbles prove too little, chunks (up to kMaxScanBlocks of a slice) are scanned by codes
+  // before nibbles get another try: each time twice as many.
+  std::size_t n_chunks_to_code = 0;
+  std::size_t nibble_pause = kScoredSlices;
+
+  // Takes over the highest known N-th score; false if it has not changed.
+  bool refresh_bound();
+  bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
+};
+
+// Memory that one search leaves to the next one of the same thread.
+struct ScanBuffers {
+  std::vector<kernels::Hit> hits;
+  std::vector<std::int8_t> tile_codes;
+  std::vector<float> scores;           // the best of each part of a block, about
+  std::vector<unsigned char> buckets;  // of each item of a slice, by such a score
+  std::vector<std::uint32_t> chosen;
+  std::vector<std::int64_t> slots;
+  std::vector<double> sums;
+  std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
+  std::vector<QueryRun*> scanned;  // the runs that scan it
+
+  // Room for the dot products of a slice: aligned, as a store that crosses a cache line costs two.
+  std::int32_t* seed_dots(std::size_t n);
+
+ private:
+  Buffer seed_dots_;
+  std::size_t n_seed_dots_ = 0;
+};
+
+// What is scanned, and when:
+// - Blocks are visited in order, in slices. As long as a query has no N-th score it takes a larger
+//   slice, whose best items are scored first (seed.cpp): they give a threshold.
+// - From then on a slice is scanned in chunks. The kernel reports the items that the threshold does
+//   not prune; their rows are asked for at once and scored after the next chunk was scanned, when
+//   they have come from memory. A better N-th score raises the thresholds of all chunks that
+//   follow.
+// - Where most items of a slice were candidates the bound proves nothing, and a scan is wasted: the
+//   next kScoredSlices slices are scored without one. Then it gets another try, as other items may
+//   lie further apart. A try costs a slice in 16, so there the pause stays the same.
+// - A query that is alone scans nibbles where there are some (scan_alone).
+class Scanner {
+ public:
+  Scanner(const Snapshot& snapshot, const kernels::Table& table);
+
+  // All items of blocks [first, end) of a segment, for all runs. Blocks are visited in slices that
+  // stay in the second-level cache while every query passes over them.
+  void scan(const SegmentView& view, std::size_t first, std::size_t end,
+            std::vector<QueryRun*>& runs);
+  // Scores all slots [first, end) of a segment exactly; for catalogues not worth packing.
+  void score_all(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
+  // Scores exactly the rows of the query's short list.
+  void score_list(QueryRun& run);
+
+ private:
+  // The queries that pass over a slice together, and their thresholds for the blocks at hand.
+  struct Tile {
+    QueryRun* const* runs;
+    std::size_t n_runs;
+    const std::int8_t* codes;  // [n_groups][n_runs][4]
+    bool by_nibbles = false;   // one run only
+    std::int32_t thresholds[kernels::kMaxTile][kernels::kMaxScanBlocks];
+  };
+  // Blocks first .. first + n_blocks - 1 and the dot products of one query with their items.
+  struct SeedSlice {
+    std::size_t first, n_blocks;
+    std::int32_t* dots;          // [n_blocks][kBlockItems]
+    const std::int32_t* maxima;  // [n_blocks][kMaximaLanes]
+  };
+  void scan_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                  QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
+                  bool by_nibbles = false);
+  // Blocks [first, end) for all runs that scan them; a slice follows unless end is last.
+  void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
+  void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
+  // Scores every item of blocks [first, end) exactly; where their dot products are given, all but
+  // those taken.
+  void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run,
+                   const std::int32_t* dots = nullptr);
+  void push_sums(const SegmentView& view, const std::int64_t* slots, std::size_t first,
+                 std::size_t n, QueryRun& run);
+  Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);
+  // Like scan_slice, for runs without a threshold: in three passes, the first two of which find
+  // one.
+  void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,
+                  QueryRun* const* runs, std::size_t n_runs);
+  void take_best(const SegmentView& view, const SeedSlice& slice, QueryRun& run);
+  std::size_t take_between(const SegmentView& view, const SeedSlice& slice, std::size_t n_parts,
+                           float cutoff, float above, std::size_t n_limit, QueryRun& run);
+  void take_best_items(const SegmentView& view, const SeedSlice& slice, std::size_t n_wanted,
+                       QueryRun& run);
+  std::size_t take_items(const SegmentView& view, const SeedSlice& slice, std::size_t first,
+                         std::size_t end, QueryRun& run);
+  void estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run);
+  void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
+  // Lets the item at a position of the packed items wait for its score; false if it is none that
+  // the query may return.
+  bool take(const SegmentView& view, std::size_t position, QueryRun& run);
+  // Takes one hit unless the bound has moved past it meanwhile.
+  void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
+                std::uint32_t q, std::size_t item, std::int32_t dot);
+  void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
+                         Tile& tile, std::size_t q) const;
+  // Scores what is pending; true if the N-th score has changed. No pause: more is to come soon.
+  bool rescore(const SegmentView& view, QueryRun& run, bool is_pause = true);
+  bool is_candidate(const SegmentView& view, std::size_t slot, const QueryRun& run) const;
+
+  const Snapshot& snapshot_;
+  const kernels::Table& table_;
+  ScanBuffers& buffers_;
+};
+
+}  // namespace shortlist

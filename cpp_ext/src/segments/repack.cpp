@@ -1,0 +1,85 @@
+#include "src/segments/repack.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "src/segments/packer.hpp"
+
+namespace shortlist {
+
+void collect_live(const SegmentView& view, std::vector<RowSource>& out) {
+  for (std::size_t slot = 0; slot < view.n_slots; ++slot) {
+    if (!view.is_alive(slot)) continue;
+    out.push_back({view.segment->row_at(slot), &view.segment->vectors, slot});
+  }
+}
+
+std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
+                                            const Snapshot& snapshot) {
+  std::sort(sources.begin(), sources.end(),
+            [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
+  Packer packer(sources.size(), snapshot.dim, snapshot.metric, snapshot.storage);
+  std::vector<float> scratch(snapshot.dim);
+  for (const RowSource& source : sources) {
+    packer.add(source.vectors->read(source.slot, scratch.data()));
+  }
+  std::shared_ptr<Segment> segment = packer.finish();
+  const bool is_dense =
+      sources.empty() || sources.back().row == static_cast<std::int64_t>(sources.size()) - 1;
+  if (!is_dense) {
+    segment->rows.reserve(sources.size());
+    for (const RowSource& source : sources) segment->rows.push_back(source.row);
+  }
+  return segment;
+}
+
+namespace {
+
+std::shared_ptr<const ItemIds> ids_of(const Snapshot& snapshot,
+                                      const std::vector<RowSource>& sources) {
+  if (snapshot.live_ids == nullptr) return snapshot.ids;
+  if (snapshot.id_kind() == ItemIds::Kind::int64) {
+    std::vector<std::int64_t> values;
+    values.reserve(sources.size());
+    for (const RowSource& source : sources) {
+      values.push_back(snapshot.int64_at(static_cast<std::size_t>(source.row)));
+    }
+    return std::make_shared<ItemIds>(ItemIds::from_int64(std::move(values)));
+  }
+  std::string bytes;
+  std::vector<std::int64_t> offsets = {0};
+  offsets.reserve(sources.size() + 1);
+  for (const RowSource& source : sources) {
+    bytes += snapshot.string_at(static_cast<std::size_t>(source.row));
+    offsets.push_back(static_cast<std::int64_t>(bytes.size()));
+  }
+  return std::make_shared<ItemIds>(ItemIds::from_strings(std::move(bytes), std::move(offsets)));
+}
+
+}  // namespace
+
+std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
+  std::vector<RowSource> sources;
+  sources.reserve(snapshot.n_items);
+  for (const SegmentView& view : snapshot.segments) collect_live(view, sources);
+  std::sort(sources.begin(), sources.end(),
+            [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
+  auto result = std::make_shared<Snapshot>();
+  result->metric = snapshot.metric;
+  result->storage = snapshot.storage;
+  result->recall = snapshot.recall;
+  result->dim = snapshot.dim;
+  result->n_rows = result->n_items = sources.size();
+  result->generation = snapshot.generation + 1;
+  result->ids = ids_of(snapshot, sources);
+  for (std::size_t i = 0; i < sources.size(); ++i) sources[i].row = static_cast<std::int64_t>(i);
+  SegmentView view;
+  view.segment = pack_sources(sources, snapshot);
+  view.n_slots = sources.size();
+  view.generation = result->generation;
+  result->segments.push_back(std::move(view));
+  return result;
+}
+
+}  // namespace shortlist

@@ -1,0 +1,146 @@
+"""The objects of which a manifest is made, each checked as it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shortlist.bundle.fields import Fields, is_plain_name
+
+# Kinds of features, and the value types their columns may have in the graphs.
+FEATURE_DTYPES = {
+    "categorical": ("int64", "string"),
+    "multi_categorical": ("int64", "string"),
+    "numeric": ("float32",),
+    "text": ("string",),
+    "timestamp": ("int64",),
+    "vector": ("float32",),
+}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the bundle: its bytes, and their hash."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def read(cls, fields: Fields, name: str) -> FileRecord:
+        """Read the entry of the file `name`."""
+        size = fields.take("size", int, "a number of bytes")
+        if size < 0:
+            raise fields.problem(f"size of {name} >= 0", size)
+        sha256 = fields.take("sha256", str, "64 hex digits")
+        if not _SHA256.fullmatch(sha256):
+            raise fields.problem(f"sha256 of {name} to be 64 hex digits", repr(sha256))
+        return cls(size, sha256)
+
+
+@dataclass(frozen=True)
+class FeatureRecord:
+    """One declared feature."""
+
+    name: str
+    side: str  # "user" or "item"
+    kind: str
+    dtype: str  # of its values in the graph
+    mean: float  # this and std: of a numeric one, in training
+    std: float
+    n_vocabulary: float  # values the encoder knows
+    width: int  # of a vector, else 0
+    unit: str  # of times given as numbers
+    separator: str  # splits a text into tags
+
+    @classmethod
+    def read(cls, fields: Fields) -> FeatureRecord:
+        """Read an entry of `features`."""
+        name = fields.take("name", str, "a column name")
+        side = fields.take("side", str, "user or item")
+        kind = fields.take("kind", str, "a feature kind")
+        dtype = fields.take("dtype", str, "a value type")
+        if kind not in FEATURE_DTYPES:
+            raise fields.problem(f"a known kind of feature for {name!r}", repr(kind))
+        if dtype not in FEATURE_DTYPES[kind]:
+            raise fields.problem(f"a value type that fits {kind} feature {name!r}", repr(dtype))
+        mean, std = fields.real("mean", 0.0), fields.real("std", 1.0)
+        n_vocabulary, width = fields.real("n_vocabulary", 0), fields.real("width", 0)
+        if kind == "vector" and not 1 <= fields.take("width", int, "a size") <= 65_536:
+            raise fields.problem(f"width of {name!r} from 1 to 65536", width)
+        unit, separator = fields.record.get("unit", "s"), fields.record.get("separator", "")
+        if unit not in ("s", "ms", "us"):
+            raise fields.problem(f"unit of {name!r} to be s, ms or us", repr(unit))
+        if not isinstance(separator, str):
+            raise fields.problem(f"separator of {name!r} to be text", repr(separator))
+        values, value_type = fields.record.get("vocabulary", []), str if dtype == "string" else int
+        if not isinstance(values, list) or any(type(value) is not value_type for value in values):
+            raise fields.problem(f"vocabulary of {name!r} to be a list of {dtype}", "another thing")
+        size = int(width) if kind == "vector" else 0
+        return cls(name, side, kind, dtype, mean, std, n_vocabulary, size, unit, separator)
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One version of a bundle, as a lineage tells of it."""
+
+    version: str
+    created: str
+    parent: str | None  # the version it was trained from
+    run: str | None  # name of its run folder
+    _raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Ancestor:
+        """Read a lineage's own fields, or an entry of its `ancestors`."""
+        version = fields.take("version", str, "a version")
+        if not is_plain_name(version):
+            raise fields.problem("a version of letters, digits, - and .", f"{version!r:.80}")
+        created = fields.take("created", str, "a time")
+        parent, run = fields.record.get("parent"), fields.record.get("run")
+        if parent is not None and not isinstance(parent, str):
+            raise fields.problem("parent to be a version or null", f"{parent!r:.80}")
+        if run is not None and not (isinstance(run, str) and Path(run).name == run):
+            raise fields.problem("run to be the name of a folder", f"{run!r:.80}")
+        return cls(version, created, parent, run, fields.record)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object it was read from, with all else that it tells."""
+        return dict(self._raw)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a bundle comes from: itself, and the versions before it, the newest first."""
+
+    own: Ancestor
+    ancestors: tuple[Ancestor, ...] = ()
+
+    @classmethod
+    def read(cls, fields: Fields) -> Lineage:
+        """Read the object `lineage`."""
+        entries = fields.take("ancestors", list, "a list")
+        own = {name: value for name, value in fields.record.items() if name != "ancestors"}
+        records = (fields.of(entry, "every ancestor to be an object") for entry in (own, *entries))
+        first, *others = map(Ancestor.read, records)
+        return cls(first, tuple(others))
+
+
+@dataclass(frozen=True)
+class RerankerRecord:
+    """The second stage: how many candidates it gets, and how much of a history it reads."""
+
+    n_candidates: int
+    history_length: int
+    measured: Mapping[str, Any]  # all else: its kind, whether and how much it helped on validation
+
+    @classmethod
+    def read(cls, fields: Fields) -> RerankerRecord:
+        """Read the object `second_stage`."""
+        n_candidates, length = fields.number("n_candidates", 1), fields.number("history_length", 1)
+        own = {"n_candidates", "history_length"}
+        rest = {name: value for name, value in fields.record.items() if name not in own}
+        return cls(n_candidates, length, rest)

@@ -1,0 +1,120 @@
+"""What an update did: as data, and as lines for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shortlist.training.updates.drift import drift_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shortlist.training.updates.drift import DriftReport
+    from shortlist.training.updates.gate import GateReport, GateSegment
+
+__all__ = ["UpdateReport", "update_lines"]
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did.
+
+    Attributes
+    ----------
+    bundle : Path
+        Where the new bundle lies.
+    version, parent : str
+        Of the new bundle, and of the one that it was trained from.
+    run : Path
+        The new run folder.
+    is_champion : bool
+        The new bundle has replaced the old one.
+    previous : Path or None
+        Where the replaced one lies.
+    n_events, n_trained, n_freed, n_held_out : int
+        New events; those trained on; old ones that the last training held out, trained on too; new
+        ones held out for the gate.
+    n_new_items, n_new_users : int
+    seconds : dict of str to float
+        By step.
+    drift : DriftReport
+    gate : GateReport
+    removed : tuple of str
+        Old versions that were removed.
+    not_removed : str or None
+        Why old ones could not be.
+    """
+
+    bundle: Path
+    version: str
+    parent: str
+    run: Path
+    is_champion: bool
+    previous: Path | None
+    n_events: int
+    n_trained: int
+    n_freed: int
+    n_held_out: int
+    n_new_items: int
+    n_new_users: int
+    seconds: dict[str, float]
+    drift: DriftReport
+    gate: GateReport
+    removed: tuple[str, ...] = ()
+    not_removed: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        fields: dict[str, object] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        return fields | {
+            "bundle": str(self.bundle),
+            "run": str(self.run),
+            "previous": None if self.previous is None else str(self.previous),
+            "drift": self.drift.to_dict(),
+            "gate": self.gate.to_dict(),
+            "removed": list(self.removed),
+        }
+
+
+def update_lines(report: UpdateReport, champion: Path) -> list[str]:
+    """Write a report for people."""
+    lines = [
+        *drift_lines(report.drift),
+        f"{report.n_events:,} new events: {report.n_trained:,} trained on, "
+        f"{report.n_held_out:,} held out; {report.n_new_items:,} new items, "
+        f"{report.n_new_users:,} new users; {report.n_freed:,} events that the last training "
+        "held out, trained on too",
+        ", ".join(f"{name} {value:.1f} s" for name, value in report.seconds.items()),
+        "NDCG@10 on the newest events",
+        *(_segment_line(name, segment) for name, segment in report.gate.segments.items()),
+        *(f"  {reason}" for reason in report.gate.reasons),
+    ]
+    if report.is_champion:
+        lines += [
+            f"version {report.version} is now {champion}",
+            f"the one before it: {report.previous}; back: shortlist rollback {champion}",
+        ]
+    else:
+        lines.append(f"version {report.version}: {report.bundle}; {champion} stays as it is")
+    if report.removed:
+        lines.append(f"old versions removed (--keep): {', '.join(report.removed)}")
+    if report.not_removed:
+        lines.append(
+            f"old versions stay (--keep), the next update tries again: {report.not_removed}"
+        )
+    return lines
+
+
+def _segment_line(name: str, segment: GateSegment) -> str:
+    if not segment.n_users:
+        return f"  {name:<12} no users"
+    low, high = segment.interval
+    return (
+        f"  {name:<12} {segment.champion:.4f} → {segment.challenger:.4f}, difference "
+        f"{segment.difference:+.4f} ({low:+.4f} to {high:+.4f}), {segment.n_users:,} users"
+        + ("" if segment.is_judged else ", too few to judge")
+    )

@@ -1,0 +1,62 @@
+"""Rows of new item and user tables in the tables of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from shortlist.errors import DataError
+from shortlist.training.data.entities import read_items, read_users
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shortlist.training.data.events import Dataset
+
+__all__ = ["with_tables"]
+
+
+def with_tables(dataset: Dataset, items: Path | None, users: Path | None) -> Dataset:
+    """Put rows of new item and user tables into a dataset's; a known id's row is replaced.
+
+    Raises
+    ------
+    DataError
+        A table lacks a column that the dataset's has, or it is of another type.
+    """
+    if items is not None:
+        merged = _merged(dataset.items, read_items(items), "items")
+        dataset = dataclasses.replace(dataset, items=merged)
+    if users is not None:
+        merged = _merged(dataset.users, read_users(users), "users")
+        dataset = dataclasses.replace(dataset, users=merged)
+    return dataset
+
+
+def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:
+    if old is None:
+        raise DataError(
+            f"--{name}: got a table, but the bundle was trained without one; its features cannot "
+            "be added in an update. Fix: leave it out, or train again"
+        )
+    for column, dtype in old.schema.items():
+        if column not in new.columns:
+            raise DataError(
+                f"--{name}: no column {column!r}, expected those of the training: "
+                f"{', '.join(old.columns)}; add it (empty cells are allowed), or train again"
+            )
+        if new[column].null_count() < new.height and not _fits(new.schema[column], dtype):
+            raise DataError(
+                f"--{name}: column {column!r} is {new.schema[column]}, expected {dtype} as in "
+                "training; convert it, or train again with the new declaration"
+            )
+    key = old.columns[0] if old.columns[0].endswith("_id") else f"{name[:-1]}_id"
+    rows = new.select(pl.col(column).cast(dtype) for column, dtype in old.schema.items())
+    others = old.filter(~pl.col(key).is_in(rows[key].implode()))
+    return pl.concat([others, rows])
+
+
+def _fits(new: pl.DataType, old: pl.DataType) -> bool:
+    return new == old or (new.is_numeric() and old.is_numeric())
