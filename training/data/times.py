@@ -127,7 +127,7 @@ def written_as(
         raise DataError(
             f"{table.source}: column 'timestamp', {table.place(row)}: got {n['first']:.15g}, which "
             f"in seconds is the year {year}, as all others; expected {EXPECTED}. "
-            f"Fix: {guess_of_odd(n['first'])} If they are seconds since another moment, say "
+            f"Fix: {guess_of_odd(n['first'])}; if they are seconds since another moment, say "
             "time_unit='s' (--time-unit s)"
         )
     return form_of(found, time_unit)

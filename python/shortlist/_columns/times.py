@@ -66,7 +66,7 @@ class Numbers:
     n_below : tuple of int
         Those whose size is below each of `AUTO_LIMITS`.
     n_odd : int
-        Those from `FIRST_ODD` to `FIRST_PLAUSIBLE` or years: no time in seconds.
+        Those from `FIRST_ODD` to `FIRST_PLAUSIBLE`, and years.
     """
 
     n: int
@@ -236,7 +236,8 @@ def _read_mixed(name: str, rows: Any, unit: str) -> Array:
         elif found is not None:
             seconds[i] = found // _MICROSECONDS
     if numbers:
-        read = _read_list(name, numbers, owners, unit)
+        is_text = any(isinstance(rows[i], str) for i in owners)
+        read = _read_list(name, numbers, owners, unit, is_text=is_text)
         seconds[owners] = read
     return seconds
 
@@ -260,8 +261,14 @@ def _of_text(name: str, i: int, text: str) -> int | _Number | None:
     )
 
 
-def _read_list(name: str, numbers: list[int | float], owners: list[int], unit: str) -> Array:
-    """Read numbers of Python, of rows `owners`, as seconds."""
+def _read_list(
+    name: str, numbers: list[int | float], owners: list[int], unit: str, *, is_text: bool
+) -> Array:
+    """Read numbers of Python, of rows `owners`, as seconds.
+
+    Only text is looked at for being no time at all: a caller who passes numbers, be it one alone,
+    means seconds, and those of a replay may count from another start.
+    """
     for i, number in zip(owners, numbers, strict=True):
         if not abs(number) < 2**63:
             raise _far_time(name, i, number, unit)
@@ -269,11 +276,18 @@ def _read_list(name: str, numbers: list[int | float], owners: list[int], unit: s
         column = np.array(numbers, dtype=np.int64)
     else:
         column = np.array(numbers, dtype=np.float64)
-    return _read_numbers(name, column, np.ones(len(column), np.bool_), unit, owners)
+    given = np.ones(len(column), np.bool_)
+    return _read_numbers(name, column, given, unit, owners, is_text=is_text)
 
 
 def _read_numbers(
-    name: str, numbers: Array, given: Array, unit: str, owners: list[int] | None = None
+    name: str,
+    numbers: Array,
+    given: Array,
+    unit: str,
+    owners: list[int] | None = None,
+    *,
+    is_text: bool = False,
 ) -> Array:
     found = numbers[given]
     rows = np.flatnonzero(given) if owners is None else np.array(owners)
@@ -282,7 +296,7 @@ def _read_numbers(
         raise _far_time(name, int(rows[place]), found[place].item(), unit)
     counts = count_numbers(found)
     form = form_of(counts, "auto" if unit == "s" and counts.is_digits else unit)
-    if is_odd(counts, unit):
+    if is_text and is_odd(counts, unit):
         row, number = int(rows[0]), found[0].item()
         raise DataError(
             f"requests: {name!r} row {row} is {number}, which in seconds is the year "
@@ -307,9 +321,8 @@ def _read_numbers(
 def count_numbers(numbers: Array) -> Numbers:
     """Count int64 or float64 numbers (n,) for `form_of`."""
     size = np.abs(numbers)
-    odd = ((numbers >= FIRST_ODD) & (numbers < FIRST_PLAUSIBLE)) | (
-        (numbers >= FIRST_YEAR) & (numbers <= LAST_YEAR)
-    )
+    odd = (numbers >= FIRST_ODD) & (numbers < FIRST_PLAUSIBLE)
+    odd |= (numbers >= FIRST_YEAR) & (numbers <= LAST_YEAR)
     return Numbers(
         n=len(numbers),
         n_days=int((_days(numbers) != MISSING_INT).sum()),
