@@ -102,9 +102,9 @@ def test_an_unreadable_requests_file_is_named_with_its_flag(world, tmp_path, cap
     latin.write_bytes('{"city": "Köln"}'.encode("latin-1"))
     folder.mkdir()
     for path, why in (
-        (latin, "got bytes that are not UTF-8 at byte 11, expected JSON lines in UTF-8"),
-        (folder, "cannot be read (Is a directory), expected a file of JSON lines"),
-        (missing, "cannot be read (No such file or directory), expected a file"),
+        (latin, f"{latin}, line 1: byte 0xf6 is not UTF-8, expected text in UTF-8"),
+        (folder, f"{folder} cannot be read: Is a directory"),
+        (missing, f"no such file: {missing}"),
     ):
         assert main(["recommend", str(world.path), "--requests", str(path)]) == 1
         assert f"--requests {path}: {why}" in capsys.readouterr().err

@@ -267,7 +267,7 @@ def test_the_same_pair_at_another_time_or_of_another_kind_is_no_duplicate():
     [
         ("e.csv", b"\x89PNG\r\n\x1a\n....", "e.csv is a PNG image, expected CSV text"),
         ("e.csv", b"PK\x03\x04....", "e.csv is a zip archive (or an Excel workbook), expected CSV"),
-        ("e.csv", b"PAR1....", "e.csv is a Parquet file, expected CSV text"),
+        ("e.csv", b"PAR1....", "e.csv cannot be read as a Parquet file"),
         ("e.tsv", b"user_id\0item", "e.tsv is a binary file (it has NUL bytes), expected TSV text"),
         ("e.csv", b"", "e.csv is empty (0 bytes), expected CSV text"),
         ("e.csv", b"\n \n", "e.csv is empty (3 bytes), expected CSV text"),
@@ -285,7 +285,7 @@ def test_the_same_pair_at_another_time_or_of_another_kind_is_no_duplicate():
         ("e.arrow", b"user_id,item_id\n", "e.arrow cannot be read as an Arrow IPC"),
         ("e.xlsx", b"PK", "e.xlsx: unknown file type '.xlsx', expected one of .csv"),
         ("e", b"1 2", "e: unknown file type '(no ending)', expected one of .csv"),
-        ("e.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "cannot be read"),
+        ("e.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "is a gzip file that is cut off"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_named(tmp_path, name, content, message):

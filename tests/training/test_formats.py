@@ -163,7 +163,10 @@ def test_recbole_without_times_keeps_file_order_and_given_parts_are_given(tmp_pa
         ("user:token\titem_id:token\n1\t2\n", "expected user_id:token among them"),
         ("user_id:token\titem_id:token\n", "a.inter has a header and no rows"),
         ("user_id:token\titem_id:token\n1\t\n", "column 'item_id', line 2: got nothing"),
-        ("user_id:token\titem_id:token\n1\t2\t3\n", "a.inter cannot be read with the fields"),
+        (
+            "user_id:token\titem_id:token\n1\t2\t3\n",
+            "a.inter, line 2: got 3 fields, expected 2 as in the header",
+        ),
         (INTER.replace("4.5", "good"), "column 'value', line 2: got 'good', expected a number"),
     ],
 )

@@ -20,7 +20,7 @@ def make_log(n_users=60, n_items=20, n_events=600):
     start, done = rng.integers(0, n_items, n_users), np.zeros(n_users, np.int64)
     rows = []
     for time, user in enumerate(rng.integers(0, n_users, n_events)):
-        rows.append((int(user), int((start[user] + done[user]) % n_items), 10_000 + 60 * time))
+        rows.append((int(user), int((start[user] + done[user]) % n_items), 1_000 + 60 * time))
         done[user] += 1
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     return events.with_columns(kind=pl.lit("event"), value=pl.lit(None, pl.Float32))

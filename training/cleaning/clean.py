@@ -22,9 +22,16 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
 from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
 from shortlist.training.config.settings import CleaningConfig
-from shortlist.training.data.columns import is_plain_integer
-from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset
-from shortlist.training.data.tables import TableSource, require_columns, scan_table
+from shortlist.training.data import times
+from shortlist.training.data.columns import (
+    lost_digits,
+    lost_digits_error,
+    may_have_lost_digits,
+    plain_integer,
+)
+from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset, say_columns
+from shortlist.training.data.joins import MIN_COVERAGE, coverage_error
+from shortlist.training.data.tables import TableSource, log, require_columns, scan_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,12 +180,32 @@ def _clean(
     tally = _Tally()
     known = items if config.unknown_items else None
     n_rows, parts = _split_rows(table, config, known, time_unit, folder, tally)
+    say_columns(table.source, table.columns, n_rows)
+    _check_coverage(table, known, n_rows, tally)
     for part in parts:
         _clean_part(part, config, tally)
     if config.k_core:
         _keep_core(parts, config, tally)
     seconds = round(time.perf_counter() - started, 3)
     return parts, _report(table, config, tally, n_rows, items is not None, seconds)
+
+
+def _check_coverage(table: LazyTable, known: pl.Series | None, n_rows: int, tally: _Tally) -> None:
+    """Stop where nearly no event's item is in the item table: the ids are written otherwise."""
+    if known is None:
+        return
+    n_unknown = tally.n_dropped.get("unknown_items", 0)
+    n_seen = n_rows - sum(n for rule, n in tally.n_dropped.items() if rule != "unknown_items")
+    share = 1 - n_unknown / max(n_seen, 1)
+    log.info(
+        "%s: %.1f%% of %s events have their item in the item table",
+        table.source,
+        100 * share,
+        f"{n_seen:,}",
+    )
+    if share < MIN_COVERAGE:
+        ids = rules.collect(table, table.frame.select("item_id").head(1000))
+        raise coverage_error(table.source, share, ids, known)
 
 
 def _split_rows(
@@ -191,19 +218,24 @@ def _split_rows(
 ) -> tuple[int, list[Path]]:
     """Write the rows that pass the row rules by groups of users; count and show the others."""
     schema = table.frame.collect_schema()
-    written = rules.time_unit_of(table, schema["timestamp"], time_unit)
+    written = times.written_as(
+        table, schema["timestamp"], time_unit, lambda query: rules.collect(table, query)
+    )
     columns = rules.usable_columns(table, schema, written)
-    n_rows = _integers_where_all_are(table, columns)
+    n_rows = _integers_where_all_are(table, schema, columns)
     known_items = _as_type_of(columns["item_id"], table, known_items)
-    unusable, outside = rules.broken_rows(columns, schema, config, known_items)
+    # Each column is read once; the rules then look at what was read.
+    read = table.frame.with_row_index("row").select("row", **columns, **rules.flags(schema))
+    as_read = {name: pl.col(name) for name in columns}
+    unusable, outside = rules.broken_rows(as_read, config, known_items)
     code = pl.lit(0, pl.UInt8)
     for broken_by in (outside, unusable):  # the first rule wins, and unusable before out of bounds
         for number, rule in reversed(list(enumerate(rules.ROW_RULES, 1))):
             if rule in broken_by and (getattr(config, rule) or broken_by is unusable):
                 code = pl.when(broken_by[rule]).then(pl.lit(number, pl.UInt8)).otherwise(code)
     n_parts = max(1, min(64, -(-n_rows // ROWS_PER_PART)))
-    group = (columns["user_id"].hash(3) % n_parts).cast(pl.UInt8)
-    rows = table.frame.with_row_index("row").select("row", code=code, part=group, **columns)
+    group = (pl.col("user_id").hash(3) % n_parts).cast(pl.UInt8)
+    rows = read.select("row", code=code, part=group, **as_read)
     is_broken = pl.col("code") > 0
     split = rows.with_columns(pl.when(is_broken).then(_BROKEN).otherwise("part").alias("part"))
     target = pl.PartitionBy(
@@ -220,15 +252,31 @@ def _split_rows(
     return n_rows, [file for file in files if file not in broken]
 
 
-def _integers_where_all_are(table: LazyTable, columns: dict[str, pl.Expr]) -> int:
+def _integers_where_all_are(
+    table: LazyTable, schema: pl.Schema, columns: dict[str, pl.Expr]
+) -> int:
     """Make text ids integers as `columns.parse_ids` does; gives the number of rows."""
-    texts = [name for name in ("user_id", "item_id") if table.is_text]
-    plain = [(is_plain_integer(name) | columns[name].is_null()).all().alias(name) for name in texts]
-    counts = rules.collect(table, table.frame.select(pl.len().alias("n_rows"), *plain))
+    names = ("user_id", "item_id")
+    texts = [name for name in names if table.is_text]
+    plain = [
+        (plain_integer(name).is_not_null() | columns[name].is_null()).all().alias(name)
+        for name in texts
+    ]
+    flags = [
+        may_have_lost_digits(name, schema[name], is_file_text=table.is_text).any() for name in names
+    ]
+    flags = [flag.alias(f"lost_{name}") for name, flag in zip(names, flags, strict=True)]
+    found = rules.collect(table, table.frame.select(*plain, *flags, n_rows=pl.len()))
+    for name in names:
+        if found[f"lost_{name}"].item():
+            is_lost = lost_digits(name, schema[name], is_file_text=table.is_text)
+            rows = table.frame.with_row_index("row").filter(is_lost).select("row", name)
+            for row, got in rules.collect(table, rows.head(1)).iter_rows():
+                raise lost_digits_error(table, name, row, got)
     for name in texts:
-        if counts[name].item():
-            columns[name] = columns[name].cast(pl.Int64)
-    return int(counts["n_rows"].item())
+        if found[name].item():
+            columns[name] = plain_integer(name)
+    return int(found["n_rows"].item())
 
 
 def _as_type_of(
@@ -341,6 +389,8 @@ def _report(
     seconds: float,
 ) -> CleaningReport:
     reports, n_seen = [], n_rows
+    rows = [row["row"] for examples in tally.examples.values() for row in examples]
+    places = dict(zip(rows, table.places.of(rows), strict=True))
     for rule, what in rules.described(config).items():
         is_on = getattr(config, rule) not in (False, "off")
         if rule == "unknown_items" and is_on and not has_items:
@@ -348,13 +398,13 @@ def _report(
         elif not is_on:
             what = f"off: {what}"
         n_dropped = tally.n_dropped.get(rule, 0)
-        examples = [_shown(table, row) for row in tally.examples.get(rule, [])]
+        examples = [_shown(places[row["row"]], row) for row in tally.examples.get(rule, [])]
         reports.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
     return CleaningReport(table.source, n_rows, n_seen, reports, seconds)
 
 
-def _shown(table: LazyTable, row: Row) -> Example:
+def _shown(place: str, row: Row) -> Example:
     """Make one dropped row JSON, with its place in the source."""
     cells = {name: row[name] for name in EVENT_COLUMNS if name in row}
     plain = {
@@ -363,7 +413,7 @@ def _shown(table: LazyTable, row: Row) -> Example:
         else str(cell)
         for name, cell in cells.items()
     }
-    return {"place": table.place(row["row"]), **plain}
+    return {"place": place, **plain}
 
 
 def _require_events(report: CleaningReport) -> None:

@@ -14,6 +14,7 @@ from shortlist.training.data.datasets import DATASETS, load_dataset, with_lists
 from shortlist.training.data.entities import read_items, read_users
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in
+from shortlist.training.data.tables import is_folder_of_parts
 
 
 def clean_files(
@@ -124,7 +125,7 @@ def _is_table(config: Config) -> bool:
 def _tables_of(config: Config) -> tuple[Path, Path | None, Path | None]:
     data, path = config.data, Path(config.data.path)
     tables: dict[str, Path | None] = {"events": path, "items": None, "users": None}
-    if path.is_dir():
+    if path.is_dir() and not is_folder_of_parts(path):
         tables = {name: table_in(path, name) for name in tables}
     events = tables["events"]
     if events is None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from shortlist._columns.times import TICKS
 from shortlist.errors import DataError
 from shortlist.training.data.columns import (
-    AUTO_LIMITS,
     CLOCK_SKEW,
-    TICKS,
     id_expression,
-    iso_microseconds,
+    is_given_value,
+    kind_expression,
     value_expression,
 )
+from shortlist.training.data.times import microseconds
 
 if TYPE_CHECKING:
     from shortlist.training.config.settings import CleaningConfig
@@ -35,75 +36,29 @@ _MICROSECONDS = TICKS["us"]
 _DAY = 86_400 * _MICROSECONDS
 
 
-def time_unit_of(table: LazyTable, dtype: Any, time_unit: str) -> str:
-    """Tell how times are written: "datetime", "text", or a unit of `columns.TICKS` of numbers.
-
-    As `columns.parse_times` decides, but by majorities, so that broken rows do not matter.
-    """
-    if time_unit not in ("auto", *TICKS):
-        raise DataError(
-            f"time_unit: got {time_unit!r}, expected one of {['auto', *TICKS]}. "
-            "Fix: use one of these"
-        )
-    if isinstance(dtype, pl.Datetime | pl.Date):
-        return "datetime"
-    if dtype != pl.String and not dtype.is_numeric() and dtype not in (pl.Categorical, pl.Enum):
-        raise DataError(
-            f"{table.source}: column 'timestamp' has type {dtype}, expected numbers, "
-            "ISO 8601 text or datetimes. Fix: cast it to one of them"
-        )
-    if dtype.is_numeric() and time_unit != "auto":
-        return time_unit
-    raw = pl.col("timestamp")
-    number = (raw.cast(pl.String) if not dtype.is_numeric() else raw).cast(pl.Float64, strict=False)
-    counts = [(number.abs() < limit).sum().alias(unit) for unit, limit in AUTO_LIMITS]
-    all_counts = [raw.is_not_null().sum().alias("all"), number.is_finite().sum().alias("number")]
-    n = collect(table, table.frame.select(*counts, *all_counts)).row(0, named=True)
-    if not dtype.is_numeric() and 2 * n["number"] <= n["all"]:
-        return "text"
-    if time_unit != "auto":
-        return time_unit
-    return next((unit for unit, _ in AUTO_LIMITS if 2 * n[unit] > n["number"]), "ns")
-
-
-def microseconds(dtype: Any, written: str) -> pl.Expr:
-    """Read times as Int64 microseconds since 1970 UTC; null where there is none."""
-    raw = pl.col("timestamp")
-    if written == "datetime":
-        return raw.dt.epoch("us")
-    if dtype in (pl.Categorical, pl.Enum):
-        raw = raw.cast(pl.String)
-    if written == "text":
-        return iso_microseconds("timestamp")
-    per_second = TICKS[written]
-    whole = raw.cast(pl.Int64, strict=False)
-    if per_second > _MICROSECONDS:
-        ticks = whole // (per_second // _MICROSECONDS)
-    else:
-        factor = _MICROSECONDS // per_second
-        # Beyond this the product would wrap around; such a time is impossible anyway.
-        ticks = pl.when(whole.abs() < 2**62 // factor).then(whole * factor)
-    if dtype.is_integer():
-        return ticks
-    real = raw.cast(pl.Float64, strict=False) * (_MICROSECONDS / per_second)
-    rounded = pl.when(real.is_finite()).then(real.round().cast(pl.Int64, strict=False))
-    return rounded if dtype.is_float() else pl.coalesce(ticks, rounded)
-
-
 def usable_columns(table: LazyTable, schema: pl.Schema, written: str) -> dict[str, pl.Expr]:
     """Give the five event columns as expressions; null where a cell is missing or unusable."""
-    columns = {name: id_expression(name, schema[name], table.source) for name in EVENT_KEY[:2]}
-    columns["timestamp"] = microseconds(schema["timestamp"], written)
-    kind = pl.col("kind").cast(pl.String) if "kind" in schema else pl.lit(None, pl.String)
-    columns["kind"] = pl.when(kind != "").then(kind)
-    has_values = "value" in schema
-    columns["value"] = value_expression("value") if has_values else pl.lit(None, pl.Float32)
+    columns = {
+        name: id_expression(name, schema[name], table.source, is_file_text=table.is_text)
+        for name in EVENT_KEY[:2]
+    }
+    columns["timestamp"] = microseconds("timestamp", schema["timestamp"], written)
+    has_kinds = "kind" in schema
+    columns["kind"] = kind_expression(table.is_text) if has_kinds else pl.lit(None, pl.String)
+    values = value_expression("value", schema["value"]) if "value" in schema else None
+    columns["value"] = pl.lit(None, pl.Float32) if values is None else values
     return columns
+
+
+def flags(schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Give what `broken_rows` looks at beside the columns: ``has_value``, be it usable or not."""
+    has_values = "value" in schema
+    given = is_given_value("value", schema["value"]) if has_values else pl.lit(False)
+    return {"has_value": given}
 
 
 def broken_rows(
     columns: dict[str, pl.Expr],
-    schema: pl.Schema,
     config: CleaningConfig,
     known_items: pl.Series | None,
 ) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
@@ -120,13 +75,8 @@ def broken_rows(
     unusable = {
         "missing_ids": columns["user_id"].is_null() | columns["item_id"].is_null(),
         "timestamps": when.is_null(),
-        "values": pl.lit(False),
+        "values": pl.col("has_value") & ~value.is_finite().fill_null(False),
     }
-    if "value" in schema:
-        has_value = pl.col("value").is_not_null()
-        if schema["value"] == pl.String:
-            has_value &= pl.col("value") != ""
-        unusable["values"] = has_value & ~value.is_finite().fill_null(False)
     earliest, latest = time_bounds(config)
     outside = (value < config.min_value) | (value > config.max_value)
     out_of_bounds = {

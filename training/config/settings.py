@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shortlist._columns.files import read_text
 from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
 from shortlist.training.config.values import check_value, toml_value, unknown
@@ -73,6 +74,9 @@ class DataConfig:
     )
     time_unit: str = _choice("auto", *TIME_UNITS, text="unit of numeric times")
     allow_future: bool = _other(False, text="accept events of the future")
+    min_coverage: float = _number(
+        0.1, 0.0, 1.0, text="least part of the events that have their item (user) in its table"
+    )
     features: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -400,11 +404,10 @@ def load_config(
 def read_config(path: str | Path) -> Config:
     """Read a TOML file; DataError names the file, the key, what came and what is allowed."""
     try:
-        return from_toml(Path(path).read_text(encoding="utf-8"), source=str(path))
-    except OSError as error:
-        raise DataError(f"config: cannot read {path!s}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"config: {path!s} is not UTF-8 text: {error}") from error
+        text = read_text(path)
+    except DataError as error:
+        raise DataError(f"config: {error}") from error
+    return from_toml(text, source=str(path))
 
 
 def from_toml(text: str, *, source: str = "config") -> Config:

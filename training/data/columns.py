@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import polars as pl
 
+from shortlist._columns.times import EXPECTED, FIRST_PLAUSIBLE, TICKS
+from shortlist._columns.values import EXACT, MISSING_TEXTS
 from shortlist.errors import DataError
-from shortlist.training.data.tables import Table
+from shortlist.training.data import times
+from shortlist.training.data.tables import LazyTable, Table
 
-# Seconds, milliseconds, microseconds and nanoseconds since 1970 in one second.
-TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# A median below the first limit means seconds (1e11 s is the year 5138), and so on.
-AUTO_LIMITS = (("s", 10**11), ("ms", 10**14), ("us", 10**17))
-_DATE_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%d",
-    "%Y/%m/%d %H:%M:%S%.f",
-    "%Y/%m/%d",
-)
+_MISSING_VALUES = sorted(text for text in MISSING_TEXTS if text.lower().lstrip("-") != "nan")
 CLOCK_SKEW = 86_400  # one day: clocks and time zones differ
 CLEAN = "`shortlist clean` drops such rows and reports them"
 
@@ -30,13 +24,17 @@ def first_true(mask: pl.Series) -> int | None:
     return mask.arg_max() if mask.any() else None
 
 
-def id_expression(column: str, dtype: Any, source: str) -> pl.Expr:
-    """Return ids as Int64 or String: null where missing, empty, NaN, fractional or too large."""
+def id_expression(column: str, dtype: Any, source: str, *, is_file_text: bool = False) -> pl.Expr:
+    """Return ids as Int64 or String: null where missing, empty, NaN, fractional or too large.
+
+    Text of a file is taken without the blanks around it.
+    """
     raw = pl.col(column)
-    if dtype == pl.Null or dtype == pl.String or dtype in (pl.Categorical, pl.Enum):
+    if dtype == pl.Null or times.is_text(dtype):
         text = raw.cast(pl.String)
+        text = text.str.strip_chars() if is_file_text else text
         return pl.when(text != "").then(text)
-    if not dtype.is_integer() and not dtype.is_float():
+    if not dtype.is_integer() and not dtype.is_float() and not dtype.is_decimal():
         raise DataError(
             f"{source}: column {column!r} has type {dtype}, expected integers or "
             "strings. Fix: cast it to one of them"
@@ -45,33 +43,97 @@ def id_expression(column: str, dtype: Any, source: str) -> pl.Expr:
     return pl.when(whole.cast(dtype, strict=False) == raw).then(whole)
 
 
-def is_plain_integer(column: str) -> pl.Expr:
-    """Say which texts are integers as Python writes them ("7", not "007" or "+7")."""
-    text = pl.col(column)
-    return (text.cast(pl.Int64, strict=False).cast(pl.String) == text).fill_null(False)
+def lost_digits(column: str, dtype: Any, *, is_file_text: bool = False) -> pl.Expr:
+    """Say which ids have gone through a float64 and are too long for it: they may be another's."""
+    raw = pl.col(column)
+    if dtype.is_float():
+        return (raw.abs() >= EXACT) & raw.is_finite()
+    if not is_file_text:
+        return pl.lit(False)
+    # "1.58e+18" and "1582218195625938945.0", as pandas and spreadsheets write floats
+    is_power = raw.str.contains(r"^\s*[0-9](?:[.,][0-9]+)?[eE]\+[0-9]+\s*$")
+    is_whole = raw.str.ends_with(".0") & (raw.cast(pl.Float64, strict=False).abs() >= EXACT)
+    return is_power | is_whole
+
+
+def may_have_lost_digits(column: str, dtype: Any, *, is_file_text: bool = False) -> pl.Expr:
+    """Say much faster which ids `lost_digits` needs to look at."""
+    raw = pl.col(column)
+    if not is_file_text:
+        return lost_digits(column, dtype)
+    is_long = raw.str.ends_with(".0") & (raw.str.len_bytes() >= len(f"{EXACT}.0"))
+    powers = [raw.str.contains(power, literal=True) for power in ("e+", "E+")]
+    return is_long | powers[0] | powers[1]
+
+
+def lost_digits_error(table: Table | LazyTable, column: str, row: int, got: object) -> DataError:
+    """Return the error for an id of `lost_digits`."""
+    return DataError(
+        f"{table.source}: column {column!r}, {table.place(row)}: got {got!r}, a float from 2^53 "
+        "on, which may have been another id before it was rounded; expected whole numbers or text. "
+        "Fix: write the ids as integers or text (in pandas: dtype='Int64' or str when reading)"
+    )
+
+
+def plain_integer(column: str) -> pl.Expr:
+    """Return texts that are integers as Python writes them as Int64 ("7", "7.0", not "007", "+7").
+
+    The ".0" is what pandas and spreadsheets add where a column has gaps.
+    """
+    return pl.col(column).map_batches(_plain_integers, return_dtype=pl.Int64, is_elementwise=True)
+
+
+def _plain_integers(text: pl.Series) -> pl.Series:
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() > text.null_count():
+        text = text.str.strip_chars().str.strip_suffix(".0")
+        whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == len(whole):
+        return whole
+    return (
+        whole.alias("whole")
+        .to_frame()
+        .select(pl.when(pl.col("whole").cast(pl.String) == text).then("whole"))
+        .to_series()
+        .alias(text.name)
+    )
 
 
 def parse_ids(table: Table, column: str) -> pl.Series:
     """Return an id column as Int64 or String without missing values.
 
-    Text becomes Int64 only if every id is a plain integer ("7", not "007" or "+7"); then ids of a
-    CSV equal those of a Parquet file. Typed string columns stay String.
+    Text of a file becomes Int64 only if every id is a plain integer ("7", "7.0", not "007" or
+    "+7"); then ids of a CSV equal those of a Parquet file. Typed string columns stay String.
 
     Raises
     ------
     DataError
-        An id is missing (null, empty, NaN), fractional, too large for int64 or of another type.
+        An id is missing (null, empty, NaN), fractional, too large for int64, of another type, or a
+        float from 2^53 on.
     """
     raw = table.frame[column]
-    ids = table.frame.select(id_expression(column, raw.dtype, table.source)).to_series()
+    is_text = table.is_text
+    may_be_lost = may_have_lost_digits(column, raw.dtype, is_file_text=is_text)
+    if table.frame.select(may_be_lost.any()).item():
+        is_lost = table.frame.select(
+            lost_digits(column, raw.dtype, is_file_text=is_text)
+        ).to_series()
+        if (row := first_true(is_lost)) is not None:
+            raise lost_digits_error(table, column, row, raw[row])
+    expression = id_expression(column, raw.dtype, table.source, is_file_text=table.is_text)
+    ids = table.frame.select(expression).to_series()
     if (row := first_true(ids.is_null())) is not None:
         got = raw[row]
-        if got is None or got == "" or got != got:
+        if got is None or got != got or (isinstance(got, str) and not got.strip()):
             expected = "an id (integer or non-empty text)"
             raise table.error(column, row, expected, f"drop the row, or give it an id; {CLEAN}")
         raise table.error(column, row, "a whole number within int64", "cast the ids to strings")
-    if table.is_text and table.frame.select(is_plain_integer(column).all()).item():
-        return ids.cast(pl.Int64)
+    plain = plain_integer(column)
+    is_plain = table.is_text and not table.frame.head(1000).select(plain).to_series().has_nulls()
+    if is_plain:
+        whole = table.frame.select(plain).to_series()
+        if not whole.has_nulls():
+            return whole
     return ids
 
 
@@ -80,42 +142,42 @@ def parse_times(
 ) -> tuple[pl.Series, int]:
     """Return times as Int64 ticks since 1970 (UTC) and the ticks in one second.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds as ``time_unit`` says; "auto"
-    decides by the median: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds,
-    else nanoseconds. Text is a number, ISO 8601 ("2024-05-01", "2024-05-01T10:00:00.5Z") or
-    "2024/05/01"; text and datetimes without a time zone are UTC.
+    Text, numbers and typed times are read as `shortlist._columns.times` says; numbers count
+    seconds, milliseconds, microseconds or nanoseconds as ``time_unit`` says, or by their size.
 
     Raises
     ------
     DataError
-        A time is missing, not finite, cannot be parsed, or lies more than a day in the future.
+        A time is missing, not finite, cannot be parsed, or lies more than a day in the future;
+        numbers can hardly be times, or are in two units.
     """
-    if time_unit not in ("auto", *TICKS):
-        raise DataError(
-            f"time_unit: got {time_unit!r}, expected one of {['auto', *TICKS]}. "
-            "Fix: use one of these"
-        )
     raw = table.frame[column]
-    expected = "a time (number since 1970, ISO 8601 text or datetime)"
     if (row := first_true(raw.is_null())) is not None:
-        raise table.error(column, row, expected, f"drop the row, or give it a time; {CLEAN}")
-    if raw.dtype in (pl.Categorical, pl.Enum):
-        raw = raw.cast(pl.String)
-    if isinstance(raw.dtype, pl.Datetime | pl.Date):
-        ticks, per_second = raw.dt.epoch("us"), TICKS["us"]
-    elif raw.dtype == pl.String and not _is_number(raw[0]):
-        ticks, per_second = raw.to_frame().select(iso_microseconds(column)).to_series(), TICKS["us"]
-    elif raw.dtype.is_numeric() or raw.dtype == pl.String:
-        ticks, per_second = _number_ticks(table, column, raw, time_unit)
+        raise table.error(column, row, EXPECTED, f"drop the row, or give it a time; {CLEAN}")
+    form = times.written_as(table, raw.dtype, time_unit, lambda query: query.collect())
+    per_second = TICKS["us"]
+    if form == "ns" and raw.dtype.is_integer():
+        ticks, per_second = raw.cast(pl.Int64, strict=False), TICKS["ns"]  # order below 1 µs
     else:
-        raise DataError(
-            f"{table.source}: column {column!r} has type {raw.dtype}, expected numbers, "
-            "ISO 8601 text or datetimes. Fix: cast it to one of them"
-        )
+        expression = times.microseconds(column, raw.dtype, form)
+        ticks = table.frame.select(expression.alias(column)).to_series()
     if (row := first_true(ticks.is_null())) is not None:
+        expected = EXPECTED if form == "text" or _is_finite(raw[row]) else "a finite time"
         raise table.error(column, row, expected, f"correct the time, or drop the row; {CLEAN}")
     limit = (int(time.time()) + CLOCK_SKEW) * per_second
-    if not allow_future and (row := first_true(ticks > limit)) is not None:
+    is_future = ticks > limit
+    if form != "datetime" and form != "text":
+        is_early = ticks < FIRST_PLAUSIBLE * per_second
+        early = first_true(is_early)
+        if early is not None and times.has_two_units(len(ticks), int(is_early.sum()), time_unit):
+            raise table.error(
+                column,
+                early,
+                f"a time from 1990 on, as most are when they are read as {form!r} (this one may be "
+                "in another unit)",
+                f"write all times alike; {CLEAN}",
+            )
+    if not allow_future and (row := first_true(is_future)) is not None:
         raise table.error(
             column,
             row,
@@ -126,57 +188,37 @@ def parse_times(
     return ticks, per_second
 
 
-def _is_number(text: str) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(value))
     except ValueError:
-        return False
-    return True
+        return True  # no number at all
 
 
-def _number_ticks(
-    table: Table, column: str, raw: pl.Series, time_unit: str
-) -> tuple[pl.Series, int]:
-    whole = raw.cast(pl.Int64, strict=False)
-    if not raw.dtype.is_integer() and (whole.is_null().any() or raw.dtype.is_float()):
-        real = raw.cast(pl.Float64, strict=False)
-        if (row := first_true(~real.is_finite().fill_null(True))) is not None:
-            raise table.error(
-                column, row, "a finite time", f"correct the time, or drop the row; {CLEAN}"
-            )
-        unit = _unit_of(real, time_unit)
-        # Fractions of a second keep their order: count in microseconds.
-        factor = TICKS["us"] / TICKS[unit]
-        return (real * factor).round().cast(pl.Int64, strict=False), TICKS["us"]
-    return whole, TICKS[_unit_of(whole, time_unit)]
+def kind_expression(is_file_text: bool) -> pl.Expr:
+    """Return the column ``kind`` as text, null where there is none."""
+    kind = pl.col("kind").cast(pl.String)
+    kind = kind.str.strip_chars() if is_file_text else kind
+    return pl.when(kind != "").then(kind)
 
 
-def _unit_of(numbers: pl.Series, time_unit: str) -> str:
-    if time_unit != "auto":
-        return time_unit
-    median = numbers.abs().median()
-    size = float(median) if isinstance(median, int | float) else 0.0
-    return next((unit for unit, limit in AUTO_LIMITS if size < limit), "ns")
-
-
-def iso_microseconds(column: str) -> pl.Expr:
-    """Read ISO 8601 or "2024/05/01" text as microseconds since 1970 UTC; null where it is not."""
-    text = pl.col(column).str.replace("T", " ", literal=True).str.strip_chars()
-    # "10:00:00Z" and "+02:00" need a zone-aware format; the result is UTC.
-    zoned = text.str.replace(r"[zZ]$", "+00:00").str.to_datetime(
-        "%Y-%m-%d %H:%M:%S%.f%#z", strict=False, time_unit="us"
-    )
-    plain = [text.str.to_datetime(form, strict=False, time_unit="us") for form in _DATE_FORMATS]
-    return pl.coalesce(zoned.dt.epoch("us"), *(form.dt.epoch("us") for form in plain))
-
-
-def value_expression(column: str) -> pl.Expr:
+def value_expression(column: str, dtype: Any) -> pl.Expr:
     """Read values as Float32; null where there is none and where it is not a number."""
-    return pl.col(column).cast(pl.Float32, strict=False)
+    raw = pl.col(column)
+    raw = raw.cast(pl.String).str.strip_chars() if times.is_text(dtype) else raw
+    return raw.cast(pl.Float32, strict=False)
+
+
+def is_given_value(column: str, dtype: Any) -> pl.Expr:
+    """Say where there is a value, be it a number or not."""
+    if times.is_text(dtype):  # NaN is refused in text as in a column of floats
+        text = pl.col(column).cast(pl.String).str.strip_chars()
+        return (~text.is_in(_MISSING_VALUES)).fill_null(False)
+    return pl.col(column).is_not_null()
 
 
 def parse_values(table: Table, column: str) -> pl.Series:
-    """Return a Float32 column; nulls and empty text stay null.
+    """Return a Float32 column; nulls and text that means missing become null.
 
     Raises
     ------
@@ -184,10 +226,11 @@ def parse_values(table: Table, column: str) -> pl.Series:
         A value is not a number, or not finite in float32.
     """
     raw = table.frame[column]
-    if raw.dtype == pl.String:
-        raw = raw.replace("", None)
-    values = raw.to_frame().select(value_expression(column)).to_series()
-    if (row := first_true(values.is_null() & raw.is_not_null())) is not None:
+    found = table.frame.select(
+        value=value_expression(column, raw.dtype), given=is_given_value(column, raw.dtype)
+    )
+    values, is_given = found["value"].alias(column), found["given"]
+    if (row := first_true(values.is_null() & is_given)) is not None:
         raise table.error(column, row, "a number", f"correct it, or leave it empty; {CLEAN}")
     if (row := first_true(~values.is_finite().fill_null(True))) is not None:
         raise table.error(

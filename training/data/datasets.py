@@ -14,7 +14,12 @@ from shortlist.errors import DataError
 from shortlist.training.data.download import WheelFiles, cache_root, fetch
 from shortlist.training.data.entities import read_items, read_users, split_tags
 from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
-from shortlist.training.data.formats import FORMATS, detect_format, read_dataset
+from shortlist.training.data.formats import (
+    FORMATS,
+    detect_format,
+    read_dataset,
+    read_event_tables,
+)
 from shortlist.training.data.movielens import readable_title
 from shortlist.training.data.tables import TableSource
 
@@ -141,13 +146,13 @@ class _Reading:
 def _load_path(path: Path, format: str, reading: _Reading) -> Dataset:
     if path.exists() and format == "auto":
         format = detect_format(path)
-    dataset = read_dataset(path, format) if format != "events" or not path.is_file() else None
-    if dataset is None:
-        return Dataset(path.stem, reading.events(path))
+    if format == "events" and path.exists():
+        return read_event_tables(path, reading.events)
+    dataset = read_dataset(path, format)
     if reading.columns:
         raise DataError(
             f"columns: got {dict(reading.columns)} with format {format!r}, expected "
-            "format 'events' and one file. Fix: leave columns out"
+            "format 'events'. Fix: leave columns out"
         )
     return dataset
 

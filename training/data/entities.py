@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 
 import polars as pl
 
-from shortlist._columns.reading import FLOAT_MAX
+from shortlist._columns.values import FLOAT_MAX, MISSING_TEXTS
 from shortlist.errors import DataError
 from shortlist.training.data.columns import first_true, parse_ids
-from shortlist.training.data.tables import Table, TableSource, read_table, require_columns
+from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
+
+# How pandas, R and Arrow call a column of row numbers that nobody named.
+_UNNAMED = re.compile(r"(?:|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__|\.\.\.\d+)")
+_ROW_NUMBERS = ("index", "level_0", "rownames", "row_number")
 
 
 def read_items(
@@ -74,12 +80,37 @@ def entities_from_table(table: Table, id_column: str, *, lists: Mapping[str, str
     ids = parse_ids(table, id_column)
     if (row := first_true(~ids.is_first_distinct())) is not None:
         raise table.error(id_column, row, "each id once", "keep one row an id")
-    features = {
-        name: _feature(table, name, lists.get(name))
-        for name in table.frame.columns
-        if name != id_column
-    }
+    kept = [name for name in table.frame.columns if name != id_column and _is_named(table, name)]
+    features = {name: _feature(table, name, lists.get(name)) for name in kept}
+    log.info(
+        "%s: %s rows of %s read; columns: %s",
+        table.source,
+        f"{len(ids):,}",
+        what,
+        ", ".join([id_column, *kept]),
+    )
     return pl.DataFrame({id_column: ids, **features})
+
+
+def _is_named(table: Table, name: str) -> bool:
+    """Say whether a column is one of the table's own, not the row numbers that came along."""
+    if not _UNNAMED.fullmatch(name):
+        if name not in _ROW_NUMBERS:
+            return True
+        values = typed_if_all(table.frame[name]) if table.is_text else table.frame[name]
+        if not values.dtype.is_integer() or len(values) < 2:
+            return True
+        places = pl.int_range(len(values), eager=True)
+        if not any(values.equals(places + first, check_dtypes=False) for first in (0, 1)):
+            return True
+    if table.frame[name].null_count() < table.frame.height:
+        warnings.warn(
+            f"{table.source}: column {name!r} is not read: it looks like row numbers that were "
+            "written along. Write the table without them (in pandas: to_csv(index=False)), or give "
+            "the column a name of its own",
+            stacklevel=2,
+        )
+    return False
 
 
 def _feature(table: Table, name: str, separator: str | None) -> pl.Series:
@@ -150,26 +181,51 @@ def split_tags(column: pl.Series, separator: str) -> pl.Series:
 
 def typed_if_all(column: pl.Series) -> pl.Series:
     """Turn text into Boolean if all of it is true or false (in any case), else `numbers_if_all`."""
-    text = column.replace("", None).str.to_lowercase()
+    text = _given(column).str.to_lowercase()
     if text.null_count() < len(text) and text.drop_nulls().is_in(["true", "false"]).all():
         return text == "true"
     return numbers_if_all(column)
 
 
 def numbers_if_all(column: pl.Series) -> pl.Series:
-    """Turn text into Int64 or Float64 if every non-empty value is a finite number, else keep it.
+    """Turn text into Int64 or Float64 if every value is a finite number, else keep it.
 
-    A value with a leading zero ("02138") is a code, not a number, and keeps the column text.
+    Text that means missing (`MISSING_TEXTS`) is no value. A value with a leading zero ("02138") is
+    a code, not a number, and keeps the column text.
     """
-    column = column.replace("", None)
-    if column.null_count() == len(column):
-        return column
-    whole = column.cast(pl.Int64, strict=False)
-    if (whole.cast(pl.String) == column).fill_null(False).sum() == len(
-        column
-    ) - column.null_count():
+    given = _given(column)
+    n_given = len(given) - given.null_count()
+    if n_given == 0:
+        return column.replace("", None)
+    whole = given.cast(pl.Int64, strict=False)
+    if (whole.cast(pl.String) == given).fill_null(False).sum() == n_given:
         return whole
-    real = column.cast(pl.Float64, strict=False)
-    is_code = column.str.contains(r"^[+-]?0\d").fill_null(False)
-    good = real.is_finite().fill_null(False) & ~is_code
-    return real if good.sum() == len(column) - column.null_count() else column
+    good = _are_numbers(given)
+    if good.sum() == n_given:
+        return given.cast(pl.Float64, strict=False)
+    return column.replace("", None)
+
+
+def first_no_number(column: pl.Series, least: float) -> int | None:
+    """Find the first value that keeps a column of text from being numbers, as most of it is.
+
+    None where fewer than ``least`` of the values are numbers: then it is a column of text.
+    """
+    given = _given(column)
+    good = _are_numbers(given)
+    n_given = len(given) - given.null_count()
+    if good.all() or good.sum() < least * n_given or good.sum() == n_given:
+        return None
+    return first_true(given.is_not_null() & ~good)
+
+
+def _given(column: pl.Series) -> pl.Series:
+    """Return text without blanks around it, null where it means that nothing is there."""
+    text = column.str.strip_chars()
+    return text.set(text.is_in(sorted(MISSING_TEXTS)).fill_null(False), None)
+
+
+def _are_numbers(text: pl.Series) -> pl.Series:
+    real = text.cast(pl.Float64, strict=False)
+    is_code = text.str.contains(r"^[+-]?0\d").fill_null(False)
+    return real.is_finite().fill_null(False) & ~is_code

@@ -14,8 +14,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.data.columns import first_true, parse_ids, parse_times, parse_values
-from shortlist.training.data.tables import Table, TableSource, read_table, require_columns
+from shortlist.training.data.columns import (
+    first_true,
+    kind_expression,
+    parse_ids,
+    parse_times,
+    parse_values,
+)
+from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
 
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "kind", "value")
 DEFAULT_KIND = "event"
@@ -166,8 +172,20 @@ def read_events(
         Names the column, the place, what came, what was expected and the fix.
     """
     table = read_table(source, columns=columns, what="events")
+    say_columns(table.source, table.columns, table.frame.height)
     return events_from_table(
         table, time_unit=time_unit, allow_future=allow_future, duplicates=duplicates
+    )
+
+
+def say_columns(source: str, columns: list[str], n_rows: int) -> None:
+    """Say how many events were read, and which columns are not theirs."""
+    others = [name for name in columns if name not in EVENT_COLUMNS]
+    log.info(
+        "%s: %s rows of events read%s",
+        source,
+        f"{n_rows:,}",
+        f"; columns that events do not have: {', '.join(map(repr, others))}" if others else "",
     )
 
 
@@ -196,7 +214,7 @@ def events_from_table(
     n = table.frame.height
     kinds = pl.repeat(kind, n, dtype=pl.String, eager=True)
     if "kind" in has:
-        kinds = table.frame["kind"].cast(pl.String).replace("", None).fill_null(kind)
+        kinds = table.frame.select(kind_expression(table.is_text)).to_series().fill_null(kind)
     values = pl.repeat(None, n, dtype=pl.Float32, eager=True)
     if "value" in has:
         values = parse_values(table, "value")

@@ -26,16 +26,13 @@ from shortlist.training.data.events import Dataset, make_events, read_events
 from shortlist.training.data.movielens import find_ratings, read_movielens
 from shortlist.training.data.recbole import read_recbole
 from shortlist.training.data.tables import (
-    ARROW_SUFFIXES,
-    PARQUET_SUFFIXES,
-    TEXT_SUFFIXES,
+    TABLE_SUFFIXES,
     Table,
-    check_is_text,
-    read_bytes,
+    is_folder_of_parts,
+    read_lines,
 )
 
 FORMATS = ("auto", "movielens", "recbole", "sasrec", "s3rec", "lightgcn", "events")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 
 
 def read_dataset(path: Path, format: str = "auto") -> Dataset:
@@ -76,6 +73,8 @@ def detect_format(path: Path) -> str:
 
 
 def _formats_of_folder(folder: Path) -> list[str]:
+    if is_folder_of_parts(folder):
+        return ["events"]
     tests = {
         "movielens": find_ratings(folder) is not None,
         "recbole": any(folder.glob("*.inter")),
@@ -92,8 +91,8 @@ def _formats_of_file(path: Path) -> list[str]:
         return ["movielens"]
     name = path.name.lower().removesuffix(".gz")
     if name == "ratings.csv" and path.is_file():
-        header = read_bytes(path).split(b"\n", 1)[0]
-        return ["movielens"] if b"movieId" in header else ["events"]
+        header = read_lines(path, "a table of ratings").split("\n", 1)[0]
+        return ["movielens"] if "movieId" in header else ["events"]
     if name.endswith(TABLE_SUFFIXES):
         return ["events"]
     if name.endswith(".txt") or "." not in name:
@@ -103,10 +102,9 @@ def _formats_of_file(path: Path) -> list[str]:
 
 def _formats_of_lines(path: Path) -> list[str]:
     """Tell ``user item`` from ``user item item …`` by the first thousand lines."""
-    data = read_bytes(path)
-    check_is_text(data, path, "lines of ids")
-    rows = [line.split() for line in data[: 1 << 20].decode().splitlines()[:1000] if line.strip()]
-    if len(rows) > 1 and len(data) > 1 << 20:
+    text = read_lines(path, "lines of ids")
+    rows = [line.split() for line in text[: 1 << 20].split("\n")[:1000] if line.strip()]
+    if len(rows) > 1 and len(text) > 1 << 20:
         rows.pop()  # the block may have cut the last line
     users = {row[0] for row in rows}
     if all(len(row) == 2 for row in rows):
@@ -167,10 +165,13 @@ def read_lightgcn(path: Path) -> Dataset:
     return Dataset(_name_of(folder), both[:n_train], test_events=both[n_train:], has_times=False)
 
 
-def read_event_tables(path: Path) -> Dataset:
-    """Read an events table, or a folder with events.* and optional items.* and users.* tables."""
-    if not path.is_dir():
-        return Dataset(_name_of(path), read_events(path))
+def read_event_tables(path: Path, read: Callable[[Path], pl.DataFrame] = read_events) -> Dataset:
+    """Read an events table (a file or a folder of parts), or a folder of tables by their names.
+
+    These are events.*, and items.* and users.* if there are any; ``read`` reads the events.
+    """
+    if not path.is_dir() or is_folder_of_parts(path):
+        return Dataset(_name_of(path), read(path))
     source = table_in(path, "events")
     if source is None:
         raise DataError(
@@ -180,7 +181,7 @@ def read_event_tables(path: Path) -> Dataset:
     items, users = table_in(path, "items"), table_in(path, "users")
     return Dataset(
         path.resolve().name,
-        read_events(source),
+        read(source),
         read_items(items) if items else None,
         read_users(users) if users else None,
     )
@@ -188,9 +189,7 @@ def read_event_tables(path: Path) -> Dataset:
 
 def _token_lines(path: Path, expected: str) -> tuple[pl.Series, pl.Series]:
     """Return the tokens (List[String]) and the 1-based number of every line that is not blank."""
-    data = read_bytes(path)
-    check_is_text(data, path, expected)
-    lines = pl.Series("line", data.decode().split("\n")).str.strip_chars()
+    lines = pl.Series("line", read_lines(path, expected).split("\n")).str.strip_chars()
     frame = pl.DataFrame(
         {
             "tokens": lines.str.replace_all(r"\s+", " ").str.split(" "),
@@ -229,9 +228,10 @@ def _only_file(path: Path, format: str) -> Path:
 
 
 def table_in(folder: Path, stem: str) -> Path | None:
-    """Find the table with this name and any known ending."""
+    """Find the table with this name and any known ending, or the folder of parts."""
     names: Iterable[str] = (f"{stem}{s}{z}" for s in TABLE_SUFFIXES for z in ("", ".gz"))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    found = [folder / name for name in (*names, stem)]
+    return next((path for path in found if path.is_file() or is_folder_of_parts(path)), None)
 
 
 def _name_of(path: Path) -> str:

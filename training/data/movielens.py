@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from shortlist._columns.files import read_bytes
 from shortlist.errors import DataError
 from shortlist.training.data.entities import entities_from_table, split_tags
 from shortlist.training.data.events import Dataset, events_from_table
-from shortlist.training.data.tables import Table, read_bytes, read_table
+from shortlist.training.data.tables import (
+    Table,
+    check_is_text,
+    read_delimited,
+    read_lines,
+    read_table,
+)
 
 RATINGS = ("u.data", "ratings.dat", "ratings.csv")
 _EVENT_FIELDS = ("user_id", "item_id", "value", "timestamp")
@@ -49,7 +56,8 @@ def _read_100k(folder: Path) -> tuple[Table, pl.DataFrame | None, pl.DataFrame |
     events = _delimited(folder / "u.data", "\t", _EVENT_FIELDS)
     items = users = None
     if (folder / "u.item").is_file():
-        n_fields = read_bytes(folder / "u.item").split(b"\n", 1)[0].count(b"|") + 1
+        first = _text_of(folder / "u.item", "lines of movies").split("\n", 1)[0]
+        n_fields = first.count("|") + 1
         genres = _genres_of(folder, n_fields - 5)
         names = ("item_id", "title", "release_date", "video_date", "url", *genres)
         table = _delimited(folder / "u.item", "|", names)
@@ -57,7 +65,7 @@ def _read_100k(folder: Path) -> tuple[Table, pl.DataFrame | None, pl.DataFrame |
         frame = table.frame.select(
             "item_id", "title", pl.concat_list(flags).list.drop_nulls().alias("genres")
         )
-        items = movie_items(Table(frame, "u.item", is_text=True, first_line=1))
+        items = movie_items(replace(table, frame=frame))
     if (folder / "u.user").is_file():
         names = ("user_id", "age", "gender", "occupation", "zip_code")
         users = _users(_delimited(folder / "u.user", "|", names))
@@ -67,7 +75,7 @@ def _read_100k(folder: Path) -> tuple[Table, pl.DataFrame | None, pl.DataFrame |
 def _genres_of(folder: Path, n_genres: int) -> list[str]:
     if not (folder / "u.genre").is_file():
         return [f"genre_{i}" for i in range(n_genres)]
-    lines = read_bytes(folder / "u.genre").decode("latin-1").split()
+    lines = _text_of(folder / "u.genre", "lines of genres").split()
     return [line.split("|")[0] for line in lines if "|" in line][:n_genres]
 
 
@@ -96,33 +104,20 @@ def _read_csv(folder: Path) -> tuple[Table, pl.DataFrame | None, pl.DataFrame | 
 
 def _delimited(path: Path, separator: str, names: Sequence[str]) -> Table:
     """Read a headerless file; Latin-1 unless it is UTF-8 (GroupLens shipped both)."""
-    data = read_bytes(path)
+    expected = f"fields {list(names)}"
+    text = _text_of(path, expected)
     if separator == "::":  # polars splits on one byte; neither ids nor titles hold a tab
-        data, separator = data.replace(b"::", b"\t"), "\t"
+        text, separator = text.replace("::", "\t"), "\t"
+    return read_delimited(path, separator, names, expected, text=text)
+
+
+def _text_of(path: Path, expected: str) -> str:
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    try:
-        frame = pl.read_csv(
-            io.BytesIO(text.encode()),
-            separator=separator,
-            has_header=False,
-            infer_schema=False,
-            quote_char=None,
-        )
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{path.name} cannot be read, expected fields {list(names)}: {error}. "
-            "Fix: unpack the archive again"
-        ) from error
-    if frame.width != len(names):
-        raise DataError(
-            f"{path.name}: got {frame.width} fields a line, expected {len(names)}: "
-            f"{list(names)}. Fix: give the file as GroupLens ships it"
-        )
-    frame.columns = list(names)
-    return Table(frame, path.name, is_text=True, first_line=1)
+        return read_lines(path, expected)
+    except DataError:
+        data = read_bytes(path)
+        check_is_text(data.decode("latin-1").encode(), path, expected)
+        return data.decode("latin-1")
 
 
 def movie_items(table: Table) -> pl.DataFrame:
@@ -134,7 +129,7 @@ def movie_items(table: Table) -> pl.DataFrame:
     frame = table.frame.with_columns(
         genres.to_frame().select(pl.col("genres").list.eval(pl.element().filter(~not_genre)))
     )
-    ids = Table(frame.select("item_id"), table.source, table.is_text, table.first_line)
+    ids = replace(table, frame=frame.select("item_id"))
     title = frame["title"].fill_null("").str.strip_chars()
     return entities_from_table(ids, "item_id", lists={}).with_columns(
         pl.Series("title", [readable_title(text) for text in title], dtype=pl.String),

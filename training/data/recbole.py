@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +11,7 @@ from shortlist.errors import DataError
 from shortlist.training.data.columns import first_true
 from shortlist.training.data.entities import entities_from_table, numbers_if_all, split_tags
 from shortlist.training.data.events import DEFAULT_KIND, Dataset, events_from_table
-from shortlist.training.data.tables import Table, check_is_text, read_bytes
+from shortlist.training.data.tables import Table, read_delimited, read_lines
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 _RATINGS = ("value", "rating", "label")  # the first that exists becomes ``value``
@@ -57,12 +57,12 @@ def read_recbole(path: Path) -> Dataset:
         whole = whole.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("timestamp"))
     kind = "rating" if "rating" in frames[0].frame.columns else DEFAULT_KIND
     whole = whole.rename({"rating": "value", "label": "value"}, strict=False)
-    first_line = 0 if has_parts else 2
+    places = None if has_parts else frames[0].places
     n_test = frames[-1].frame.height if has_parts else 0
     parts = [whole[: whole.height - n_test], whole[whole.height - n_test :]]
     events, *test = [
         events_from_table(
-            Table(part, files[0].name, is_text=True, first_line=first_line),
+            Table(part, files[0].name, is_text=True, places=places),
             duplicates="keep",
             kind=kind,
         )
@@ -77,9 +77,9 @@ def read_recbole(path: Path) -> Dataset:
 
 def read_atomic(path: Path) -> tuple[Table, dict[str, str]]:
     """Read one atomic file as text; also return the type of each field."""
-    data = read_bytes(path)
-    check_is_text(data, path, "a RecBole atomic file with a typed header (user_id:token …)")
-    header = data.split(b"\n", 1)[0].decode().rstrip("\r").split("\t")
+    expected = "a RecBole atomic file with a typed header (user_id:token …)"
+    text = read_lines(path, expected)
+    header = text.lstrip("\n").split("\n", 1)[0].split("\t")
     types = {}
     for field in header:
         name, _, kind = field.partition(":")
@@ -89,20 +89,15 @@ def read_atomic(path: Path) -> tuple[Table, dict[str, str]]:
                 f"TYPE one of {list(TYPES)}, separated by tabs. Fix: type the header"
             )
         types[name] = kind
-    try:
-        frame = pl.read_csv(io.BytesIO(data), separator="\t", infer_schema=False, quote_char=None)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{path.name} cannot be read with the fields {header}: {error}. "
-            "Fix: give every line as many tabs as the header"
-        ) from error
+    table = read_delimited(path, "\t", None, expected, text=text)
+    frame = table.frame
     if frame.height == 0:
         raise DataError(
             f"{path.name} has a header and no rows, expected at least one row. "
             "Fix: give the whole file"
         )
     frame.columns = list(types)
-    return Table(frame, path.name, is_text=True, first_line=2), types
+    return replace(table, frame=frame), types
 
 
 def _event_frame(path: Path) -> Table:
@@ -120,7 +115,7 @@ def _event_frame(path: Path) -> Table:
             )
     value = [name for name in _RATINGS if name in types][:1]
     wanted = ["user_id", "item_id", *(n for n in ("timestamp", "kind") if n in types), *value]
-    return Table(table.frame.select(wanted), path.name, is_text=True, first_line=2)
+    return replace(table, frame=table.frame.select(wanted))
 
 
 def _entities(path: Path, id_column: str) -> pl.DataFrame | None:
@@ -128,7 +123,7 @@ def _entities(path: Path, id_column: str) -> pl.DataFrame | None:
         return None
     table, types = read_atomic(path)
     title = next((n for n in types if n == "title" or n.endswith("_title")), None)
-    ids = Table(table.frame.select(id_column), path.name, True, 2) if id_column in types else table
+    ids = replace(table, frame=table.frame.select(id_column)) if id_column in types else table
     out = entities_from_table(ids, id_column, lists={})
     for name, kind in types.items():
         if name == id_column:
@@ -170,7 +165,7 @@ def _float_columns(table: Table, name: str) -> list[pl.Series]:
         )
     return [
         _floats(
-            Table(lists.list.get(i).alias(f"{name}_{i}").to_frame(), table.source, True, 2),
+            replace(table, frame=lists.list.get(i).alias(f"{name}_{i}").to_frame()),
             f"{name}_{i}",
         )
         for i in range(width)

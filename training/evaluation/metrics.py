@@ -72,6 +72,11 @@ def ranking_metrics(
     ------
     DataError
         Shapes do not fit, a user has no target, or a row is not in the catalogue.
+
+    Notes
+    -----
+    An item that a list has twice counts at its first place; the others are places without a hit. A
+    target that a user has twice counts once.
     """
     ranked = _check_ranked(ranked_rows, ks)
     if ranked.size and int(ranked.max()) >= n_items:
@@ -167,11 +172,25 @@ def _check_ranked(ranked_rows: npt.NDArray[np.integer], ks: Sequence[int]) -> Ro
 
 def _csr(targets: Targets) -> tuple[Rows, Rows]:
     if isinstance(targets, tuple):
-        values, splits = targets
-        return np.asarray(values, dtype=np.int64), np.asarray(splits, dtype=np.int64)
-    lengths = [len(rows) for rows in targets]
-    values = np.concatenate([*targets, np.empty(0, np.int64)]).astype(np.int64)
-    return values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        values, splits = (np.asarray(part, dtype=np.int64) for part in targets)
+    else:
+        lengths = [len(rows) for rows in targets]
+        values = np.concatenate([*targets, np.empty(0, np.int64)]).astype(np.int64)
+        splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return _each_once(values, splits)
+
+
+def _each_once(values: Rows, splits: Rows) -> tuple[Rows, Rows]:
+    """Count a target that a user has twice once."""
+    owner = np.repeat(np.arange(len(splits) - 1), np.diff(splits))
+    wanted = values[splits[0] : splits[-1]]
+    width = 1 + int(wanted.max(initial=0))
+    _, first = np.unique(owner * width + wanted, return_index=True)
+    if len(first) == len(wanted):
+        return values, splits
+    first = np.sort(first)
+    counts = np.bincount(owner[first], minlength=len(splits) - 1)
+    return wanted[first], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _hits(ranked: Rows, values: Rows, splits: Rows) -> npt.NDArray[np.bool_]:
@@ -181,7 +200,16 @@ def _hits(ranked: Rows, values: Rows, splits: Rows) -> npt.NDArray[np.bool_]:
     wanted = values[splits[0] : splits[-1]]
     width = 1 + max(int(ranked.max(initial=0)), int(wanted.max(initial=0)))
     is_target = np.isin(ranked + np.arange(n_users)[:, None] * width, owner * width + wanted)
-    return is_target & (ranked >= 0)
+    return is_target & (ranked >= 0) & ~_repeats(ranked)
+
+
+def _repeats(ranked: Rows) -> npt.NDArray[np.bool_]:
+    """Mark the places of items that stand further up in their list already: they count once."""
+    repeated = np.zeros(ranked.shape, np.bool_)
+    order = np.argsort(ranked, axis=1, kind="stable")
+    ordered = np.take_along_axis(ranked, order, axis=1)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return repeated
 
 
 def _metrics_of_hits(

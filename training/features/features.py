@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,11 @@ import polars as pl
 from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
 from shortlist.training.config.settings import CLOSED_FORM
+from shortlist.training.data.joins import MIN_COVERAGE, check_joins
+from shortlist.training.data.tables import log
 from shortlist.training.features.feature import DAY, Feature, infer_kind, pad_lists
 from shortlist.training.features.fitting import fit_events, fit_feature
+from shortlist.training.features.inferring import inferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,18 +93,31 @@ class FeatureSet:
                 "of a table may not be called history: rename it"
             )
         _check_declared(declared, tables)
-        for side, table in tables.items():
-            if table is None or (config is not None and not _wanted(config, side)):
-                continue
+        wanted = {
+            side: table
+            for side, table in tables.items()
+            if table is not None and (config is None or _wanted(config, side))
+        }
+        used = replace(dataset, items=wanted.get("item"), users=wanted.get("user"))
+        check_joins(used, config.data.min_coverage if config is not None else MIN_COVERAGE)
+        for side, table in wanted.items():
             key = f"{side}_id"
             known = table.filter(pl.col(key).is_in(split.train[key].unique().implode()))
+            found: dict[str, str] = {}
             for name in table.columns:
                 if name == key:
                     continue
                 spec = declared.get(f"{side}.{name}", declared.get(name))
-                spec = spec or FeatureSpec(infer_kind(known[name]))
+                if spec is None:
+                    kind, why = inferred(table, known, name, side)
+                    spec = FeatureSpec(kind)
+                    found[name] = f"{kind} ({why})" if why else kind
+                else:
+                    found[name] = f"{spec.kind} (declared)"
                 if spec.kind != "ignore":
                     features.append(fit_feature(known[name], side, spec, reference=newest))
+            said = ", ".join(f"{name} {kind}" for name, kind in found.items())
+            log.info("%s columns: %s", side, said or "none")
         length = config.model.history_length if config is not None else 50
         if history is None or (config is not None and config.model.encoder in CLOSED_FORM):
             return cls(item_id, features, length)

@@ -20,6 +20,7 @@ from shortlist.training.features.feature import (
     polars_dtype,
     split_tags,
 )
+from shortlist.training.features.inferring import has_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,6 +61,18 @@ def fit_feature(
     name, kind = values.name, spec.kind
     if name in RESERVED:
         raise DataError(f"{side} table: column {name!r} is reserved; rename it")
+    if "/" in name or not name.strip() or not name.isprintable():
+        raise DataError(
+            f"{side} table: column {name!r}: got a name with '/' or characters that cannot be "
+            "printed, or none, which the graph cannot have as an input. Fix: rename the column, or "
+            "leave it out"
+        )
+    if values.null_count() == len(values) or (kind != "vector" and not has_values(values)):
+        raise DataError(
+            f"{side} table: column {name!r} is declared {kind}: got no value in any row of the "
+            f"train part, expected at least one. Fix: fill it, or set data.features.{name} = "
+            f"'ignore' (--set 'data.features.{name}=\"ignore\"')"
+        )
     if kind in RAW_DTYPES:
         feature = Feature(name, side, kind, RAW_DTYPES[kind], spec=spec)
         if kind == "numeric":

@@ -81,7 +81,7 @@ def read_space(path: Path, config: Config) -> Space:
         ``{"train.learning_rate": {"low": 1e-4, …}, "model.encoder": ["pool", "hstu"]}``
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"space: cannot read {path}: {error}") from error
     space: dict[str, list[object] | dict[str, float]] = {}

@@ -13,9 +13,9 @@ from shortlist._columns import fast
 from shortlist._columns.fast import MISSING_INT as MISSING_INT
 from shortlist._columns.ragged import Array as Array
 from shortlist._columns.ragged import Ragged
+from shortlist._columns.values import FLOAT_MAX as FLOAT_MAX
 from shortlist.errors import DataError
 
-FLOAT_MAX = 3.4028234663852886e38  # largest float32
 _NUMBERS = (int, float, np.integer, np.floating, Decimal)
 _NO_ID = np.empty(0, dtype=np.int64)
 _NO_NAME = np.empty(0, dtype=object)
@@ -368,13 +368,24 @@ def _arrow_lists(arrow: Any) -> Sequence[Any]:
     return rows
 
 
+def need_pyarrow(what: str) -> Any:
+    """Import pyarrow, or say what needs it and how to get it."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"requests: {what} needs the package pyarrow, which is not installed. "
+            "Fix: pip install 'shortlist[cpu]', or give lists or NumPy arrays"
+        ) from error
+    return pyarrow
+
+
 def to_arrow(values: Any) -> Any | None:
     """Convert an Arrow, pandas or polars column to a pyarrow array; None for other sequences."""
     module = type(values).__module__.partition(".")[0]
     if module not in ("pyarrow", "pandas", "polars"):
         return None
-    import pyarrow as pa
-
+    pa = need_pyarrow(f"a {module} column")
     try:
         if module == "pyarrow":
             arrow = values
@@ -389,19 +400,42 @@ def to_arrow(values: Any) -> Any | None:
 
 
 def decoded(arrow: Any) -> Any:
-    """Return a dictionary-encoded pyarrow column as plain values, any other as it is.
+    """Return a pyarrow column whose dictionaries, at any depth, are plain values.
 
     Polars gives its categories as string views, which pyarrow does not decode.
     """
     import pyarrow as pa
 
-    if not pa.types.is_dictionary(arrow.type):
+    if isinstance(arrow, pa.ChunkedArray):
+        if not _holds_codes(arrow.type):
+            return arrow
+        chunks = [decoded(chunk) for chunk in arrow.chunks]
+        return pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.null())
+    if pa.types.is_dictionary(arrow.type):
+        kind = arrow.type.value_type
+        kind = pa.large_string() if pa.types.is_string_view(kind) else kind
+        codes = pa.DictionaryArray.from_arrays(arrow.indices, arrow.dictionary.cast(kind))
+        return decoded(codes.dictionary_decode())
+    if pa.types.is_run_end_encoded(arrow.type):
+        return decoded(pa.compute.run_end_decode(arrow))
+    if not _holds_codes(arrow.type):
         return arrow
-    kind = arrow.type.value_type
-    kind = pa.large_string() if pa.types.is_string_view(kind) else kind
-    chunks = arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]
-    castable = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(kind)) for c in chunks]
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in castable], kind)
+    if pa.types.is_fixed_size_list(arrow.type):
+        arrow = arrow.cast(pa.list_(arrow.type.value_type))
+    make = pa.LargeListArray if pa.types.is_large_list(arrow.type) else pa.ListArray
+    # Copied, as pyarrow takes no mask beside a slice of offsets.
+    offsets = pa.array(np.array(arrow.offsets), arrow.offsets.type)
+    mask = arrow.is_null() if arrow.null_count else None
+    return make.from_arrays(offsets, decoded(arrow.values), mask=mask)
+
+
+def _holds_codes(kind: Any) -> bool:
+    """Say whether an Arrow type is a dictionary or run-end encoded, or a list of such."""
+    import pyarrow.types as kinds
+
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        return _holds_codes(kind.value_type)
+    return bool(kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind))
 
 
 def to_array(column: Any) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortlist._columns.events import event_column
-from shortlist._columns.features import time_column, vector_column
+from shortlist._columns.features import vector_column
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import (
     MISSING_INT,
@@ -23,6 +23,7 @@ from shortlist._columns.reading import (
     tag_column,
 )
 from shortlist._columns.tables import columns_of_frame, common_length, near_name
+from shortlist._columns.times import time_column
 from shortlist.errors import DataError
 
 __all__ = ["MISSING_INT", "Columns", "FeatureColumn", "RequestSchema", "normalise"]

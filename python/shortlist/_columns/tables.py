@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shortlist._columns.reading import need_pyarrow
 from shortlist.errors import DataError
 
 
@@ -50,9 +51,8 @@ def _check_frame(names: Sequence[Any], index: Sequence[Any], known: Sequence[str
 
 def columns_of_frame(frame: Any, known: Sequence[str]) -> Mapping[str, Any]:
     """Take a pandas or polars frame or an Arrow table apart; all of them go through Arrow."""
-    import pyarrow as pa
-
     module = type(frame).__module__.partition(".")[0]
+    pa = need_pyarrow(f"a {module} frame" if module != "builtins" else type(frame).__name__)
     if module == "pandas" and hasattr(frame, "columns"):
         _check_frame(list(frame.columns), list(frame.index.names), known)
     try:

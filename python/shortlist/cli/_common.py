@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -193,6 +197,33 @@ def require_extra(module: str, extra: str) -> ModuleType:
             f"this command needs the package {error.name!r}, which is not installed; "
             f"install it with: pip install 'shortlist[{extra}]'"
         ) from error
+
+
+@contextmanager
+def reading_said(command: str) -> Iterator[None]:
+    """Print what is said about reading tables to stderr: rows, columns, what was left out.
+
+    Warnings of ours become lines too, without the place in our own code that they came from.
+    """
+    said = logging.StreamHandler(sys.stderr)
+    said.setFormatter(logging.Formatter(f"shortlist {command}: %(message)s"))
+    logger = logging.getLogger("shortlist.reading")
+    level, handlers, shows = logger.level, logger.handlers, warnings.showwarning
+
+    def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        if category is UserWarning:
+            print(f"shortlist {command}: warning: {message}", file=sys.stderr)
+        else:
+            shows(message, category, filename, *rest, **more)
+
+    logger.setLevel(logging.INFO)
+    logger.handlers = [said]
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers, warnings.showwarning = handlers, shows
 
 
 def print_json(value: Any) -> None:

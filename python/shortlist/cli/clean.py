@@ -13,6 +13,7 @@ from shortlist.cli._common import (
     new_parser,
     parse_overrides,
     print_json,
+    reading_said,
     require_extra,
 )
 
@@ -56,9 +57,10 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.report, "--report")
     overrides = parse_overrides(args.set) | data_overrides(args)
     cleaning = require_extra("shortlist.training.cleaning.files", "train")
-    report = cleaning.clean_files(
-        out=args.out, config_path=args.config, overrides=overrides, report_path=args.report
-    )
+    with reading_said("clean"):
+        report = cleaning.clean_files(
+            out=args.out, config_path=args.config, overrides=overrides, report_path=args.report
+        )
     if args.json:
         print_json(report.to_dict())
     else:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shortlist._columns.files import read_text
 from shortlist.cli._common import new_parser, print_json, whole_number
 from shortlist.errors import DataError
 
@@ -81,17 +82,12 @@ def _read_requests(path: str) -> list[dict[str, object]]:
 
 
 def _read_text(path: str) -> str:
+    if path == "-":
+        return sys.stdin.read().removeprefix("\ufeff")
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"--requests {path}: cannot be read ({error.strerror}), expected a file of JSON lines"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"--requests {path}: got bytes that are not UTF-8 at byte {error.start}, expected "
-            "JSON lines in UTF-8; write the file again in that encoding"
-        ) from error
+        return read_text(path)
+    except DataError as error:
+        raise DataError(f"--requests {path}: {error}; expected a file of JSON lines") from error
 
 
 def run(args: argparse.Namespace) -> int:

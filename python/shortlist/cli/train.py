@@ -15,6 +15,7 @@ from shortlist.cli._common import (
     new_parser,
     parse_overrides,
     print_json,
+    reading_said,
     require_extra,
 )
 from shortlist.errors import DataError
@@ -86,16 +87,17 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.plot, "--plot")
     workflow = require_extra("shortlist.training.pipeline.workflow", "train")
     try:
-        report = workflow.train_and_export(
-            preset=args.preset,
-            config_path=args.config,
-            overrides=overrides,
-            out=args.out,
-            run_dir=args.run_dir,
-            resume=args.resume,
-            plot=args.plot,
-            progress=not args.quiet,
-        )
+        with reading_said("train"):
+            report = workflow.train_and_export(
+                preset=args.preset,
+                config_path=args.config,
+                overrides=overrides,
+                out=args.out,
+                run_dir=args.run_dir,
+                resume=args.resume,
+                plot=args.plot,
+                progress=not args.quiet,
+            )
     except KeyboardInterrupt:
         print(
             "shortlist train: the same command with --resume goes on from the last epoch",

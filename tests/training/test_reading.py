@@ -1,0 +1,458 @@
+"""Tables as other people's tools write them: each was read wrong, or lost something in silence."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import logging
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from shortlist.cli import main
+from shortlist.errors import DataError
+from shortlist.training.cleaning import clean_events
+from shortlist.training.config.settings import load_config
+from shortlist.training.data.datasets import load_dataset
+from shortlist.training.data.entities import read_items
+from shortlist.training.data.events import Dataset, read_events
+from shortlist.training.data.formats import read_dataset
+from shortlist.training.data.tables import read_table
+from shortlist.training.evaluation.metrics import per_user_metrics
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.splits.split import leave_one_out
+
+HEAD = "user_id,item_id,timestamp\n"
+ROWS = "1,2,1700000000\n1,3,1700000001\n"
+READERS = {"train": read_events, "clean": lambda path: clean_events(path)[0]}
+EVENTS = {"user_id": [1, 1], "item_id": [2, 3], "timestamp": [1_700_000_000, 1_700_000_001]}
+
+
+def both(path):
+    """Read events as training and as cleaning read them, which must be the same."""
+    found = [read(path).drop("kind", "value").rows() for read in READERS.values()]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+# --- which file, and how it is written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["events[1].csv", "events[1].parquet", "e*.csv", "e?.arrow"])
+def test_a_file_name_is_a_name_and_never_a_pattern(tmp_path, name):
+    other = {"user_id": [9], "item_id": [9], "timestamp": [1_600_000_000]}
+    matched = name.replace("[1]", "1").replace("*", "-2").replace("?", "2")
+    for path, columns in ((name, EVENTS), (matched, other)):
+        frame = pl.DataFrame(columns)
+        write_to = {
+            "csv": frame.write_csv,
+            "parquet": frame.write_parquet,
+            "arrow": frame.write_ipc,
+        }
+        write_to[path.rpartition(".")[2]](tmp_path / path)
+    assert both(tmp_path / name) == [(1, 2, 1_700_000_000), (1, 3, 1_700_000_001)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + ROWS + "\n",
+        HEAD + "1,2,1700000000\n\n1,3,1700000001\n",
+        "\n  \n" + HEAD + ROWS,
+        HEAD + ROWS + "  \n,,\n",
+        (HEAD + ROWS).replace("\n", "\r\n") + "\r\n",
+        (HEAD + ROWS).replace("\n", "\r"),
+        "\ufeff" + HEAD + ROWS,
+        "\ufeff" + HEAD.replace("user_id", '"user_id"') + ROWS,
+        ("\ufeff" + HEAD + ROWS).encode("utf-16-le"),
+        ("\ufeff" + HEAD + ROWS).replace(",", "\t").encode("utf-16-be"),
+        gzip.compress((HEAD + ROWS).encode()),
+        gzip.compress(HEAD.encode()) + gzip.compress(ROWS.encode()),
+        HEAD.replace(",", " , ") + ROWS.replace(",", ", "),
+        '"user_id"\t"item_id"\t"timestamp"\n"1"\t"2"\t1700000000\n"1"\t"3"\t1700000001\n',
+    ],
+    ids=[
+        *("empty last line", "empty line between", "empty lines first", "blanks and commas"),
+        *("windows", "old mac", "mark", "mark and quotes", "utf-16", "excel's unicode text"),
+        *("gzip by content", "two gzip members", "blanks after commas", "tabs as R writes them"),
+    ],
+)
+def test_what_tools_do_to_a_text_file_changes_no_event(tmp_path, data):
+    path = write(tmp_path / "events.csv", data)
+    assert both(path) == [(1, 2, 1_700_000_000), (1, 3, 1_700_000_001)]
+
+
+def test_a_parquet_file_is_known_by_its_content(tmp_path):
+    pl.DataFrame(EVENTS).write_parquet(tmp_path / "export.csv")
+    assert len(both(tmp_path / "export.csv")) == 2
+    pl.DataFrame(EVENTS).write_ipc_stream(tmp_path / "stream.arrow")
+    assert len(both(tmp_path / "stream.arrow")) == 2
+
+
+def test_tables_with_tabs_have_no_quoting(tmp_path):
+    items = 'item_id\ttitle\tgenre\n1\t"Heroes\tpop\n2\t12" vinyl\tpop\n3\tLow"\trock\n'
+    assert read_items(write(tmp_path / "i.tsv", items))["title"].to_list() == [
+        *('"Heroes', '12" vinyl', 'Low"')
+    ]
+
+
+def test_a_mark_within_a_value_is_named_and_the_fix_works(tmp_path):
+    text = 'item_id,title,genre\n0,"Two\nlines",pop\n1,12" vinyl,pop\n'
+    with pytest.raises(DataError, match=re.escape("line 4: got '1,12\" vinyl,pop'")) as caught:
+        read_items(write(tmp_path / "i.csv", text))
+    assert '("12"" vinyl")' in str(caught.value)
+    fixed = text.replace('12" vinyl', '"12"" vinyl"')
+    assert read_items(write(tmp_path / "i.csv", fixed))["title"][1] == '12" vinyl'
+
+
+def test_messages_count_lines_and_not_records(tmp_path):
+    text = 'user_id,item_id,timestamp,note\n1,2,1700000000,"a\nb\nc"\n\n1,3,soon,x\n'
+    with pytest.raises(DataError, match=r"column 'timestamp', line 6: got 'soon'"):
+        read_events(write(tmp_path / "e.csv", text))
+    report = clean_events(tmp_path / "e.csv")[1]
+    rule = next(rule for rule in report.rules if rule.n_dropped)
+    assert rule.examples[0]["place"] == "line 6"
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    with pytest.raises(DataError, match="two columns are called 'item_id'"):
+        read_events(write(tmp_path / "e.csv", "user_id,item_id,item_id,timestamp\n1,2,3,4\n"))
+    frame = pd.DataFrame([[1, 2, 3]], columns=["item_id", "a", "a"])
+    with pytest.raises(DataError, match="two columns are called 'a'"):
+        read_items(frame)
+
+
+def test_a_folder_that_spark_wrote_is_a_table(tmp_path):
+    folder = tmp_path / "events.parquet"
+    folder.mkdir()
+    part = pl.DataFrame(EVENTS)
+    part.write_parquet(folder / "part-00000-c000.snappy.parquet")
+    part.clear().write_parquet(folder / "part-00001-c000.snappy.parquet")
+    write(folder / "_SUCCESS", b"")
+    write(folder / "._SUCCESS.crc", b"crc")
+    assert both(folder) == [(1, 2, 1_700_000_000), (1, 3, 1_700_000_001)]
+    assert read_dataset(folder).events.height == 2
+    assert load_dataset(folder, "events").events.height == 2
+    folder.rename(tmp_path / "events")
+    assert read_dataset(tmp_path, "events").events.height == 2
+    out = tmp_path / "clean.parquet"
+    assert main(["clean", "--data", str(tmp_path / "events"), "--out", str(out)]) == 0
+    broken = part.with_columns(item_id=pl.Series([4, None]))
+    broken.write_parquet(tmp_path / "events" / "part-00002.parquet")
+    with pytest.raises(DataError, match=r"column 'item_id', part-00002.parquet, row 2: got noth"):
+        read_events(tmp_path / "events")
+
+
+def test_folders_of_text_parts_and_of_partitions_are_tables(tmp_path):
+    folder = tmp_path / "events.csv"
+    for kind in ("view", "buy"):
+        (folder / f"kind={kind}").mkdir(parents=True)
+        write(folder / f"kind={kind}" / "part-0.csv", HEAD + ROWS)
+    assert sorted(read_events(folder)["kind"].to_list()) == ["buy", "buy", "view", "view"]
+    write(folder / "kind=view" / "part-1.csv", HEAD + "1,,1700000005\n")
+    with pytest.raises(DataError, match=re.escape("kind=view/part-1.csv, line 2: got nothing")):
+        read_events(folder)
+    write(folder / "kind=view" / "part-1.csv", "a,b\n1,2\n")
+    with pytest.raises(DataError, match="expected the same in all files"):
+        read_events(folder)
+    (tmp_path / "delta" / "_delta_log").mkdir(parents=True)
+    with pytest.raises(DataError, match="is a Delta table, whose files also hold rows"):
+        read_events(tmp_path / "delta")
+
+
+MARKED = {
+    "sas.txt": ("sasrec", "1 2\n1 3\n1 4\n2 3\n"),
+    "s3.txt": ("s3rec", "1 2 3 4\n2 3 5\n"),
+    "r.inter": ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t1700000000\n\n"),
+    "ratings.csv": ("movielens", "userId,movieId,rating,timestamp\n1,2,4.0,1700000000\n"),
+    "u.data": ("movielens", "1\t2\t4\t1700000000\n2\t2\t4\t1700000001\n\n"),
+    "ratings.dat": ("movielens", "1::2::4::1700000000\n"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_no_format_takes_the_byte_order_mark_for_a_part_of_the_first_id(tmp_path, name):
+    form, text = MARKED[name]
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        events = read_dataset(tmp_path / name, form).events
+        assert events.row(0)[:2] == (1, 2)
+
+
+def test_settings_with_a_byte_order_mark_are_read(tmp_path):
+    path = write(tmp_path / "s.toml", "\ufeff[train]\nepochs = 3\n")
+    assert load_config(path=path).train.epochs == 3
+
+
+@pytest.mark.parametrize("level", ["top", "list", "list in a Parquet file"])
+def test_dictionaries_are_undone_at_any_depth(tmp_path, level):
+    codes = pa.array(["a", "b", "a"]).dictionary_encode()
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 3]), codes)
+    source = pa.table({"item_id": [1, 2], "tags": lists if level != "top" else codes[:2]})
+    if "Parquet" in level:
+        import pyarrow.parquet as pq
+
+        pq.write_table(source, tmp_path / "items.parquet")
+        source = tmp_path / "items.parquet"
+    expected = ["a", "b"] if level == "top" else [["a", "b"], ["a"]]
+    assert read_items(source)["tags"].to_list() == expected
+
+
+def test_errors_of_other_libraries_are_told_in_our_words(tmp_path):
+    mixed = pd.DataFrame({"user_id": [1, "a7"], "item_id": [1, 2], "timestamp": [1, 2]})
+    for read in READERS.values():
+        with pytest.raises(
+            DataError, match=r"'user_id', row 2: got 'a7' of type str, expected int"
+        ):
+            read(mixed)
+    mixed["user_id"] = mixed["user_id"].astype(str)  # as the message says
+    assert read_events(mixed)["user_id"].to_list() == ["1", "a7"]
+    damaged = gzip.compress((HEAD + ROWS * 5000).encode())
+    path = write(tmp_path / "e.csv.gz", damaged[:-20])
+    for read in READERS.values():
+        with pytest.raises(DataError, match="is a gzip file that is cut off or damaged"):
+            read(path)
+    pl.DataFrame(EVENTS).write_parquet(tmp_path / "e.parquet")
+    whole = (tmp_path / "e.parquet").read_bytes()
+    for read in READERS.values():
+        with pytest.raises(DataError, match=r"e.parquet cannot be read as a Parquet file"):
+            read(write(tmp_path / "e.parquet", whole[:-9]))
+
+
+def test_an_index_that_has_a_name_is_not_lost():
+    frame = pd.DataFrame({"item_id": [1, 2], "price": [1.0, 2.0]}).set_index("price")
+    with pytest.raises(DataError, match=r"'price' is the frame's index.*reset_index"):
+        read_items(frame)
+    assert read_items(frame.reset_index()).columns == ["price", "item_id"][::-1]
+
+
+# --- times -------------------------------------------------------------------------------------
+
+
+def at(path, *times):
+    rows = "".join(f'1,{i},"{text}"\n' for i, text in enumerate(times))
+    return write(path / "events.csv", HEAD + rows)
+
+
+def test_days_in_digits_are_days(tmp_path):
+    path = at(tmp_path, "20230131", "20230601", "20240131")
+    days = [datetime.datetime.fromtimestamp(row[2], datetime.UTC) for row in both(path)]
+    assert [day.strftime("%Y%m%d") for day in days] == ["20230131", "20230601", "20240131"]
+    typed = pl.DataFrame({**EVENTS, "timestamp": [20240131, 20240201]})
+    assert both(typed)[0][2] == 1_706_659_200
+    moments = pl.DataFrame({**EVENTS, "timestamp": [20240131000001, 20240201000000]})
+    assert both(moments)[0][2] == 1_706_659_201
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (("44957.5", "45078.25", "45322.0"), "a spreadsheet's day? Write it as 2024-01-31"),
+        (("19700", "19701"), "days since 1970? Multiply them by 86400"),
+        (("2023", "2024"), "a year? Write it as a day, 2024-01-01"),
+        (("202301", "202302"), "a year and month? Write it as a day"),
+        (("28400000", "28400001"), "another unit?"),
+    ],
+)
+def test_numbers_that_are_no_times_are_refused_and_the_fix_works(tmp_path, times, said):
+    path = at(tmp_path, *times)
+    for read in READERS.values():
+        with pytest.raises(DataError, match=r"line 2: got .* is the year 1970"):
+            read(path)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_events(path)
+    assert read_events(path, time_unit="s").height == len(times)
+
+
+def test_seconds_beside_milliseconds_are_refused_by_row(tmp_path):
+    path = at(tmp_path, "1685613600000", "1675159200", "1706695200000")
+    with pytest.raises(DataError, match="line 3: got '1675159200', expected a time from 1990 on"):
+        read_events(path)
+    events, report = clean_events(path)
+    assert events.height == 2
+    assert report.rules[1].n_dropped == 1
+
+
+# --- ids ---------------------------------------------------------------------------------------
+
+
+def test_floats_that_lost_digits_are_no_ids(tmp_path):
+    frame = pd.DataFrame({**EVENTS, "user_id": [1582218195625938945.0, 7.0]})
+    frame.to_csv(tmp_path / "e.csv", index=False)
+    frame.to_parquet(tmp_path / "e.parquet")
+    long = write(tmp_path / "l.csv", HEAD + "9007199254740993.0,2,1700000000\n")
+    for source in (frame, tmp_path / "e.csv", tmp_path / "e.parquet", long):
+        for read in READERS.values():
+            with pytest.raises(
+                DataError, match=r"column 'user_id', \w+ [12]: got .* from 2\^53 on"
+            ):
+                read(source)
+    frame["user_id"] = pd.array([1582218195625938945, 7], dtype="Int64")  # as the message says
+    assert both(frame)[1][0] == 1582218195625938945
+
+
+def shop(folder, write_id):
+    """Write 30 items and the events of 20 users, whose item ids are written as `write_id` says."""
+    rows = "".join(f"{i},{1.5 * i},{'ab'[i % 2]}\n" for i in range(1, 31))
+    write(folder / "items.csv", "item_id,price,genre\n" + rows)
+    events = "".join(
+        f"u{user},{write_id(1 + (7 * user + k) % 30)},{1_700_000_000 + 100 * user + k}\n"
+        for user in range(20)
+        for k in range(8)
+    )
+    write(folder / "events.csv", HEAD + events)
+    return Dataset("shop", read_events(folder / "events.csv"), read_items(folder / "items.csv"))
+
+
+@pytest.mark.parametrize("write_id", [str, "{}.0".format, " {} ".format], ids=["7", "7.0", " 7 "])
+def test_the_same_number_written_otherwise_is_the_same_item(tmp_path, write_id):
+    dataset = shop(tmp_path, write_id)
+    split = leave_one_out(dataset)
+    assert len(split.catalogue) == 30
+    price, genre = FeatureSet.fit(dataset, split).features
+    assert (price.mean, genre.vocabulary) == (23.25, ["a", "b"])
+    report = clean_events(tmp_path / "events.csv", items=dataset.items["item_id"])[1]
+    assert report.n_kept == 160
+
+
+def test_tables_that_never_meet_stop_the_training_and_the_fix_works(tmp_path):
+    dataset = shop(tmp_path, "{:05d}".format)
+    split = leave_one_out(dataset)
+    said = r"0.0% of 160 events have their item in the item table.*which differ by zeros in front"
+    with pytest.raises(DataError, match=said):
+        FeatureSet.fit(dataset, split)
+    config = load_config(overrides={"data.min_coverage": 0})
+    assert FeatureSet.fit(dataset, split, config).features == []
+    argv = ["clean", "--data", str(tmp_path), "--out", str(tmp_path / "clean.csv")]
+    assert main(argv) == 1
+    assert main([*argv, "--set", "cleaning.unknown_items=false"]) == 0
+
+
+# --- columns of features -----------------------------------------------------------------------
+
+
+def test_words_for_nothing_are_missing_in_numbers_and_text_in_text(tmp_path):
+    text = "item_id,price,new,country\n1,9.5,true,NA\n2,NA,N/A,FR\n3, 7 ,false,DE\n4,null,,IT\n"
+    items = read_items(write(tmp_path / "i.csv", text))
+    assert items["price"].to_list() == [9.5, None, 7.0, None]
+    assert items["new"].to_list() == [True, None, False, None]
+    assert items["country"].to_list() == ["NA", "FR", "DE", "IT"]
+
+
+def fitted(folder, column, values, overrides=None):
+    dataset = shop(folder, str)
+    items = dataset.items.with_columns(pl.Series(column, values))
+    dataset = Dataset("shop", dataset.events, items)
+    return FeatureSet.fit(dataset, leave_one_out(dataset), load_config(overrides=overrides or {}))
+
+
+def test_one_price_with_a_comma_is_named_and_the_fix_works(tmp_path):
+    prices = [f"{i}.25" for i in range(30)]
+    prices[16] = "1,500.00"
+    said = r"item table: column 'cost', row 17 \(item_id 17\): got '1,500.00', expected a number"
+    with pytest.raises(DataError, match=said):
+        fitted(tmp_path, "cost", prices)
+    features = fitted(tmp_path, "cost", prices, {"data.features.cost": "ignore"})
+    assert "cost" not in [feature.name for feature in features.features]
+    fitted(tmp_path, "cost", ["1,500.00", "9", *"abcdefghijklmnopqrstuvwxyzäö"])  # text it is
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), "", []], ids=str)
+def test_a_column_without_values_is_left_out_and_never_trained(tmp_path, caplog, empty):
+    dtype = {float: pl.Float64, str: pl.String, list: pl.List(pl.String)}.get(type(empty), pl.Null)
+    values = pl.Series([empty] * 30, dtype=dtype)
+    with caplog.at_level(logging.INFO, "shortlist.reading"):
+        features = fitted(tmp_path, "void", values)
+    assert [feature.name for feature in features.features] == ["price", "genre"]
+    assert "void ignore (no value in the train part)" in caplog.text
+    kind = "multi_categorical" if dtype == pl.List(pl.String) else "categorical"
+    kind = "numeric" if dtype == pl.Float64 else kind
+    with pytest.raises(DataError, match=f"'void' is declared {kind}: got no value in any row"):
+        fitted(tmp_path, "void", values, {"data.features.void": kind})
+    fitted(tmp_path, "void", values, {"data.features.void": "ignore"})
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__", "index"])
+def test_row_numbers_that_came_along_are_no_feature(tmp_path, name):
+    rows = "".join(f"{i},{i + 5},9.5\n" for i in range(3))
+    path = write(tmp_path / "i.csv", f"{name},item_id,price\n{rows}")
+    with pytest.warns(UserWarning, match=f"column {name!r} is not read: it looks like row numbers"):
+        assert read_items(path).columns == ["item_id", "price"]
+    named = read_items(path, columns={"shelf": name})  # "give the column a name of its own"
+    assert named["shelf"].to_list() == [0, 1, 2]
+
+
+def test_columns_of_nothing_and_an_index_that_is_none_are_no_news(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = write(tmp_path / "i.csv", "item_id,index,,\n1,7,,\n2,3,,\n")
+        assert read_items(path).columns == ["item_id", "index"]
+
+
+def test_a_name_that_no_graph_can_have_is_refused_before_training(tmp_path):
+    with pytest.raises(DataError, match="column 'price/usd': got a name with '/'"):
+        fitted(tmp_path, "price/usd", np.arange(30.0))
+
+
+# --- what the commands say ---------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("default")
+def test_clean_says_what_it_read_and_what_it_did_not(tmp_path, capsys):
+    shop(tmp_path, str)
+    text = (tmp_path / "events.csv").read_text().replace("\n", ",x\n")
+    write(tmp_path / "events.csv", text.replace("timestamp,x", "timestamp,query"))
+    items = (tmp_path / "items.csv").read_text().split("\n")
+    rows = [f"{i - 1},{line}" for i, line in enumerate(items) if line]
+    write(tmp_path / "items.csv", "\n".join(["," + items[0], *rows[1:]]))
+    assert main(["clean", "--data", str(tmp_path), "--out", str(tmp_path / "clean.csv")]) == 0
+    said = capsys.readouterr().err
+    assert "shortlist clean: events.csv: 160 rows of events read; columns that events do" in said
+    assert "not have: 'query'" in said
+    assert "shortlist clean: items.csv: 30 rows of items read; columns: item_id, price" in said
+    assert "shortlist clean: warning: items.csv: column '' is not read" in said
+    assert "100.0% of 160 events have their item in the item table" in said
+
+
+def test_the_fix_for_another_name_of_a_column_works_for_folders_too(tmp_path):
+    write(tmp_path / "events.csv", HEAD.replace("user_id", "customer") + ROWS)
+    argv = ["clean", "--data", str(tmp_path), "--out", str(tmp_path / "clean.csv")]
+    assert main(argv) == 1
+    assert main([*argv, "--column", "user_id=customer"]) == 0
+    assert load_dataset(tmp_path, columns={"user_id": "customer"}).events.height == 2
+
+
+def test_a_table_names_its_rows_wherever_they_are(tmp_path):
+    rows = [f'{i},"{"x" * (i % 3)}\n{i}"' if i % 1000 == 7 else f"{i},y" for i in range(5000)]
+    rows[100:100] = ["", "  "]
+    path = write(tmp_path / "t.csv", "item_id,title\n" + "\n".join(rows) + "\n")
+    table = read_table(path)
+    assert table.frame.height == 5000
+    lines = path.read_text().split("\n")
+    for row in (0, 6, 7, 8, 99, 100, 2007, 2008, 4999):
+        line = int(table.place(row).removeprefix("line "))
+        assert lines[line - 1].startswith(f"{row},")
+
+
+# --- ranked lists ------------------------------------------------------------------------------
+
+
+def test_an_item_twice_in_a_list_counts_once():
+    found = per_user_metrics(np.array([[1, 1, 2]]), [np.array([1])], (3,))
+    assert {name: value[0] for name, value in found.items()} == dict.fromkeys(found, 1.0)
+    late = per_user_metrics(np.array([[5, 1, 1, -1, -1]]), [np.array([1, 2])], (5,))
+    plain = per_user_metrics(np.array([[5, 1, -1, -1, -1]]), [np.array([1, 2])], (5,))
+    assert {n: v[0] for n, v in late.items()} == {n: v[0] for n, v in plain.items()}
+    twice = per_user_metrics(np.array([[1, 5, 2]]), [np.array([1, 1, 2])], (3,))
+    once = per_user_metrics(np.array([[1, 5, 2]]), [np.array([1, 2])], (3,))
+    assert {n: v[0] for n, v in twice.items()} == {n: v[0] for n, v in once.items()}
