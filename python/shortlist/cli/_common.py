@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortlist.errors import DataError, ShortlistError
 
@@ -193,8 +192,3 @@ def require_extra(module: str, extra: str) -> ModuleType:
             f"this command needs the package {error.name!r}, which is not installed; "
             f"install it with: pip install 'shortlist[{extra}]'"
         ) from error
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document; NaN and infinity are refused, as JSON has neither."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -12,9 +12,9 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
-    print_json,
     require_extra,
 )
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -62,5 +62,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        print(report, end="")
+        show(report)
     return 0

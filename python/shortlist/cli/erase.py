@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 from shortlist.versions import versions_folder
 
@@ -54,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         print_json({"erased": erased})
         return 0
     for source, n in erased.items():
-        print(f"{source}: {n} rows erased")
+        show(f"{source}: {n} rows erased")
     if args.runs:
-        print("bundles still hold the user's history: write them anew with `shortlist export`")
+        show("bundles still hold the user's history: write them anew with `shortlist export`")
     return 0
 
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.cli._common import new_parser, print_json, whole_number
+from shortlist.cli._common import new_parser, whole_number
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ def _read_requests(path: str) -> list[dict[str, object]]:
 
 def _read_text(path: str) -> str:
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        if path != "-":
+            return Path(path).read_text(encoding="utf-8")
+        source = getattr(sys.stdin, "buffer", None)  # whatever the terminal's encoding is
+        return sys.stdin.read() if source is None else source.read().decode("utf-8")
     except OSError as error:
         raise DataError(
             f"--requests {path}: cannot be read ({error.strerror}), expected a file of JSON lines"
@@ -113,5 +117,5 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(recommendations.to_dicts())
         else:
-            print(recommendations)
+            show(recommendations)
     return 0
