@@ -48,6 +48,13 @@ def _line(row: Mapping[str, Any]) -> str:
     if data:
         parts.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
     if data.get("until") is not None:
-        parts.append(f"until {datetime.datetime.fromtimestamp(data['until'], datetime.UTC):%F}")
+        parts.append(f"until {_day(data['until'])}")
     parts.append(row["path"] or "not kept")
     return printable("  ".join(parts))
+
+
+def _day(seconds: int) -> str:
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%F}"
+    except (ValueError, OverflowError, OSError):  # no year from 1 to 9999
+        return f"{seconds:,} seconds since 1970"
