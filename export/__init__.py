@@ -3,11 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from shortlist.export.errors import ExportError
+from shortlist.training.config.environment import choose_keras
 
 if TYPE_CHECKING:
     from shortlist.export.writer import ExportReport, export_bundle
 
 __all__ = ["ExportError", "ExportReport", "export_bundle"]
+
+choose_keras()  # before modules here import Keras
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,11 @@
 #include "engine/json.hpp"
 
 #include <charconv>
+#include <cmath>
+#include <limits>
+#include <locale>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include "shortlist/file_error.hpp"
@@ -149,6 +153,18 @@ std::int64_t JsonReader::integer() {
   if (error == std::errc() && end == stop) return number;
   at_ = start;
   throw_bad("a whole number of 64 bits", "another number");
+}
+
+double JsonReader::real() {
+  peek();
+  const std::size_t start = at_;
+  skip_number();
+  // Not std::from_chars, which older libraries have for whole numbers only.
+  std::istringstream number(std::string(text_.substr(start, at_ - start)));
+  number.imbue(std::locale::classic());
+  double value = 0;
+  if (number >> value) return value;
+  return std::copysign(std::numeric_limits<double>::infinity(), value);
 }
 
 void JsonReader::skip_digits() {

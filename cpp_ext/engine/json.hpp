@@ -22,6 +22,11 @@ class JsonReader {
   void list(const std::function<void()>& entry);
   std::string string();
   std::int64_t integer();
+  // A number; one that is too large for a double is infinity.
+  double real();
+  // Whether text, or null, comes next.
+  bool is_string() { return peek() == '"'; }
+  bool is_null() { return peek() == 'n'; }
   // Passes over any value, nested at most kMaxDepth deep.
   void skip();
   // Nothing may come any more.

@@ -1,6 +1,8 @@
 #include "engine/manifest.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
 
 #include "engine/json.hpp"
@@ -10,6 +12,9 @@ namespace shortlist::engine {
 namespace {
 
 constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kMostPlaces = 1 << 20;  // of a history, or of candidates
+constexpr std::int64_t kMostWidth = 65'536;
 constexpr std::string_view kDigits = "0123456789";
 constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
 
@@ -53,12 +58,16 @@ class Parser {
     } else if (key == "n_items" || key == "dim") {
       (key == "dim" ? manifest_.dim : manifest_.n_items) = size(key, 1);
     } else if (key == "max_history") {
-      keep_longest(size(key, 1));
+      keep_longest(size(key, 1, kMostPlaces));
     } else if (key == "second_stage") {
-      json_.object([this](const std::string& name) {
-        if (name == "history_length") return keep_longest(size(name + " of the second stage", 1));
-        json_.skip();
-      });
+      read_second_stage();
+    } else if (key == "recall") {
+      const double recall = json_.real();
+      if (!(recall >= 0 && recall <= 1)) json_.throw_bad("recall from 0 to 1", "another number");
+    } else if (key == "event_features") {
+      json_.object([this](const std::string& name) { read_event_feature(name); });
+    } else if (key == "lineage") {
+      read_version_of_bundle();
     } else if (key == "n_users") {
       manifest_.n_users = size(key, 0);
     } else if (key == "user_id_dtype") {
@@ -86,19 +95,88 @@ class Parser {
 
   void keep_longest(std::size_t n) { manifest_.max_history = std::max(manifest_.max_history, n); }
 
+  void read_second_stage() {
+    bool has_candidates = false, has_length = false;
+    json_.object([&](const std::string& name) {
+      const std::string what = name + " of the second stage";
+      if (name == "n_candidates") {
+        has_candidates = size(what, 1, kMostPlaces) > 0;
+      } else if (name == "history_length") {
+        has_length = true;
+        keep_longest(size(what, 1, kMostPlaces));
+      } else {
+        json_.skip();
+      }
+    });
+    if (!has_candidates) json_.throw_bad("a field 'n_candidates' of the second stage", "none");
+    if (!has_length) json_.throw_bad("a field 'history_length' of the second stage", "none");
+  }
+
   void read_feature() {
     std::string name, side, kind, unit = "s";
+    double mean = 0, std = 1;
+    std::int64_t n_vocabulary = 0, width = 0;
     json_.object([&](const std::string& key) {
       std::string* const wanted = key == "name"   ? &name
                                   : key == "side" ? &side
                                   : key == "kind" ? &kind
                                   : key == "unit" ? &unit
                                                   : nullptr;
-      if (wanted == nullptr) return json_.skip();
-      *wanted = json_.string();
+      if (wanted != nullptr) {
+        *wanted = json_.string();
+      } else if (key == "mean" || key == "std") {
+        (key == "mean" ? mean : std) = json_.real();
+      } else if (key == "n_vocabulary") {
+        n_vocabulary = json_.integer();
+      } else if (key == "width" && (kind.empty() || kind == "vector")) {
+        width = json_.integer();
+      } else if (key == "vocabulary") {
+        json_.list(
+            [this] { json_.is_string() ? json_.skip() : static_cast<void>(json_.integer()); });
+      } else {
+        json_.skip();
+      }
     });
+    const std::string of = " of '" + name.substr(0, 80) + "'";
+    check_finite("mean" + of, mean);
+    check_finite("std" + of, std);
+    check_range("n_vocabulary" + of, n_vocabulary, 0, kLargest);
+    if (kind == "vector") check_range("width" + of, width, 1, kMostWidth);
     if (side != "user" || kind != "timestamp") return;
     manifest_.time_ticks[name] = unit == "us" ? 1'000'000 : unit == "ms" ? 1000 : 1;
+  }
+
+  void read_event_feature(const std::string& name) {
+    json_.object([&](const std::string& key) {
+      if (key != "gap") return json_.skip();
+      const double gap = json_.real();
+      check_finite("gap of " + name, gap);
+      if (gap < 0) json_.throw_bad("gap of " + name + " >= 0", "a negative number");
+    });
+  }
+
+  // A version's own fields; `ancestors` are more of these.
+  void read_version_of_bundle() {
+    json_.object([this](const std::string& key) {
+      if (key == "data") {
+        json_.object([this](const std::string& name) { read_event_count(name); });
+      } else if (key == "ancestors") {
+        json_.list([this] { read_version_of_bundle(); });
+      } else {
+        json_.skip();
+      }
+    });
+  }
+
+  void read_event_count(const std::string& name) {
+    const bool is_time = name == "first" || name == "until";
+    if (name == "n_events") {
+      size(name, 0);
+    } else if (is_time && !json_.is_null()) {
+      json_.integer();
+    } else {
+      json_.skip();
+    }
   }
 
   void read_version() {
@@ -109,10 +187,24 @@ class Parser {
                     "; read it with the release that wrote it, or export the run again");
   }
 
-  std::size_t size(const std::string& key, std::int64_t least) {
+  std::size_t size(const std::string& key, std::int64_t least, std::int64_t most = kLargest) {
     const std::int64_t value = json_.integer();
-    if (value >= least) return static_cast<std::size_t>(value);
-    json_.throw_bad(key + " >= " + std::to_string(least), std::to_string(value));
+    check_range(key, value, least, most);
+    return static_cast<std::size_t>(value);
+  }
+
+  void check_range(const std::string& what, std::int64_t value, std::int64_t least,
+                   std::int64_t most) const {
+    if (value < least) {
+      json_.throw_bad(what + " >= " + std::to_string(least), std::to_string(value));
+    }
+    if (value > most) {
+      json_.throw_bad(what + " <= " + std::to_string(most), std::to_string(value));
+    }
+  }
+
+  void check_finite(const std::string& what, double value) const {
+    if (!std::isfinite(value)) json_.throw_bad(what + " to be a finite number", "a larger one");
   }
 
   void read_file(const std::string& name) {

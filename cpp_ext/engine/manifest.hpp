@@ -1,7 +1,7 @@
 // What the engine needs of a bundle's manifest.json (internal). The format is described, checked
-// and written by python/shortlist. This reader refuses what Python's refuses in the JSON itself and
-// in the fields below. What only Python's engine needs (most of features and of the second stage,
-// lineage, the graphs it runs) is passed over.
+// and written by python/shortlist. This reader refuses what Python's refuses in the JSON itself, in
+// the fields below, and in every number that an engine of either language uses. What else only
+// Python's engine needs is passed over.
 #pragma once
 
 #include <cstddef>

@@ -1,11 +1,14 @@
 // One batch as one run of a graph: what goes in, who answers, where the answer goes.
 #include <algorithm>
+#include <limits>
 #include <string_view>
 
 #include "engine/batch.hpp"
 
 namespace shortlist::engine {
 namespace {
+
+constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 std::int64_t row_in(const IndexView& index, const BoundColumn& history, std::size_t i) {
   if (history.input->type != kText) return index.row_of(history.given->numbers[i]);
@@ -22,22 +25,22 @@ AnswerView part_of(AnswerView answer, std::size_t first, std::size_t top_n) {
 }
 
 // The outputs of a run, in the order of kOutputs: right in the answer to n requests, or beside it
-// where the run has more rows.
+// where the run has more rows, or fewer items a row than the answer.
 class Output {
  public:
   Output(const Session& session, const AnswerView& answer, std::size_t top_n, std::size_t n,
-         std::size_t n_rows)
-      : answer_(answer), top_n_(top_n), n_(n) {
+         std::size_t n_rows, std::size_t width)
+      : answer_(answer), top_n_(top_n), n_(n), width_(width) {
     AnswerView room = answer;
-    if (n_rows > n) {
-      scores_.resize(n_rows * top_n);
-      rows_.resize(n_rows * top_n);
+    if (n_rows > n || width < top_n) {
+      scores_.resize(n_rows * width);
+      rows_.resize(n_rows * width);
       counts_.resize(n_rows);
       sources_.resize(n_rows);
       room = {scores_.data(), rows_.data(), counts_.data(), sources_.data(), nullptr};
     }
-    values_.push_back(session.over(room.scores, n_rows, top_n, kFloat));
-    values_.push_back(session.over(room.rows, n_rows, top_n, kNumber));
+    values_.push_back(session.over(room.scores, n_rows, width, kFloat));
+    values_.push_back(session.over(room.rows, n_rows, width, kNumber));
     values_.push_back(session.over(room.counts, n_rows, 0, kNumber));
     values_.push_back(session.over(room.sources, n_rows, 0, kNumber));
   }
@@ -46,15 +49,21 @@ class Output {
   // Brings what was written beside the answer into it.
   void hand_out() const {
     if (counts_.empty()) return;
-    std::copy_n(scores_.begin(), n_ * top_n_, answer_.scores);
-    std::copy_n(rows_.begin(), n_ * top_n_, answer_.rows);
+    for (std::size_t i = 0; i < n_; ++i) {
+      float* const scores = answer_.scores + i * top_n_;
+      std::int64_t* const rows = answer_.rows + i * top_n_;
+      std::copy_n(scores_.data() + i * width_, width_, scores);
+      std::copy_n(rows_.data() + i * width_, width_, rows);
+      std::fill(scores + width_, scores + top_n_, kNoScore);
+      std::fill(rows + width_, rows + top_n_, -1);
+    }
     std::copy_n(counts_.begin(), n_, answer_.counts);
     std::copy_n(sources_.begin(), n_, answer_.sources);
   }
 
  private:
   AnswerView answer_;
-  std::size_t top_n_, n_;
+  std::size_t top_n_, n_, width_;
   std::vector<float> scores_;
   std::vector<std::int64_t> rows_, counts_, sources_;
   std::vector<Handle<OrtValue>> values_;
@@ -129,7 +138,10 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
     feeds.add(column.input->name.c_str(),
               make_input(session.api(), bound, column, first_column, batch.n, room));
   }
-  const auto top_n = static_cast<std::int64_t>(call.top_n);
+  // What a graph works on grows with what is asked of it: no more than there are items.
+  const std::size_t n_items = std::max<std::size_t>(1, batch.catalogue.view().n_rows());
+  const std::size_t width = std::min(call.top_n, n_items);
+  const auto top_n = static_cast<std::int64_t>(width);
   const std::int64_t one_stage = 1;
   const bool exclude_seen = false;
   feeds.add("top_n", session.over(&top_n, 1, 0, kNumber));
@@ -140,8 +152,11 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
     feeds.add("stages", session.over(&one_stage, 1, 0, kNumber));
   }
   Output output(session, part_of(target.answer, batch.first, call.top_n), call.top_n, batch.n,
-                std::max(batch.n, room.n_rows));
-  if (is_portable) return portable_->run(feeds, output.values());
+                std::max(batch.n, room.n_rows), width);
+  if (is_portable) {
+    portable_->run(feeds, output.values());
+    return output.hand_out();
+  }
 
   std::vector<std::int64_t> values, splits;
   ort_op::SearchCall search = search_for(batch, target);

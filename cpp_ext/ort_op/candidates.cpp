@@ -59,6 +59,7 @@ Candidates::Candidates(const OrtApi& api, OrtKernelContext* context, const char*
   n_ = whole(rows_.shape[0]);
   m_ = whole(rows_.shape[1]);
   read_like_rows(kScores, "scores", &scores_);
+  width_ = n_real_places();
   if (is_on_) read_requests();
   const std::vector<std::int64_t> shape = {rows_.shape[0], static_cast<std::int64_t>(top_n_)};
   best_rows_ = static_cast<std::int64_t*>(make_output(api, context, kBestRows, shape));
@@ -85,6 +86,17 @@ void Candidates::read_like_rows(Input input, const char* argument, Tensor* tenso
   read_input(api_, context_, input, tensor);
   if (tensor->shape == rows_.shape) return;
   throw_bad(name_, argument, "shape " + to_text(tensor->shape), to_text(rows_.shape) + " as rows");
+}
+
+// Up to the last item of the longest answer: more was asked for than there is.
+std::size_t Candidates::n_real_places() const {
+  std::size_t most = 0;
+  for (std::size_t request = 0; request < n_; ++request) {
+    std::size_t n = m_;
+    while (n > most && is_missing(request, n - 1)) --n;
+    most = std::max(most, n);
+  }
+  return most;
 }
 
 // What only the second stage looks at.
@@ -142,7 +154,7 @@ void Candidates::share_out(const void* score, Work work) const {
     Shares& all = *static_cast<Shares*>(data);
     const Candidates& self = all.candidates;
     try {
-      std::vector<float> scores(self.m_);
+      std::vector<float> scores(self.width_);
       const std::size_t end = std::min(self.n_, (task + 1) * kPerTask);
       for (std::size_t request = task * kPerTask; request < end; ++request) {
         if (!self.is_reranked(request)) {
@@ -182,9 +194,9 @@ void Candidates::keep_first(std::size_t request) const {
 void Candidates::write_best(std::size_t request, const std::vector<float>& scores) const {
   std::vector<std::uint64_t>& keys = thread_keys();
   const std::int64_t* const rows = rows_.as<std::int64_t>() + request * m_;
-  keys.resize(m_);
+  keys.resize(width_);
   std::size_t n_real = 0;
-  for (std::size_t i = 0; i < m_; ++i) {
+  for (std::size_t i = 0; i < width_; ++i) {
     // Not a number is worse than anything: an order needs to know. 0 is added against -0.
     const float score = scores[i] == scores[i] ? scores[i] + 0.0F : kNoScore;
     keys[n_real] = key_of({score, rows[i]});

@@ -33,14 +33,15 @@ class Candidates {
   // Throws std::invalid_argument.
   Candidates(const OrtApi& api, OrtKernelContext* context, const char* name, std::size_t n_codes);
 
-  // Scores all requests and writes their best. `score(request, scores)` fills the m new scores of
-  // one request; what it writes at missing places does not count. Called from several threads at
-  // once, and not for requests whose first answer stays.
+  // Scores all requests and writes their best. `score(request, scores)` fills the
+  // n_candidates() new scores of one request; what it writes at missing places does not count.
+  // Called from several threads at once, and not for requests whose first answer stays.
   template <class Score>
   void rerank(const Score& score) const;
 
   std::size_t n_requests() const { return n_; }
-  std::size_t n_candidates() const { return m_; }
+  // Places that hold an item in one of the answers at least, m or fewer.
+  std::size_t n_candidates() const { return width_; }
   const std::int64_t* codes(std::size_t request) const {
     return codes_.as<std::int64_t>() + request * m_;
   }
@@ -61,6 +62,7 @@ class Candidates {
   std::int64_t read_number(Input input, const char* argument, std::int64_t least,
                            std::int64_t most) const;
   void read_like_rows(Input input, const char* argument, Tensor* tensor) const;
+  std::size_t n_real_places() const;
   void read_requests();
   void check_codes() const;
   [[noreturn]] void throw_code(const char* argument, std::int64_t code) const;
@@ -73,7 +75,7 @@ class Candidates {
   std::string name_;
   std::size_t n_codes_;
   Tensor rows_, scores_, codes_, history_, n_known_;
-  std::size_t n_ = 0, m_ = 0, length_ = 0, top_n_ = 0;
+  std::size_t n_ = 0, m_ = 0, width_ = 0, length_ = 0, top_n_ = 0;
   bool is_on_ = false;
   std::int64_t* best_rows_ = nullptr;
   float* best_scores_ = nullptr;

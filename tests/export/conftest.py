@@ -1,5 +1,6 @@
 """A run that was never trained: random weights are as good as any to compare Keras and a bundle."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from shortlist.training.config.settings import apply_overrides, from_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.features import FeatureSet
+from shortlist.training.features.fitting import RESERVED_IN_GRAPHS
 from shortlist.training.fit.fit import TrainedModel, build_model
 from shortlist.training.fit.second_stage import RerankerReport, fit_followers, fit_tables
 from shortlist.training.models.candidates import CandidateScorer
@@ -74,8 +76,9 @@ def make_run(
     run_dir=Path("toy.run"),
     reranker="dnn",
     overrides=None,
+    dataset=None,
 ):
-    dataset = make_dataset(text_ids, with_tables)
+    dataset = make_dataset(text_ids, with_tables) if dataset is None else dataset
     config = from_toml(CONFIG + ('[data.features]\nlevel = "categorical"\n' * with_tables))
     config = apply_overrides(config, {"scorer.kind": reranker, **(overrides or {})})
     split = make_split(dataset, "leave-one-out")
@@ -131,6 +134,65 @@ def run():
 def text_run():
     """String ids, both tables."""
     return make_run(text_ids=True)
+
+
+ODD_NAMES = (
+    *("Price (USD)", "price usd", "price_usd", "Größe", "色", "a.b", "a:0", "_hidden", "1st"),
+    *(
+        "training",
+        "inputs",
+        "mask",
+        "batch",
+        "width",
+        "value",
+        "kind",
+        "x" * 120,
+        "%s {0} '\"",
+        "\\",
+    ),
+    *("item_ids", "scores", "source", "user_encoder", "identity", "profile", "content", "id_table"),
+)
+IGNORED_NAMES = ("", "price/usd", "line\nend")
+
+
+@pytest.fixture(scope="package")
+def odd_run():
+    """Columns named as spreadsheets name them, tags and numbers in turn; some are no features."""
+    dataset = make_dataset(text_ids=False)
+    reserved = RESERVED_IN_GRAPHS["user"]
+    tables = {}
+    for side, names in (
+        ("items", ODD_NAMES),
+        ("users", [name for name in ODD_NAMES if name not in reserved]),
+    ):
+        table = getattr(dataset, side)
+        row = pl.int_range(pl.len())
+        columns = [
+            (row * (i + 3) % 7 + 0.5 if i % 2 else pl.concat_list((row % (i + 2)).cast(pl.String)))
+            for i in range(len(names))
+        ]
+        bad = [row.alias(name) for name in IGNORED_NAMES]
+        tables[side] = table.with_columns(
+            *(column.alias(name) for column, name in zip(columns, names, strict=True)), *bad
+        )
+    ignored = {f"{side}.{name}": "ignore" for side in ("item", "user") for name in IGNORED_NAMES}
+    features = {"level": "categorical", **ignored}
+    return make_run(
+        dataset=dataclasses.replace(dataset, **tables),
+        overrides={"data.features": features},
+    )
+
+
+@pytest.fixture(scope="package")
+def empty_run():
+    """Columns of nulls alone, of every kind."""
+    dataset = make_dataset(text_ids=False)
+    columns = [
+        *(pl.lit(None, kind).alias(f"no_{kind}") for kind in (pl.String, pl.Float64, pl.Int64)),
+        pl.lit(None, pl.List(pl.String)).alias("no_tags"),
+    ]
+    items, users = dataset.items.with_columns(columns), dataset.users.with_columns(columns)
+    return make_run(dataset=dataclasses.replace(dataset, items=items, users=users))
 
 
 @pytest.fixture(scope="package")

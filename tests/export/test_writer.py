@@ -33,6 +33,30 @@ def test_string_ids_and_runs_without_tables_pass_the_parity_gate(which, request,
         assert engine.recommend({"history": [history]}).source.tolist() == ["history"]
 
 
+def test_columns_of_any_name_are_exported_and_served(odd_run, tmp_path):
+    report = export_bundle(odd_run, tmp_path / "odd.shortlist")
+    assert report.parity.n_users == report.parity.n_identical + report.parity.n_tied == 50
+    item = {f.name: 2.0 if f.kind == "numeric" else ["1"] for f in odd_run.features.side("item")}
+    user = {f.name: 1.5 for f in odd_run.features.side("user") if f.kind == "numeric"}
+    assert len(item) > 20
+    assert len(user) > 5
+    with load(tmp_path / "odd.shortlist") as engine:
+        assert {"", "price/usd", "line\nend", "Größe"} <= set(engine.items.column_names)
+        assert engine.upsert_items([{"item_id": 10_000, **item}]).n_added == 1
+        answers = engine.recommend([{"user_id": 990}, {"history": [-8, -5], **user}, user], top_n=3)
+        assert answers.counts.tolist() == [3, 3, 3]
+        assert answers.source.tolist() == ["stored history", "history", "features"]
+
+
+def test_columns_of_nulls_alone_are_exported(empty_run, tmp_path):
+    assert "no_String" in [feature.name for feature in empty_run.features.side("user")]
+    report = export_bundle(empty_run, tmp_path / "empty.shortlist")
+    assert report.parity.n_users == report.parity.n_identical + report.parity.n_tied == 50
+    with load(tmp_path / "empty.shortlist") as engine:
+        asked = {"no_String": "x", "no_Float64": 1.5, "no_tags": ["a"]}
+        assert engine.recommend([asked], top_n=3).counts.tolist() == [3]
+
+
 @pytest.mark.parametrize(
     ("storage", "least", "most"),
     [("float16", 2**-14, 2**-10), ("bfloat16", 2**-11, 2**-7), ("int8", 2**-9, 2**-4)],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 
 import numpy as np
 import onnxruntime
@@ -186,6 +187,27 @@ def test_neither_levels_nor_batches_nor_threads_change_a_bit(reranker):
             assert all(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=True))
     finally:
         _core.set_simd_level(level)
+
+
+@pytest.mark.parametrize("reranker", [dense(activation="gelu"), followers()])
+def test_places_without_an_item_change_no_bit_and_cost_no_ranking(reranker):
+    feeds = requests(9)
+    extra = 1 << 20
+    wide = dict(feeds)
+    for name, nothing in (("rows", -1), ("scores", -np.inf), ("codes", 0)):
+        wide[name] = np.pad(feeds[name], ((0, 0), (0, extra)), constant_values=nothing)
+    run = session(reranker)
+    start = time.process_time()
+    found = run.run(None, wide)
+    assert time.process_time() - start < 2
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(found, run.run(None, feeds), strict=True))
+    nothing = np.full((2, 40), -1)
+    lowest = np.full((2, 40), -np.inf, np.float32)
+    none = requests(2, rows=nothing, codes=0 * nothing, scores=lowest)
+    rows, scores, counts = run.run(None, none)
+    assert np.all(rows == -1)
+    assert np.all(np.isneginf(scores))
+    assert counts.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("reranker", [dense(), followers()])

@@ -17,8 +17,11 @@ from shortlist import FeedbackLog
 from shortlist.errors import DataError, ShortlistError
 
 NAMES = ("item_ids", "counts", "source", "stages", "indices", "titles", "version")
-# So many places of a second stage take about a second: what else comes waits.
-SLOW = 2**20
+
+
+def slow_request():
+    """A history and tags so long that they take about a second: what else comes waits."""
+    return {"history": [np.full(2**24, 100)], "tags": [np.full(2**22, "b", object)]}
 
 
 def check_same(found, expected):
@@ -79,13 +82,13 @@ def held(engine, calls):
     core = engine._switch.loaded.core
     before, inside = batches(engine), core.n_inside
     with ThreadPoolExecutor(len(calls) + 1) as pool:
-        slow = pool.submit(engine.recommend, [{}], SLOW)
+        slow = pool.submit(engine.recommend, slow_request(), 40)
         wait_until(lambda: batches(engine) == before + 1)
         futures = [pool.submit(call) for call in calls]
         wait_until(lambda: core.n_inside == inside + 1 + len(calls) or slow.done())
         assert batches(engine) == before + 1  # they wait
         yield futures
-    assert slow.result().counts.tolist() == [40]
+    assert slow.result().counts.tolist() == [39]
 
 
 @pytest.mark.parametrize("which", ["world", "text_world"])
@@ -127,7 +130,7 @@ def test_a_lone_call_does_not_wait(busy):
 def test_a_full_batch_does_not_wait(busy, world):
     requests = different_requests(world, 8)
     with ThreadPoolExecutor(9) as pool:
-        slow = pool.submit(busy.recommend, [{}], 2 * SLOW)
+        slow = pool.submit(busy.recommend, slow_request(), 40)
         wait_until(lambda: batches(busy) == 1)
         found = list(pool.map(lambda r: busy.recommend([r]), requests))
         assert not slow.done()

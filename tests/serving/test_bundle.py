@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import time
 import zipfile
 
 import numpy as np
@@ -122,6 +123,8 @@ def test_a_link_to_a_whole_bundle_is_followed(world, tmp_path):
             b'{"dim": 8, "dim": 9}',
             "expected a JSON object in UTF-8, found .*'dim' twice in one obj",
         ),
+        (b'{"recall": NaN}', "expected a JSON object in UTF-8, found .*NaN, which is no number"),
+        (b'{"x": [-Infinity]}', "expected a JSON object in UTF-8, found .*-Infinity, which is no"),
         (b"[1]", "expected a JSON object, found a JSON list"),
         (b"{}", "expected format 'shortlist-bundle', found None"),
     ],
@@ -142,6 +145,9 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
         ("storage", 3, "expected field 'storage' to be a storage"),
         ("recall", 1.5, "expected recall from 0 to 1"),
         ("recall", "high", "expected field 'recall' to be a number"),
+        ("recall", True, "expected field 'recall' to be a number, found True"),
+        ("max_history", 2**20 + 1, "expected max_history <= 1048576, found 1048577"),
+        ("n_users", -1, "expected n_users >= 0, found -1"),
         ("dim", 0, "expected dim >= 1, found 0"),
         ("n_items", 2**64, r"expected n_items below 2\^63, found 18446744073709551616"),
         ("dim", "8", "expected field 'dim' to be a whole number, found '8'"),
@@ -155,6 +161,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
         ("files", {"/etc/passwd": {}}, "expected plain file names in 'files'"),
         ("files", {"manifest.json": {}}, "expected plain file names in 'files'"),
         ("files", {"a": {"size": -1, "sha256": "0" * 64}}, "expected size of a >= 0"),
+        ("files", {"a": {"size": 2**63, "sha256": "0" * 64}}, r"expected size of a below 2\^63"),
         ("files", {"a": {"size": 1, "sha256": "0"}}, "expected sha256 of a to be 64 hex digits"),
     ],
 )
@@ -482,3 +489,30 @@ def test_messages_name_the_bundle_and_no_descriptor(copy, monkeypatch):
     with pytest.raises(BundleError, match=r"^tiny\.shortlist/items\.index: ") as caught:
         shortlist.load(copy, verify=False)
     assert "/proc" not in str(caught.value)
+
+
+def test_a_name_that_comes_again_and_again_costs_no_time(copy):
+    names = "".join(f'"k{i}": 1, ' for i in range(200_000))
+    for text in (f'{{{names} "k199999": 1}}', "{" + '"a": 1, ' * 500_000 + '"a": 1}'):
+        (copy / "manifest.json").write_text(text, encoding="utf-8")
+        start = time.process_time()
+        with pytest.raises(BundleError, match="twice in one object"):
+            Bundle.open(copy)
+        assert time.process_time() - start < 5  # a quadratic reader takes hours
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_events": -1, "sha256": "0"}, "n_events >= 0, found -1"),
+        ({"n_events": "7", "sha256": "0"}, "field 'n_events' to be a whole number, found '7'"),
+        ({"n_events": 7, "sha256": "0", "until": 2**63}, r"until below 2\^63"),
+        ({"n_events": 7, "sha256": "0", "until": 1.5}, "field 'until' to be a whole number"),
+        (7, "data of a version to be an object, found 7"),
+    ],
+)
+def test_the_numbers_of_a_lineage_are_checked(copy, fields, message):
+    lineage = {**VERSION, "data": fields, "ancestors": []}
+    edit_manifest(copy, lambda manifest: manifest.update(lineage=lineage))
+    with pytest.raises(BundleError, match=rf"manifest\.json: expected {message}"):
+        Bundle.open(copy)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -334,3 +335,42 @@ def test_batches_end_before_a_column_has_too_many_values(world):
     # 116 x 9,000 values; the long row of tags allows 149 requests; 2,000,000 stand alone.
     assert starts(requests) == [0, 116, 203, 204]
     assert starts({"user_id": [5] * 2_500}) == [0, _core.max_batch, 2 * _core.max_batch]
+
+
+def test_user_ids_at_both_ends_of_64_bits_are_found(make_tiny_bundle, tmp_path):
+    far = [-(2**63) + 1, -6 * 10**18, 0, 6 * 10**18, 2**63 - 1]
+    lists = pa.array([[100], [107], [114], [121], [128]], pa.list_(pa.int64()))
+    stored = pa.table({"user_id": pa.array(far), "history": lists})
+    world = make_tiny_bundle(tmp_path / "far.shortlist", user_features=False, stored=stored)
+    with load(world.path) as engine:
+        answers = engine.recommend({"user_id": far}, top_n=40)
+        alone = [
+            engine.recommend([{"history": history}], top_n=40) for history in lists.to_pylist()
+        ]
+    assert answers.source.tolist() == ["stored history"] * 5
+    assert answers.item_ids.tolist() == [answer.item_ids[0].tolist() for answer in alone]
+
+
+@pytest.mark.parametrize("scorer", ["sums", "followers", "thirds", None])
+@pytest.mark.parametrize("search", ["index", "graph"])
+def test_more_items_than_there_are_cost_their_places_alone(
+    make_tiny_bundle, tmp_path, scorer, search
+):
+    world = make_tiny_bundle(tmp_path / "tiny.shortlist", scorer=scorer)
+    requests = [{"user_id": 9}, {"history": [100, 107]}, {"city": "Köln"}, {}]
+    n = 1 << 20
+    with load(world.path, search=search) as engine:
+        expected = engine.recommend(requests, top_n=40)
+        start = time.process_time()
+        many = engine.recommend(requests, top_n=n)
+        assert time.process_time() - start < 5
+        if search == "index":
+            kept = engine.recommend(requests, top_n=50, where=pc.field("year") > 1990)
+            assert kept.counts.max() <= 40
+    assert many.item_ids.shape == many.scores.shape == (4, n)
+    assert many.counts.tolist() == expected.counts.tolist()
+    for row, count in enumerate(expected.counts):
+        assert many.item_ids[row, :count].tolist() == expected.item_ids[row, :count].tolist()
+        assert many.scores[row, :count].tolist() == expected.scores[row, :count].tolist()
+    assert np.all(many.item_ids[:, 40:] == -1)
+    assert np.all(np.isneginf(many.scores[:, 40:]))

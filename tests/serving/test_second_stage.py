@@ -129,11 +129,11 @@ def test_a_bundle_trained_without_a_scorer_says_so(world, tmp_path):
         ({"forget": ["second_stage"]}, "expected a field 'second_stage' beside scorer.onnx"),
         (
             {"fields": {"second_stage": {"n_candidates": 0, "history_length": 4}}},
-            "n_candidates >= 1, found 0",
+            "n_candidates of the second stage >= 1, found 0",
         ),
         (
             {"fields": {"second_stage": {"n_candidates": 9, "history_length": 2**63}}},
-            r"history_length below 2\^63",
+            "history_length of the second stage <= 1048576, found 9223372036854775808",
         ),
         (
             {"fields": {"second_stage": {"n_candidates": 9, "history_length": "4"}}},

@@ -205,6 +205,37 @@ def test_reserved_column_names_are_refused(shop):
         FeatureSet.fit(dataset, leave_one_out(dataset))
 
 
+@pytest.mark.parametrize(
+    ("side", "name", "message"),
+    [
+        ("items", "", r"got a column named '', expected a name; drop it .*index=False"),
+        ("users", "  ", r"got a column named '  ', expected a name"),
+        ("items", "price/usd", r"named 'price/usd', expected one without '/'.*; rename it"),
+        ("users", "a\tb", r"without '\\t'.*\"user\.a\\tb\" = \"ignore\" under"),
+        ("items", "a\nb", r"named 'a\\nb', expected one without '\\n'"),
+        ("users", "source", r"column 'source' is reserved; rename it, or leave it out"),
+        ("users", "user_encoder", "is reserved"),
+        ("items", "item_embedding", "is reserved"),
+        ("items", "popular_score", "is reserved"),
+    ],
+)
+def test_names_that_no_feature_can_have_are_refused_before_training(shop, side, name, message):
+    table = getattr(shop, side).with_columns(pl.lit(3).alias(name))
+    dataset = dataclasses.replace(shop, **{side: table})
+    with pytest.raises(DataError, match=f"^{side[:-1]} table: .*{message}"):
+        FeatureSet.fit(dataset, leave_one_out(dataset))
+    ignored = apply_overrides(Config(), {"data.features": {f"{side[:-1]}.{name}": "ignore"}})
+    fitted = FeatureSet.fit(dataset, leave_one_out(dataset), ignored)
+    assert name not in [feature.name for feature in fitted.features]
+
+
+def test_a_name_with_nul_is_refused_even_where_it_is_no_feature(shop):
+    dataset = dataclasses.replace(shop, items=shop.items.with_columns(pl.lit(3).alias("a\0b")))
+    config = apply_overrides(Config(), {"data.features": {"item.a\0b": "ignore"}})
+    with pytest.raises(DataError, match=r"item table: got a column named 'a\\x00b'.*; rename it"):
+        FeatureSet.fit(dataset, leave_one_out(dataset), config)
+
+
 def test_a_column_that_bundles_write_themselves_is_refused(shop):
     items = shop.items.with_columns(n_events=pl.lit(3))
     with pytest.raises(DataError, match=r"item table: column 'n_events' .* rename it"):

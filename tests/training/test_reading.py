@@ -400,7 +400,7 @@ def test_columns_of_nothing_and_an_index_that_is_none_are_no_news(tmp_path):
 
 
 def test_a_name_that_no_graph_can_have_is_refused_before_training(tmp_path):
-    with pytest.raises(DataError, match="column 'price/usd': got a name with '/'"):
+    with pytest.raises(DataError, match=r"a column named 'price/usd', expected one without '/'"):
         fitted(tmp_path, "price/usd", np.arange(30.0))
 
 

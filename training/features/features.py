@@ -237,6 +237,12 @@ def _check_declared(
     allowed |= {f"{side}.{name}" for side, names in known.items() for name in names}
     if "n_events" in known["item"]:
         raise DataError("item table: column 'n_events' is what a bundle counts itself; rename it")
+    for side, names in known.items():
+        if wrong := next((name for name in names if "\0" in name), None):
+            raise DataError(
+                f"{side} table: got a column named {wrong!r}, expected one without '\\x00', which "
+                "no bundle can hold; rename it"
+            )
     for name, spec in declared.items():
         if spec.kind == "history":
             raise DataError(

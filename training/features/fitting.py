@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 
 from shortlist._columns.requests import MISSING_INT
 from shortlist.errors import DataError
+from shortlist.training.config.values import toml_value
 from shortlist.training.data.columns import first_true
 from shortlist.training.features.feature import (
     DAY,
@@ -33,6 +35,14 @@ RESERVED = (
     "stages",
     *("exclude", "exclude_splits", "allow", "allow_splits", "allow_mask"),
 )
+# Values and layers of the encoders' graphs, by side; of a user's also those of recommend.onnx.
+RESERVED_IN_GRAPHS = {
+    "item": ("item_embedding", "item_encoder", "item_model", "popular_score"),
+    "user": (
+        *("user_embedding", "user_encoder", "user_model", "history_lookup", "history_vectors"),
+        *("item_ids", "item_ids_by_row", "scores", "counts", "rows", "source"),
+    ),
+}
 RAW_DTYPES = {"numeric": "float32", "text": "string", "timestamp": "int64", "vector": "float32"}
 MAX_WIDTH = 65_536
 
@@ -56,17 +66,11 @@ def fit_feature(
     Raises
     ------
     DataError
-        The column's name is reserved, its dtype does not fit the kind, or a value is wrong.
+        The column's name cannot be one of a graph's inputs, its dtype does not fit the kind, or a
+        value is wrong.
     """
     name, kind = values.name, spec.kind
-    if name in RESERVED:
-        raise DataError(f"{side} table: column {name!r} is reserved; rename it")
-    if "/" in name or not name.strip() or not name.isprintable():
-        raise DataError(
-            f"{side} table: column {name!r}: got a name with '/' or characters that cannot be "
-            "printed, or none, which the graph cannot have as an input. Fix: rename the column, or "
-            "leave it out"
-        )
+    _check_name(side, name)
     if values.null_count() == len(values) or (kind != "vector" and not has_values(values)):
         raise DataError(
             f"{side} table: column {name!r} is declared {kind}: got no value in any row of the "
@@ -100,6 +104,25 @@ def fit_feature(
         )
     flat = cast_column(values.explode() if is_list else values, polars_dtype(id_dtype), None)
     return Feature(name, side, kind, id_dtype, _vocabulary(flat.drop_nulls(), spec), spec=spec)
+
+
+def _check_name(side: str, name: str) -> None:
+    """Refuse what Keras and the graphs could not call a feature, before a model is made."""
+    got = f"{side} table: got a column named {name!r}"
+    ignore = f'leave it out: {toml_value(f"{side}.{name}")} = "ignore" under [data.features]'
+    if name in RESERVED or name in RESERVED_IN_GRAPHS[side]:
+        raise DataError(f"{side} table: column {name!r} is reserved; rename it, or {ignore}")
+    if not name.strip():
+        raise DataError(
+            f"{got}, expected a name; drop it (pandas writes its index so: write with "
+            f"index=False), rename it, or {ignore}"
+        )
+    wrong = next((c for c in name if c == "/" or unicodedata.category(c) in ("Cc", "Cs")), None)
+    if wrong is not None:
+        raise DataError(
+            f"{got}, expected one without {wrong!r}, as parts of the model are named after their "
+            f"features; rename it, or {ignore}"
+        )
 
 
 def _only_numbers(side: str, values: pl.Series, kind: str, better: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default=DATA, help="a local copy of the data set")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # titles, on whatever terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _run(args)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ from shortlist.errors import BundleError
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MISSING = object()
+LARGEST = (1 << 63) - 1
+MOST_PLACES = 1 << 20  # of a history, or of candidates: what a call has to hold for a request
 T = TypeVar("T")
 
 
@@ -49,18 +52,31 @@ class Fields:
             raise self.problem(f"field {key!r} to be {expected}", f"{value!r:.80}")
         return value
 
-    def number(self, key: str, least: int) -> int:
-        """Return a whole number from `least` to 2^63 − 1."""
+    def number(self, key: str, least: int, most: int = LARGEST, of: str = "") -> int:
+        """Return a whole number from `least` to `most`; messages may say what it is one `of`."""
         value = self.take(key, int, "a whole number")
+        name = key + of
         if value < least:
-            raise self.problem(f"{key} >= {least}", value)
-        if value >= 1 << 63:
-            raise self.problem(f"{key} below 2^63", f"{value!r:.40}")
+            raise self.problem(f"{name} >= {least}", f"{value!r:.40}")
+        if value > most:
+            expected = f"{name} below 2^63" if most == LARGEST else f"{name} <= {most}"
+            raise self.problem(expected, f"{value!r:.40}")
         return value
 
-    def real(self, key: str, default: float) -> float:
-        """Return a number, or `default` where there is none."""
-        return self.take(key, (int, float), "a number") if key in self.record else default
+    def real(self, key: str, default: float, least: float = -math.inf, of: str = "") -> float:
+        """Return a finite number not below `least`, or `default` where there is none."""
+        if key not in self.record:
+            return default
+        value = self.take(key, (int, float), "a number")
+        try:
+            number = float(value)
+        except OverflowError:  # an integer with hundreds of digits
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.problem(f"{key}{of} to be a finite number", f"{value!r:.40}")
+        if number < least:
+            raise self.problem(f"{key}{of} >= {least:g}", f"{value!r:.40}")
+        return number
 
     def choice(self, key: str, expected: str, values: Sequence[str], named: str = "") -> str:
         """Return a text that is one of `values`; messages may name these otherwise."""

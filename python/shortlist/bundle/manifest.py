@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from shortlist.bundle.fields import Fields, is_plain_name, problem
+from shortlist.bundle.fields import MOST_PLACES, Fields, is_plain_name, problem
 from shortlist.bundle.records import Ancestor, FeatureRecord, FileRecord, Lineage, RerankerRecord
 from shortlist.errors import BundleError
 
@@ -64,7 +64,7 @@ class Manifest:
             dim=fields.number("dim", 1),
             n_items=fields.number("n_items", 1),
             n_users=fields.number("n_users", 0),
-            max_history=fields.number("max_history", 1),
+            max_history=fields.number("max_history", 1, MOST_PLACES),
             item_id_dtype=_read_id_dtype(fields, "item_id_dtype"),
             user_id_dtype=_read_id_dtype(fields, "user_id_dtype"),
             created=fields.take("created", str, "a time"),
@@ -126,7 +126,9 @@ def _read_json(data: bytes, where: str) -> Mapping[str, Any]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise problem(where, f"at most {MAX_MANIFEST_BYTES:,} bytes", f"{len(data):,} bytes")
     try:
-        raw = json.loads(data.decode("utf-8"), object_pairs_hook=_each_once)
+        raw = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:
         raise problem(where, "a JSON object in UTF-8", f"something else ({error})") from error
     if not isinstance(raw, dict):
@@ -144,17 +146,22 @@ def _read_json(data: bytes, where: str) -> Mapping[str, Any]:
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Refuse an object with a name twice: readers differ on which of the two counts."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        again = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"the name {again!r:.80} twice in one object")
+    record: dict[str, object] = {}
+    for name, value in pairs:
+        if name in record:
+            raise ValueError(f"the name {name!r:.80} twice in one object")
+        record[name] = value
     return record
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text}, which is no number in JSON")
 
 
 def _read_recall(fields: Fields) -> float | None:
     if "recall" not in fields.record:
         return None
-    recall = fields.take("recall", float, "a number")
+    recall = fields.real("recall", 1.0)
     if not 0 <= recall <= 1:
         raise fields.problem("recall from 0 to 1", recall)
     return recall
@@ -183,8 +190,7 @@ def _read_event_features(fields: Fields) -> dict[str, Mapping[str, Any]]:
         raise fields.problem(expected, f"{events!r:.80}")
     for name, record in events.items():
         options = fields.of(record, f"options of {name}")
-        if "gap" in record and options.take("gap", (int, float), "seconds") < 0:
-            raise fields.problem(f"gap of {name} >= 0", record["gap"])
+        options.real("gap", 0.0, 0.0, of=f" of {name}")
     return events
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shortlist.bundle.fields import Fields, is_plain_name
+from shortlist.bundle.fields import LARGEST, MOST_PLACES, Fields, is_plain_name
 
 # Kinds of features, and the value types their columns may have in the graphs.
 FEATURE_DTYPES = {
@@ -19,6 +19,7 @@ FEATURE_DTYPES = {
     "timestamp": ("int64",),
     "vector": ("float32",),
 }
+MAX_WIDTH = 65_536
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,9 +33,7 @@ class FileRecord:
     @classmethod
     def read(cls, fields: Fields, name: str) -> FileRecord:
         """Read the entry of the file `name`."""
-        size = fields.take("size", int, "a number of bytes")
-        if size < 0:
-            raise fields.problem(f"size of {name} >= 0", size)
+        size = fields.number("size", 0, of=f" of {name}")
         sha256 = fields.take("sha256", str, "64 hex digits")
         if not _SHA256.fullmatch(sha256):
             raise fields.problem(f"sha256 of {name} to be 64 hex digits", repr(sha256))
@@ -51,7 +50,7 @@ class FeatureRecord:
     dtype: str  # of its values in the graph
     mean: float  # this and std: of a numeric one, in training
     std: float
-    n_vocabulary: float  # values the encoder knows
+    n_vocabulary: int  # values the encoder knows
     width: int  # of a vector, else 0
     unit: str  # of times given as numbers
     separator: str  # splits a text into tags
@@ -67,10 +66,13 @@ class FeatureRecord:
             raise fields.problem(f"a known kind of feature for {name!r}", repr(kind))
         if dtype not in FEATURE_DTYPES[kind]:
             raise fields.problem(f"a value type that fits {kind} feature {name!r}", repr(dtype))
-        mean, std = fields.real("mean", 0.0), fields.real("std", 1.0)
-        n_vocabulary, width = fields.real("n_vocabulary", 0), fields.real("width", 0)
-        if kind == "vector" and not 1 <= fields.take("width", int, "a size") <= 65_536:
-            raise fields.problem(f"width of {name!r} from 1 to 65536", width)
+        of = f" of {name!r}"
+        mean, std = fields.real("mean", 0.0, of=of), fields.real("std", 1.0, of=of)
+        n_vocabulary = width = 0
+        if "n_vocabulary" in fields.record:
+            n_vocabulary = fields.number("n_vocabulary", 0, of=of)
+        if kind == "vector":
+            width = fields.number("width", 1, MAX_WIDTH, of=of)
         unit, separator = fields.record.get("unit", "s"), fields.record.get("separator", "")
         if unit not in ("s", "ms", "us"):
             raise fields.problem(f"unit of {name!r} to be s, ms or us", repr(unit))
@@ -79,8 +81,9 @@ class FeatureRecord:
         values, value_type = fields.record.get("vocabulary", []), str if dtype == "string" else int
         if not isinstance(values, list) or any(type(value) is not value_type for value in values):
             raise fields.problem(f"vocabulary of {name!r} to be a list of {dtype}", "another thing")
-        size = int(width) if kind == "vector" else 0
-        return cls(name, side, kind, dtype, mean, std, n_vocabulary, size, unit, separator)
+        if dtype == "int64" and any(not -LARGEST - 1 <= value <= LARGEST for value in values):
+            raise fields.problem(f"vocabulary of {name!r} to be a list of {dtype}", "larger ones")
+        return cls(name, side, kind, dtype, mean, std, n_vocabulary, width, unit, separator)
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,22 @@ class Ancestor:
             raise fields.problem("parent to be a version or null", f"{parent!r:.80}")
         if run is not None and not (isinstance(run, str) and Path(run).name == run):
             raise fields.problem("run to be the name of a folder", f"{run!r:.80}")
+        if "data" in fields.record:
+            _check_events(fields.of(fields.record["data"], "data of a version to be an object"))
         return cls(version, created, parent, run, fields.record)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object it was read from, with all else that it tells."""
         return dict(self._raw)
+
+
+def _check_events(fields: Fields) -> None:
+    """Check what a version tells of its events: how many, their hash, the first and last time."""
+    fields.number("n_events", 0)
+    fields.take("sha256", str, "hex digits")
+    for key in ("first", "until"):
+        if fields.record.get(key) is not None:
+            fields.number(key, -LARGEST - 1)
 
 
 @dataclass(frozen=True)
@@ -140,7 +154,9 @@ class RerankerRecord:
     @classmethod
     def read(cls, fields: Fields) -> RerankerRecord:
         """Read the object `second_stage`."""
-        n_candidates, length = fields.number("n_candidates", 1), fields.number("history_length", 1)
+        of = " of the second stage"
+        n_candidates = fields.number("n_candidates", 1, MOST_PLACES, of=of)
+        length = fields.number("history_length", 1, MOST_PLACES, of=of)
         own = {"n_candidates", "history_length"}
         rest = {name: value for name, value in fields.record.items() if name not in own}
         return cls(n_candidates, length, rest)

@@ -24,6 +24,23 @@ def describe(path: Path, manifest: Manifest) -> dict[str, object]:
     }
 
 
+def printable(text: str) -> str:
+    r"""Escape what does not show in a line: control characters, line ends, marks of direction.
+
+    Examples
+    --------
+    >>> printable("Amélie\x1b[31m")
+    'Amélie\\u001b[31m'
+    """
+    return "".join(c if c.isprintable() else escape(c) for c in text)
+
+
+def escape(character: str) -> str:
+    """Write a character as JSON (below U+10000) and TOML write it."""
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def summarise(path: Path, manifest: Manifest) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
     m = manifest
@@ -49,7 +66,7 @@ def summarise(path: Path, manifest: Manifest) -> str:
     if m.training:
         lines += ["", "training", *_values(m.training)]
     lines += ["", "written with", *_values(m.versions)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def file_size(n_bytes: int) -> str:

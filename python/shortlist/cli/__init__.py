@@ -23,6 +23,7 @@ from shortlist.cli import (
     tune,
     update,
 )
+from shortlist.cli._output import escaping, show
 from shortlist.errors import ShortlistError
 
 __all__ = ["main"]
@@ -74,11 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 1 when the work failed (the reason is on stderr), 130 when interrupted.
         Wrong usage exits with 2, as argparse does.
     """
-    args = _build_parser().parse_args(argv)
+    with escaping():
+        return _run(_build_parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        print("shortlist: interrupted", file=sys.stderr)
+        show("shortlist: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `shortlist … | head` closed our output: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,5 +95,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.traceback:
             raise
         text = f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
-        print(f"shortlist {args.command}: error: {text}", file=sys.stderr)
+        show(f"shortlist {args.command}: error: {text}", file=sys.stderr)
         return 1

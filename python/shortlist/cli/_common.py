@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from shortlist.cli._output import show
 from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
@@ -210,22 +210,17 @@ def reading_said(command: str) -> Iterator[None]:
     logger = logging.getLogger("shortlist.reading")
     level, handlers, shows = logger.level, logger.handlers, warnings.showwarning
 
-    def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+    def say(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
         if category is UserWarning:
-            print(f"shortlist {command}: warning: {message}", file=sys.stderr)
+            show(f"shortlist {command}: warning: {message}", file=sys.stderr)
         else:
             shows(message, category, filename, *rest, **more)
 
     logger.setLevel(logging.INFO)
     logger.handlers = [said]
-    warnings.showwarning = show
+    warnings.showwarning = say
     try:
         yield
     finally:
         logger.setLevel(level)
         logger.handlers, warnings.showwarning = handlers, shows
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document; NaN and infinity are refused, as JSON has neither."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

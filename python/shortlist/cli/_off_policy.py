@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from shortlist.cli._common import print_json, whole_number
+from shortlist.cli._common import whole_number
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 
@@ -80,5 +81,5 @@ def run_off_policy(args: argparse.Namespace) -> int:
     if args.json:
         print_json(estimates.to_dict())
     else:
-        print(estimates)
+        show(estimates)
     return 0

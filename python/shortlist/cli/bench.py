@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import check_output, new_parser, print_json, require_extra, whole_number
+from shortlist.cli._common import check_output, new_parser, require_extra, whole_number
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         n_threads=args.threads,
         device=args.device,
         seconds=args.seconds,
-        progress=lambda text: print(f"measuring {text} …", file=sys.stderr),
+        progress=lambda text: show(f"measuring {text} …", file=sys.stderr),
     )
     markdown = format_markdown(report)
     if args.markdown:
@@ -78,5 +79,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report)
     else:
-        print(markdown, end="")
+        show(markdown)
     return 0

@@ -12,10 +12,10 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
-    print_json,
     reading_said,
     require_extra,
 )
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        print(report, end="")
+        show(report)
     return 0

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist._temporary import sweep
 from shortlist.bundle import Bundle
-from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._output import print_json, show
 from shortlist.errors import BundleError, DataError
 from shortlist.versions import versions_folder
 
@@ -59,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         print_json({"erased": erased, "bundles": bundles})
         return 0
     for source, n in erased.items():
-        print(f"{source}: {n} rows erased")
+        show(f"{source}: {n} rows erased")
     for path in bundles:
-        print(f"{path}: still holds the user's history; export its run again, or delete it")
+        show(f"{path}: still holds the user's history; export its run again, or delete it")
     return 0
 
 

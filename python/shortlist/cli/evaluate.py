@@ -11,12 +11,12 @@ from shortlist.cli._common import (
     add_data_arguments,
     check_output,
     new_parser,
-    print_json,
     reading_options,
     require_extra,
     whole_number,
 )
 from shortlist.cli._off_policy import add_off_policy_arguments, run_off_policy
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.json,
     )
     for warning in report.warnings:
-        print(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
+        show(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
     page = workflow.evaluation_markdown(report)
     if args.report:
         workflow.write_report(report, args.report)
     if args.json:
         print_json(report.to_dict())
     else:
-        print(page, end="")
+        show(page)
     return 0

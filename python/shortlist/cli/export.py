@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -38,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        print(f"bundle: {report.bundle}")
-        print(f"parity: {report.parity.to_dict()}")
+        show(f"bundle: {report.bundle}")
+        show(f"parity: {report.parity.to_dict()}")
     return 0

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.cli._common import new_parser, print_json
+from shortlist.bundle.text import printable
+from shortlist.cli._common import new_parser
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(rows)
     else:
-        print("\n".join(_line(row) for row in rows))
+        show("\n".join(_line(row) for row in rows))
     return 0
 
 
@@ -46,6 +48,13 @@ def _line(row: Mapping[str, Any]) -> str:
     if data:
         parts.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
     if data.get("until") is not None:
-        parts.append(f"until {datetime.datetime.fromtimestamp(data['until'], datetime.UTC):%F}")
+        parts.append(f"until {_day(data['until'])}")
     parts.append(row["path"] or "not kept")
-    return "  ".join(parts)
+    return printable("  ".join(parts))
+
+
+def _day(seconds: int) -> str:
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%F}"
+    except (ValueError, OverflowError, OSError):  # no year from 1 to 9999
+        return f"{seconds:,} seconds since 1970"

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, print_json, require_extra
+from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(described)
     else:
-        print("\n\n".join(parts))
+        show("\n\n".join(parts))
     return 0

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist._columns.files import read_text
-from shortlist.cli._common import new_parser, print_json, whole_number
+from shortlist._columns.files import decode, read_text
+from shortlist.cli._common import new_parser, whole_number
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ def _read_requests(path: str) -> list[dict[str, object]]:
 
 
 def _read_text(path: str) -> str:
-    if path == "-":
-        return sys.stdin.read().removeprefix("\ufeff")
     try:
-        return read_text(path)
+        if path != "-":
+            return read_text(path)
+        source = getattr(sys.stdin, "buffer", None)  # whatever the terminal's encoding is
+        return sys.stdin.read() if source is None else decode(source.read(), "standard input")
     except DataError as error:
         raise DataError(f"--requests {path}: {error}; expected a file of JSON lines") from error
 
@@ -109,5 +111,5 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(recommendations.to_dicts())
         else:
-            print(recommendations)
+            show(recommendations)
     return 0

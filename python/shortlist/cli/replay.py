@@ -15,10 +15,10 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
-    print_json,
     require_extra,
     whole_number,
 )
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,5 +82,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        print(replay.replay_table(report), end="")
+        show(replay.replay_table(report))
     return 0

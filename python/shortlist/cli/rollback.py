@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, print_json
+from shortlist.cli._common import new_parser
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -34,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(done)
     else:
-        print(f"{done['bundle']} is version {done['version']} again")
-        print(f"kept: {done['replaced']} in {done['kept']}")
+        show(f"{done['bundle']} is version {done['version']} again")
+        show(f"kept: {done['replaced']} in {done['kept']}")
     return 0

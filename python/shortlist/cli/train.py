@@ -14,10 +14,10 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
-    print_json,
     reading_said,
     require_extra,
 )
+from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         config = require_extra("shortlist.training.config.settings", "train")
         page = require_extra("shortlist.training.config.help", "train")
-        print(page.describe_config(config.load_config(args.preset, args.config, overrides)), end="")
+        show(page.describe_config(config.load_config(args.preset, args.config, overrides)))
         return 0
     if args.out is None:
         raise DataError("--out: got nothing, expected the bundle to write, e.g. movies.shortlist")
@@ -99,21 +99,21 @@ def run(args: argparse.Namespace) -> int:
                 progress=not args.quiet,
             )
     except KeyboardInterrupt:
-        print(
+        show(
             "shortlist train: the same command with --resume goes on from the last epoch",
             file=sys.stderr,
         )
         raise
     for warning in report.warnings:
-        print(f"shortlist train: warning: {warning}", file=sys.stderr)
+        show(f"shortlist train: warning: {warning}", file=sys.stderr)
     if args.json:
         print_json(report.to_dict())
     else:
-        print(f"bundle: {report.bundle}", file=sys.stdout)
-        print(f"run:    {report.run}")
+        show(f"bundle: {report.bundle}")
+        show(f"run:    {report.run}")
         if report.cleaning is not None:
             dropped = report.cleaning.n_rows - report.cleaning.n_kept
-            print(f"cleaning dropped {dropped:,} events: see {report.run}/cleaning.txt")
+            show(f"cleaning dropped {dropped:,} events: see {report.run}/cleaning.txt")
         for name, value in report.metrics.items():
-            print(f"{name:16} {value:.4f}")
+            show(f"{name:16} {value:.4f}")
     return 0

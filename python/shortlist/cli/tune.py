@@ -12,10 +12,10 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
-    print_json,
     require_extra,
     whole_number,
 )
+from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(report.to_dict())
     else:
         for key, value in report.best.items():
-            print(f"{key} = {value}")
-        print(f"NDCG@10 {report.ndcg_at_10:.4f} of {report.n_trials} trials")
-        print(f"settings: {report.folder}/best.toml")
+            show(f"{key} = {value}")
+        show(f"NDCG@10 {report.ndcg_at_10:.4f} of {report.n_trials} trials")
+        show(f"settings: {report.folder}/best.toml")
     return 0

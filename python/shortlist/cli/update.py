@@ -10,9 +10,9 @@ from shortlist.cli._common import (
     add_set_argument,
     new_parser,
     parse_overrides,
-    print_json,
     require_extra,
 )
+from shortlist.cli._output import print_json, show
 from shortlist.versions import KEPT
 
 if TYPE_CHECKING:
@@ -79,5 +79,5 @@ def run(args: argparse.Namespace) -> int:
         print_json(report.to_dict())
         return 0
     page = require_extra("shortlist.training.updates.report", "train")
-    print("\n".join(page.update_lines(report, args.bundle)))
+    show("\n".join(page.update_lines(report, args.bundle)))
     return 0

@@ -194,6 +194,83 @@ def test_a_manifest_that_is_not_the_bundles_is_refused_as_in_python(copy, old, n
         shortlist.load(copy)
 
 
+NUMBERS = [  # what stands in a manifest, what is put there, what both readers say
+    ('"n_candidates": 12', '"n_candidates": 4611686018427387904', "n_candidates of .* <= 1048576"),
+    ('"n_candidates": 12', '"n_candidates": 0', "n_candidates of the second stage >= 1, found 0"),
+    ('"n_candidates": 12', '"n_candidates": 12.5', "n_candidates|whole number of 64 bits"),
+    ('"n_candidates": 12', '"x": 12', "n_candidates"),
+    ('"history_length": 4', '"history_length": 1048577', "history_length of .* <= 1048576"),
+    ('"history_length": 4', '"history_length": 1e99', "history_length|whole number of 64 bits"),
+    ('"history_length": 4', '"x": 4', "history_length"),
+    ('"max_history": ', '"max_history": 9999999', "max_history <= 1048576, found 9999999"),
+    ('"mean": 30.0', '"mean": 1e999', "mean of 'age' to be a finite number"),
+    ('"mean": 30.0', '"mean": NaN', "NaN|a value"),
+    ('"mean": 30.0', '"mean": "30"', "mean|a value"),
+    ('"std": 10.0', '"std": -1e309', "std of 'age' to be a finite number"),
+    ('"n_vocabulary": 3', '"n_vocabulary": -3', "n_vocabulary of 'level' >= 0, found -3"),
+    ('"n_vocabulary": 3', '"n_vocabulary": 1e3', "n_vocabulary|whole number of 64 bits"),
+    ('"metric"', '"recall": 1.01, "metric"', "recall from 0 to 1"),
+    ('"metric"', '"recall": -1e-300, "metric"', "recall from 0 to 1"),
+    ('"metric"', '"recall": 1e999, "metric"', "recall"),
+    ('"metric"', '"lineage": {"version": "a", "created": "b", "ancestors": [], "data": '
+     '{"sha256": "", "n_events": -1}}, "metric"', "n_events >= 0, found -1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), NUMBERS)
+def test_every_number_of_a_manifest_is_checked_as_in_python(copy, old, new, message):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    text = json.dumps(manifest)
+    assert old in text
+    (copy / "manifest.json").write_text(text.replace(old, new, 1), encoding="utf-8")
+    refused(FILE_ERROR, message, lambda: open_engine(copy))
+    with pytest.raises(shortlist.BundleError, match=message):
+        shortlist.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 65_537}, "width of 'image' <= 65536, found 65537"),
+        ({"width": 0}, "width of 'image' >= 1, found 0"),
+        ({"width": 2**70}, "width of 'image' <= 65536|whole number of 64 bits"),
+        ({"width": 1.5}, "width|whole number of 64 bits"),
+        ({}, "field 'width'|width of 'image' >= 1"),
+    ],
+)
+def test_the_width_of_a_vector_is_checked_as_in_python(copy, change, message):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    image = {"name": "image", "side": "item", "kind": "vector", "dtype": "float32", **change}
+    manifest["features"].append(image)
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused(FILE_ERROR, message, lambda: open_engine(copy))
+    with pytest.raises(shortlist.BundleError, match=message):
+        shortlist.load(copy)
+
+
+@pytest.mark.parametrize("gap", ["-1", "1e999", '"x"'])
+def test_the_gap_of_ages_is_checked_as_in_python(copy, gap):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["event_features"] = {"history_ages": {"gap": "GAP"}}
+    text = json.dumps(manifest).replace('"GAP"', gap)
+    (copy / "manifest.json").write_text(text, encoding="utf-8")
+    refused(FILE_ERROR, "gap|a value", lambda: open_engine(copy))
+    with pytest.raises(shortlist.BundleError, match="gap"):
+        shortlist.load(copy)
+
+
+@pytest.mark.parametrize("value", ["9223372036854775808", "-9223372036854775809"])
+def test_vocabularies_hold_numbers_of_64_bits(copy, value):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    level = next(f for f in manifest["features"] if f["name"] == "level")
+    level["vocabulary"][0] = "VALUE"
+    text = json.dumps(manifest).replace('"VALUE"', value)
+    (copy / "manifest.json").write_text(text, encoding="utf-8")
+    refused(FILE_ERROR, "whole number of 64 bits", lambda: open_engine(copy))
+    with pytest.raises(shortlist.BundleError, match="vocabulary of 'level'"):
+        shortlist.load(copy)
+
+
 def test_paths_that_are_no_bundle_folder_are_named(copy, tmp_path):
     refused(FILE_ERROR, "expected a bundle folder, found nothing", lambda: open_engine("/none"))
     refused(FILE_ERROR, "found a file; unpack a zipped bundle first",
