@@ -44,7 +44,8 @@ def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any
     """Return `allow` as one of the three forms of the core: lists, shared rows, shared mask."""
     if allow is None:
         return None, None, None
-    if isinstance(allow, np.ndarray) and allow.dtype == np.bool_:
+    if str(getattr(allow, "dtype", "")).lower() in ("bool", "boolean"):  # also of pandas and polars
+        allow = np.asarray(allow, dtype=np.bool_)
         if allow.shape != (view.n_rows,):
             raise ValueError(
                 f"allow: got a mask of shape {allow.shape}; expected ({view.n_rows},), "
@@ -61,6 +62,8 @@ def _is_one_list(allow: Any) -> bool:
     if isinstance(allow, np.ndarray) and allow.ndim != 1:
         return False
     if isinstance(allow, np.ndarray) and allow.dtype.kind != "O":
+        return True
+    if isinstance(allow, (set, frozenset, range)):
         return True
     if not isinstance(allow, (list, tuple, np.ndarray)):
         return hasattr(allow, "__array__")  # a column of pandas, polars or Arrow

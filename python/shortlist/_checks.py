@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence, Set, ValuesView
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,8 @@ def item_ids(value: Any, name: str = "item_ids") -> Ids:
     """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name}: got one {type(value).__name__}; expected a 1-D array of ids")
+    if isinstance(value, (Set, range, KeysView, ValuesView)):
+        value = list(value)
     if isinstance(value, (list, tuple)):
         return _listed_ids(value, name)
     try:
@@ -192,8 +194,8 @@ def new_item_ids(value: Any, name: str = "item_ids") -> Ids:
 def ragged(value: Any, n_queries: int, name: str) -> tuple[Ids, NDArray[np.int64]]:
     """Return per-query id lists as `(values, row_splits)`; a list entry may be None.
 
-    `value` is a list with one array of ids per query, or the tuple `(values, row_splits)` of two
-    NumPy arrays.
+    `value` is a list (or column) with one array, list or set of ids per query, or the tuple
+    `(values, row_splits)` of two NumPy arrays.
     """
     if (
         isinstance(value, tuple)
@@ -202,6 +204,8 @@ def ragged(value: Any, n_queries: int, name: str) -> tuple[Ids, NDArray[np.int64
     ):
         values, splits = _csr(value, n_queries, name)
         return item_ids(values, name), splits
+    if hasattr(value, "to_list"):  # a column of pandas or polars
+        value = value.to_list()
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
             f"{name}: got {type(value).__name__}; expected a list with one array of ids per query, "

@@ -1,6 +1,8 @@
 """Filters: every form, and the text of each error. Section 11's wrong answers are tests here."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 from shortlist import Index
@@ -108,3 +110,25 @@ def test_rows_of_and_vectors(index):
         index.vectors([400])
     with pytest.raises(TypeError, match="rows: got dtype float64; expected integers"):
         index.vectors([0.5])
+
+
+@pytest.mark.parametrize(
+    "exclude",
+    [
+        [{10, 20}, {30}],
+        [frozenset([10, 20]), {30: 0}.keys()],
+        pd.Series([[10, 20], [30]]),
+        pl.Series([[10, 20], [30]]),
+    ],
+    ids=["sets", "frozenset, keys", "pandas", "polars"],
+)
+def test_sets_and_columns_of_lists_exclude(index, exclude):
+    expected = index.search(QUERIES, 5, exclude=[[10, 20], [30]])
+    found = index.search(QUERIES, 5, exclude=exclude)
+    assert found.item_ids.tolist() == expected.item_ids.tolist()
+
+
+@pytest.mark.parametrize("allow", [{0, 10, 20}, range(0, 30, 10), pd.Series(np.arange(400) < 3)])
+def test_sets_ranges_and_masks_of_pandas_allow(index, allow):
+    expected = index.search(QUERIES, 5, allow=[0, 10, 20])
+    assert index.search(QUERIES, 5, allow=allow).item_ids.tolist() == expected.item_ids.tolist()

@@ -108,7 +108,8 @@ def test_links_and_special_files_are_refused_without_being_read(copy, tmp_path):
 def test_a_link_to_a_whole_bundle_is_followed(world, tmp_path):
     (tmp_path / "current").symlink_to(world.path)
     with Bundle.open(tmp_path / "current") as bundle:
-        assert bundle.manifest.n_items == 40
+        assert bundle.manifest.n_items == bundle.manifest["n_items"] == 40
+        assert dict(bundle.manifest) == bundle.manifest.to_dict()
 
 
 @pytest.mark.parametrize(

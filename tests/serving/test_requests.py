@@ -276,3 +276,9 @@ def test_masked_numbers_are_missing_and_decimals_are_numbers():
 
 def test_a_frame_without_columns_has_as_many_requests_as_rows():
     assert normalise(pd.DataFrame(index=range(3)), INT).n_requests == 3
+
+
+def test_a_set_as_history_is_refused_as_it_has_no_order():
+    schema = RequestSchema("user_id", "int64", [], "int64", ())
+    with pytest.raises(TypeError, match="'history' row 0 is a set, which has no order of time"):
+        normalise([{"history": {1, 2}}], schema)

@@ -208,6 +208,13 @@ def _id_list(name: str, i: int, row: Any, dtype: str) -> Array:
             f"requests: {name!r} row {i} is {row!r:.60}, expected a list; one request with a list "
             f"is written {{{name!r}: [[…]]}}"
         )
+    if isinstance(row, (set, frozenset)):
+        if name == "history":
+            raise TypeError(
+                f"requests: {name!r} row {i} is a {type(row).__name__}, which has no order of "
+                "time, expected a list, oldest first"
+            )
+        row = sorted(row, key=str)
     if len(row) == 0:
         return _NO_NAME if dtype == "string" else _NO_ID
     if dtype == "string" and type(row) is list and set(map(type, row)) == {str}:

@@ -1,7 +1,7 @@
-"""What a bundle's manifest.json says: checked field by field, before anything else is believed."""
+"""What a bundle's manifest.json says: checked field by field, before any other file is read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,8 +20,11 @@ MAX_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A checked manifest.json; every field the engine relies on has the right type and range."""
+class Manifest(Mapping[str, Any]):
+    """A checked manifest.json; every field the engine relies on has the right type and range.
+
+    As a mapping it is the JSON object that was read: `manifest["n_items"]`.
+    """
 
     metric: str
     storage: str
@@ -30,10 +33,11 @@ class Manifest:
     n_items: int
     n_users: int
     max_history: int
-    item_id_dtype: str  # as of users, "int64" or "string"
-    user_id_dtype: str
+    item_id_dtype: str  # "int64" or "string"
+    user_id_dtype: str  # the same, chosen apart
     created: str
-    versions: Mapping[str, Any]  # these four are what export and training tell: not checked
+    # Objects that export and training fill; nobody checks what is inside.
+    versions: Mapping[str, Any]
     metrics: Mapping[str, Any]
     parity: Mapping[str, Any]
     training: Mapping[str, Any]
@@ -115,6 +119,18 @@ class Manifest:
         for name in path:
             section = section.get(name) if isinstance(section, Mapping) else None
         return section if isinstance(section, Mapping) else {}
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a field of the JSON object."""
+        return self._raw[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of the JSON object's fields."""
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        """Return how many fields the JSON object has."""
+        return len(self._raw)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object it was read from."""
