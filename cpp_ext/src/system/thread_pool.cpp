@@ -1,7 +1,5 @@
 #include "shortlist/thread_pool.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -15,6 +13,7 @@
 #include <thread>
 
 #include "src/system/cpu_count.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist {
 namespace {
@@ -66,6 +65,7 @@ class Pool {
   explicit Pool(std::size_t n_threads) : size_(n_threads) {}
 
   std::size_t size() const { return size_.load(); }
+  bool is_of_this_process() const { return made_after_forks_ == n_forks(); }
 
   void resize(std::size_t n_threads) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -157,6 +157,7 @@ class Pool {
     }
   }
 
+  const std::uint64_t made_after_forks_ = n_forks();
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Job>> jobs_;
@@ -173,11 +174,12 @@ std::atomic<Pool*> pool{nullptr};
 std::once_flag pool_once;
 
 Pool& the_pool() {
-  std::call_once(pool_once, [] {
-    pool = new Pool(default_threads());
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool(pool.load()->size()); });
-  });
-  return *pool.load();
+  std::call_once(pool_once, [] { pool = new Pool(default_threads()); });
+  Pool* now = pool;
+  if (now->is_of_this_process()) return *now;
+  auto fresh = std::make_unique<Pool>(now->size());
+  if (pool.compare_exchange_strong(now, fresh.get())) return *fresh.release();
+  return *now;  // another thread of the child was first
 }
 
 // Executors are never freed: calls under way may still read one. Null = the pool.
