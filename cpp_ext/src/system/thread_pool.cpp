@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "src/system/cpu_count.hpp"
 #include "src/system/forks.hpp"
@@ -185,15 +186,34 @@ Pool& the_pool() {
 // Executors are never freed: calls under way may still read one. Null = the pool.
 std::atomic<const Executor*> host{nullptr};
 
+// A job whose tasks a host runs: only those that there are, and each only once.
+struct HostJob {
+  explicit HostJob(Job& given) : job(given), is_begun(given.n_tasks) {}
+
+  Job& job;
+  std::vector<std::atomic<bool>> is_begun;
+  std::atomic<bool> has_other{false};
+
+  void run(std::size_t i) noexcept {
+    if (i < job.n_tasks && !is_begun[i].exchange(true)) {
+      job.run(i);
+    } else {
+      has_other = true;
+    }
+  }
+};
+
 void run_on_host(const Executor& executor, Job& job) {
+  HostJob host_job(job);
   executor.run(
       executor.context, job.n_tasks,
-      [](void* context, std::size_t i) { static_cast<Job*>(context)->run(i); }, &job);
+      [](void* context, std::size_t i) { static_cast<HostJob*>(context)->run(i); }, &host_job);
   const std::lock_guard<std::mutex> lock(job.mutex);
-  if (job.n_done != job.n_tasks) {
+  if (job.n_done != job.n_tasks || host_job.has_other) {
     throw std::runtime_error("executor: ran " + std::to_string(job.n_done) + " of " +
-                             std::to_string(job.n_tasks) +
-                             " tasks; expected each to be run once before `run` returns");
+                             std::to_string(job.n_tasks) + " tasks" +
+                             (host_job.has_other ? ", and some twice or beyond the last" : "") +
+                             "; expected each to be run once before `run` returns");
   }
 }
 
