@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -41,7 +42,9 @@ engine::BundleFolder open_folder(const std::string& path, const std::string& nam
   if (!under_load || !check_hashes) return engine::open_bundle(path, check_hashes, name, poll);
   engine::BundleFolder folder;
   std::atomic<bool> is_interrupted{false};
+  const std::thread::id caller = std::this_thread::get_id();
   const auto stop_if_interrupted = [&] {
+    if (std::this_thread::get_id() == caller) poll();             // there is no other
     if (is_interrupted) throw std::runtime_error("interrupted");  // nobody sees it
   };
   const auto poll_and_tell = [&] {
