@@ -3,8 +3,10 @@
 
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -62,7 +64,8 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   {
     // Threads that only search would keep the interpreter from others for 5 ms at a time.
     const Released release;
-    index.search(view, top_n, filter, n_threads, output);
+    const std::function<void()> between = Interruption();
+    index.search(view, top_n, filter, n_threads, output, &between);
   }
   return py::make_tuple(scores, rows, counts);
 }
@@ -115,6 +118,21 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
   FloatArray out({n_rows, view.dim()});
   view.copy_vectors(rows.data(), n_rows, out.mutable_data());
   return out;
+}
+
+py::bytes to_bytes(const IndexView& view) {
+  std::string bytes;
+  {
+    const Released release;
+    bytes = view.to_bytes();
+  }
+  return py::bytes(bytes);
+}
+
+Index from_bytes(const std::string& name, const py::bytes& bytes) {
+  const auto data = static_cast<std::string_view>(bytes);
+  const Released release;
+  return Index::from_bytes(name, data.data(), data.size());
 }
 
 template <class Ids>
@@ -173,6 +191,7 @@ void register_views(py::module_& module) {
       .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
       .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
       .def("vectors", &vectors, py::arg("rows"))
+      .def("to_bytes", &to_bytes)
       .def("save", &IndexView::save, py::arg("path"), py::call_guard<Released>());
 }
 
@@ -196,7 +215,8 @@ void register_index(py::module_& module) {
       .def("remove_int64", &remove<RowArray>, py::arg("ids"))
       .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
       .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
-                  py::call_guard<Released>());
+                  py::call_guard<Released>())
+      .def_static("from_bytes", &from_bytes, py::arg("name"), py::arg("data"));
   py::class_<IndexBuilder>(module, "IndexBuilder")
       .def(py::init<std::size_t, std::size_t, Metric, Storage>(), py::arg("n_items"),
            py::arg("dim"), py::arg("metric"), py::arg("storage"))

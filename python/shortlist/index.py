@@ -78,6 +78,9 @@ class Index:
     updates, and a saved file hold for every storage alike: a row is rounded once, on its own, and
     `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127.
 
+    An index can be pickled and copied (`pickle`, `copy`): what comes back is what a saved file
+    would give, with memory of its own.
+
     Examples
     --------
     >>> import numpy as np
@@ -360,8 +363,8 @@ class Index:
         mmap : bool
             True keeps the file mapped, whatever the storage: vectors and codes are read from the
             page cache, which the system may drop and share between processes. Replacing a mapped
-            file by rename is safe; shortening it in place is not. False copies everything to
-            memory of this process.
+            file by rename is safe, as `save` does; writing over it in place (``cp``) gives wrong
+            answers or ends the process. False copies everything to memory of this process.
 
         Raises
         ------
@@ -378,6 +381,14 @@ class Index:
                 f"{name}: expected a file that `Index.save` wrote, found no such file"
             )
         return cls._of_core(_core.Index.load(name, bool(mmap)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the index as `save` writes it."""
+        return type(self)._of_bytes, (self._core.view().to_bytes(),)
+
+    @classmethod
+    def _of_bytes(cls, data: bytes) -> Index:
+        return cls._of_core(_core.Index.from_bytes("Index", data))
 
     @classmethod
     def _of_core(cls, core: _core.Index) -> Index:

@@ -95,7 +95,8 @@ void IndexView::copy_vectors(const std::int64_t* rows, std::size_t n, float* out
 }
 
 void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
-                       std::size_t n_threads, const SearchOutput& output) const {
+                       std::size_t n_threads, const SearchOutput& output,
+                       const std::function<void()>* between) const {
   if (queries.dim != snapshot_->dim) {
     throw std::invalid_argument("queries: got dim " + std::to_string(queries.dim) +
                                 "; the index has dim " + std::to_string(snapshot_->dim) +
@@ -106,7 +107,7 @@ void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filte
     throw std::invalid_argument("queries: row " + std::to_string(bad) +
                                 " holds a NaN or an infinity; expected finite numbers");
   }
-  search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output);
+  search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output, between);
 }
 
 namespace {
