@@ -18,7 +18,7 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
     f"shortlist.{name}": ROOT / name for name in ("training", "export")
 }
 ROOMS = [
-    {"errors", "plugin", "threads", "recommendations", "_checks", "_arguments", "_runtime"},
+    {"errors", "plugin", "threads", "recommendations", "_checks", "_arguments", "_locks", "_runtime"},
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},
     {"_catalogue"},

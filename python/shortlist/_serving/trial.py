@@ -15,6 +15,7 @@ from shortlist import _checks
 from shortlist._catalogue.where import check_length
 from shortlist._columns.reading import MISSING_INT, Array
 from shortlist._columns.requests import Columns, RequestSchema, normalise
+from shortlist._locks import ForkLock
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
@@ -122,7 +123,7 @@ class Trial:
         self._schema = _schema_of_both(present, candidate)
         self._share = share
         self._salt = salt
-        self._counting = threading.Lock()
+        self._counting = ForkLock()
         self._counts = {"n_requests": 0, "n_candidate": 0, "n_errors": 0, "n_dropped": 0}
         self._last_error: str | None = None
         self._overlaps = [0.0, 0.0]  # sum, and of how many

@@ -1,13 +1,16 @@
 """The bundle: one folder (or zip) of graphs, index and tables; a manifest vouches for them."""
 
 import os
+import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from shortlist.bundle.fields import problem
-from shortlist.bundle.files import check_folder, hold_folder, read_manifest
+from shortlist.bundle.files import check_folder, copy_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import MANIFEST, Manifest
 from shortlist.bundle.text import describe, summarise
 from shortlist.bundle.zipped import unpack
@@ -23,7 +26,7 @@ class Bundle:
     name : str
         What messages call it: its own name, wherever a link or "." leads to it.
     directory : Path
-        Where its files lie: a private temporary folder if it was a zip; of a folder a name that
+        Where its files lie: a private temporary folder of a zip or a copy; of a folder a name that
         stays with it when it is renamed, so that another bundle may be put in its place while this
         one is in use.
     manifest : Manifest
@@ -72,10 +75,19 @@ class Bundle:
         return bundle
 
     @classmethod
-    def hold(cls, path: str | os.PathLike[str]) -> Self:
+    def hold(cls, path: str | os.PathLike[str], *, copied: bool = False) -> Self:
         """Open a bundle of which only the manifest is checked: the compiled engine checks the rest.
 
-        Raises as `open`.
+        Parameters
+        ----------
+        path : str or path
+        copied : bool
+            Work on a private temporary copy of a folder, as on that of a zip.
+
+        Raises
+        ------
+        TypeError, BundleError
+            As `open`.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(
@@ -84,21 +96,22 @@ class Bundle:
             )
         location = Path(path)
         name = location.resolve().name
-        temporary: tempfile.TemporaryDirectory[str] | None = None
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 actual = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", actual)
-            directory, let_go = hold_folder(location)
+            is_temporary = copied
         elif location.is_file():
-            temporary = tempfile.TemporaryDirectory(prefix="shortlist-")
-            directory, let_go = Path(temporary.name), temporary.cleanup
+            is_temporary = True
         else:
             actual = "a special file" if location.exists() else "nothing there"
             raise problem(str(location), "a bundle folder or zip", actual)
+        directory, let_go = _temporary_folder() if is_temporary else hold_folder(location)
         try:
-            if temporary is not None:
+            if location.is_file():
                 unpack(location, directory)
+            elif copied:
+                copy_folder(location, directory, name)
             bundle = cls(location, name, directory, read_manifest(directory, name))
         except BaseException:
             let_go()
@@ -152,7 +165,7 @@ class Bundle:
         return summarise(self.path, self.manifest)
 
     def close(self) -> None:
-        """Delete the temporary files of a zipped bundle; a folder is left as it is."""
+        """Delete temporary files, of a zip or a copy; a folder is left as it is."""
         if self._let_go is not None:
             self._let_go()
 
@@ -168,3 +181,14 @@ class Bundle:
         """Name the bundle and its size."""
         m = self.manifest
         return f"Bundle({str(self.path)!r}: {m.n_items:,} items, dim {m.dim}, {m.metric})"
+
+
+def _temporary_folder() -> tuple[Path, Callable[[], None]]:
+    """Make a private folder, and say how to delete it: in this process alone, not in its forks."""
+    folder = Path(tempfile.mkdtemp(prefix="shortlist-"))
+    return folder, partial(_delete, folder, os.getpid())
+
+
+def _delete(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
