@@ -57,6 +57,8 @@ PYBIND11_MODULE(_core, module) {
       raise_as("ShortlistError", error);
     } catch (const shortlist::engine::DeviceMissing& error) {
       raise_as("ShortlistError", error);
+    } catch (const shortlist::engine::ThreadsMissing& error) {
+      raise_as("ShortlistError", error);
     }
   });
   shortlist::bindings::register_columns(module);

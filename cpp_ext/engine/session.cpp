@@ -1,8 +1,11 @@
 #include "engine/session.hpp"
 
 #include <algorithm>
+#include <future>
 #include <new>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "engine/errors.hpp"
@@ -64,6 +67,22 @@ Handle<OrtMemoryInfo> make_memory_info(const OrtApi& api) {
   return {info, api.ReleaseMemoryInfo};
 }
 
+// Whether the system has room for so many threads more.
+bool can_start(int n_threads) {
+  std::promise<void> end;
+  const std::shared_future<void> ended = end.get_future().share();
+  std::vector<std::thread> threads;
+  bool is_possible = true;
+  try {
+    for (int i = 0; i < n_threads; ++i) threads.emplace_back([ended] { ended.wait(); });
+  } catch (const std::system_error&) {
+    is_possible = false;
+  }
+  end.set_value();
+  for (std::thread& thread : threads) thread.join();
+  return is_possible;
+}
+
 std::size_t size_of(ONNXTensorElementDataType type) {
   return type == kNumber ? sizeof(std::int64_t) : type == kFloat ? sizeof(float) : 1;
 }
@@ -112,6 +131,8 @@ Session::Session(const Runtime& runtime, const std::string& path, const std::str
     owner.reset(opened_);
     read_ports();
   } catch (const DeviceMissing&) {
+    throw;
+  } catch (const ThreadsMissing&) {
     throw;
   } catch (const std::bad_alloc&) {
     throw;
@@ -162,7 +183,15 @@ std::unique_ptr<Session::Opened> Session::open(const Providers& providers) const
   if (operators_ != nullptr) expect(operators_->add_to(made));
   providers.add_to(made);
   OrtSession* session = nullptr;
-  expect(api_.CreateSession(opened->environment.get(), path_.c_str(), made, &session));
+  OrtStatus* const status =
+      api_.CreateSession(opened->environment.get(), path_.c_str(), made, &session);
+  if (status != nullptr && n_threads_ > 1 && !can_start(n_threads_ - 1)) {
+    api_.ReleaseStatus(status);
+    throw ThreadsMissing(name_ + ": expected to start " + std::to_string(n_threads_ - 1) +
+                         " threads, found that the system gives this process no more; load with "
+                         "n_threads=1, or raise the limit (ulimit -u, the container's pids)");
+  }
+  expect(status);
   opened->session.reset(session);
   return opened;
 }
@@ -185,6 +214,8 @@ Session::Opened& Session::opened() const {
   std::unique_ptr<Opened> fresh;
   try {
     fresh = open(Providers(api_, device_, name_));
+  } catch (const ThreadsMissing&) {
+    throw;
   } catch (const std::exception& error) {
     throw FileError(name_ + ": expected to open it again in this forked process, found " +
                     error.what() + "; load the bundle after the fork");

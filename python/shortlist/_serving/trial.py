@@ -21,7 +21,7 @@ from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
 from shortlist._serving.reports import TrialReport
-from shortlist.errors import BundleError, DataError
+from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.recommendations import Recommendations
 
 MAX_WAITING = 256  # calls whose shadow has not begun; more are dropped
@@ -277,7 +277,14 @@ class _Worker:
         self._waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="shortlist-shadow", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ShortlistError(
+                f"shadow: expected to start one thread, found that the system gives this process "
+                f"no more ({error}); raise the limit (ulimit -u, the container's pids), or run "
+                "the trial with shadow=False"
+            ) from error
 
     def offer(self, task: Any) -> bool:
         """Take a task, or say that there is no room, or no thread (in a forked child)."""
