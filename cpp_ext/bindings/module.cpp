@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/interpreter.hpp"
 #include "bindings/register_columns.hpp"
 #include "bindings/register_engine.hpp"
 #include "bindings/register_index.hpp"
@@ -46,7 +47,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("num_threads", &shortlist::num_threads);
   module.def("set_num_threads", &shortlist::set_num_threads, py::arg("n_threads"));
   module.def("give_back_memory", &shortlist::give_back_memory,
-             py::call_guard<py::gil_scoped_release>());
+             py::call_guard<shortlist::bindings::Released>());
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
@@ -55,6 +56,8 @@ PYBIND11_MODULE(_core, module) {
     } catch (const shortlist::engine::RuntimeMissing& error) {
       raise_as("ShortlistError", error);
     } catch (const shortlist::engine::DeviceMissing& error) {
+      raise_as("ShortlistError", error);
+    } catch (const shortlist::engine::ThreadsMissing& error) {
       raise_as("ShortlistError", error);
     }
   });

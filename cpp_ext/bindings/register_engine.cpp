@@ -4,13 +4,13 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -19,6 +19,7 @@
 #include "bindings/engine_columns.hpp"
 #include "bindings/engine_report.hpp"
 #include "bindings/ids.hpp"
+#include "bindings/interpreter.hpp"
 #include "bindings/ragged.hpp"
 #include "engine/loaded_bundle.hpp"
 #include "shortlist/background.hpp"
@@ -34,22 +35,6 @@ using engine::LoadedBundle;
 using SharedBundle = std::shared_ptr<LoadedBundle>;
 using SharedCatalogue = std::shared_ptr<Catalogue>;
 
-// Lets Python's signal handlers run, at most every tenth of a second: an interrupt ends a long
-// call.
-class Interruption {
- public:
-  void operator()() {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(100)) return;
-    last_ = now;
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 // Opens and checks a bundle's files; beside requests on a thread that gives way to them.
 engine::BundleFolder open_folder(const std::string& path, const std::string& name,
                                  bool check_hashes, bool under_load) {
@@ -57,7 +42,9 @@ engine::BundleFolder open_folder(const std::string& path, const std::string& nam
   if (!under_load || !check_hashes) return engine::open_bundle(path, check_hashes, name, poll);
   engine::BundleFolder folder;
   std::atomic<bool> is_interrupted{false};
+  const std::thread::id caller = std::this_thread::get_id();
   const auto stop_if_interrupted = [&] {
+    if (std::this_thread::get_id() == caller) poll();             // there is no other
     if (is_interrupted) throw std::runtime_error("interrupted");  // nobody sees it
   };
   const auto poll_and_tell = [&] {
@@ -80,7 +67,7 @@ void delete_without_interpreter(LoadedBundle* bundle) {
     delete bundle;
     return;
   }
-  const py::gil_scoped_release release;
+  const Released release;
   delete bundle;
 }
 
@@ -95,7 +82,7 @@ SharedBundle open(const std::string& path, const std::string& name, const std::s
   settings.batching = {max_batch, max_wait_us};
   settings.search = search;
   settings.fixed_batches = engine::FixedBatches(fixed_batches);
-  const py::gil_scoped_release release;
+  const Released release;
   const engine::Runtime library = engine::find_runtime(runtime.c_str());
   engine::BundleFolder folder = open_folder(path, name, check_hashes, under_load);
   SharedBundle bundle;
@@ -147,7 +134,7 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
   const AnswerView answer{scores.mutable_data(), rows.mutable_data(), counts.mutable_data(),
                           sources.mutable_data(), stages_of.mutable_data()};
   {
-    const py::gil_scoped_release release;
+    const Released release;
     bundle.recommend(call, *catalogue, answer);
   }
   return py::make_tuple(scores, rows, counts, sources, stages_of);
@@ -173,7 +160,7 @@ FloatArray encode_users(const LoadedBundle& bundle, const SharedCatalogue& catal
   FloatArray embeddings({n, catalogue->view().dim()});
   float* const out = embeddings.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const Released release;
     bundle.encode_users(call, *catalogue, out);
   }
   return embeddings;
@@ -184,7 +171,7 @@ FloatArray encode_items(const LoadedBundle& bundle, std::size_t n, const py::lis
   FloatArray embeddings({n, bundle.bundle().manifest.dim});
   float* const out = embeddings.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const Released release;
     bundle.encode_items(columns.data(), columns.size(), n, out);
   }
   return embeddings;
@@ -203,7 +190,7 @@ FloatArray score(const LoadedBundle& bundle, const SharedCatalogue& catalogue,
   FloatArray scores({call.n_requests, n});
   float* const out = scores.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const Released release;
     bundle.score(call, *catalogue, rows.data(), n, out);
   }
   return scores;
@@ -219,14 +206,14 @@ SharedCatalogue upsert(LoadedBundle& bundle, const Ids& ids, const FloatArray& v
     throw std::invalid_argument("popularity: expected one number an item");
   }
   const engine::Popularity scores{scored_ids, popularity.data()};
-  const py::gil_scoped_release release;
+  const Released release;
   return bundle.upsert(item_ids, view, &scores);
 }
 
 template <class Ids>
 SharedCatalogue remove(LoadedBundle& bundle, const Ids& ids) {
   const ItemIds item_ids = ids_from(ids);
-  const py::gil_scoped_release release;
+  const Released release;
   return bundle.remove(item_ids);
 }
 
@@ -253,9 +240,8 @@ void register_engine(py::module_& module) {
       .def_property_readonly("graph_search", &graph_search)
       .def_property_readonly("n_graph_runs", &n_graph_runs)
       .def_property_readonly("fixed_batches", &fixed_batches)
-      .def("open_item_encoder", &LoadedBundle::open_item_encoder,
-           py::call_guard<py::gil_scoped_release>())
-      .def("drain", &LoadedBundle::drain, py::call_guard<py::gil_scoped_release>())
+      .def("open_item_encoder", &LoadedBundle::open_item_encoder, py::call_guard<Released>())
+      .def("drain", &LoadedBundle::drain, py::call_guard<Released>())
       .def_property_readonly("runtime_version", &LoadedBundle::runtime_version)
       .def("stored_user", py::overload_cast<const LoadedBundle&, std::int64_t>(&stored_user),
            py::arg("user_id"))

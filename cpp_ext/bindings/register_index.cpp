@@ -3,12 +3,15 @@
 
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/ids.hpp"
+#include "bindings/interpreter.hpp"
 #include "bindings/ragged.hpp"
 #include "shortlist/index.hpp"
 
@@ -24,7 +27,7 @@ class Release {
   }
 
  private:
-  std::optional<py::gil_scoped_release> release_;
+  std::optional<Released> release_;
 };
 
 // Ids that are looked up in about 10 microseconds, well below what a caller of
@@ -60,8 +63,9 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
   const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
   {
     // Threads that only search would keep the interpreter from others for 5 ms at a time.
-    const py::gil_scoped_release release;
-    index.search(view, top_n, filter, n_threads, output);
+    const Released release;
+    const std::function<void()> between = Interruption();
+    index.search(view, top_n, filter, n_threads, output, &between);
   }
   return py::make_tuple(scores, rows, counts);
 }
@@ -116,18 +120,33 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
   return out;
 }
 
+py::bytes to_bytes(const IndexView& view) {
+  std::string bytes;
+  {
+    const Released release;
+    bytes = view.to_bytes();
+  }
+  return py::bytes(bytes);
+}
+
+Index from_bytes(const std::string& name, const py::bytes& bytes) {
+  const auto data = static_cast<std::string_view>(bytes);
+  const Released release;
+  return Index::from_bytes(name, data.data(), data.size());
+}
+
 template <class Ids>
 void upsert(Index& index, const Ids& ids, const FloatArray& vectors) {
   const ItemIds item_ids = ids_from(ids);
   const MatrixView view = matrix_view(vectors, "vectors");
-  const py::gil_scoped_release release;
+  const Released release;
   index.upsert(item_ids, view);
 }
 
 template <class Ids>
 std::size_t remove(Index& index, const Ids& ids) {
   const ItemIds item_ids = ids_from(ids);
-  const py::gil_scoped_release release;
+  const Released release;
   return index.remove(item_ids);
 }
 
@@ -141,7 +160,7 @@ void sample(IndexBuilder& builder, const FloatArray& queries, const RowArray& ro
 
 void add(IndexBuilder& builder, const FloatArray& rows) {
   const MatrixView view = matrix_view(rows, "vectors");
-  const py::gil_scoped_release release;
+  const Released release;
   builder.add(view);
 }
 
@@ -172,7 +191,8 @@ void register_views(py::module_& module) {
       .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
       .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
       .def("vectors", &vectors, py::arg("rows"))
-      .def("save", &IndexView::save, py::arg("path"), py::call_guard<py::gil_scoped_release>());
+      .def("to_bytes", &to_bytes)
+      .def("save", &IndexView::save, py::arg("path"), py::call_guard<Released>());
 }
 
 }  // namespace
@@ -195,7 +215,8 @@ void register_index(py::module_& module) {
       .def("remove_int64", &remove<RowArray>, py::arg("ids"))
       .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
       .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
-                  py::call_guard<py::gil_scoped_release>());
+                  py::call_guard<Released>())
+      .def_static("from_bytes", &from_bytes, py::arg("name"), py::arg("data"));
   py::class_<IndexBuilder>(module, "IndexBuilder")
       .def(py::init<std::size_t, std::size_t, Metric, Storage>(), py::arg("n_items"),
            py::arg("dim"), py::arg("metric"), py::arg("storage"))

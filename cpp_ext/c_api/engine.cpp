@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -96,13 +95,14 @@ void let_go(std::shared_ptr<LoadedBundle> old) {
 }
 
 void swap(shortlist_engine& engine, const char* bundle) {
-  const std::lock_guard<std::mutex> lock(engine.swapping);
+  const auto lock = engine.swapping.lock();
   engine::BundleFolder folder;
   run_in_background([&] { folder = engine::open_bundle(bundle, engine.check_hashes); });
   const auto work = [&] {
     std::shared_ptr<LoadedBundle> next = open_next(engine, std::move(folder), *engine.current());
     {
-      const std::lock_guard<std::mutex> moment(engine.reading);
+      const Uncut uncut;
+      const auto moment = engine.reading.lock();
       engine.bundle.swap(next);
     }
     let_go(std::move(next));

@@ -2,24 +2,25 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 
 #include "c_api/arguments.hpp"
 #include "c_api/checked_filter.hpp"
 #include "engine/loaded_bundle.hpp"
 #include "shortlist/shortlist.h"
+#include "src/system/forks.hpp"
 
 struct shortlist_engine {
   shortlist::engine::Runtime runtime;
   shortlist::engine::BundleSettings settings;
   bool check_hashes = true;
-  std::mutex swapping;         // one swap at a time
-  std::mutex writing;          // one change of items at a time
-  mutable std::mutex reading;  // of `bundle`, for a moment
+  shortlist::ForkMutex swapping;  // one swap at a time
+  shortlist::ForkMutex writing;   // one change of items at a time
+  shortlist::ForkMutex reading;   // of `bundle`, for a moment
   std::shared_ptr<shortlist::engine::LoadedBundle> bundle;
 
   std::shared_ptr<shortlist::engine::LoadedBundle> current() const {
-    const std::lock_guard<std::mutex> lock(reading);
+    const shortlist::Uncut uncut;
+    const auto lock = reading.lock();
     return bundle;
   }
 };

@@ -45,7 +45,7 @@ std::vector<shortlist_column> item_columns(const shortlist_ids& ids,
 
 void upsert(shortlist_engine& engine, const shortlist_ids& ids, const shortlist_column* columns,
             std::size_t n_columns, const float* vectors) {
-  const std::lock_guard<std::mutex> lock(engine.writing);
+  const auto lock = engine.writing.lock();
   const std::shared_ptr<LoadedBundle> bundle = engine.current();
   const std::size_t dim = bundle->bundle().manifest.dim;
   const ItemIds checked = new_item_ids(ids);
@@ -66,7 +66,7 @@ void upsert(shortlist_engine& engine, const shortlist_ids& ids, const shortlist_
 }
 
 std::size_t remove(shortlist_engine& engine, const shortlist_ids& ids) {
-  const std::lock_guard<std::mutex> lock(engine.writing);
+  const auto lock = engine.writing.lock();
   const std::shared_ptr<LoadedBundle> bundle = engine.current();
   const IndexView before = bundle->catalogue()->view();
   const ItemIds checked = item_ids(ids);

@@ -47,6 +47,8 @@ shortlist_status report_exception(shortlist_error* error) noexcept {
     return report(error, SHORTLIST_NO_RUNTIME, failure.what());
   } catch (const engine::DeviceMissing& failure) {
     return report(error, SHORTLIST_NO_RUNTIME, failure.what());
+  } catch (const engine::ThreadsMissing& failure) {
+    return report(error, SHORTLIST_NO_RUNTIME, failure.what());
   } catch (const std::invalid_argument& failure) {
     return report(error, SHORTLIST_INVALID_ARGUMENT, failure.what());
   } catch (const std::bad_alloc&) {

@@ -1,24 +1,13 @@
 #include "engine/batcher.hpp"
 
-#include <pthread.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <map>
 #include <tuple>
 
+#include "src/system/forks.hpp"
+
 namespace shortlist::engine {
-namespace {
-
-// How many forks lie between this process and the one that loaded the library.
-std::atomic<std::uint64_t> n_forks{0};
-
-void count_forks() {
-  static std::once_flag once;
-  std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { ++n_forks; }); });
-}
-
-}  // namespace
 
 // What a batch's requests have in common. The catalogue is no other's while one of them is inside.
 struct Batcher::Key {
@@ -43,7 +32,7 @@ struct Batcher::Batch {
 
 // Of the threads of one process.
 struct Batcher::Shared {
-  const std::uint64_t made_after_forks = n_forks;
+  const std::uint64_t made_after_forks = n_forks();
   std::mutex mutex;
   std::condition_variable is_idle;
   std::map<Key, std::shared_ptr<Batch>> open;  // may still be joined
@@ -98,10 +87,7 @@ class Batcher::Running {
 };
 
 Batcher::Batcher(const BatchSettings& settings, std::size_t n_at_once, Run run)
-    : settings_(settings), n_at_once_(n_at_once), run_(std::move(run)) {
-  count_forks();
-  shared_ = new Shared;
-}
+    : settings_(settings), n_at_once_(n_at_once), run_(std::move(run)), shared_(new Shared) {}
 
 Batcher::~Batcher() {
   delete &shared();
@@ -111,7 +97,7 @@ Batcher::~Batcher() {
 // are no more may hold the lock and wait for the rest.
 Batcher::Shared& Batcher::shared() const {
   Shared* now = shared_;
-  if (now->made_after_forks == n_forks) return *now;
+  if (now->made_after_forks == n_forks()) return *now;
   auto fresh = std::make_unique<Shared>();
   if (shared_.compare_exchange_strong(now, fresh.get())) return *fresh.release();
   return *now;  // another thread of the child was first

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <utility>
 
+#include "src/system/forks.hpp"
+
 namespace shortlist::engine {
 namespace {
 
@@ -39,16 +41,21 @@ Catalogue::Catalogue(IndexView view, std::vector<std::int64_t> codes, std::vecto
 
 ort_op::RankedRows Catalogue::ranked() const {
   std::call_once(is_ranked_, [this] {
+    std::vector<std::int64_t> rows;  // a fork may leave this begun, and the child begins again
+    std::vector<float> scores;
     for (std::size_t row = 0; row < codes_.size(); ++row) {
-      if (view_.is_known(row)) ranked_rows_.push_back(static_cast<std::int64_t>(row));
+      if (view_.is_known(row)) rows.push_back(static_cast<std::int64_t>(row));
     }
     const auto score = [this](std::int64_t row) {
       return popularity_[static_cast<std::size_t>(row)];
     };
-    std::stable_sort(
-        ranked_rows_.begin(), ranked_rows_.end(),
-        [&score](std::int64_t one, std::int64_t other) { return score(one) > score(other); });
-    for (const std::int64_t row : ranked_rows_) ranked_scores_.push_back(score(row));
+    std::stable_sort(rows.begin(), rows.end(), [&score](std::int64_t one, std::int64_t other) {
+      return score(one) > score(other);
+    });
+    for (const std::int64_t row : rows) scores.push_back(score(row));
+    const Uncut uncut;
+    ranked_rows_ = std::move(rows);
+    ranked_scores_ = std::move(scores);
   });
   return {ranked_rows_.data(), ranked_scores_.data(), ranked_rows_.size()};
 }

@@ -17,4 +17,10 @@ class [[gnu::visibility("default")]] DeviceMissing : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The system gives this process no more threads. what() says how many were wanted and the fix.
+class [[gnu::visibility("default")]] ThreadsMissing : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 }  // namespace shortlist::engine

@@ -141,13 +141,13 @@ void LoadedBundle::warm() const {
 std::vector<const Session*> LoadedBundle::sessions() const {
   std::vector<const Session*> sessions = {&graph_->session()};
   if (portable_ != nullptr) sessions.push_back(&portable_->session());
-  const std::lock_guard<std::mutex> lock(opening_);
+  const auto lock = opening_.lock();
   if (item_encoder_ != nullptr) sessions.push_back(item_encoder_.get());
   return sessions;
 }
 
 const Session& LoadedBundle::item_encoder() const {
-  const std::lock_guard<std::mutex> lock(opening_);
+  const auto lock = opening_.lock();
   if (item_encoder_ == nullptr) {
     if (bundle_.manifest.files.count(kItemEncoder) == 0) bundle_.throw_no_entry(kItemEncoder);
     const std::string name = bundle_.name + "/" + kItemEncoder;
@@ -166,26 +166,29 @@ const Session& LoadedBundle::item_encoder() const {
 }
 
 std::shared_ptr<Catalogue> LoadedBundle::catalogue() const {
-  const std::lock_guard<std::mutex> lock(changing_);
+  const Uncut uncut;
+  const auto lock = changing_.lock();
   return now_;
 }
 
 std::shared_ptr<Catalogue> LoadedBundle::upsert(const ItemIds& ids, const MatrixView& vectors,
                                                 const Popularity* popularity) {
+  const Uncut uncut;  // index and catalogue change together
   const std::shared_ptr<Catalogue> before = catalogue();
   RowFacts facts = facts_of(*before);
   if (vectors.n_rows > 0) index_.upsert(ids, vectors);
   auto after = after_upsert(before->view(), std::move(facts), ids, popularity, index_.view());
-  const std::lock_guard<std::mutex> lock(changing_);
+  const auto lock = changing_.lock();
   return now_ = std::move(after);
 }
 
 std::shared_ptr<Catalogue> LoadedBundle::remove(const ItemIds& ids) {
+  const Uncut uncut;
   const std::shared_ptr<Catalogue> before = catalogue();
   RowFacts facts = facts_of(*before);
   index_.remove(ids);
   auto after = after_remove(before->view(), std::move(facts), ids, index_.view());
-  const std::lock_guard<std::mutex> lock(changing_);
+  const auto lock = changing_.lock();
   return now_ = std::move(after);
 }
 

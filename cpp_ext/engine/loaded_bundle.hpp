@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "engine/portable_search.hpp"
 #include "engine/runtime.hpp"
 #include "engine/stored_users.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist::engine {
 
@@ -117,9 +117,9 @@ class [[gnu::visibility("default")]] LoadedBundle {
   std::unique_ptr<PortableSearch> portable_;
   FixedBatches fixed_;
   std::unique_ptr<const Batcher> batcher_;
-  mutable std::mutex changing_;  // of now_, for a moment
+  ForkMutex changing_;  // of now_, for a moment
   std::shared_ptr<Catalogue> now_;
-  mutable std::mutex opening_;  // of the item encoder; held while its session is made
+  ForkMutex opening_;  // of the item encoder; held while its session is made
   mutable std::unique_ptr<const Session> item_encoder_;
 };
 

@@ -1,7 +1,9 @@
 // One graph, open in ONNX Runtime (internal): where it runs, what goes in and what comes out.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "engine/providers.hpp"
 #include "engine/runtime.hpp"
 #include "ort_op/register.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist::engine {
 
@@ -43,6 +46,8 @@ class Feeds {
   std::vector<const OrtValue*> values_;
 };
 
+// A forked child leaves alone what ONNX Runtime may no longer run there, and opens the graph again
+// at its first run: a session with threads, which the child has not, and one that was running.
 class [[gnu::visibility("default")]] Session {
  public:
   // `name` is what messages call the graph; `operators` may be null and outlive the session. Throws
@@ -50,6 +55,9 @@ class [[gnu::visibility("default")]] Session {
   // for and does not run.
   Session(const Runtime& runtime, const std::string& path, const std::string& name,
           const SessionSettings& settings, const ort_op::IndexOperators* operators);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   const OrtApi& api() const { return api_; }
   const std::string& name() const { return name_; }
@@ -75,15 +83,22 @@ class [[gnu::visibility("default")]] Session {
   void expect(OrtStatus* status) const { expect_ok(api_, status, name_); }
 
  private:
-  void open(const Runtime& runtime, const std::string& path, std::size_t n_threads,
-            const Providers& providers, const ort_op::IndexOperators* operators);
+  struct Opened;
+
+  std::unique_ptr<Opened> open(const Providers& providers) const;
+  void open_first(const SessionSettings& settings);
+  bool is_usable(const Opened& opened) const;
+  Opened& opened() const;
   void read_ports();
 
+  Runtime runtime_;
   const OrtApi& api_;
-  std::string name_;
-  Handle<OrtEnv> environment_;
+  std::string path_, name_, device_;
+  int n_threads_;
+  const ort_op::IndexOperators* operators_;
   Handle<OrtMemoryInfo> memory_;
-  Handle<OrtSession> session_;
+  mutable std::atomic<Opened*> opened_{nullptr};
+  ForkMutex opening_;  // again
   std::vector<Input> inputs_, optional_inputs_, outputs_;
   std::string provider_;
   NodeCounts nodes_;

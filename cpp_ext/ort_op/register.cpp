@@ -3,7 +3,6 @@
 #include "ort_op/register.hpp"
 
 #include <atomic>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "ort_op/rerank_dense_kernel.hpp"
 #include "ort_op/rerank_followers_kernel.hpp"
 #include "ort_op/top_n_kernel.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist::ort_op {
 namespace {
@@ -125,9 +125,9 @@ void add_others(const OrtApi& api, OrtCustomOpDomain* domain) {
 // they live, so it is never released.
 OrtCustomOpDomain* domain_for(const OrtApi& api) {
   static const OrtCustomOp top_n = make_top_n();
-  static std::mutex mutex;
+  static const auto* const mutex = new ForkMutex();
   static auto* const domains = new std::vector<std::pair<const OrtApi*, OrtCustomOpDomain*>>();
-  const std::lock_guard<std::mutex> lock(mutex);
+  const auto lock = mutex->lock();
   for (const auto& [known, domain] : *domains) {
     if (known == &api) return domain;
   }

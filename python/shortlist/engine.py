@@ -37,6 +37,7 @@ def load(
     max_wait_us: int = 200,
     search: Literal["auto", "index", "graph"] = "auto",
     fixed_batches: Sequence[int] = (),
+    mmap: bool = True,
 ) -> "Engine":
     """Load a bundle for serving.
 
@@ -67,6 +68,12 @@ def load(
         Batch sizes that the graph runs at with shapes that never change, so that ONNX Runtime
         plans its memory once; smaller batches are filled up. No buffers are bound beforehand and
         no CUDA graphs captured: look-ups and search run on the CPU (`Engine.report`).
+    mmap : bool
+        True maps the bundle's files, so that processes share their memory. Writing over a mapped
+        file (``cp`` or ``rsync --inplace`` into the live folder) gives wrong answers or ends the
+        process; a new folder, or a rename, is safe. False works on a private copy in the folder
+        for temporary files (``TMPDIR``), which takes the bundle's size there; whatever then
+        happens to the bundle's files, the engine goes on.
 
     Returns
     -------
@@ -89,8 +96,9 @@ def load(
     if not isinstance(fixed_batches, (list, tuple)):
         raise TypeError(f"fixed_batches: got {fixed_batches!r}, expected sizes such as (1, 32)")
     sizes = tuple(_checks.positive_int(size, "fixed_batches") for size in fixed_batches)
+    mmap = _checks.flag(mmap, "mmap")
     settings = Settings(
-        device, n_threads, os.fspath(find_runtime()), max_batch, max_wait_us, search, sizes
+        device, n_threads, os.fspath(find_runtime()), max_batch, max_wait_us, search, sizes, mmap
     )
     return Engine(open_bundle(path, 1, settings, verify=verify), settings)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -80,6 +77,9 @@ class Index:
     score bits do not depend on batch size, threads or instruction set. That, the answers after
     updates, and a saved file hold for every storage alike: a row is rounded once, on its own, and
     `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127.
+
+    An index can be pickled and copied (`pickle`, `copy`): what comes back is what a saved file
+    would give, with memory of its own.
 
     Examples
     --------
@@ -363,8 +363,8 @@ class Index:
         mmap : bool
             True keeps the file mapped, whatever the storage: vectors and codes are read from the
             page cache, which the system may drop and share between processes. Replacing a mapped
-            file by rename is safe; shortening it in place is not. False copies everything to
-            memory of this process.
+            file by rename is safe, as `save` does; writing over it in place (``cp``) gives wrong
+            answers or ends the process. False copies everything to memory of this process.
 
         Raises
         ------
@@ -382,12 +382,13 @@ class Index:
             )
         return cls._of_core(_core.Index.load(name, bool(mmap)))
 
-    def __reduce__(self) -> tuple[Callable[[bytes], Index], tuple[bytes]]:
-        """Return what is pickled or copied: the bytes of the file that `save` would write."""
-        with tempfile.TemporaryDirectory(prefix="shortlist-") as folder:
-            path = Path(folder) / "index"
-            self.save(path)
-            return _of_bytes, (path.read_bytes(),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the index as `save` writes it."""
+        return type(self)._of_bytes, (self._core.view().to_bytes(),)
+
+    @classmethod
+    def _of_bytes(cls, data: bytes) -> Index:
+        return cls._of_core(_core.Index.from_bytes("Index", data))
 
     @classmethod
     def _of_core(cls, core: _core.Index) -> Index:
@@ -421,13 +422,6 @@ class Index:
             # An index that changes: do not list all ids for one search.
             return np.array(view.ids_of(rows), dtype=object).reshape(rows.shape)
         return self._all_ids(view)[rows]
-
-
-def _of_bytes(content: bytes) -> Index:
-    with tempfile.TemporaryDirectory(prefix="shortlist-") as folder:
-        path = Path(folder) / "index"
-        path.write_bytes(content)
-        return Index.load(path, mmap=False)
 
 
 def simd_level() -> str:

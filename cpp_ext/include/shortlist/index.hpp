@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -65,12 +66,17 @@ class IndexView {
 
   // The exact top_n, with respect to the stored rows, of every query; n_threads = 0 uses the whole
   // pool. Throws std::invalid_argument for a wrong dim, a NaN or infinite query, a bad filter.
+  // `between`, if given, is called several times a second on the caller's thread, between groups of
+  // queries; what it throws ends the search.
   void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
-              std::size_t n_threads, const SearchOutput& output) const;
+              std::size_t n_threads, const SearchOutput& output,
+              const std::function<void()>* between = nullptr) const;
 
   // Writes a temporary file beside `path`, syncs, renames. Rows of removed items are left out, the
   // others keep their order. Throws FileError.
   void save(const std::string& path) const;
+  // The same bytes in memory.
+  std::string to_bytes() const;
 
  private:
   std::shared_ptr<const Snapshot> snapshot_;
@@ -97,6 +103,8 @@ class Index {
   // copies or its views live. They are copied only if they do not begin at a multiple of 64 bytes.
   // Errors call them `name`. Throws FileError.
   static Index borrow(const std::string& name, const void* bytes, std::size_t size);
+  // The same, but copied: the bytes may go.
+  static Index from_bytes(const std::string& name, const void* bytes, std::size_t size);
 
  private:
   std::shared_ptr<IndexState> state_;

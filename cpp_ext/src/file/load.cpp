@@ -190,4 +190,8 @@ Index Index::borrow(const std::string& name, const void* bytes, std::size_t size
   return Index(load_snapshot(FileReader(name, bytes, size), true));
 }
 
+Index Index::from_bytes(const std::string& name, const void* bytes, std::size_t size) {
+  return Index(load_snapshot(FileReader(name, bytes, size), false));
+}
+
 }  // namespace shortlist

@@ -143,25 +143,44 @@ file::Header header_of(const Snapshot& snapshot, const std::vector<Part>& parts)
   return header;
 }
 
+// Without the rows of removed items.
+std::shared_ptr<const Snapshot> dense(const std::shared_ptr<const Snapshot>& snapshot) {
+  return snapshot->live_ids == nullptr ? snapshot : compacted(*snapshot);
+}
+
+// Gives the bytes of the file to `write`, piece by piece.
+template <class Write>
+void write_file(const Snapshot& snapshot, const Write& write) {
+  const std::vector<Part> parts = parts_of(snapshot);
+  const file::Header header = header_of(snapshot, parts);
+  const char zeros[file::kAlignment] = {};
+  write(&header, sizeof header);
+  std::size_t position = sizeof header;
+  for (const Part& part : parts) {
+    write(zeros, align_up(position) - position);
+    position = align_up(position);
+    if (part.size > 0) write(part.data, part.size);
+    position += part.size;
+  }
+  write(zeros, align_up(position) - position);
+}
+
 }  // namespace
 
 void IndexView::save(const std::string& path) const {
-  const bool is_updated = snapshot_->live_ids != nullptr;
-  const std::shared_ptr<const Snapshot> snapshot = is_updated ? compacted(*snapshot_) : snapshot_;
-  const std::vector<Part> parts = parts_of(*snapshot);
-  const file::Header header = header_of(*snapshot, parts);
+  const std::shared_ptr<const Snapshot> snapshot = dense(snapshot_);
   TemporaryFile temporary(path);
-  const char zeros[file::kAlignment] = {};
-  temporary.write(&header, sizeof header);
-  std::size_t position = sizeof header;
-  for (const Part& part : parts) {
-    temporary.write(zeros, align_up(position) - position);
-    position = align_up(position);
-    if (part.size > 0) temporary.write(part.data, part.size);
-    position += part.size;
-  }
-  temporary.write(zeros, align_up(position) - position);
+  write_file(*snapshot,
+             [&temporary](const void* data, std::size_t size) { temporary.write(data, size); });
   temporary.rename_to(path);
+}
+
+std::string IndexView::to_bytes() const {
+  std::string bytes;
+  write_file(*dense(snapshot_), [&bytes](const void* data, std::size_t size) {
+    bytes.append(static_cast<const char*>(data), size);
+  });
+  return bytes;
 }
 
 }  // namespace shortlist

@@ -1,7 +1,6 @@
 // Index: reading through a view, and the one writer that publishes snapshots.
 #include "shortlist/index.hpp"
 
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -96,7 +95,8 @@ void IndexView::copy_vectors(const std::int64_t* rows, std::size_t n, float* out
 }
 
 void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
-                       std::size_t n_threads, const SearchOutput& output) const {
+                       std::size_t n_threads, const SearchOutput& output,
+                       const std::function<void()>* between) const {
   if (queries.dim != snapshot_->dim) {
     throw std::invalid_argument("queries: got dim " + std::to_string(queries.dim) +
                                 "; the index has dim " + std::to_string(snapshot_->dim) +
@@ -107,7 +107,7 @@ void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filte
     throw std::invalid_argument("queries: row " + std::to_string(bad) +
                                 " holds a NaN or an infinity; expected finite numbers");
   }
-  search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output);
+  search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output, between);
 }
 
 namespace {
@@ -165,13 +165,13 @@ Index::Index(std::shared_ptr<const Snapshot> snapshot) : state_(std::make_shared
 }
 
 IndexView Index::view() const {
-  return IndexView(std::atomic_load(&state_->current));
+  return IndexView(state_->now());
 }
 
 void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
-  check_upsert(*std::atomic_load(&state_->current), ids, vectors);
+  check_upsert(*state_->now(), ids, vectors);
   if (vectors.n_rows == 0) return;
-  const std::lock_guard<std::mutex> lock(state_->writers);
+  const auto lock = state_->writers.lock();
   const Snapshot& before = *state_->current;
   const std::vector<float> stored = stored_rows(vectors, before.metric, before.storage);
   std::vector<std::int64_t> rows;
@@ -197,19 +197,22 @@ void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
   Snapshot& next = update.next();
   next.n_rows = n_rows;
   next.n_items += added.size();
-  for (const std::size_t i : added) {
-    if (ids.kind() == ItemIds::Kind::string) {
-      next.live_ids->append(ids.string_at(i));
-    } else {
-      next.live_ids->append(ids.int64_at(i));
+  {
+    const Uncut uncut;  // the ids are appended to those of `before`
+    for (const std::size_t i : added) {
+      if (ids.kind() == ItemIds::Kind::string) {
+        next.live_ids->append(ids.string_at(i));
+      } else {
+        next.live_ids->append(ids.int64_at(i));
+      }
     }
+    update.commit();
   }
-  update.commit();
   renumber_if_sparse(*state_);
 }
 
 std::size_t Index::remove(const ItemIds& ids) {
-  const std::lock_guard<std::mutex> lock(state_->writers);
+  const auto lock = state_->writers.lock();
   const Snapshot& before = *state_->current;
   std::vector<std::int64_t> rows;
   for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -221,10 +224,13 @@ std::size_t Index::remove(const ItemIds& ids) {
   update.plan(rows, {}, nullptr);
   Snapshot& next = update.next();
   next.n_items -= rows.size();
-  for (const std::int64_t row : rows) {
-    next.live_ids->remove(static_cast<std::size_t>(row), next.generation);
+  {
+    const Uncut uncut;
+    for (const std::int64_t row : rows) {
+      next.live_ids->remove(static_cast<std::size_t>(row), next.generation);
+    }
+    update.commit();
   }
-  update.commit();
   renumber_if_sparse(*state_);
   return rows.size();
 }

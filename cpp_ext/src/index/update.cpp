@@ -57,12 +57,13 @@ void Update::plan(std::vector<std::int64_t> stale_rows, const std::vector<std::i
 }
 
 void Update::commit() noexcept {
+  const Uncut uncut;  // others see the tombstones of segments that stay
   for (const auto& [view, slot] : tombstones_) {
     next_->segments[view].tombstones->set(slot, next_->generation);
   }
   for (SegmentView& view : next_->segments) view.generation = next_->generation;
   state_.delta = std::move(delta_);
-  std::atomic_store(&state_.current, std::shared_ptr<const Snapshot>(std::move(next_)));
+  state_.publish(std::move(next_));
 }
 
 void Update::find_tombstones() {
@@ -143,8 +144,9 @@ void renumber_if_sparse(IndexState& state) {
   if (n_holes <= std::max(kMinHoles, snapshot.n_items)) return;
   try {
     std::shared_ptr<const Snapshot> dense = compacted(snapshot);
+    const Uncut uncut;
     state.delta.reset();
-    std::atomic_store(&state.current, std::move(dense));
+    state.publish(std::move(dense));
   } catch (const std::bad_alloc&) {
     return;  // the update itself is done; the next one tries again
   }

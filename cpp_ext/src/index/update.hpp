@@ -4,20 +4,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "src/segments/segment.hpp"
 #include "src/segments/snapshot.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist {
 
 // What all handles of one index share.
 struct IndexState {
-  std::shared_ptr<const Snapshot> current;  // read and written with std::atomic_load / _store
-  std::mutex writers;                       // guards all below, and who may publish
+  std::shared_ptr<const Snapshot> current;  // for readers: now() and publish()
+  ForkMutex writers;                        // guards all below, and who may publish
   std::shared_ptr<Segment> delta;           // the delta of `current`, if it has one
+
+  std::shared_ptr<const Snapshot> now() const {
+    const Uncut uncut;  // the standard library's own locks
+    return std::atomic_load(&current);
+  }
+  void publish(std::shared_ptr<const Snapshot> next) {
+    const Uncut uncut;
+    std::atomic_store(&current, std::move(next));
+  }
 };
 
 // One update: first everything that can fail, on the side; then commit, which cannot.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <limits>
 
@@ -25,6 +26,9 @@ constexpr std::size_t kQueriesPerThread = 16;
 constexpr std::size_t kBlocksPerTask = 128;
 // A segment this small is scored exactly without a scan: --n-items 96.
 constexpr std::size_t kSmallCatalogue = 96;
+// Of a long call that may be interrupted: multiply-adds until its speed is known, and seconds then.
+constexpr double kWorkOfFirstPart = 1e9;
+constexpr double kSecondsOfPart = 0.2;
 
 std::size_t ceil_div(std::size_t n, std::size_t divisor) {
   return (n + divisor - 1) / divisor;
@@ -57,15 +61,15 @@ class Search {
   // With many queries every thread takes a group of them over all items, then the next group. With
   // few, all threads take a group together: they share the items, and tell each other the N-th
   // scores that they have found.
-  void run(std::size_t n_threads) {
-    const std::size_t n_queries = queries_.n_rows;
+  void run(std::size_t begin, std::size_t end, std::size_t n_threads) const {
+    const std::size_t n_queries = end - begin;
     const double work = static_cast<double>(n_queries) * static_cast<double>(snapshot_.n_items) *
                         static_cast<double>(snapshot_.dim);
     const double useful = std::max(1.0, work / static_cast<double>(kWorkPerThread));
     if (static_cast<double>(n_threads) > useful) n_threads = static_cast<std::size_t>(useful);
     if (n_threads > 1 && n_queries < kQueriesPerThread * n_threads) {
-      for (std::size_t q = 0; q < n_queries; q += kGroupQueries) {
-        split_items(q, std::min(n_queries, q + kGroupQueries), n_threads);
+      for (std::size_t q = begin; q < end; q += kGroupQueries) {
+        split_items(q, std::min(end, q + kGroupQueries), n_threads);
       }
       return;
     }
@@ -79,9 +83,33 @@ class Search {
     parallel_for(std::min(n_threads, n_groups), [&](std::size_t) {
       Scanner scanner(snapshot_, table_);
       for (std::size_t g = next.fetch_add(1); g < n_groups; g = next.fetch_add(1)) {
-        search_group(g * group, std::min(n_queries, (g + 1) * group), scanner);
+        search_group(begin + g * group, std::min(end, begin + (g + 1) * group), scanner);
       }
     });
+  }
+
+  // The same for all queries, with a word in between. Parts are full groups for each thread, so
+  // that a part costs what it would cost in one go.
+  void run_in_parts(std::size_t n_threads, const std::function<void()>& between) const {
+    using Clock = std::chrono::steady_clock;
+    const std::size_t n_queries = queries_.n_rows, least = n_threads * kGroupQueries;
+    const double work =
+        std::max(1.0, static_cast<double>(snapshot_.n_items) * static_cast<double>(snapshot_.dim));
+    double size = kWorkOfFirstPart / work;
+    for (std::size_t first = 0; first < n_queries;) {
+      const double n_left = static_cast<double>(n_queries - first);
+      std::size_t end = n_queries;
+      if (1.5 * size < n_left) {  // else one part, and no small one at the end
+        end = first + std::max(least, static_cast<std::size_t>(size) / least * least);
+        end = std::min(end, n_queries);
+      }
+      const auto start = Clock::now();
+      run(first, end, n_threads);
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      size = static_cast<double>(end - first) * kSecondsOfPart / std::max(1e-4, seconds);
+      first = end;
+      if (first < n_queries) between();
+    }
   }
 
  private:
@@ -189,9 +217,12 @@ class Search {
 }  // namespace
 
 void search_snapshot(const Snapshot& snapshot, const MatrixView& queries, std::size_t top_n,
-                     const Filter& filter, std::size_t n_threads, const SearchOutput& output) {
-  Search(snapshot, queries, top_n, filter, output)
-      .run(n_threads == 0 ? num_threads() : std::min(n_threads, kMaxThreads));
+                     const Filter& filter, std::size_t n_threads, const SearchOutput& output,
+                     const std::function<void()>* between) {
+  Search search(snapshot, queries, top_n, filter, output);
+  n_threads = n_threads == 0 ? num_threads() : std::min(n_threads, kMaxThreads);
+  if (between == nullptr) return search.run(0, queries.n_rows, n_threads);
+  search.run_in_parts(n_threads, *between);
 }
 
 }  // namespace shortlist

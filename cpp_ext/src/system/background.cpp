@@ -10,6 +10,7 @@
 #include <cstdlib>  // defines __GLIBC__
 #include <exception>
 #include <future>
+#include <system_error>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -50,15 +51,20 @@ void give_way() noexcept {
 void run_in_background(const std::function<void()>& work, const std::function<void()>& poll) {
   std::promise<void> promise;
   std::future<void> done = promise.get_future();
-  std::thread thread([&] {
-    give_way();
-    try {
-      work();
-      promise.set_value();
-    } catch (...) {
-      promise.set_exception(std::current_exception());
-    }
-  });
+  std::thread thread;
+  try {
+    thread = std::thread([&] {
+      give_way();
+      try {
+        work();
+        promise.set_value();
+      } catch (...) {
+        promise.set_exception(std::current_exception());
+      }
+    });
+  } catch (const std::system_error&) {
+    return work();  // no more threads on this system: here then, with the caller's weight
+  }
   std::exception_ptr interrupt;
   while (poll && !interrupt && done.wait_for(kPollInterval) != std::future_status::ready) {
     try {

@@ -1,7 +1,5 @@
 #include "shortlist/thread_pool.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -13,8 +11,10 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "src/system/cpu_count.hpp"
+#include "src/system/forks.hpp"
 
 namespace shortlist {
 namespace {
@@ -66,6 +66,7 @@ class Pool {
   explicit Pool(std::size_t n_threads) : size_(n_threads) {}
 
   std::size_t size() const { return size_.load(); }
+  bool is_of_this_process() const { return made_after_forks_ == n_forks(); }
 
   void resize(std::size_t n_threads) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -157,6 +158,7 @@ class Pool {
     }
   }
 
+  const std::uint64_t made_after_forks_ = n_forks();
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Job>> jobs_;
@@ -173,25 +175,45 @@ std::atomic<Pool*> pool{nullptr};
 std::once_flag pool_once;
 
 Pool& the_pool() {
-  std::call_once(pool_once, [] {
-    pool = new Pool(default_threads());
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool(pool.load()->size()); });
-  });
-  return *pool.load();
+  std::call_once(pool_once, [] { pool = new Pool(default_threads()); });
+  Pool* now = pool;
+  if (now->is_of_this_process()) return *now;
+  auto fresh = std::make_unique<Pool>(now->size());
+  if (pool.compare_exchange_strong(now, fresh.get())) return *fresh.release();
+  return *now;  // another thread of the child was first
 }
 
 // Executors are never freed: calls under way may still read one. Null = the pool.
 std::atomic<const Executor*> host{nullptr};
 
+// A job whose tasks a host runs: only those that there are, and each only once.
+struct HostJob {
+  explicit HostJob(Job& given) : job(given), is_begun(given.n_tasks) {}
+
+  Job& job;
+  std::vector<std::atomic<bool>> is_begun;
+  std::atomic<bool> has_other{false};
+
+  void run(std::size_t i) noexcept {
+    if (i < job.n_tasks && !is_begun[i].exchange(true)) {
+      job.run(i);
+    } else {
+      has_other = true;
+    }
+  }
+};
+
 void run_on_host(const Executor& executor, Job& job) {
+  HostJob host_job(job);
   executor.run(
       executor.context, job.n_tasks,
-      [](void* context, std::size_t i) { static_cast<Job*>(context)->run(i); }, &job);
+      [](void* context, std::size_t i) { static_cast<HostJob*>(context)->run(i); }, &host_job);
   const std::lock_guard<std::mutex> lock(job.mutex);
-  if (job.n_done != job.n_tasks) {
+  if (job.n_done != job.n_tasks || host_job.has_other) {
     throw std::runtime_error("executor: ran " + std::to_string(job.n_done) + " of " +
-                             std::to_string(job.n_tasks) +
-                             " tasks; expected each to be run once before `run` returns");
+                             std::to_string(job.n_tasks) + " tasks" +
+                             (host_job.has_other ? ", and some twice or beyond the last" : "") +
+                             "; expected each to be run once before `run` returns");
   }
 }
 

@@ -1,12 +1,12 @@
 """The item table: what each item row is called, how popular it is, which filters it passes."""
 
-import threading
 from typing import Any, Self
 
 import numpy as np
 
 from shortlist._catalogue.where import evaluate, is_same
 from shortlist._columns.reading import Array, to_array
+from shortlist._locks import ForkLock
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import MappedFile, read_table
 
@@ -32,7 +32,7 @@ class ItemTable:
     def __init__(self, file: MappedFile, item_ids: Array) -> None:
         self._file = file
         self._item_ids = item_ids
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._stored: Any = None
         self._slots: Array | None = None  # stored row of each item row, −1: none; None: the same
         self._titles: Array | None = None

@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     max_wait_us: int = 200
     search: str = "auto"
     fixed_batches: tuple[int, ...] = ()
+    mmap: bool = True
 
 
 class LoadedBundle:
@@ -73,6 +74,7 @@ class LoadedBundle:
         items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self._core.catalogue, items, self.index.item_ids)
         self._first = self.state
+        self._files = _files_of(bundle)
         self.schema = request_schema(bundle)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
         self.has_reranker = self._core.has_reranker
@@ -215,6 +217,28 @@ class LoadedBundle:
             "onnxruntime": core.runtime_version,
         }
 
+    def check_untouched(self, path: str | os.PathLike[str]) -> None:
+        """Refuse a folder whose files this engine maps and somebody has written over.
+
+        Raises
+        ------
+        BundleError
+            Names the file.
+        """
+        for name, before in self._files.items():
+            try:
+                now = os.stat(os.path.join(path, name))
+            except (OSError, TypeError, ValueError):  # a zip, or another wrong path
+                continue
+            if _is_same_file(now, before) and _content_of(now) != _content_of(before):
+                raise BundleError(
+                    f"{self.bundle.name}/{name}: expected the file that this engine is using, "
+                    f"found it written over in place ({before.st_size:,} bytes when it was loaded, "
+                    f"{now.st_size:,} now); answers may be wrong, and the process may end, until "
+                    "the engine is loaded again in a new process; put every bundle into a folder "
+                    "of its own and swap to that, or load with mmap=False"
+                )
+
     def warm(self, old: LoadedBundle) -> None:
         """Read and open what the bundle before this one has read and opened."""
         if any(_graph_name(where) == "item_encoder" for where, _, _ in old.core.sessions):
@@ -237,7 +261,7 @@ def open_bundle(
     path: str | os.PathLike[str], number: int, settings: Settings, *, verify: bool
 ) -> LoadedBundle:
     """Open, verify and load a bundle; where others are being served, beside their requests."""
-    bundle = Bundle.hold(path)
+    bundle = Bundle.hold(path, copied=not settings.mmap)
     try:
         return LoadedBundle(bundle, number, settings, verify=verify)
     except BaseException:
@@ -260,6 +284,19 @@ def _open_core(bundle: Bundle, number: int, settings: Settings, verify: bool) ->
         search=settings.search,
         fixed_batches=settings.fixed_batches,
     )
+
+
+def _files_of(bundle: Bundle) -> dict[str, os.stat_result]:
+    """Return what the system says of the bundle's files now."""
+    return {name: os.stat(bundle.file(name)) for name in bundle.manifest.files}
+
+
+def _is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _content_of(file: os.stat_result) -> tuple[int, int]:
+    return file.st_size, file.st_mtime_ns
 
 
 def _check_inputs(bundle: Bundle, schema: RequestSchema, inputs: dict[str, str]) -> None:

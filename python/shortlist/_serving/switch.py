@@ -2,13 +2,13 @@
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shortlist import _core
+from shortlist._locks import ForkLock
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, check_same_ids, open_bundle
 from shortlist._serving.reports import TrialReport
 from shortlist._serving.trial import Trial, check_trial
@@ -34,8 +34,8 @@ class Switch:
         self.is_closed = False
         self._settings = settings
         self._n_loaded = loaded.number
-        self._writing = threading.Lock()  # of items, and of what answers
-        self._changing = threading.Lock()  # one swap or trial at a time; held while a bundle loads
+        self._writing = ForkLock(is_awaited=True)  # of items, and of what answers
+        self._changing = ForkLock()  # one swap or trial at a time; held while a bundle loads
 
     def now(self) -> LoadedBundle:
         """Give the present version; an error once the engine is closed."""
@@ -102,6 +102,7 @@ class Switch:
         old = self.now()
         if self.trial is not None:
             raise ShortlistError("trial: one is running; end it first with end_trial")
+        old.check_untouched(path)
         number = self._n_loaded + 1
         new = open_bundle(path, number, self._settings, verify=verify)
         with _closed_on_error(new):

@@ -15,12 +15,13 @@ from shortlist import _checks
 from shortlist._catalogue.where import check_length
 from shortlist._columns.reading import MISSING_INT, Array
 from shortlist._columns.requests import Columns, RequestSchema, normalise
+from shortlist._locks import ForkLock
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
 from shortlist._serving.reports import TrialReport
-from shortlist.errors import BundleError, DataError
+from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.recommendations import Recommendations
 
 MAX_WAITING = 256  # calls whose shadow has not begun; more are dropped
@@ -122,7 +123,7 @@ class Trial:
         self._schema = _schema_of_both(present, candidate)
         self._share = share
         self._salt = salt
-        self._counting = threading.Lock()
+        self._counting = ForkLock()
         self._counts = {"n_requests": 0, "n_candidate": 0, "n_errors": 0, "n_dropped": 0}
         self._last_error: str | None = None
         self._overlaps = [0.0, 0.0]  # sum, and of how many
@@ -276,7 +277,14 @@ class _Worker:
         self._waiting: queue.Queue[Any] = queue.Queue(MAX_WAITING)
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="shortlist-shadow", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ShortlistError(
+                f"shadow: expected to start one thread, found that the system gives this process "
+                f"no more ({error}); raise the limit (ulimit -u, the container's pids), or run "
+                "the trial with shadow=False"
+            ) from error
 
     def offer(self, task: Any) -> bool:
         """Take a task, or say that there is no room, or no thread (in a forked child)."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -53,6 +54,27 @@ def hold_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
     held = Path(f"/proc/self/fd/{descriptor}")
     path = held if held.exists() else folder
     return path, partial(os.close, descriptor)
+
+
+def copy_folder(source: Path, target: Path, name: str) -> None:
+    """Copy the files that a folder's manifest lists, and the manifest.
+
+    Raises
+    ------
+    BundleError
+        As `check_folder`, for what is no plain file; or the copy could not be written.
+    """
+    for file in (*read_manifest(source, name).files, MANIFEST):
+        with os.fdopen(open_plain(source / file, f"{name}/{file}"), "rb") as opened:
+            try:
+                with (target / file).open("xb") as copy:
+                    shutil.copyfileobj(opened, copy, 1 << 20)
+            except OSError as error:
+                raise BundleError(
+                    f"{name}/{file}: a private copy was wanted (mmap=False), and it cannot be "
+                    f"written to {target.parent}: {error}; expected a writable folder with enough "
+                    "room; TMPDIR names another one"
+                ) from error
 
 
 def read_manifest(directory: Path, name: str | None = None) -> Manifest:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from shortlist import _temporary
 from shortlist.bundle.fields import problem
-from shortlist.bundle.files import check_folder, hold_folder, read_manifest
+from shortlist.bundle.files import check_folder, copy_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import MANIFEST, Manifest
 from shortlist.bundle.text import describe, summarise
 from shortlist.bundle.zipped import unpack
@@ -24,7 +24,7 @@ class Bundle:
     name : str
         What messages call it: its own name, wherever a link or "." leads to it.
     directory : Path
-        Where its files lie: a private temporary folder if it was a zip; of a folder a name that
+        Where its files lie: a private temporary folder of a zip or a copy; of a folder a name that
         stays with it when it is renamed, so that another bundle may be put in its place while this
         one is in use.
     manifest : Manifest
@@ -73,10 +73,19 @@ class Bundle:
         return bundle
 
     @classmethod
-    def hold(cls, path: str | os.PathLike[str]) -> Self:
+    def hold(cls, path: str | os.PathLike[str], *, copied: bool = False) -> Self:
         """Open a bundle of which only the manifest is checked: the compiled engine checks the rest.
 
-        Raises as `open`.
+        Parameters
+        ----------
+        path : str or path
+        copied : bool
+            Work on a private temporary copy of a folder, as on that of a zip.
+
+        Raises
+        ------
+        TypeError, BundleError
+            As `open`.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(
@@ -85,21 +94,26 @@ class Bundle:
             )
         location = Path(path)
         name = location.resolve().name
-        is_zip = False
         if location.is_dir():
             if not os.path.lexists(location / MANIFEST):
                 actual = "no such file: the folder is no bundle"
                 raise problem(str(location / MANIFEST), "a file", actual)
-            directory, let_go = hold_folder(location)
+            is_temporary = copied
         elif location.is_file():
-            is_zip, held = True, _temporary.new_folder(Path(tempfile.gettempdir()) / name)
-            directory, let_go = held.path, held.remove
+            is_temporary = True
         else:
             actual = "a special file" if location.exists() else "nothing there"
             raise problem(str(location), "a bundle folder or zip", actual)
+        if is_temporary:
+            held = _temporary.new_folder(Path(tempfile.gettempdir()) / name)
+            directory, let_go = held.path, held.remove
+        else:
+            directory, let_go = hold_folder(location)
         try:
-            if is_zip:
+            if location.is_file():
                 unpack(location, directory)
+            elif copied:
+                copy_folder(location, directory, name)
             bundle = cls(location, name, directory, read_manifest(directory, name))
         except BaseException:
             let_go()
@@ -153,7 +167,7 @@ class Bundle:
         return summarise(self.path, self.manifest)
 
     def close(self) -> None:
-        """Delete the temporary files of a zipped bundle; a folder is left as it is."""
+        """Delete temporary files, of a zip or a copy; a folder is left as it is."""
         if self._let_go is not None:
             self._let_go()
 
