@@ -214,10 +214,7 @@ def random_batches(model: keras.Model, n_codes: Mapping[str, int], *, seed: int 
         for tensor in model.inputs:
             shape = (rows, *(dim or length for dim in tensor.shape[1:]))
             if tensor.name in n_codes:
-                # A column of nulls alone knows no value: all of it is code 0.
-                codes = random.integers(
-                    min(1, n_codes[tensor.name] - 1), n_codes[tensor.name], shape
-                )
+                codes = random.integers(1, n_codes[tensor.name], shape)
                 batch[tensor.name] = np.where(random.random(shape) < padded, 0, codes)
             else:
                 batch[tensor.name] = random.normal(size=shape).astype(np.float32)

@@ -184,18 +184,6 @@ def odd_run():
 
 
 @pytest.fixture(scope="package")
-def empty_run():
-    """Columns of nulls alone, of every kind."""
-    dataset = make_dataset(text_ids=False)
-    columns = [
-        *(pl.lit(None, kind).alias(f"no_{kind}") for kind in (pl.String, pl.Float64, pl.Int64)),
-        pl.lit(None, pl.List(pl.String)).alias("no_tags"),
-    ]
-    items, users = dataset.items.with_columns(columns), dataset.users.with_columns(columns)
-    return make_run(dataset=dataclasses.replace(dataset, items=items, users=users))
-
-
-@pytest.fixture(scope="package")
 def plain_run():
     """Events only."""
     return make_run(with_tables=False)

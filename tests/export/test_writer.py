@@ -48,15 +48,6 @@ def test_columns_of_any_name_are_exported_and_served(odd_run, tmp_path):
         assert answers.source.tolist() == ["stored history", "history", "features"]
 
 
-def test_columns_of_nulls_alone_are_exported(empty_run, tmp_path):
-    assert "no_String" in [feature.name for feature in empty_run.features.side("user")]
-    report = export_bundle(empty_run, tmp_path / "empty.shortlist")
-    assert report.parity.n_users == report.parity.n_identical + report.parity.n_tied == 50
-    with load(tmp_path / "empty.shortlist") as engine:
-        asked = {"no_String": "x", "no_Float64": 1.5, "no_tags": ["a"]}
-        assert engine.recommend([asked], top_n=3).counts.tolist() == [3]
-
-
 @pytest.mark.parametrize(
     ("storage", "least", "most"),
     [("float16", 2**-14, 2**-10), ("bfloat16", 2**-11, 2**-7), ("int8", 2**-9, 2**-4)],

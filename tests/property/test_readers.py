@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shortlist._columns.times import parse_time, time_column
@@ -186,6 +186,7 @@ def test_the_expression_and_the_function_know_the_same_grammar(texts):
     ),
     st.booleans(),
 )
+@example([2**63], True)
 def test_numbers_mean_the_same_to_training_and_the_log(numbers, as_text):
     if not as_text and len({type(number) for number in numbers}) > 1:
         numbers = [float(number) for number in numbers]
@@ -209,7 +210,11 @@ def test_numbers_mean_the_same_to_training_and_the_log(numbers, as_text):
     if (log is not None and not is_odd) or (
         trained is not None and max(map(abs, trained)) < 250_000_000_000
     ):
-        assert trained == log
+        # Both cut to seconds; a table's fractions are rounded to microseconds first.
+        slack = 1 if any(type(number) is float for number in numbers) else 0
+        assert trained is not None
+        assert log is not None
+        assert all(abs(a - b) <= slack for a, b in zip(trained, log, strict=True))
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "value"])

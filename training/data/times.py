@@ -194,8 +194,10 @@ def _ticks(raw: pl.Expr, dtype: Any, per_second: int) -> pl.Expr:
         ticks = pl.when(whole.abs() < _LARGEST // factor).then(whole * factor)
     if dtype.is_integer():
         return ticks
-    real = raw.cast(pl.Float64, strict=False) * (_MICROSECONDS / per_second)
-    rounded = pl.when(real.abs() < _LARGEST).then(real.round().cast(pl.Int64, strict=False))
+    number = raw.cast(pl.Float64, strict=False)
+    real = number * (_MICROSECONDS / per_second)
+    is_near = (real.abs() < _LARGEST) & (number.abs() < 2.0**63)  # as requests and the log ask
+    rounded = pl.when(is_near).then(real.round().cast(pl.Int64, strict=False))
     return rounded if dtype.is_float() else pl.coalesce(ticks, rounded)
 
 
