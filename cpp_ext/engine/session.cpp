@@ -58,6 +58,7 @@ Handle<OrtEnv> make_environment(const OrtApi& api) {
   const Uncut uncut;  // all sessions of the process share it
   OrtEnv* environment = nullptr;
   expect_ok(api, api.CreateEnv(ORT_LOGGING_LEVEL_ERROR, "shortlist", &environment), "ONNX Runtime");
+  end_children_early();  // its library is loaded, and its handlers are there
   return {environment, api.ReleaseEnv};
 }
 

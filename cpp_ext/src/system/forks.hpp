@@ -16,6 +16,10 @@ namespace shortlist {
 // How many forks lie between this process and the one that loaded the library.
 std::uint64_t n_forks() noexcept;
 
+// From now on children end without the exit handlers that were there before. For libraries with
+// threads, which wait there for threads that a child has not: ONNX Runtime.
+void end_children_early() noexcept;
+
 // While one lives, a fork by another thread waits, for a second at most. Meanwhile new ones wait
 // for the fork, so none may be held while a host's code runs. May be nested.
 class Uncut {
