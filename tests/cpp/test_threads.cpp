@@ -146,14 +146,16 @@ void a_forked_child_has_workers() {
 
 struct Host {
   std::atomic<int> n_calls{0};
-  std::size_t n_left_out = 0;
+  std::size_t n_left_out = 0, n_too_many = 0;
+  bool is_double = false;
 };
 
 void run_on_two_threads(void* context, std::size_t n_tasks, void (*task)(void*, std::size_t),
                         void* task_context) {
   Host& owner = *static_cast<Host*>(context);
   ++owner.n_calls;
-  n_tasks -= owner.n_left_out;
+  n_tasks = n_tasks - owner.n_left_out + owner.n_too_many;
+  if (owner.is_double) task(task_context, 3);
   std::thread odd([&] {
     for (std::size_t i = 1; i < n_tasks; i += 2) task(task_context, i);
   });
@@ -180,6 +182,22 @@ void a_host_brings_its_own_threads() {
   expect(throws<std::runtime_error>("executor: ran 8 of 9 tasks",
                                     [] { parallel_for(9, [](std::size_t) {}); }),
          "a host that leaves tasks out is found out");
+  owner.n_left_out = 0;
+  owner.n_too_many = 5;
+  std::vector<std::atomic<int>> n_strange(9);
+  expect(
+      throws<std::runtime_error>("executor: ran 9 of 9 tasks, and some twice or beyond the last",
+                                 [&] { parallel_for(9, [&](std::size_t i) { ++n_strange[i]; }); }),
+      "a host that runs tasks beyond the last is found out, and they are not run");
+  owner.n_too_many = 0;
+  owner.is_double = true;
+  expect(
+      throws<std::runtime_error>("executor: ran 9 of 9 tasks, and some twice or beyond the last",
+                                 [&] { parallel_for(9, [&](std::size_t i) { ++n_strange[i]; }); }),
+      "a host that runs a task twice is found out");
+  bool is_twice = true;
+  for (const std::atomic<int>& n : n_strange) is_twice = is_twice && n == 2;
+  expect(is_twice, "each task ran once in each of the two");
   set_executor({});
   const int n_before = owner.n_calls;
   parallel_for(9, [](std::size_t) {});
