@@ -19,8 +19,8 @@ using kernels::kMaxScanBlocks;
 constexpr std::size_t kSliceBytes = 128 * 1024;
 // With fewer blocks, updating thresholds would take most of the time. Measured at dim 256.
 constexpr std::size_t kMinSliceBlocks = 16;
-// The slice in which a first threshold is looked for. A larger one gives a better threshold and takes
-// longer. Measured with 10,000 items.
+// The slice in which a first threshold is looked for. A larger one gives a better threshold and
+// takes longer. Measured with 10,000 items.
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
 // With fewer tiles, each would prefetch more than it can hide. Measured at 1,000,000 x 128, batches
