@@ -356,6 +356,15 @@ def fitted(folder, column, values, overrides=None):
     return FeatureSet.fit(dataset, leave_one_out(dataset), load_config(overrides=overrides or {}))
 
 
+def test_zip_codes_are_text_although_most_of_them_look_like_numbers(tmp_path):
+    codes = ["05201", "T8H1N", *(f"{85_000 + i}" for i in range(28))]
+    features = fitted(tmp_path, "zip_code", codes)
+    assert "zip_code" not in [feature.name for feature in features.features]  # too many of them
+    features = fitted(tmp_path, "zip_code", ["05201", "85711", "85712"] * 10)
+    (code,) = [feature for feature in features.features if feature.name == "zip_code"]
+    assert code.kind == "categorical"
+
+
 def test_one_price_with_a_comma_is_named_and_the_fix_works(tmp_path):
     prices = [f"{i}.25" for i in range(30)]
     prices[16] = "1,500.00"

@@ -25,6 +25,11 @@ def has_values(column: pl.Series) -> bool:
     return len(given) > 0
 
 
+def _is_code(texts: pl.Series) -> bool:
+    """Say whether digits are written as no number is, with zeros in front: zip codes, articles."""
+    return bool(texts.str.contains(r"^\s*0[0-9]").any())
+
+
 def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
     """Choose the kind of an undeclared column.
 
@@ -54,7 +59,7 @@ def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> 
     if not has_values(column):
         return "ignore", "no value in the train part"
     kind = infer_kind(column)
-    if column.dtype == pl.String and name not in NEVER_INFERRED:
+    if column.dtype == pl.String and name not in NEVER_INFERRED and not _is_code(table[name]):
         row = first_no_number(table[name], MOSTLY if kind == "ignore" else NEARLY)
         if row is not None:
             key = f"{side}_id"
