@@ -23,7 +23,7 @@ import polars as pl
 
 from shortlist._columns.files import GZIP, UTF8_MARK, decode, read_bytes, wide_encoding
 from shortlist.errors import DataError
-from shortlist.training.data.lines import Lines, opened
+from shortlist.training.data.tables.lines import Lines, opened
 
 # A path, or a polars / pandas / pyarrow frame (the two latter are optional imports).
 TableSource: TypeAlias = Any
