@@ -5,16 +5,14 @@ which cannot be parsed later is reported with its line. Parquet, Arrow and Feath
 polars and pyarrow frames keep their types.
 """
 
+from shortlist.training.data.tables.kinds import TABLE_SUFFIXES, check_is_text, read_lines
+from shortlist.training.data.tables.parts import is_folder_of_parts
 from shortlist.training.data.tables.table import (
-    TABLE_SUFFIXES,
     LazyTable,
     Table,
     TableSource,
-    check_is_text,
-    is_folder_of_parts,
     log,
     read_delimited,
-    read_lines,
     read_table,
     require_columns,
     scan_table,
