@@ -296,3 +296,23 @@ def describe(feature):
 def write_arrow(path, content):
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
         writer.write_table(content)
+
+
+# Of a tiny bundle with users and a scorer, beside its manifest.
+BUNDLE_FILES = (
+    "user_encoder.onnx",
+    "item_encoder.onnx",
+    "scorer.onnx",
+    "items.index",
+    "items.arrow",
+    "users.arrow",
+    "recommend.onnx",
+    "recommend_portable.onnx",
+    "graphs.data",
+)
+
+
+def edit_manifest(path, change):
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

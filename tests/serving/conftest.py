@@ -23,6 +23,14 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("int") / "tiny.shortlist")
 
 
+@pytest.fixture
+def copy(world, tmp_path):
+    """A private copy of the tiny bundle, to be damaged."""
+    path = tmp_path / "tiny.shortlist"
+    shutil.copytree(world.path, path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def text_world(tmp_path_factory):
     """String ids, otherwise the same."""

@@ -18,13 +18,11 @@ import shortlist
 from shortlist.bundle import Bundle
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training.config.settings import UpdateConfig, load_config
-from shortlist.training.evaluation.next_events import NextEvents
+from shortlist.training.config.settings import load_config
 from shortlist.training.fit.fit import load_run
 from shortlist.training.fit.warm_start import go_on
 from shortlist.training.pipeline import update
 from shortlist.training.splits.leakage import mark_new
-from shortlist.training.updates.gate import compare
 from shortlist.training.updates.new_events import new_events
 from shortlist.versions import history, promote, version_of
 
@@ -461,54 +459,6 @@ def test_the_log_of_an_update_may_be_in_a_database(folder, shop, capsys):
     argv = ["update", str(folder / "shop.shortlist"), "--feedback", url, *CALM, "--quiet", "--json"]
     assert main(argv) == 0
     assert json.loads(capsys.readouterr().out)["n_events"] == 490
-
-
-class Fixed:
-    """A ranker with one answer for everyone."""
-
-    def __init__(self, *rows):
-        self.rows = np.array([*rows, *[-1] * (10 - len(rows))])
-
-    def rank(self, histories, user_ids, top_n):
-        return np.tile(self.rows, (len(histories), 1))
-
-
-def asked_of(n_users, target=0):
-    rows = np.tile([5, target], n_users)
-    users = np.array([f"u{i:03}" for i in range(n_users)])
-    targets = np.full(n_users, target)
-    places = np.arange(n_users) * 2 + 1
-    return NextEvents(users, targets, targets, np.ones(n_users, np.int64), rows, places)
-
-
-def test_the_gate_refuses_what_is_worse_and_names_the_segment():
-    asked = asked_of(40)
-    segments = {"all": np.ones(40, np.bool_), "new users": np.arange(40) < 30}
-    good, bad = Fixed(0), Fixed(1, 2, 0)
-    passed = compare(bad, good, asked, segments, UpdateConfig())
-    assert passed.is_passed
-    assert passed.segments["all"].difference == pytest.approx(0.5)  # place 3 → place 1
-    refused = compare(good, bad, asked, segments, UpdateConfig())
-    assert not refused.is_passed
-    assert "NDCG@10 falls from 1.0000 to 0.5000" in refused.reasons[0]
-    assert any(reason.startswith("new users: worse by 0.5000") for reason in refused.reasons)
-
-
-def test_the_gate_does_not_judge_by_a_handful_of_users():
-    few = {"all": np.ones(5, np.bool_)}
-    report = compare(Fixed(1), Fixed(0), asked_of(5), few, UpdateConfig())
-    assert not report.is_passed
-    assert "of 5 users, too few to judge by" in report.reasons[0]
-
-
-def test_a_segment_without_users_says_so_and_no_more():
-    segments = {"all": np.ones(5, np.bool_), "new items": np.zeros(5, np.bool_)}
-    shown = compare(Fixed(1), Fixed(0), asked_of(5), segments, UpdateConfig()).to_dict()["segments"]
-    assert shown["new items"] == {"n_users": 0, "is_judged": False}
-    assert list(shown["all"]) == [
-        "n_users", "champion", "challenger", "difference", "interval", "is_judged"
-    ]  # fmt: skip
-    assert json.loads(json.dumps(shown)) == shown
 
 
 def test_promote_refuses_a_damaged_challenger(folder, tmp_path):
