@@ -149,3 +149,16 @@ def test_changelog_names_the_current_version_and_each_section_once() -> None:
         sections = re.findall(r"^### (.*)$", release, flags=re.MULTILINE)
         assert len(set(sections)) == len(sections), sections
         assert set(sections) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_no_source_file_grows_beyond_a_screenful_of_screens() -> None:
+    folders = ("python", "training", "export", "cpp_ext", "tests", "benchmarks")
+    files = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".cpp", ".hpp", ".h"}
+    ]
+    assert len(files) > 300
+    long = {str(path): n for path in files if (n := path.read_text("utf-8").count("\n")) > 500}
+    assert not long, f"over 500 lines, which is a room too few: {long}"
