@@ -356,13 +356,19 @@ def fitted(folder, column, values, overrides=None):
     return FeatureSet.fit(dataset, leave_one_out(dataset), load_config(overrides=overrides or {}))
 
 
-def test_zip_codes_are_text_although_most_of_them_look_like_numbers(tmp_path):
-    codes = ["05201", "T8H1N", *(f"{85_000 + i}" for i in range(28))]
-    features = fitted(tmp_path, "zip_code", codes)
-    assert "zip_code" not in [feature.name for feature in features.features]  # too many of them
-    features = fitted(tmp_path, "zip_code", ["05201", "85711", "85712"] * 10)
-    (code,) = [feature for feature in features.features if feature.name == "zip_code"]
+@pytest.mark.parametrize("odd", ["05201", "T8H1N", "98107-2117", "18-24", "many"])
+def test_a_column_of_codes_is_text_although_most_of_it_looks_like_numbers(tmp_path, odd):
+    features = fitted(tmp_path, "code", [odd, *(f"{85_000 + i}" for i in range(29))])
+    assert "code" not in [feature.name for feature in features.features]  # too many of them
+    features = fitted(tmp_path, "code", [odd, *["85711", "85712"] * 14, "1,500.00"])
+    (code,) = [feature for feature in features.features if feature.name == "code"]
     assert code.kind == "categorical"
+
+
+@pytest.mark.parametrize("odd", ["1,500.00", "9,90", "$12", "12 %", "1 500", "-7,5 €"])
+def test_a_number_in_another_notation_is_named(tmp_path, odd):
+    with pytest.raises(DataError, match=rf"row 3 .*got '{re.escape(odd)}', expected a number"):
+        fitted(tmp_path, "cost", ["1.5", "2.5", odd, *(f"{i}.25" for i in range(27))])
 
 
 def test_one_price_with_a_comma_is_named_and_the_fix_works(tmp_path):

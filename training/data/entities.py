@@ -18,6 +18,10 @@ _UNNAMED = re.compile(r"(?:|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__|\.\.
 _ROW_NUMBERS = ("index", "level_0", "rownames", "row_number")
 
 
+# A number as people write it: 1,500.00, 9,90, $12, 12 %; not a code with zeros in front.
+_NOTATION = r"^[+-]?\s*[$€£¥]?\s*(?:0|[1-9]\d*)(?:[,.'’\s]\d+)*\s*[$€£¥%]?$"
+
+
 def read_items(
     source: TableSource,
     *,
@@ -209,14 +213,16 @@ def numbers_if_all(column: pl.Series) -> pl.Series:
 def first_no_number(column: pl.Series, least: float) -> int | None:
     """Find the first value that keeps a column of text from being numbers, as most of it is.
 
-    None where fewer than ``least`` of the values are numbers: then it is a column of text.
+    None where fewer than ``least`` of the values are numbers, or where a value is no number in any
+    notation ("T8H1N", "98107-2117", "02138"): then it is a column of text.
     """
     given = _given(column)
     good = _are_numbers(given)
     n_given = len(given) - given.null_count()
-    if good.all() or good.sum() < least * n_given or good.sum() == n_given:
+    bad = given.is_not_null() & ~good
+    if not bad.any() or good.sum() < least * n_given:
         return None
-    return first_true(given.is_not_null() & ~good)
+    return first_true(bad) if given.filter(bad).str.contains(_NOTATION).all() else None
 
 
 def _given(column: pl.Series) -> pl.Series:

@@ -25,11 +25,6 @@ def has_values(column: pl.Series) -> bool:
     return len(given) > 0
 
 
-def _is_code(texts: pl.Series) -> bool:
-    """Say whether digits are written as no number is, with zeros in front: zip codes, articles."""
-    return bool(texts.str.contains(r"^\s*0[0-9]").any())
-
-
 def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
     """Choose the kind of an undeclared column.
 
@@ -53,13 +48,13 @@ def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> 
     Raises
     ------
     DataError
-        Most of the column is numbers and some of it is not.
+        Most of the column is numbers, and the others are numbers in another notation.
     """
     column = known[name]
     if not has_values(column):
         return "ignore", "no value in the train part"
     kind = infer_kind(column)
-    if column.dtype == pl.String and name not in NEVER_INFERRED and not _is_code(table[name]):
+    if column.dtype == pl.String and name not in NEVER_INFERRED:
         row = first_no_number(table[name], MOSTLY if kind == "ignore" else NEARLY)
         if row is not None:
             key = f"{side}_id"
