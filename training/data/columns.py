@@ -52,8 +52,10 @@ def lost_digits(column: str, dtype: Any, *, is_file_text: bool = False) -> pl.Ex
         return pl.lit(False)
     # "1.58e+18" and "1582218195625938945.0", as pandas and spreadsheets write floats
     is_power = raw.str.contains(r"^\s*[0-9](?:[.,][0-9]+)?[eE]\+[0-9]+\s*$")
-    is_whole = raw.str.ends_with(".0") & (raw.cast(pl.Float64, strict=False).abs() >= EXACT)
-    return is_power | is_whole
+    number = (
+        raw.str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+    )
+    return (is_power | raw.str.ends_with(".0")) & (number.abs() >= EXACT)
 
 
 def may_have_lost_digits(column: str, dtype: Any, *, is_file_text: bool = False) -> pl.Expr:
@@ -166,7 +168,7 @@ def parse_times(
         raise table.error(column, row, expected, f"correct the time, or drop the row; {CLEAN}")
     limit = (int(time.time()) + CLOCK_SKEW) * per_second
     is_future = ticks > limit
-    if form != "datetime" and form != "text":
+    if form not in ("datetime", "text", "days", "moments"):
         is_early = ticks < FIRST_PLAUSIBLE * per_second
         early = first_true(is_early)
         if early is not None and times.has_two_units(len(ticks), int(is_early.sum()), time_unit):

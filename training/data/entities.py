@@ -16,10 +16,14 @@ from shortlist.training.data.tables import Table, TableSource, log, read_table, 
 # How pandas, R and Arrow call a column of row numbers that nobody named.
 _UNNAMED = re.compile(r"(?:|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__|\.\.\.\d+)")
 _ROW_NUMBERS = ("index", "level_0", "rownames", "row_number")
-
-
-# A number as people write it: 1,500.00, 9,90, $12, 12 %; not a code with zeros in front.
-_NOTATION = r"^[+-]?\s*[$€£¥]?\s*(?:0|[1-9]\d*)(?:[,.'’\s]\d+)*\s*[$€£¥%]?$"
+# A number as people write it: 1,500.00, 1.234,50, 9,90, $12, 12 %. Not versions (2.5.1), lists
+# (1,2), codes (02138).
+_NOTATION = (
+    r"^[+-]?(?:"
+    r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|[1-9]\d{0,2}(?:\.\d{3})+,\d+|"  # groups of three
+    r"(?:0|[1-9]\d*),\d\d|"  # a comma before two decimals
+    r"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹%])$"
+)
 
 
 def read_items(

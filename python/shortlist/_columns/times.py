@@ -158,9 +158,8 @@ def time_column(name: str, values: Any, unit: str = "auto") -> Array:
     name : str
     values : any column
     unit : {"auto", "s", "ms", "us", "ns"}
-        What numbers count, since 1970; "auto" decides by their size, as training does. Whole
-        numbers that are all days of the calendar, such as 20240131, are these days, unless the
-        unit is "ms", "us" or "ns".
+        What numbers count, since 1970; "auto" decides by their size, as training does, and takes
+        whole numbers that are all days of the calendar, such as 20240131, for these days.
 
     Raises
     ------
@@ -295,7 +294,7 @@ def _read_numbers(
         place = int((~(np.abs(found) < 2**63)).argmax())
         raise _far_time(name, int(rows[place]), found[place].item(), unit)
     counts = count_numbers(found)
-    form = form_of(counts, "auto" if unit == "s" and counts.is_digits else unit)
+    form = form_of(counts, unit)
     if is_text and is_odd(counts, unit):
         row, number = int(rows[0]), found[0].item()
         raise DataError(
@@ -305,7 +304,7 @@ def _read_numbers(
     seconds = np.full(len(numbers), MISSING_INT, np.int64)
     seconds[given] = read = seconds_of(found, form)
     early = read < FIRST_PLAUSIBLE
-    if has_mixed_units(counts, int(early.sum()), unit):
+    if form not in ("days", "moments") and has_mixed_units(counts, int(early.sum()), unit):
         place = int(early.argmax())
         raise DataError(
             f"requests: {name!r} row {int(rows[place])} is {found[place].item()}, which in "

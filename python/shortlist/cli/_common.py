@@ -199,14 +199,25 @@ def require_extra(module: str, extra: str) -> ModuleType:
         ) from error
 
 
+class _ShownLines(logging.Handler):
+    """Prints records to stderr as commands print: names of columns are another's."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        show(self._prefix + record.getMessage(), file=sys.stderr)
+
+
 @contextmanager
 def reading_said(command: str) -> Iterator[None]:
     """Print what is said about reading tables to stderr: rows, columns, what was left out.
 
     Warnings of ours become lines too, without the place in our own code that they came from.
     """
-    said = logging.StreamHandler(sys.stderr)
-    said.setFormatter(logging.Formatter(f"shortlist {command}: %(message)s"))
+    said = _ShownLines(f"shortlist {command}: ")
     logger = logging.getLogger("shortlist.reading")
     level, handlers, shows = logger.level, logger.handlers, warnings.showwarning
 
