@@ -3,6 +3,8 @@
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
@@ -26,6 +28,40 @@ def forked(work):
         finally:
             os._exit(1)
     return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("how", ["file", "sqlalchemy"])
+@pytest.mark.parametrize("is_closed_by", ["the parent", "another process"])
+def test_a_child_loses_nothing_though_others_close_the_log(tmp_path, how, is_closed_by):
+    place = tmp_path / "log"
+    if how == "sqlalchemy":
+        pytest.importorskip("sqlalchemy")
+        place = f"sqlite:///{place}"
+    log = FeedbackLog(place)
+    assert log.append(**EVENT)
+    began, ended = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(60)
+            os.write(began[1], b"x" if log.append(**EVENT | {"item_id": 9}) else b"-")
+            os.read(ended[0], 1)
+            for item in range(5):
+                assert log.append(**EVENT | {"item_id": 10 + item})
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.read(began[0], 1) == b"x"
+    if is_closed_by == "another process":
+        code = (
+            "import sys, shortlist; log = shortlist.FeedbackLog(sys.argv[1]); len(log); log.close()"
+        )
+        subprocess.run([sys.executable, "-c", code, str(place)], check=True)
+    log.close()
+    os.write(ended[1], b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    with FeedbackLog(place) as again:
+        assert len(again) == 7
 
 
 @pytest.mark.parametrize("how", ["file", "sqlalchemy"])

@@ -17,6 +17,13 @@ _FORK_SECONDS = 90.0  # longer than a writer waits for its turn
 class Store(Protocol):
     """What is told of forks."""
 
+    def before_fork(self) -> None:
+        """Close all connections; parent and child open new ones when they need them.
+
+        SQLite's own state must not be inherited: the locks it believes to hold are the parent's,
+        and a file it takes for open in common may be deleted under it.
+        """
+
     def after_fork(self) -> None:
         """Begin anew in a child: with new locks, and without its parent's connections."""
 
@@ -56,26 +63,30 @@ _stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
 
 
 def tell_of_forks(store: Store) -> None:
-    """Call a store's `after_fork` in every child, while the store is there."""
+    """Call a store's `before_fork`, and `after_fork` in every child, while the store is there."""
     _stores.add(store)
 
 
 @contextmanager
 def inside() -> Iterator[None]:
     """Be inside a store: no fork begins meanwhile."""
-    gate = _gate
-    gate.enter()
+    gate, depth = _gate, _gate.depth
     try:
+        gate.enter()
         yield
     finally:
-        gate.leave()
+        if gate.depth > depth:  # an interrupt may have come before
+            gate.leave()
 
 
 def _before() -> None:
     with _gate.turn:
         _gate.n_forks += 1
         own = int(_gate.depth > 0)
-        _gate.turn.wait_for(lambda: _gate.n_inside <= own, _FORK_SECONDS)
+        is_free = _gate.turn.wait_for(lambda: _gate.n_inside <= own, _FORK_SECONDS)
+    if is_free and not own:
+        for store in list(_stores):
+            store.before_fork()
 
 
 def _in_parent() -> None:

@@ -52,6 +52,11 @@ class SqlStore:
         tell_of_forks(self)
         self._check_format()
 
+    def before_fork(self) -> None:
+        """Close what the pool has; nobody is inside."""
+        if self._owner == os.getpid():
+            self._engine.dispose()
+
     def after_fork(self) -> None:
         """Begin anew in a forked child, which must not talk over its parent's connections."""
         self._engine.dispose(close=False)

@@ -117,6 +117,11 @@ class SqliteStore:
             self.close()
             raise _of_another_format(path, known)
 
+    def before_fork(self) -> None:
+        """Close both connections; nobody is inside."""
+        for connection in (self._writer, self._reader):
+            connection.close()
+
     def after_fork(self) -> None:
         """Begin anew in a forked child."""
         for connection in (self._writer, self._reader):
@@ -190,6 +195,10 @@ class SqliteStore:
         The indexes are written anew, for rows move in them all the time; the whole file only where
         rows of the table moved, or where an earlier deletion did not come to its end.
         """
+        with inside():  # the whole of it: the connection that keeps the frames is no one else's
+            return self._delete_inside(condition, value)
+
+    def _delete_inside(self, condition: str, value: Any) -> int:
         with self._frames_kept():
             with self._writing() as connection:
                 was_unclean = bool(_about(connection, [_MARK]))
