@@ -117,19 +117,19 @@ void BundleFolder::throw_no_entry(const std::string& file_name) const {
 
 BundleFolder open_bundle(const std::string& path, bool check_hashes, const std::string& name,
                          const std::function<void()>& between_blocks) {
-  const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
-  if (real == nullptr) {
-    throw_bad(path, "a bundle folder", errno == ENOENT ? "nothing there" : std::strerror(errno));
-  }
   BundleFolder bundle;
-  bundle.path = real.get();
-  bundle.name = name.empty() ? bundle.path.substr(bundle.path.rfind('/') + 1) : name;
-  bundle.folder = Descriptor(::open(bundle.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Opened first: what the path leads to may have another name, or none, a moment later.
+  bundle.folder = Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const int folder = bundle.folder.number();
   if (folder < 0) {
     throw_bad(path, "a bundle folder",
-              errno == ENOTDIR ? "a file; unpack a zipped bundle first" : std::strerror(errno));
+              errno == ENOENT    ? "nothing there"
+              : errno == ENOTDIR ? "a file; unpack a zipped bundle first"
+                                 : std::strerror(errno));
   }
+  const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
+  bundle.path = real == nullptr ? path : real.get();
+  bundle.name = name.empty() ? bundle.path.substr(bundle.path.rfind('/') + 1) : name;
   bundle.manifest = read_manifest(folder, bundle.name + "/" + kManifest);
   check_nothing_else(folder, bundle);
   for (const auto& [file, record] : bundle.manifest.files) {

@@ -52,6 +52,8 @@ def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any
                 "one flag per item"
             )
         return None, None, np.ascontiguousarray(allow)
+    if hasattr(allow, "to_list"):  # a column of pandas or polars: of ids, or of lists of them
+        allow = allow.to_list()
     if _is_one_list(allow):
         return None, rows_of(view, allow, "allow"), None
     return ragged_rows(view, allow, n_queries, "allow"), None, None
@@ -63,7 +65,7 @@ def _is_one_list(allow: Any) -> bool:
         return False
     if isinstance(allow, np.ndarray) and allow.dtype.kind != "O":
         return True
-    if isinstance(allow, (set, frozenset, range)):
+    if isinstance(allow, _checks.COLLECTIONS):
         return True
     if not isinstance(allow, (list, tuple, np.ndarray)):
         return hasattr(allow, "__array__")  # a column of pandas, polars or Arrow

@@ -17,6 +17,10 @@ Ragged = tuple[NDArray[Any], NDArray[np.int64]]
 MAX_EMPTY_PLACES = _core.max_empty_places
 
 
+# As good as a list where the order does not matter.
+COLLECTIONS = (Set, range, KeysView, ValuesView)
+
+
 def real_matrix(value: Any, name: str) -> NDArray[Any]:
     """Return `value` as a 2-D array of real numbers, without copying an array.
 
@@ -108,7 +112,7 @@ def item_ids(value: Any, name: str = "item_ids") -> Ids:
     """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name}: got one {type(value).__name__}; expected a 1-D array of ids")
-    if isinstance(value, (Set, range, KeysView, ValuesView)):
+    if isinstance(value, COLLECTIONS):
         value = list(value)
     if isinstance(value, (list, tuple)):
         return _listed_ids(value, name)

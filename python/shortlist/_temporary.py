@@ -22,6 +22,7 @@ _NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.shortlist-tmp", re.DOTALL)
 _MAX_BYTES = 200  # of NAME: file systems take 255 in all
 _OLD_SECONDS = 86_400
 _ASIDE = "aside"  # in such a folder: what had its place and is to have it again
+_GOAL = "goal"  # beside it: a link to where it goes
 
 
 class Held:
@@ -90,8 +91,10 @@ def discard(path: Path) -> None:
     delete(gone)
 
 
-def put_aside(path: Path) -> tuple[Held, Path]:
-    """Free a place for a moment; where the process dies, the next sweep puts it back if it can.
+def put_aside(path: Path, goal: Path) -> tuple[Held, Path]:
+    """Free a place for a moment, before what is there goes to another one.
+
+    Where the process dies, the next sweep puts it back, or to its goal if the place is taken.
 
     Returns
     -------
@@ -101,7 +104,13 @@ def put_aside(path: Path) -> tuple[Held, Path]:
         Where it lies now.
     """
     held = new_folder(path)
-    path.rename(held.path / _ASIDE)
+    try:
+        if not _NAME.fullmatch(goal.name):  # else it goes away with its new name
+            (held.path / _GOAL).symlink_to(goal.absolute())
+        path.rename(held.path / _ASIDE)
+    except BaseException:
+        held.remove()
+        raise
     return held, held.path / _ASIDE
 
 
@@ -192,19 +201,23 @@ def _remove_if_left(path: Path) -> None:
         is_left = lock(descriptor)
         if is_left is None:
             is_left = time.time() - _newest(path) > _OLD_SECONDS
-        if is_left and is_still(descriptor, path):
-            _put_back(path)
+        if is_left and is_still(descriptor, path) and _put_back(path):
             delete(path)
     finally:
         os.close(descriptor)
 
 
-def _put_back(path: Path) -> None:
-    told = _NAME.fullmatch(path.name)
-    if told is not None and os.path.lexists(path / _ASIDE):
-        place = path.with_name(told[1])
-        if not os.path.lexists(place):
+def _put_back(path: Path) -> bool:
+    """Say whether the rest may go: what was put aside for a goal may be the only copy there is."""
+    name = _NAME.fullmatch(path.name)
+    if name is None or not os.path.lexists(path / _ASIDE):
+        return True
+    goals = [Path(os.readlink(path / _GOAL))] if (path / _GOAL).is_symlink() else []
+    for place in (path.with_name(name[1]), *goals):
+        if not os.path.lexists(place) and place.parent.is_dir():
             (path / _ASIDE).rename(place)
+            return True
+    return not goals
 
 
 def _newest(path: Path) -> float:

@@ -128,7 +128,18 @@ def test_sets_and_columns_of_lists_exclude(index, exclude):
     assert found.item_ids.tolist() == expected.item_ids.tolist()
 
 
-@pytest.mark.parametrize("allow", [{0, 10, 20}, range(0, 30, 10), pd.Series(np.arange(400) < 3)])
+@pytest.mark.parametrize(
+    "allow",
+    [
+        {0, 10, 20},
+        range(0, 30, 10),
+        {0: 1, 10: 1, 20: 1}.keys(),
+        pd.Series(np.arange(400) < 3),
+        pd.Series([0, 10, 20]),
+        pd.Series([[0, 10, 20]] * 2),
+        pl.Series([[0, 10, 20]] * 2),
+    ],
+)
 def test_sets_ranges_and_masks_of_pandas_allow(index, allow):
     expected = index.search(QUERIES, 5, allow=[0, 10, 20])
     assert index.search(QUERIES, 5, allow=allow).item_ids.tolist() == expected.item_ids.tolist()

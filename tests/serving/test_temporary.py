@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -250,3 +251,36 @@ def test_a_folder_that_cannot_be_locked_is_named(world, tmp_path):
     (tmp_path / "shop.versions").touch()
     with pytest.raises(ShortlistError, match=r"expected a folder .*shop.versions .*File exists"):
         versions.rollback(champion)
+
+
+KILLED_BETWEEN = """
+import ctypes, os, pathlib, signal, sys
+from shortlist.bundle import writer
+new, old, step = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+ctypes.CDLL = lambda *_, **__: object()
+rename, n_renames = pathlib.Path.rename, 0
+def counted(path, target):
+    global n_renames
+    n_renames += 1
+    if n_renames == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+pathlib.Path.rename = counted
+writer.exchange(new, old)
+"""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_exchange_killed_at_any_rename_loses_neither_of_the_two(tmp_path, step):
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    new, old = versions / "new", tmp_path / "old"
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "content").write_text(folder.name)
+    command = [sys.executable, "-c", KILLED_BETWEEN, str(new), str(old), str(step)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    _temporary.sweep(tmp_path)
+    found = {(folder / "content").read_text() for folder in (new, old) if folder.exists()}
+    assert found == {"new", "old"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "versions"]

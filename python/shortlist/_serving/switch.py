@@ -55,7 +55,7 @@ class Switch:
         """Put another bundle in the present one's place; see `Engine.swap`."""
         with self._changing:
             new = self._load(path, verify)
-            with _closed_on_error(new), self._writing:
+            with _closed_on_error(new, unless=lambda: self.loaded is new), self._writing:
                 old: list[object] = [self.now()]
                 self.loaded = new
             _let_go(old)
@@ -128,9 +128,13 @@ def _let_go(old: list[object]) -> None:
 
 
 @contextmanager
-def _closed_on_error(loaded: LoadedBundle) -> Iterator[None]:
+def _closed_on_error(
+    loaded: LoadedBundle, unless: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Close a bundle that comes to nothing; an interrupt may come when it answers already."""
     try:
         yield
     except BaseException:
-        loaded.close()
+        if not unless():
+            loaded.close()
         raise

@@ -64,6 +64,14 @@ def copy_folder(source: Path, target: Path, name: str) -> None:
     BundleError
         As `check_folder`, for what is no plain file; or the copy could not be written.
     """
+    held, let_go = hold_folder(source)
+    try:
+        _copy_files(held, target, name)
+    finally:
+        let_go()
+
+
+def _copy_files(source: Path, target: Path, name: str) -> None:
     for file in (*read_manifest(source, name).files, MANIFEST):
         with os.fdopen(open_plain(source / file, f"{name}/{file}"), "rb") as opened:
             try:

@@ -152,7 +152,7 @@ def exchange(new: Path, old: Path) -> None:
         done = renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
         if done == 0:
             return
-    held, aside = _temporary.put_aside(old)
+    held, aside = _temporary.put_aside(old, new)
     try:
         new.rename(old)
     except BaseException:

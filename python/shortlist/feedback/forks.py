@@ -48,7 +48,9 @@ class _Gate:
             with self.turn:
                 self.turn.wait_for(lambda: self.n_forks == 0)
                 self.n_inside += 1
-        self.own.depth = self.depth + 1
+                self.own.depth = 1
+        else:
+            self.own.depth = self.depth + 1
 
     def leave(self) -> None:
         self.own.depth = self.depth - 1
