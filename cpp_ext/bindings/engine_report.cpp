@@ -2,6 +2,10 @@
 
 #include <pybind11/stl.h>
 
+#include <vector>
+
+#include "bindings/interpreter.hpp"
+
 namespace shortlist::bindings {
 
 namespace py = pybind11;
@@ -59,7 +63,12 @@ py::object stored_user(const LoadedBundle& bundle, std::string_view id) {
 
 py::list sessions(const LoadedBundle& bundle) {
   py::list found;
-  for (const engine::Session* session : bundle.sessions()) {
+  std::vector<const engine::Session*> open;
+  {
+    const Released release;  // one that is being opened is waited for
+    open = bundle.sessions();
+  }
+  for (const engine::Session* session : open) {
     found.append(py::make_tuple(session->name(), session->provider(), session->nodes()));
   }
   return found;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from functools import cache
 from types import TracebackType
@@ -42,9 +43,9 @@ class ForkLock:
         if self._lock.locked():
             self._lock.release()
 
-    def hold(self) -> bool:
+    def hold(self, seconds: float) -> bool:
         """Wait for the lock, but not for ever; says whether it was got."""
-        return self._lock.acquire(timeout=_LONGEST_WAIT_S)
+        return self._lock.acquire(timeout=max(0.0, seconds))
 
     def renew(self) -> None:
         """Forget who had it."""
@@ -52,22 +53,23 @@ class ForkLock:
 
 
 _LOCKS: weakref.WeakSet[ForkLock] = weakref.WeakSet()
-_HELD: list[ForkLock] = []  # by a thread that forks
+_OWN = threading.local()  # `held`: what this thread took for its fork
 
 
 def _before() -> None:
-    for lock in list(_LOCKS):
-        if lock.is_awaited and lock.hold():
-            _HELD.append(lock)
+    end = time.monotonic() + _LONGEST_WAIT_S
+    awaited = [lock for lock in list(_LOCKS) if lock.is_awaited]
+    _OWN.held = [lock for lock in awaited if lock.hold(end - time.monotonic())]
 
 
 def _after_in_parent() -> None:
-    while _HELD:
-        _HELD.pop().__exit__(None, None, None)
+    for lock in _OWN.held:
+        lock.__exit__(None, None, None)
+    _OWN.held = []
 
 
 def _after_in_child() -> None:
-    _HELD.clear()
+    _OWN.held = []
     for lock in list(_LOCKS):
         lock.renew()
 

@@ -158,8 +158,9 @@ def time_column(name: str, values: Any, unit: str = "auto") -> Array:
     name : str
     values : any column
     unit : {"auto", "s", "ms", "us", "ns"}
-        What numbers count, since 1970; "auto" decides by their size, as training does, and takes
-        whole numbers that are all days of the calendar, such as 20240131, for these days.
+        What numbers count, since 1970; "auto" decides by their size, as training does. With
+        "auto" and "s", the unit of features that say none, whole numbers that are all days of the
+        calendar, such as 20240131, are these days.
 
     Raises
     ------
@@ -294,7 +295,7 @@ def _read_numbers(
         place = int((~(np.abs(found) < 2**63)).argmax())
         raise _far_time(name, int(rows[place]), found[place].item(), unit)
     counts = count_numbers(found)
-    form = form_of(counts, unit)
+    form = form_of(counts, "auto" if unit == "s" and counts.is_digits else unit)
     if is_text and is_odd(counts, unit):
         row, number = int(rows[0]), found[0].item()
         raise DataError(
