@@ -10,7 +10,7 @@ import pytest
 
 import shortlist
 from shortlist.bench import bench_bundle, format_markdown, plot
-from shortlist.bench.measure import every_10_ms
+from shortlist.bench.measure import busy_machine, every_10_ms
 from shortlist.cli import main
 
 
@@ -29,6 +29,7 @@ def test_every_stage_and_batch_is_measured(report):
         assert row["n_calls"] >= 30
         assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"]
         assert row["requests_per_s"] > 0
+        assert row["cpu_us"] > 0
 
 
 def test_output_says_what_it_was_measured_on(report):
@@ -41,6 +42,17 @@ def test_output_says_what_it_was_measured_on(report):
     assert machine["cpu"] in markdown
     assert "| 4 | recommend |" in markdown
     assert "| 1, every 10 ms | recommend, reranked |" in markdown
+
+
+def test_a_busy_machine_is_named_in_the_output(report):
+    of_a_free_core, of_a_shared_core = [(100, 99)] * 9, [(100, 70)] * 9
+    assert busy_machine(0.9, 2, of_a_free_core) == []
+    (warning,) = busy_machine(12.8, 2, of_a_free_core)
+    assert "load average 12.8 on 2 cores before the run" in warning
+    (warning,) = busy_machine(0.9, 2, of_a_shared_core)
+    assert "waited 30% of their time for a core" in warning
+    assert f"**Warning:** {warning}." in format_markdown(report | {"warnings": [warning]})
+    assert "Warning" not in format_markdown(report | {"warnings": []})
 
 
 def test_a_request_every_10_ms_is_one_every_10_ms():

@@ -22,6 +22,10 @@ __all__ = ["BenchResult", "bench_bundle", "every_10_ms"]
 _N_CHECKED = 64  # requests whose answers are checked against the float64 reference
 _MIN_CALLS = 30  # below this a p90 means nothing, however slow a call is
 _GAP = 0.01  # seconds from one request to the next in a service that is not busy
+_BUSY_LOAD = 0.5  # runnable threads a core, before the run, from which other work delays calls
+_BUSY_WAIT = 0.2  # part of the search's time without a core, from which the same holds
+
+Timing = tuple[int, int]  # wall and CPU nanoseconds of a call
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class BenchResult:
     """One cell: a stage at a batch size. Times are microseconds a call.
 
     `pace` is "warm" where call follows call, or "every 10 ms": then the caches have gone cold.
+    `cpu_us` is the median CPU time of a call, of all threads of the process: other work on the
+    machine hardly changes it.
     """
 
     stage: str
@@ -38,6 +44,7 @@ class BenchResult:
     p50_us: float
     p90_us: float
     p99_us: float
+    cpu_us: float
     requests_per_s: float
 
 
@@ -80,11 +87,12 @@ def bench_bundle(
     Returns
     -------
     dict
-        `machine`, `settings`, `bundle`, `verified` and `results` (one `BenchResult` as dict a
-        cell). `encode` is the user encoder with its lookups, `search` the exact top-N with the
-        history excluded, `recommend` the whole call a host makes with one stage, and `recommend,
-        reranked` with the second one, if the bundle has it. Single requests are measured twice: one
-        right after the other, and one every 10 ms, as a host has them.
+        `machine`, `settings`, `bundle`, `verified`, `results` (one `BenchResult` as dict a cell)
+        and `warnings` (list of str: that the times are those of a busy machine). `encode` is the
+        user encoder with its lookups, `search` the exact top-N with the history excluded,
+        `recommend` the whole call a host makes with one stage, and `recommend, reranked` with the
+        second one, if the bundle has it. Single requests are measured twice: one right after the
+        other, and one every 10 ms, as a host has them.
 
     Raises
     ------
@@ -103,10 +111,13 @@ def bench_bundle(
         requests = _draw_requests(engine, max(*batches, _N_CHECKED), history_length, seed)
         verified = _check_answers(engine, requests["history"][:_N_CHECKED], top_n)
         results: list[BenchResult] = []
+        searches: list[Timing] = []
         for batch in batches:
             if progress:
                 progress(f"batch {batch}")
-            results += _time_batch(engine, requests["history"], batch, top_n, n_threads, seconds)
+            cells, own = _time_batch(engine, requests["history"], batch, top_n, n_threads, seconds)
+            results += cells
+            searches += own
         return {
             "machine": machine,
             "settings": {
@@ -126,7 +137,32 @@ def bench_bundle(
             "engine": engine.report(),
             "verified": verified,
             "results": [asdict(result) for result in results],
+            "warnings": busy_machine(machine["load_average"], machine["n_cpus"], searches),
         }
+
+
+def busy_machine(load_average: float, n_cpus: int, searches: Sequence[Timing]) -> list[str]:
+    """Return a warning if other work delayed the calls, else nothing.
+
+    Parameters
+    ----------
+    load_average : float
+        Of the minute before the run.
+    n_cpus : int
+        Cores that this process may use.
+    searches : sequence of (int, int)
+        Wall and CPU nanoseconds of searches: they only compute, so what is more than the CPU time
+        was spent waiting for a core.
+    """
+    wall, cpu = (sum(timing[i] for timing in searches) for i in (0, 1))
+    waited = max(0.0, 1 - cpu / wall) if wall else 0.0
+    if load_average <= _BUSY_LOAD * n_cpus and waited <= _BUSY_WAIT:
+        return []
+    return [
+        f"the machine was busy (load average {load_average} on {n_cpus} cores before the run; "
+        f"searches waited {waited:.0%} of their time for a core). On a free "
+        "machine the times are shorter. Fix: stop other work and run it again"
+    ]
 
 
 def _draw_requests(
@@ -188,8 +224,11 @@ def _reference_scores(queries: Any, items: Any, metric: str) -> Any:
 
 def _time_batch(
     engine: Engine, histories: list[Any], batch: int, top_n: int, n_threads: int, seconds: float
-) -> list[BenchResult]:
-    """Time the stages in turn, round by round, so that drift hits all of them alike."""
+) -> tuple[list[BenchResult], list[Timing]]:
+    """Time the stages in turn, round by round, so that drift hits all of them alike.
+
+    Returns the cells, and the timings of the searches.
+    """
     groups = [histories[start : start + batch] for start in range(0, len(histories), batch)]
     groups = [group for group in groups if len(group) == batch]
     embeddings = [engine.encode_users({"history": group}) for group in groups]
@@ -212,16 +251,14 @@ def _time_batch(
     if engine.default_stages == 2:
         calls["recommend, reranked"] = reranked
     whole = [stage for stage in calls if stage.startswith("recommend")]
-    times: dict[str, list[int]] = {stage: [] for stage in calls}
+    times: dict[str, list[Timing]] = {stage: [] for stage in calls}
     for call in calls.values():  # warm-up: first calls allocate
         call(0)
     deadline = time.perf_counter() + seconds * len(calls)
     n_rounds = 0
     while n_rounds < _MIN_CALLS or time.perf_counter() < deadline:
         for stage, call in calls.items():
-            start = time.perf_counter_ns()
-            call(n_rounds % len(groups))
-            times[stage].append(time.perf_counter_ns() - start)
+            times[stage].append(_clock(call, n_rounds % len(groups)))
         n_rounds += 1
     results = [_summarise(stage, batch, "warm", times[stage]) for stage in calls]
     if batch == 1:
@@ -229,11 +266,18 @@ def _time_batch(
         for stage in whole:
             slow = every_10_ms(calls[stage], [i % len(groups) for i in range(n_calls)])
             results.append(_summarise(stage, batch, "every 10 ms", slow))
-    return results
+    return results, times["search"]
 
 
-def every_10_ms(call: Callable[[int], object], numbers: Sequence[int]) -> list[int]:
-    """Call with each of the numbers, one every 10 ms; return the nanoseconds that each call takes.
+def _clock(call: Callable[[int], object], i: int) -> Timing:
+    cpu_start, start = time.process_time_ns(), time.perf_counter_ns()
+    call(i)
+    wall = time.perf_counter_ns() - start
+    return wall, time.process_time_ns() - cpu_start
+
+
+def every_10_ms(call: Callable[[int], object], numbers: Sequence[int]) -> list[Timing]:
+    """Call with each of the numbers, one every 10 ms; return wall and CPU ns of each call.
 
     The thread sleeps in between, so that a call finds cold caches and a core that has rested.
 
@@ -247,22 +291,21 @@ def every_10_ms(call: Callable[[int], object], numbers: Sequence[int]) -> list[i
     for i in numbers:
         due = max(due + _GAP, time.perf_counter())  # late calls are not made up for
         time.sleep(max(0.0, due - time.perf_counter()))
-        start = time.perf_counter_ns()
-        call(i)
-        times.append(time.perf_counter_ns() - start)
+        times.append(_clock(call, i))
     return times
 
 
-def _summarise(stage: str, batch: int, pace: str, nanoseconds: list[int]) -> BenchResult:
-    microseconds = np.asarray(nanoseconds, dtype=np.float64) / 1e3
+def _summarise(stage: str, batch: int, pace: str, timings: list[Timing]) -> BenchResult:
+    microseconds, cpu = np.asarray(timings, dtype=np.float64).T / 1e3
     p50, p90, p99 = np.percentile(microseconds, [50, 90, 99])
     return BenchResult(
         stage=stage,
         batch=batch,
         pace=pace,
-        n_calls=len(nanoseconds),
+        n_calls=len(timings),
         p50_us=round(float(p50), 2),
         p90_us=round(float(p90), 2),
         p99_us=round(float(p99), 2),
-        requests_per_s=round(batch * len(nanoseconds) / (microseconds.sum() / 1e6), 1),
+        cpu_us=round(float(np.median(cpu)), 2),
+        requests_per_s=round(batch * len(timings) / (microseconds.sum() / 1e6), 1),
     )

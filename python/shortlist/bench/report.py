@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["format_markdown", "plot"]
 
+_TIMES = ("p50_us", "p90_us", "p99_us", "cpu_us")
+
 
 def _microseconds(value: float) -> str:
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
@@ -16,11 +18,11 @@ def _microseconds(value: float) -> str:
 def format_markdown(report: Mapping[str, Any]) -> str:
     """Format the report of `bench_bundle` as Markdown: one table, then what it was measured on."""
     lines = [
-        "| batch | stage | p50 µs | p90 µs | p99 µs | requests/s |",
-        "|---:|---|---:|---:|---:|---:|",
+        "| batch | stage | p50 µs | p90 µs | p99 µs | CPU µs | requests/s |",
+        "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for row in report["results"]:
-        times = " | ".join(_microseconds(row[name]) for name in ("p50_us", "p90_us", "p99_us"))
+        times = " | ".join(_microseconds(row[name]) for name in _TIMES)
         pace = "" if row["pace"] == "warm" else f", {row['pace']}"
         rate = "" if pace else f"{row['requests_per_s']:,.0f}"
         lines.append(f"| {row['batch']}{pace} | {row['stage']} | {times} | {rate} |")
@@ -37,6 +39,7 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, SIMD level {machine['simd_level']}, "
         f"{settings['n_threads']} of {machine['n_cpus']} threads, "
         f"load average {machine['load_average']}; {versions}.",
+        *(f"\n**Warning:** {warning}." for warning in report["warnings"]),
     ]
     return "\n".join(lines) + "\n"
 

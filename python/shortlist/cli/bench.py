@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         args.markdown.write_text(markdown, encoding="utf-8")
     if args.plot:
         plot(report, args.plot)
+    for warning in report["warnings"]:
+        show(f"warning: {warning}", file=sys.stderr)
     if args.json:
         print_json(report)
     else:
