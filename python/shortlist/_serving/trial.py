@@ -15,7 +15,7 @@ from shortlist import _checks
 from shortlist._catalogue.where import check_length
 from shortlist._columns.reading import MISSING_INT, Array
 from shortlist._columns.requests import Columns, RequestSchema, normalise
-from shortlist._locks import ForkLock
+from shortlist._forks import ForkLock
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
