@@ -275,7 +275,7 @@ class Engine:
 
         Parameters
         ----------
-        item_ids : array-like of shape (n,), ids
+        item_ids : array-like of shape (n,), or a set, ids
 
         Returns
         -------
@@ -285,7 +285,7 @@ class Engine:
         Raises
         ------
         TypeError, DataError
-            The ids are not of the bundle's type.
+            One id in place of a list, or the ids are not of the bundle's type.
 
         Notes
         -----
@@ -322,8 +322,8 @@ class Engine:
         """
         return self._switch.now().encode_items(table)
 
-    def score(self, requests: Any, item_ids: Any) -> Array:
-        """Score given items for every request with the bundle's second stage.
+    def score(self, requests: Any, item_ids: Any, stages: Literal[1, 2] | None = None) -> Array:
+        """Score given items for every request, by the second stage if the bundle has one.
 
         Parameters
         ----------
@@ -331,19 +331,24 @@ class Engine:
         item_ids : array-like of shape (n_requests, n), ids
             Candidates of each request, such as `Recommendations.item_ids`; missing places (−1 or
             "") score −inf.
+        stages : {1, 2}, optional
+            1: the similarity of the user's and the item's embedding, under the bundle's metric. 2:
+            the score of the second stage. Default: `default_stages`.
 
         Returns
         -------
         ndarray of shape (n_requests, n), float32
+            Also of a request of which nothing is known: by the encoder's answer to an empty
+            history. (`recommend` gives such requests the popular items instead.)
 
         Raises
         ------
         ShortlistError
-            The bundle has no scorer.
+            `stages` is 2 and the bundle has no second stage.
         ValueError
-            Shapes differ, or an item id is unknown.
+            Shapes differ, or an item id is unknown; or `stages` is not 1, 2 or None.
         """
-        return self._switch.now().score(requests, item_ids)
+        return self._switch.now().score(requests, item_ids, stages)
 
     def swap(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
         """Put another bundle in the place of this one, under load.

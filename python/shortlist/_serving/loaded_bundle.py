@@ -29,8 +29,6 @@ from shortlist.recommendations import Recommendations
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
 _EVENT_TYPES = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
-# Given item rows are scored by the second stage, whatever a call's default.
-_ALL_STAGES = 2
 
 
 class Settings(NamedTuple):
@@ -145,12 +143,12 @@ class LoadedBundle:
         core_columns = columns.for_core(self.schema)
         return self.core.encode_users(self.state.core, columns.n_requests, core_columns)
 
-    def score(self, requests: Any, item_ids: Any) -> Array:
-        """Score given items (n_requests, n) by the second stage; −inf for missing ones."""
-        self.options(1, True, _ALL_STAGES)
+    def score(self, requests: Any, item_ids: Any, stages: Any) -> Array:
+        """Score given items (n_requests, n); −inf for missing ones."""
+        n_stages = self.options(1, True, stages).stages
         state, columns = self.state, normalise(requests, self.schema)
         rows = _candidate_rows(item_ids, columns.n_requests, state)
-        return self.core.score(state.core, columns.for_core(self.schema), rows, _ALL_STAGES)
+        return self.core.score(state.core, columns.for_core(self.schema), rows, n_stages)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings (n_rows, dim) float32 of items from their raw columns."""
@@ -197,6 +195,7 @@ class LoadedBundle:
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items and say how many were known. One writer at a time."""
+        _check_many(item_ids)
         ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
         known = ids[self.state.rows_of(ids) >= 0]
         if len(known):
@@ -349,6 +348,17 @@ def check_same_ids(new: LoadedBundle, old: LoadedBundle) -> None:
 
 def _rows_of(skipped: Ragged | None, state: Catalogue) -> tuple[Array, Array] | None:
     return None if skipped is None else (state.rows_of(skipped.values), skipped.splits)
+
+
+def _check_many(item_ids: Any) -> None:
+    """Refuse one id where a list belongs; text would be read as a list of letters."""
+    is_one = isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__len__")
+    if is_one or getattr(item_ids, "ndim", 1) == 0:
+        one = item_ids.item() if isinstance(item_ids, (np.generic, np.ndarray)) else item_ids
+        raise TypeError(
+            f"item_ids: got {type(one).__name__} {one!r:.60}, expected a list of ids; for one "
+            f"item: [{one!r:.60}]"
+        )
 
 
 def _candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:
