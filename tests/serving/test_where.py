@@ -80,7 +80,7 @@ def test_equal_expressions_are_evaluated_once(engine, monkeypatch):
         (pc.scalar(3), DataError, r"where: .*must evaluate to bool"),
         (3, TypeError, r"where: got int, expected an expression such as pyarrow\.compute"),
         ([None], DataError, r"where: got 1 expressions for 2 requests; expected one"),
-        ([None, "x"], TypeError, r"where: got str, .*entry 1 of the list"),
+        ([None, b"x"], TypeError, r"where: got bytes, .*entry 1 of the list"),
         ([None, pl.col("no")], DataError, r"where: .*entry 1 of the list"),
     ],
 )

@@ -26,6 +26,11 @@ class Masks(NamedTuple):
     masks: list[Array | None]
     numbers: Array | None
 
+    def narrowed(self, mask: Array) -> "Masks":
+        """Return what a mask (n_rows,) for all requests leaves of them."""
+        masks = [mask if own is None else own & mask for own in self.masks]
+        return Masks(masks or [mask], self.numbers)
+
 
 def check_length(where: Any, n_requests: int) -> None:
     """Refuse a list of expressions that has not one entry a request."""

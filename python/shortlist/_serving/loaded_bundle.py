@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shortlist import _arguments, _checks, _core
+from shortlist._catalogue.filters import Filters, rows_of
 from shortlist._catalogue.items import ItemTable, popularity_of
 from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
-from shortlist._catalogue.where import check_length, read_where
 from shortlist._columns.messages import said_of
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
-from shortlist._serving.options import RecommendOptions, check_stages
+from shortlist._serving.asked import Asked
+from shortlist._serving.options import RecommendOptions, check_stages, read_exclude_seen
 from shortlist._serving.reports import GraphReport
 from shortlist.bundle import Bundle
 from shortlist.bundle.fields import problem
@@ -108,19 +109,28 @@ class LoadedBundle:
         """What the bundle's training took for dislikes."""
         return Dislikes.of_settings(self.bundle.manifest.training_section("config", "events"))
 
-    def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
+    def options(self, top_n: int, exclude_seen: Any, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""
         section = self.bundle.manifest.second_stage
-        return RecommendOptions(
-            top_n, exclude_seen, check_stages(stages, self.has_reranker, section)
-        )
+        n_stages = check_stages(stages, self.has_reranker, section)
+        is_excluded, kinds = read_exclude_seen(exclude_seen)
+        return RecommendOptions(top_n, is_excluded, n_stages, kinds)
 
-    def answer(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
-        """Answer checked requests from one state of the items."""
+    def asked(self, columns: Columns) -> Asked:
+        """Return the ids of checked requests, for questions about them."""
+        return Asked(columns, self.core, self._first)
+
+    def answer(
+        self,
+        columns: Columns,
+        filters: Filters,
+        options: RecommendOptions,
+        asked: Columns | None = None,
+    ) -> Recommendations:
+        """Answer checked requests from one state of the items; `asked`: as they were given."""
         state, n = self.state, columns.n_requests
-        check_length(where, n)
         _checks.check_answer_size(n, options.top_n, state.view.n_rows)
-        allowed = read_where(where, n, state.items.mask)
+        rows_left = rows_of(filters, n, state)
         scores, rows, counts, sources, stages = self.core.recommend(
             state.core,
             n,
@@ -128,13 +138,23 @@ class LoadedBundle:
             options.top_n,
             options.exclude_seen,
             options.stages,
-            masks=allowed.masks,
-            mask_of=allowed.numbers,
+            exclude=rows_left.exclude,
+            allow=rows_left.allow,
+            masks=rows_left.masks.masks,
+            mask_of=rows_left.masks.numbers,
             skipped=_rows_of(columns.skipped, state),
             is_joined=columns.is_joined,
         )
         return Recommendations(
-            state.ids[rows], scores, counts, rows, sources, stages, state.items, self.number
+            state.ids[rows],
+            scores,
+            counts,
+            rows,
+            sources,
+            stages,
+            state.items,
+            self.asked(asked or columns),
+            self.number,
         )
 
     def encode_users(self, requests: Any) -> Array:
