@@ -188,10 +188,11 @@ class Engine:
             kinds, such as ``("purchase",)``, only those of such events, and of events whose kind
             is not known: kinds come from the bundle (if it was trained with `history_kinds`), from
             the requests' column `history_kinds`, and from `feedback`.
-        where : pyarrow or polars expression, or a list of them, optional
+        where : str, pyarrow or polars expression, or a list of them, optional
             Only items whose row of the item table satisfies it may come back, for example
-            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one
-            expression (or None) a request. Each is evaluated once, then cached.
+            ``"year >= 1990 and genre = 'Drama'"`` (`docs/serving.md` has the language) or
+            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one (or
+            None) a request. Each is evaluated once, then cached.
         stages : {1, 2}, optional
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
             items, put into a new order by the bundle's second stage. Default: `default_stages`.
