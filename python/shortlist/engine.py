@@ -217,9 +217,9 @@ class Engine:
             probabilities.
         record : bool
             Write what is returned to the log as impressions, before returning it. Propensities are
-            written where a request is a user id alone, without `history`, features, `where` or
-            ``exclude_seen=False``: the log keeps none of these, and `shortlist.off_policy` must be
-            able to ask again.
+            written where a request is a user id alone, without `history`, features or filters,
+            under ``exclude_seen=True``: the log keeps none of these, and `shortlist.off_policy`
+            must be able to ask again.
         now : number, datetime or str, optional
             Time of the requests: of the impressions, and of what ages of events count from.
             Default: the clock.

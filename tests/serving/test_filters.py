@@ -60,11 +60,17 @@ def test_text_ids_are_filtered_too(text_engine, text_world):
     ids = text_world.item_ids.tolist()
     assert rows_of(text_engine, [{}], exclude=ids[:2]) == [ALL - {0, 1}]
     assert rows_of(text_engine, [{}, {}], allow=[ids[:2], [ids[3], "nothing"]]) == [{0, 1}, {3}]
+    assert rows_of(text_engine, [{}, {}], allow=[[], []]) == [set(), set()]
+    bought = [{"history": ids[4:6], "history_kinds": ["view", "purchase"]}]
+    for exclude, left in (([[]], {5}), ([None], {5}), ([ids[:1]], {0, 5}), (ids[:1], {0, 5})):
+        found = rows_of(text_engine, bought, exclude=exclude, exclude_seen=("purchase",))
+        assert found == [ALL - left]
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"allow": 50}, TypeError, "allow: got int; expected a list with one"),
         ({"exclude": 50}, TypeError, "exclude: got int; expected a list with one"),
         ({"exclude": ["x"]}, TypeError, "exclude: got str; the item ids of this index are int64"),
         (

@@ -39,9 +39,12 @@ class Filters(NamedTuple):
         where = self.where
         if isinstance(where, (list, tuple)):
             where = [where[i] for i in chosen]
-        lists = (self.exclude, self.allow, self.seen)
-        taken = (ids.take(chosen) if isinstance(ids, Ragged) else ids for ids in lists)
-        return Filters(where, *taken)
+        exclude, allow = (
+            ids.take(chosen) if isinstance(ids, Ragged) else ids
+            for ids in (self.exclude, self.allow)
+        )
+        seen = None if self.seen is None else self.seen.take(chosen)
+        return Filters(where, exclude, allow, seen)
 
     def are_free(self, n_requests: int) -> Array:
         """Say of each request (n,) whether it has no filter at all."""
@@ -102,17 +105,16 @@ def _read_ids(value: Any, n_requests: int, name: str, state: Catalogue) -> Ids |
     if _arguments.is_one_list(value):
         ids = _checks.item_ids(value, name)
     else:
-        if name == "allow" and (at := _first_none(value)) is not None:
-            raise TypeError(f"allow[{at}]: got None, expected a list of ids; [] allows nothing")
         ids, splits = _checks.ragged(value, n_requests, name)
+        missing = [i for i, own in enumerate(value) if own is None] if name == "allow" else []
+        if missing:
+            raise TypeError(
+                f"allow[{missing[0]}]: got None, expected a list of ids; [] allows none"
+            )
     if len(ids):
         _arguments.check_kind(state.view, ids, name)
-    array = np.array(ids, dtype=object) if isinstance(ids, list) else ids
+    array = np.array(ids, dtype=object if state.view.has_string_ids else np.int64)
     return array if splits is None else Ragged(array, splits)
-
-
-def _first_none(lists: Any) -> int | None:
-    return next((i for i, ids in enumerate(lists) if ids is None), None)
 
 
 def rows_of(filters: Filters, n_requests: int, state: Catalogue) -> RowFilters:

@@ -29,7 +29,7 @@ class Masks(NamedTuple):
 
     def narrowed(self, mask: Array) -> "Masks":
         """Return what a mask (n_rows,) for all requests leaves of them."""
-        masks = [mask if own is None else own & mask for own in self.masks]
+        masks: list[Array | None] = [mask if own is None else own & mask for own in self.masks]
         return Masks(masks or [mask], self.numbers)
 
 

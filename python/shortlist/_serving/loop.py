@@ -54,7 +54,7 @@ class FeedbackLoop(NamedTuple):
         self, columns: Columns, acts: list[Acts | None] | None, loaded: LoadedBundle
     ) -> Columns:
         """Join it to their requests."""
-        if not any(acts or ()):
+        if acts is None or not any(acts):
             return columns
         times = np.full(columns.n_requests, self.now)
         return with_acts(columns, acts, loaded, loaded.dislikes, times)
