@@ -9,7 +9,7 @@ from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Hits, Index, simd_level
 from shortlist.plugin import plugin_path
-from shortlist.recommendations import Recommendations
+from shortlist.recommendations import Recommendation, Recommendations
 from shortlist.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "FeedbackLog",
     "Hits",
     "Index",
+    "Recommendation",
     "Recommendations",
     "ShortlistError",
     "Softmax",

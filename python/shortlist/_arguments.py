@@ -54,22 +54,22 @@ def allowed(view: _core.IndexView, allow: Any, n_queries: int) -> tuple[Any, Any
         return None, None, np.ascontiguousarray(allow)
     if hasattr(allow, "to_list"):  # a column of pandas or polars: of ids, or of lists of them
         allow = allow.to_list()
-    if _is_one_list(allow):
+    if is_one_list(allow):
         return None, rows_of(view, allow, "allow"), None
     return ragged_rows(view, allow, n_queries, "allow"), None, None
 
 
-def _is_one_list(allow: Any) -> bool:
+def is_one_list(ids: Any) -> bool:
     """Say whether these are ids for all queries, not lists of ids for each of them."""
-    if isinstance(allow, np.ndarray) and allow.ndim != 1:
+    if isinstance(ids, np.ndarray) and ids.ndim != 1:
         return False
-    if isinstance(allow, np.ndarray) and allow.dtype.kind != "O":
+    if isinstance(ids, np.ndarray) and ids.dtype.kind != "O":
         return True
-    if isinstance(allow, _checks.COLLECTIONS):
+    if isinstance(ids, _checks.COLLECTIONS):
         return True
-    if not isinstance(allow, (list, tuple, np.ndarray)):
-        return hasattr(allow, "__array__")  # a column of pandas, polars or Arrow
-    return all(isinstance(entry, (str, bool, int, float, np.generic)) for entry in allow)
+    if not isinstance(ids, (list, tuple, np.ndarray)):
+        return hasattr(ids, "__array__")  # a column of pandas, polars or Arrow
+    return all(isinstance(entry, (str, bool, int, float, np.generic)) for entry in ids)
 
 
 def matrix(value: Any, name: str) -> NDArray[np.float32]:

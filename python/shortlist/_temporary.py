@@ -87,8 +87,9 @@ def replacing(place: Path) -> Iterator[IO[bytes]]:
 def discard(path: Path) -> None:
     """Delete a file, folder or link in such a way that no half of it is left under its name."""
     gone = _free_name(path)
-    path.rename(gone)
-    delete(gone)
+    with contextlib.suppress(FileNotFoundError):  # another one's sweep was faster
+        path.rename(gone)
+        delete(gone)
 
 
 def put_aside(path: Path, goal: Path) -> tuple[Held, Path]:

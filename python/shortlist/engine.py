@@ -1,10 +1,11 @@
 """The engine: a loaded bundle that turns raw requests into exact top-N recommendations."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, NoReturn, Self
 
 from shortlist import _checks
+from shortlist._catalogue.filters import read_filters
 from shortlist._catalogue.state import Upserted
 from shortlist._columns.reading import Array
 from shortlist._columns.requests import normalise
@@ -12,6 +13,7 @@ from shortlist._runtime import find_runtime
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
 from shortlist._serving.loop import feedback_loop
+from shortlist._serving.options import check_unknown
 from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
@@ -156,12 +158,15 @@ class Engine:
         self,
         requests: Any = None,
         top_n: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | Collection[str] = True,
         where: Any = None,
         stages: Literal[1, 2] | None = None,
         keys: Any = None,
         *,
         user_ids: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+        unknown: Literal["ignore", "error"] = "ignore",
         feedback: FeedbackLog | None = None,
         explore: Exploration | None = None,
         record: bool = False,
@@ -175,17 +180,19 @@ class Engine:
             Columns: `history` (item ids, oldest first; unknown ones are skipped), `user_id`, and
             the bundle's user features; with declared event features `history_kinds` and
             `history_ages` (seconds before now), entry by entry. Every one is optional, and None
-            where there is nothing.
-            Any number of requests: long calls are cut into batches, so memory beside requests and
-            answers stays the same.
+            where there is nothing. Long calls are cut into batches: they need no more memory.
         top_n : int
             Items a request; rows are shorter (`counts`) where fewer are allowed.
-        exclude_seen : bool
-            Leave out the items of the request's history and of the user's stored history.
-        where : pyarrow or polars expression, or a list of them, optional
+        exclude_seen : bool, or kinds of events
+            Leave out the items of the request's history and of the user's stored history. With
+            kinds, such as ``("purchase",)``, only those of such events, and of events whose kind
+            is not known: kinds come from the bundle (if it was trained with `history_kinds`), from
+            the requests' column `history_kinds`, and from `feedback`.
+        where : str, pyarrow or polars expression, or a list of them, optional
             Only items whose row of the item table satisfies it may come back, for example
-            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one
-            expression (or None) a request. Each is evaluated once, then cached.
+            ``"year >= 1990 and genre = 'Drama'"`` (`docs/serving.md` has the language) or
+            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one (or
+            None) a request. Each is evaluated once, then cached.
         stages : {1, 2}, optional
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
             items, put into a new order by the bundle's second stage. Default: `default_stages`.
@@ -195,6 +202,12 @@ class Engine:
             Ignored without a trial.
         user_ids : array-like of shape (n_requests,), ids, optional
             In place of `requests`: known users, given by id alone.
+        exclude, allow : ids, list of id arrays, or (values, row_splits), optional
+            Items that must not come back, and the only ones that may: one list (or set) of ids
+            for all requests, or one for each (or None in `exclude`). Unknown ids are ignored.
+        unknown : {"ignore", "error"}
+            What becomes of ids in `history` that the encoder does not know, and of user ids that
+            the bundle does not store. `Recommendations.n_known` counts those that are known.
         feedback : FeedbackLog, optional
             Events in the log count at once. They are appended to the request's history, or to the
             stored one, and excluded as seen. Skipped items are excluded, and similar items rank
@@ -204,9 +217,9 @@ class Engine:
             probabilities.
         record : bool
             Write what is returned to the log as impressions, before returning it. Propensities are
-            written where a request is a user id alone, without `history`, features, `where` or
-            ``exclude_seen=False``: the log keeps none of these, and `shortlist.off_policy` must be
-            able to ask again.
+            written where a request is a user id alone, without `history`, features or filters,
+            under ``exclude_seen=True``: the log keeps none of these, and `shortlist.off_policy`
+            must be able to ask again.
         now : number, datetime or str, optional
             Time of the requests: of the impressions, and of what ages of events count from.
             Default: the clock.
@@ -221,25 +234,29 @@ class Engine:
         Raises
         ------
         TypeError, DataError
-            A request is not as described, the message names column and row; or `where` does not
-            fit the item table; or the log's ids are of another type; or `record` is true and a
-            request has no `user_id`.
+            A request is not as described, the message names column and row; `where` does not fit
+            the item table; the log's ids are of another type; `record` is true and a request has
+            no `user_id`; an id is unknown and `unknown` is "error"; no kind of any event is known.
         ValueError
-            `top_n` is below 1, or far beyond the number of items; or `stages` is not 1, 2 or None.
+            `top_n` is below 1 or far beyond the number of items; `stages` is not 1, 2 or None;
+            `exclude` or `allow` have not one list a request.
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
         loaded, trial = self._switch.now(), self._switch.trial  # for the whole call
         top_n = _checks.positive_int(top_n, "top_n")
         loop = feedback_loop(feedback, explore, record, now)
-        exclude_seen = _checks.flag(exclude_seen, "exclude_seen")
         requests = pipeline.given_requests(requests, user_ids)
         options = loaded.options(top_n, exclude_seen, stages)
+        schema = loaded.schema if trial is None else trial.schema
+        columns = normalise(requests, schema.with_kinds() if options.seen_kinds else schema)
+        filters = read_filters(where, exclude, allow, columns.n_requests, loaded.state)
+        if check_unknown(unknown):
+            loaded.asked(columns).check_known()
         if trial is not None:
-            return trial.recommend(loaded, requests, keys, where, options, stages, loop)
-        columns = normalise(requests, loaded.schema)
+            return trial.recommend(loaded, columns, keys, filters, options, stages, loop)
         check_keys(keys, columns.n_requests)
-        return pipeline.recommend(loaded, columns, where, options, loop)
+        return pipeline.recommend(loaded, columns, filters, options, loop)
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add items, or change known ones, without retraining; later calls see all of it.
@@ -275,7 +292,7 @@ class Engine:
 
         Parameters
         ----------
-        item_ids : array-like of shape (n,), ids
+        item_ids : array-like of shape (n,), or a set, ids
 
         Returns
         -------
@@ -285,7 +302,7 @@ class Engine:
         Raises
         ------
         TypeError, DataError
-            The ids are not of the bundle's type.
+            One id in place of a list, or the ids are not of the bundle's type.
 
         Notes
         -----
@@ -322,8 +339,8 @@ class Engine:
         """
         return self._switch.now().encode_items(table)
 
-    def score(self, requests: Any, item_ids: Any) -> Array:
-        """Score given items for every request with the bundle's second stage.
+    def score(self, requests: Any, item_ids: Any, stages: Literal[1, 2] | None = None) -> Array:
+        """Score given items for every request, by the second stage if the bundle has one.
 
         Parameters
         ----------
@@ -331,19 +348,24 @@ class Engine:
         item_ids : array-like of shape (n_requests, n), ids
             Candidates of each request, such as `Recommendations.item_ids`; missing places (−1 or
             "") score −inf.
+        stages : {1, 2}, optional
+            1: the similarity of the user's and the item's embedding, under the bundle's metric. 2:
+            the score of the second stage. Default: `default_stages`.
 
         Returns
         -------
         ndarray of shape (n_requests, n), float32
+            Also of a request of which nothing is known: by the encoder's answer to an empty
+            history. (`recommend` gives such requests the popular items instead.)
 
         Raises
         ------
         ShortlistError
-            The bundle has no scorer.
+            `stages` is 2 and the bundle has no second stage.
         ValueError
-            Shapes differ, or an item id is unknown.
+            Shapes differ, or an item id is unknown; or `stages` is not 1, 2 or None.
         """
-        return self._switch.now().score(requests, item_ids)
+        return self._switch.now().score(requests, item_ids, stages)
 
     def swap(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
         """Put another bundle in the place of this one, under load.

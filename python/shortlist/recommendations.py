@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import importlib
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shortlist.errors import ShortlistError
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
 SOURCES = ("popular", "features", "stored history", "history")
@@ -23,20 +30,46 @@ class Titles(Protocol):
         """Return titles of item rows (n_requests, top_n)."""
 
 
+class Asked(Protocol):
+    """What was asked: the ids of the requests."""
+
+    @property
+    def user_ids(self) -> NDArray[np.object_]:
+        """User ids (n_requests,), None where a request has none."""
+
+    @property
+    def n_given(self) -> NDArray[np.int64]:
+        """How many ids each request has (n_requests,)."""
+
+    @property
+    def n_known(self) -> NDArray[np.int64]:
+        """How many of them are known (n_requests,)."""
+
+
+class _KnownAsked(NamedTuple):
+    """What was looked up before."""
+
+    user_ids: NDArray[np.object_]
+    n_given: NDArray[np.int64]
+    n_known: NDArray[np.int64]
+
+
 class _KnownTitles:
     """Titles that were looked up before: those of one answer."""
 
-    def __init__(self, titles: NDArray[np.object_]) -> None:
-        self._titles = titles
+    def __init__(self, known: NDArray[np.object_]) -> None:
+        self.known = known
 
     def titles(self, _: Any) -> NDArray[np.object_]:
         """Return them."""
-        return self._titles.copy()
+        return self.known
 
 
 @dataclass(eq=False, repr=False, slots=True)
 class Recommendations:
     """The top-N of every request: score descending, ties by the lower item row.
+
+    ``len``, ``recs[0]`` and a loop go over requests: each is a `Recommendation`.
 
     Attributes
     ----------
@@ -61,6 +94,19 @@ class Recommendations:
     propensities : ndarray of shape (n_requests, top_n), float64, or None
         With exploration: the probability of each item at its place, given the items above it; the
         order is as drawn then, and scores need not fall. Missing places hold 0.
+    user_ids : ndarray of shape (n_requests,), object
+        The request's `user_id`, int or str; None where it had none.
+    n_given : ndarray of shape (n_requests,), int64
+        How many ids the request had: entries of its own `history`, and 1 for a `user_id`.
+    n_known : ndarray of shape (n_requests,), int64
+        How many of these ids the bundle knows: items that it came with (its encoder knows no
+        others), and users that it stores. What a feedback log knows does not count.
+
+    Notes
+    -----
+    `titles` and `n_known` are looked up when they are first asked for, so that they cost an answer
+    nothing; one that is pickled or copied has both with it. Until then an answer keeps the bundle
+    that made it in memory.
     """
 
     item_ids: NDArray[Any]
@@ -70,6 +116,7 @@ class Recommendations:
     _source_codes: NDArray[np.int64]
     stages: NDArray[np.int8]
     _items: Titles
+    _asked: Asked
     _version: int | NDArray[np.int64] = 1
     propensities: NDArray[np.float64] | None = None
 
@@ -84,18 +131,40 @@ class Recommendations:
         return _SOURCE_NAMES[self._source_codes]
 
     @property
-    def titles(self) -> NDArray[np.object_]:
-        """Titles (n_requests, top_n), str: None where an item has none, "" at missing places.
+    def user_ids(self) -> NDArray[np.object_]:
+        """User id of each request, None where it had none, shape (n_requests,)."""
+        return self._asked.user_ids.copy()
 
-        Looked up in the item table when asked for, so that answers without titles cost nothing. An
-        answer that is pickled or copied has its titles with it.
-        """
-        return self._items.titles(self.indices)
+    @property
+    def n_given(self) -> NDArray[np.int64]:
+        """How many ids each request had, shape (n_requests,)."""
+        return self._asked.n_given
+
+    @property
+    def n_known(self) -> NDArray[np.int64]:
+        """How many of them the bundle knows, shape (n_requests,)."""
+        return self._known_ids().n_known.copy()
+
+    @property
+    def titles(self) -> NDArray[np.object_]:
+        """Titles (n_requests, top_n), str: None where an item has none, "" at missing places."""
+        return self._known_titles().copy()
+
+    def _known_titles(self) -> NDArray[np.object_]:
+        if not isinstance(self._items, _KnownTitles):
+            self._items = _KnownTitles(self._items.titles(self.indices))
+        return self._items.known
+
+    def _known_ids(self) -> _KnownAsked:
+        if not isinstance(self._asked, _KnownAsked):
+            asked = self._asked
+            self._asked = _KnownAsked(asked.user_ids, asked.n_given, asked.n_known)
+        return self._asked
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or copied: all of it, with the titles instead of their table."""
-        state = {name: getattr(self, name) for name in self.__slots__}
-        return state | {"_items": _KnownTitles(self.titles)}
+        self._known_titles(), self._known_ids()
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
@@ -106,41 +175,227 @@ class Recommendations:
         """Return the number of requests."""
         return len(self.counts)
 
+    def __getitem__(self, request: int) -> Recommendation:
+        """Return the answer to one request, by its number; -1 is the last."""
+        n = len(self)
+        number = operator.index(request)
+        if not -n <= number < n:
+            raise IndexError(f"got request {number}, expected one of {n}, counted from 0")
+        return Recommendation(self, number % n)
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        """Go over the answers, request by request."""
+        return (Recommendation(self, row) for row in range(len(self)))
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one plain dict a request, ready for `json.dumps`; missing places are left out.
 
         Returns
         -------
         list of dict
-            `source`, `stages` and `items`, a list of `item_id`, `score` and, if the item has one,
-            `title`.
+            `user_id` (if the request had one), `source`, `stages`, `n_given`, `n_known`, and
+            `items`, a list of `item_id`, `score` and, if the item has one, `title`.
         """
-        titles, answers = self.titles, []
-        for row, count in enumerate(self.counts.tolist()):
-            ids = self.item_ids[row, :count].tolist()
-            scores = self.scores[row, :count].tolist()
+        answers = []
+        for one in self:
             items = []
-            for item_id, score, title in zip(ids, scores, titles[row, :count], strict=True):
+            for item_id, score, title in one._places():
                 item = {"item_id": item_id, "score": score}
                 items.append(item if title is None else {**item, "title": title})
-            source, stages = str(self.source[row]), int(self.stages[row])
-            answers.append({"source": source, "stages": stages, "items": items})
+            who = {} if one.user_id is None else {"user_id": one.user_id}
+            made = {"source": one.source, "stages": one.stages}
+            known = {"n_given": one.n_given, "n_known": one.n_known}
+            answers.append({**who, **made, **known, "items": items})
         return answers
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow Table with one row for each recommended item.
+
+        Returns
+        -------
+        pyarrow.Table
+            `request` (its number), `user_id` (if any request had one), `rank` (from 1), `item_id`,
+            `score`, `title` (null where an item has none), `source`, `stages`, and with
+            exploration `propensity`. Missing places are left out.
+
+        Raises
+        ------
+        ShortlistError
+            pyarrow is not installed.
+        """
+        pa = _need("pyarrow", "shortlist[cpu]")
+        is_real = np.arange(self.item_ids.shape[1]) < self.counts[:, None]
+        requests, places = np.nonzero(is_real)
+        user_ids = self.user_ids
+        id_type = pa.string() if self.item_ids.dtype.kind == "O" else pa.int64()
+        columns = {
+            "request": pa.array(requests),
+            "user_id": pa.array(user_ids[requests].tolist()),
+            "rank": pa.array(places + 1),
+            "item_id": pa.array(self.item_ids[is_real].tolist(), id_type),
+            "score": pa.array(self.scores[is_real]),
+            "title": pa.array(self._known_titles()[is_real].tolist(), pa.string()),
+            "source": pa.array(self.source[requests].tolist(), pa.string()),
+            "stages": pa.array(self.stages[requests]),
+        }
+        if not any(user_id is not None for user_id in user_ids):
+            del columns["user_id"]
+        if self.propensities is not None:
+            columns["propensity"] = pa.array(self.propensities[is_real])
+        return pa.table(columns)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with the rows and columns of `to_arrow`."""
+        _need("pandas", "pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame with the rows and columns of `to_arrow`."""
+        return _need("polars", "polars").from_arrow(self.to_arrow())
+
+    def to_text(self, n_requests: int | None = None, n_items: int | None = None) -> str:
+        """Return a table for people.
+
+        Parameters
+        ----------
+        n_requests, n_items : int, optional
+            Show no more requests, and no more items of each; all by default.
+        """
+        n, top_n = self.item_ids.shape
+        lines = [f"{n} request{'s' * (n != 1)}, top {top_n}"]
+        for one in islice(self, n_requests):
+            lines += one._lines(n_items)
+        if n_requests is not None and n > n_requests:
+            lines.append(f"… {n - n_requests} more requests")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         """Show the first answers as a table."""
-        n_requests, top_n = self.item_ids.shape
-        lines = [f"{n_requests} request{'s' * (n_requests != 1)}, top {top_n}"]
-        titles = self.titles[:_SHOWN_REQUESTS]
-        for row in range(min(n_requests, _SHOWN_REQUESTS)):
-            count = int(self.counts[row])
-            lines.append(f"request {row}, from {self.source[row]}: {count} items")
-            for rank in range(min(count, _SHOWN_ITEMS)):
-                score = f"{self.scores[row, rank]:.4f}"
-                item = f"{self.item_ids[row, rank]!s:>10}  {titles[row, rank] or ''}"
-                lines.append(f"  {rank + 1:>3}  {score:>9}  {item}".rstrip())
-            if count > _SHOWN_ITEMS:
-                lines.append(f"       … {count - _SHOWN_ITEMS} more")
-        if n_requests > _SHOWN_REQUESTS:
-            lines.append(f"… {n_requests - _SHOWN_REQUESTS} more requests")
-        return "\n".join(lines)
+        return self.to_text(_SHOWN_REQUESTS, _SHOWN_ITEMS)
+
+    def _repr_html_(self) -> str:
+        """Show the first answers as a table in a notebook."""
+        n, top_n = self.item_ids.shape
+        lines = [f"<p>{n} request{'s' * (n != 1)}, top {top_n}</p>", "<table>"]
+        lines.append(_html_row("th", ["request", "from", "rank", "item", "title", "score"]))
+        for one in islice(self, _SHOWN_REQUESTS):
+            who = [one.name, one.source]
+            for rank, place in enumerate(one._places()[:_SHOWN_ITEMS], start=1):
+                item_id, score, title = place
+                lines.append(_html_row("td", [*who, rank, item_id, title or "", f"{score:.4f}"]))
+                who = ["", ""]
+        return "\n".join([*lines, "</table>"])
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Recommendation:
+    """The answer to one request: what `Recommendations` has of it, without missing places.
+
+    Attributes
+    ----------
+    request : int
+        Its number, from 0.
+    """
+
+    _all: Recommendations
+    request: int
+
+    @property
+    def user_id(self) -> Any:
+        """The request's user id, None if it had none."""
+        return self._all._asked.user_ids[self.request]
+
+    @property
+    def item_ids(self) -> NDArray[Any]:
+        """Item ids, best first, shape (count,), int64 or str."""
+        return self._real(self._all.item_ids)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Their scores, shape (count,)."""
+        return self._real(self._all.scores)
+
+    @property
+    def titles(self) -> NDArray[np.object_]:
+        """Their titles, shape (count,), None where an item has none."""
+        return self._real(self._all._known_titles())
+
+    @property
+    def propensities(self) -> NDArray[np.float64] | None:
+        """With exploration: the probability of each at its place, shape (count,)."""
+        propensities = self._all.propensities
+        return None if propensities is None else self._real(propensities)
+
+    @property
+    def source(self) -> str:
+        """What it was made from."""
+        return SOURCES[self._all._source_codes[self.request]]
+
+    @property
+    def stages(self) -> int:
+        """How many stages made it."""
+        return int(self._all.stages[self.request])
+
+    @property
+    def version(self) -> int:
+        """Which version of the engine answered."""
+        return int(self._all.version[self.request])
+
+    @property
+    def n_given(self) -> int:
+        """How many ids the request had."""
+        return int(self._all._known_ids().n_given[self.request])
+
+    @property
+    def n_known(self) -> int:
+        """How many of them the bundle knows."""
+        return int(self._all._known_ids().n_known[self.request])
+
+    @property
+    def name(self) -> str:
+        """The request's number, and its user if it has one."""
+        user = "" if self.user_id is None else f", user {self.user_id}"
+        return f"request {self.request}{user}"
+
+    def _real(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values[self.request, : self._all.counts[self.request]]
+
+    def _places(self) -> list[tuple[Any, float, str | None]]:
+        """Return id, score and title of each item."""
+        columns = (self.item_ids, self.scores, self.titles)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return int(self._all.counts[self.request])
+
+    def __repr__(self) -> str:
+        """Show the first items as a table."""
+        return "\n".join(self._lines(_SHOWN_ITEMS))
+
+    def _lines(self, n_items: int | None) -> list[str]:
+        places = self._places()
+        lines = [f"{self.name}, from {self.source}: {len(places)} items"]
+        for rank, (item_id, score, title) in enumerate(places[:n_items], start=1):
+            lines.append(f"  {rank:>3}  {score:>9.4f}  {item_id!s:>10}  {title or ''}".rstrip())
+        if n_items is not None and len(places) > n_items:
+            lines.append(f"       … {len(places) - n_items} more")
+        return lines
+
+
+def _html_row(tag: str, cells: list[Any]) -> str:
+    inside = "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"
+
+
+def _need(package: str, install: str) -> Any:
+    """Import a package that answers can be given to, or say how to get it."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ShortlistError(
+            f"recommendations: this needs the package {package}, which is not installed; install "
+            f"it with: pip install '{install}'"
+        ) from error

@@ -147,9 +147,8 @@ def rollback(bundle: str | os.PathLike[str], to: str | None = None) -> dict[str,
         An update or another rollback of the bundle is at work, or has just replaced it.
     """
     location = Path(bundle)
-    manifest = _manifest(location)  # what the caller wants to leave
-    with _locked(location):
-        return _rollback(location, manifest.version, to)
+    with _locked(location) as before:
+        return _rollback(location, before.version, to)
 
 
 def _rollback(location: Path, left: str, to: str | None) -> dict[str, str]:
@@ -193,7 +192,8 @@ def updating(bundle: Path) -> Iterator[str]:
         Another update or a rollback of the bundle is at work, or the folder of its versions cannot
         be made or locked.
     """
-    with _locked(bundle, is_new=True) as folder:
+    folder = versions_folder(bundle)
+    with _locked(bundle, is_new=True):
         try:
             _sweep(bundle, folder)
         except OSError as error:
@@ -202,18 +202,23 @@ def updating(bundle: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _locked(bundle: Path, *, is_new: bool = False) -> Iterator[Path]:
+def _locked(bundle: Path, *, is_new: bool = False) -> Iterator[Manifest]:
     """Hold the lock of a bundle's versions: the folder they lie in, which is made for it.
 
     Whoever has it may call functions that take it as well, but for those that want a new one.
+
+    Yields
+    ------
+    Manifest
+        Of the bundle as it was when its lock was asked for.
     """
-    _manifest(bundle)  # an error, if there is one, before a folder is made beside it
+    before = _manifest(bundle)  # an error, if there is one, before a folder is made beside it
     folder = versions_folder(bundle)
     me = (os.getpid(), threading.get_ident(), folder)
     if me in _held:
         if is_new:
             raise _at_work(bundle)
-        yield folder
+        yield before
         return
     try:
         descriptor = _take(folder, bundle)
@@ -221,7 +226,7 @@ def _locked(bundle: Path, *, is_new: bool = False) -> Iterator[Path]:
         raise _unusable(bundle, folder, error) from error
     _held.add(me)
     try:
-        yield folder
+        yield before
     finally:
         _held.discard(me)
         with contextlib.suppress(OSError):
@@ -238,7 +243,7 @@ def _take(folder: Path, bundle: Path) -> int:
             continue
         # None, a file system without locks: updates must not meet there.
         is_free = _temporary.lock(descriptor)
-        if is_free is not False and _is_at(descriptor, folder):
+        if is_free is not False and _temporary.is_still(descriptor, folder.resolve()):
             return descriptor
         os.close(descriptor)
         if is_free is False:
@@ -252,13 +257,6 @@ def _at_work(bundle: Path) -> ShortlistError:
     )
 
 
-def _is_at(descriptor: int, folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), folder.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _unusable(bundle: Path, folder: Path, error: OSError) -> ShortlistError:
     return ShortlistError(
         f"{bundle}: expected a folder {folder} for its versions that can be made, locked and "
@@ -268,16 +266,23 @@ def _unusable(bundle: Path, folder: Path, error: OSError) -> ShortlistError:
 
 def _sweep(bundle: Path, folder: Path) -> None:
     """Remove new bundles without a version's name, and run folders that no bundle came from."""
-    _temporary.sweep(folder)
+    _sweep_names(folder)
     _temporary.sweep(bundle.resolve().parent)
-    for left in folder.iterdir():
-        is_new = re.fullmatch(rf"new-{_STAMP}\.shortlist", left.name)
-        if is_new or _LEFT_BEFORE.fullmatch(left.name):
-            _temporary.discard(left)
+    for new in folder.glob("new-*.shortlist"):
+        if re.fullmatch(_STAMP, new.stem.removeprefix("new-")):
+            _temporary.discard(new)
     needed = {_manifest(path).own.run for path in (bundle, *_bundles_in(folder).values())}
     for run in folder.glob("*.run"):
         if run.name not in needed and re.fullmatch(_STAMP, run.stem):
             _temporary.discard(run)
+
+
+def _sweep_names(folder: Path) -> None:
+    """Remove what lies under temporary names."""
+    _temporary.sweep(folder)
+    for left in folder.iterdir():
+        if _LEFT_BEFORE.fullmatch(left.name):
+            _temporary.discard(left)
 
 
 def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
@@ -323,10 +328,7 @@ def prune(bundle: str | os.PathLike[str], keep: int = KEPT) -> list[str]:
 
 
 def _prune(location: Path, folder: Path, keep: int) -> list[str]:
-    _temporary.sweep(folder)
-    for left in folder.iterdir():
-        if _LEFT_BEFORE.fullmatch(left.name):
-            _temporary.delete(left)
+    _sweep_names(folder)
     _settle(folder)
     champion = _manifest(location).own
     bundles = _bundles_in(folder)

@@ -202,7 +202,7 @@ def test_a_where_that_does_not_fit_the_table_is_an_error(engine, where, error, m
         ({"top_n": 0}, ValueError, "top_n: got 0"),
         ({"top_n": True}, TypeError, "top_n: got True"),
         ({"top_n": 2.0}, TypeError, "top_n: got 2.0"),
-        ({"exclude_seen": "no"}, TypeError, "exclude_seen: got 'no', expected True or False"),
+        ({"exclude_seen": "no"}, TypeError, "exclude_seen: got 'no', expected True, False, or"),
     ],
 )
 def test_wrong_arguments_are_named(engine, arguments, error, message):
@@ -228,7 +228,9 @@ def test_dicts_are_plain_json_and_leave_missing_places_out(text_engine, text_wor
 
 def test_the_text_form_shows_sources_scores_and_titles(engine):
     text = repr(engine.recommend([{"user_id": 5}] + [{}] * 9, top_n=12))
-    assert text.startswith("10 requests, top 12\nrequest 0, from stored history: 12 items\n")
+    assert text.startswith(
+        "10 requests, top 12\nrequest 0, user 5, from stored history: 12 items\n"
+    )
     assert "… 2 more" in text
     assert "… 5 more requests" in text
     assert "Film 31 ☕" in text

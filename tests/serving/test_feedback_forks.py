@@ -140,6 +140,52 @@ def test_a_fork_waits_for_a_call_under_way_and_calls_wait_for_a_fork(tmp_path, m
         assert len(log) == 2
 
 
+def test_calls_go_on_while_a_fork_waits_for_an_erasure(tmp_path, monkeypatch):
+    order, is_inside = [], threading.Event()
+    with FeedbackLog(tmp_path / "log") as log:
+        log.append(**EVENT)
+        erase = log._store._delete_inside
+
+        def slow(*values):
+            is_inside.set()
+            time.sleep(1.0)
+            order.append("erased")
+            return erase(*values)
+
+        def others():
+            is_inside.wait()
+            time.sleep(0.3)  # the fork waits by now
+            log.append(**EVENT | {"user_id": 2})
+            order.append(len(log))
+
+        monkeypatch.setattr(log._store, "_delete_inside", slow)
+        calls = [threading.Thread(target=call) for call in (lambda: log.erase_user(1), others)]
+        for call in calls:
+            call.start()
+        is_inside.wait()
+        assert forked(lambda: log.append(**EVENT))
+        order.append("fork")
+        for call in calls:
+            call.join()
+        assert order == [2, "erased", "fork"]
+        assert len(log) == 2
+
+
+def test_a_fork_gives_up_its_wait_and_lets_others_in_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("shortlist._forks._INSIDE_SECONDS", 0.3)
+    with FeedbackLog(tmp_path / "log") as log:
+        is_over = threading.Event()
+        monkeypatch.setattr(log._store, "_delete_inside", lambda *_: is_over.wait() and 0)
+        call = threading.Thread(target=log.erase_user, args=[1])
+        call.start()
+        began = time.monotonic()
+        assert forked(lambda: None)
+        assert time.monotonic() - began >= 0.3
+        assert log.append(**EVENT)
+        is_over.set()
+        call.join()
+
+
 def test_a_full_disk_in_a_large_append_is_named_and_the_log_goes_on(tmp_path):
     with FeedbackLog(tmp_path / "log") as log:
         log.append(**EVENT)

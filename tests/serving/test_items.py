@@ -128,6 +128,23 @@ def test_a_removed_item_is_gone_but_still_counts_in_histories(fresh):
     assert engine.remove_items(gone) == 0
 
 
+@pytest.mark.parametrize("one", [50, np.int64(50), np.array(50), 5.0, None])
+def test_one_id_in_place_of_a_list_is_refused_with_the_fix(fresh, one):
+    with pytest.raises(
+        TypeError, match=r"item_ids: got \w+ .*, expected a list of ids; for one ite"
+    ):
+        fresh[0].remove_items(one)
+    assert fresh[0].remove_items({100}) == 1
+
+
+def test_one_text_is_no_list_of_letters(make_tiny_bundle, tmp_path):
+    world = make_tiny_bundle(tmp_path / "tiny.shortlist", "string", numbers=[*range(1, 41)])
+    with load(world.path) as engine:
+        with pytest.raises(TypeError, match=r"got str 'é1', .* for one item: \['é1'\]"):
+            engine.remove_items("é1")
+        assert len(engine.index) == 40
+
+
 def test_text_ids_come_and_go_too(make_tiny_bundle, tmp_path):
     world = make_tiny_bundle(tmp_path / "tiny.shortlist", "string")
     with load(world.path) as engine:

@@ -72,10 +72,24 @@ def test_given_items_are_scored_as_the_second_stage_scores_them(engine, world):
         engine.score(two, [[100]])
 
 
+def test_given_items_are_scored_by_the_first_stage_where_it_is_asked(engine, world):
+    requests = [{"history": world.item_ids[[3, 8]].tolist()}, {"user_id": 5}, {"city": "Köln"}, {}]
+    answer = engine.recommend(requests, top_n=6, stages=1)
+    scores = engine.score(requests, answer.item_ids, stages=1)
+    np.testing.assert_array_equal(scores[:3], answer.scores[:3])
+    users = engine.encode_users(requests)[3:]
+    with np.errstate(invalid="ignore"):
+        cosines = (
+            np.nan_to_num(users / np.linalg.norm(users)) @ engine.index.vectors(answer.indices[3]).T
+        )
+    np.testing.assert_allclose(scores[3:], cosines, atol=1e-6)
+
+
 @pytest.mark.parametrize("stages", [0, 3, True, "2"])
 def test_other_numbers_of_stages_are_refused(engine, stages):
-    with pytest.raises(ValueError, match=r"stages: got .*, expected 1, 2, or None"):
-        engine.recommend([{}], stages=stages)
+    for call in (engine.recommend, lambda *r, **o: engine.score(*r, [[100]], **o)):
+        with pytest.raises(ValueError, match=r"stages: got .*, expected 1, 2, or None"):
+            call([{}], stages=stages)
 
 
 def copy_without_scorer(world, tmp_path, change):
@@ -111,7 +125,11 @@ def test_a_bundle_without_a_second_stage_says_why(world, tmp_path):
         with pytest.raises(ShortlistError, match=r"did not help.*0\.1000 with it, 0\.2000 without"):
             engine.recommend([{}], stages=2)
         with pytest.raises(ShortlistError, match="did not help"):
-            engine.score({"history": [[100]]}, [[107]])
+            engine.score({"history": [[100]]}, [[107]], stages=2)
+        first = engine.recommend({"history": [[100]]}, top_n=5)
+        np.testing.assert_array_equal(
+            engine.score({"history": [[100]]}, first.item_ids), first.scores
+        )
 
 
 def test_a_bundle_trained_without_a_scorer_says_so(world, tmp_path):

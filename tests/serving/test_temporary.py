@@ -210,6 +210,34 @@ def test_a_link_is_removed_and_its_target_stays(tmp_path):
     assert os.listdir(tmp_path) == ["target"]
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_sweep_beside_a_removal_does_no_harm(tmp_path, monkeypatch, is_begun):
+    """It may remove all of it, or a part that the removal has found already."""
+    doomed = tmp_path / "old.run"
+    (doomed / "weights").mkdir(parents=True)
+    if is_begun:
+        scan = os.scandir
+
+        def scan_and_lose(folder):
+            found = scan(folder)
+            monkeypatch.undo()
+            _temporary.sweep(tmp_path)
+            return found
+
+        monkeypatch.setattr(os, "scandir", scan_and_lose)
+    else:
+        rename = Path.rename
+
+        def rename_and_lose(path, goal):
+            rename(path, goal)
+            _temporary.sweep(tmp_path)
+
+        monkeypatch.setattr(Path, "rename", rename_and_lose)
+    _temporary.discard(doomed)
+    assert os.listdir(tmp_path) == []
+    _temporary.discard(doomed)  # it is gone
+
+
 def test_what_an_unpacked_zip_left_is_removed_by_the_next(world, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()

@@ -1,6 +1,5 @@
 """Old versions beside a bundle: what `prune` removes, and what it never does."""
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -223,19 +222,24 @@ def test_an_update_at_work_keeps_rollbacks_and_prunes_out(champion):
 
 
 def test_a_rollback_of_what_another_one_replaced_meanwhile_is_refused(champion, monkeypatch):
-    real = versions._locked
+    take = versions._take
 
-    @contextlib.contextmanager
-    def late(bundle):
+    def late(*place):
         monkeypatch.undo()
         versions.rollback(champion)
-        with real(bundle) as folder:
-            yield folder
+        return take(*place)
 
-    monkeypatch.setattr(versions, "_locked", late)
+    monkeypatch.setattr(versions, "_take", late)
     with pytest.raises(ShortlistError, match=r"was to be replaced, but another update or rollback"):
         versions.rollback(champion)
     assert versions.history(champion)[0]["version"] == name_of(2)
+
+
+def test_the_folder_of_versions_may_be_a_link(champion, tmp_path):
+    folder = champion.with_suffix(".versions")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert versions.rollback(champion)["version"] == name_of(2)
 
 
 def test_what_killed_updates_of_earlier_releases_left_is_removed(champion):

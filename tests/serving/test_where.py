@@ -8,6 +8,7 @@ import pytest
 
 from shortlist import _core
 from shortlist._catalogue import items
+from shortlist._catalogue.where import evaluate
 from shortlist.engine import load
 from shortlist.errors import DataError
 
@@ -30,10 +31,111 @@ def allowed(engine, where):
         (pc.field("item_id").isin([100, 107]), {0, 1}),
         (pl.lit(False), set()),
         (pc.scalar(True), set(range(40))),
+        ("year < 1990", set(range(10))),
+        ("genres = 'war'", set(range(0, 40, 2))),
+        ("item_id in (100, 107, 3)", {0, 1}),
     ],
 )
 def test_arrow_and_polars_expressions_choose_the_same_items(engine, where, expected):
     assert allowed(engine, where) == expected
+
+
+TABLE = pa.table(
+    {
+        "n": pa.array([1, 2, None, -4], pa.int64()),
+        "x": [0.5, None, 2.0, 1e3],
+        "s": ["it's", "b", None, "Müller"],
+        "t": [True, False, None, True],
+        "tags": [["a", "b"], [], None, ["b", None]],
+        "numbers": pa.array([[1], [2, 3], [], None], pa.large_list(pa.int32())),
+        "day": pa.array([0, 86_400, None, 5], pa.timestamp("s")),
+        "nothing": pa.nulls(4),
+        "odd name": [1, 2, 3, 4],
+        "and": [1, 1, 2, 2],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("n = 1", [0]),
+        ("n == 1 or n<>1", [0, 1, 3]),
+        ("n != 1", [1, 3]),
+        ("n = -4 OR x>=2e0", [2, 3]),
+        ("n < +2 and x <= .5", [0]),
+        ("not n = 1", [1, 3]),
+        ("not (n = 1 or n = 2)", [3]),
+        ("n = 1 or n = 2 and x = 7", [0]),
+        ("(n = 1 or n = 2) and t = true", [0]),
+        ("not n = 1 and t = TRUE", [3]),
+        ("NOT NOT t = false", [1]),
+        ("s = 'it''s'", [0]),
+        ("s in ('b', 'Müller')", [1, 3]),
+        ("s not in ('b', 'Müller')", [0]),
+        ("n is null", [2]),
+        ("n is not null and not (x is null)", [0, 3]),
+        ("n = 9 or x is null", [1]),
+        ("tags = 'b'", [0, 3]),
+        ("tags != 'a'", [1, 3]),
+        ("tags in ('a', 'c')", [0]),
+        ("tags not in ('a', 'c')", [1, 3]),
+        ("numbers = 3", [1]),
+        ("n = 1.0", [0]),
+        ("day < '1970-01-02'", [0, 3]),
+        ("nothing = 1 or not nothing = 1", []),
+        ("nothing is null", [0, 1, 2, 3]),
+        ('"odd name" > 3', [3]),
+        ('"and" = 2 and n = -4', [3]),
+        ("  n=1  ", [0]),
+    ],
+)
+@pytest.mark.parametrize("n_chunks", [1, 4])
+def test_conditions_as_text(where, expected, n_chunks):
+    table = TABLE if n_chunks == 1 else pa.concat_tables([TABLE.slice(i, 1) for i in range(4)])
+    mask = evaluate(where, table)
+    assert (mask.dtype, mask.shape) == (np.bool_, (4,))
+    assert np.flatnonzero(mask).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("", r"expected a column at character 1, found the end; the item table has n \(int64\), x"),
+        ("n", r"expected =, !=, .* at character 2, found the end"),
+        ("n = ", r"expected a number, a text in single quotes, true or false at character 5"),
+        ("n = s", r"expected a number, .* at character 5, found 's'"),
+        (
+            "n = 'x'",
+            r"expected a value that 'n' \(int64\) compares with at character 5, found \"'x",
+        ),
+        ("s < 3", r"expected a value that 's' \(string\) compares with at character 5"),
+        ("t < 1", r"expected a value that 't' \(bool\) compares with"),
+        ("tags < 'a'", r"expected a value that 'tags' \(list<.*>\) compares with"),
+        ("tags = 3", r"expected a value that 'tags' \(list<.*>\) compares with"),
+        ("day = 'soon'", r"expected a value that 'day' \(timestamp\[s\]\) compares with"),
+        (f"n = {2**70}", r"expected a value that 'n'"),
+        ("n = 1 n = 2", r"expected 'and', 'or' or the end at character 7, found 'n = 2'"),
+        ("(n = 1", r"expected '\)' at character 7, found the end"),
+        ("n in 1", r"expected '\(' at character 6"),
+        ("n in ()", r"expected a number, .* at character 7"),
+        ("n not = 1", r"expected 'in' at character 7"),
+        ("n is 3", r"expected 'null' at character 6"),
+        ("n, 3", r"expected =, .* at character 2, found ', 3'"),
+        (
+            "n = 1 ; drop",
+            r"cannot read '; drop' at character 7; expected a condition such as \"year",
+        ),
+        ("s = 'x", r"cannot read \"'x\" at character 5"),
+        ("n = 3years", r"cannot read '3years' at character 5"),
+        ("n = 1 and", r"expected a column at character 10, found the end"),
+        ("(" * 60 + "n = 1", r"expected no more than 50 conditions inside one another"),
+        ("not " * 60 + "n = 1", r"expected no more than 50 conditions inside one another"),
+    ],
+)
+def test_what_is_no_condition_says_where(where, message):
+    with pytest.raises(DataError, match=f"where: .*: {message}"):
+        evaluate(where, TABLE)
 
 
 def test_null_counts_as_false_even_when_the_condition_is_turned_round(engine):
@@ -65,14 +167,20 @@ def test_equal_expressions_are_evaluated_once(engine, monkeypatch):
     original = items.evaluate
     monkeypatch.setattr(items, "evaluate", lambda *given: calls.append(1) or original(*given))
     filters = [pl.col("year") < 1984.5 for _ in range(50)] + [pc.field("year") < 1984.5] * 50
-    engine.recommend([{}] * 100, where=filters)
-    engine.recommend([{}] * 100, where=filters)
-    assert len(calls) == 2
+    filters += ["year < " + "1984.5" for _ in range(50)]
+    engine.recommend([{}] * 150, where=filters)
+    engine.recommend([{}] * 150, where=filters)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
+        (
+            "price < 2",
+            DataError,
+            r"where: 'price < 2': expected a column of the item table at char",
+        ),
         (pl.col("price") < 2, DataError, r"where: .*price.*the item table has .*year \(int64\)"),
         (pl.col("year") == "x", DataError, r"where: cannot compare string with numeric"),
         (pl.col("year"), DataError, r"where: the expression gives Int64, expected true or false"),
@@ -80,7 +188,7 @@ def test_equal_expressions_are_evaluated_once(engine, monkeypatch):
         (pc.scalar(3), DataError, r"where: .*must evaluate to bool"),
         (3, TypeError, r"where: got int, expected an expression such as pyarrow\.compute"),
         ([None], DataError, r"where: got 1 expressions for 2 requests; expected one"),
-        ([None, "x"], TypeError, r"where: got str, .*entry 1 of the list"),
+        ([None, b"x"], TypeError, r"where: got bytes, .*entry 1 of the list"),
         ([None, pl.col("no")], DataError, r"where: .*entry 1 of the list"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from shortlist._catalogue.where import evaluate, is_same
 from shortlist._columns.reading import Array, to_array
-from shortlist._locks import ForkLock
+from shortlist._forks import ForkLock
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import MappedFile, read_table
 

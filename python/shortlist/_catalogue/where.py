@@ -1,4 +1,4 @@
-"""`where=`: an expression on the item table, evaluated once to a mask; one for all or one a row."""
+"""`where=`: a condition on the item table, evaluated once to a mask; one for all or one a row."""
 
 import sys
 from collections.abc import Callable
@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shortlist._catalogue.conditions import evaluate_text
 from shortlist._columns.reading import Array, to_array
 from shortlist.errors import DataError
 
-_EXAMPLE = "pyarrow.compute.field('price') < 20 or polars.col('price') < 20"
+_EXAMPLE = "pyarrow.compute.field('price') < 20, polars.col('price') < 20, or text: 'price < 20'"
 
 
 class Masks(NamedTuple):
@@ -25,6 +26,11 @@ class Masks(NamedTuple):
 
     masks: list[Array | None]
     numbers: Array | None
+
+    def narrowed(self, mask: Array) -> "Masks":
+        """Return what a mask (n_rows,) for all requests leaves of them."""
+        masks: list[Array | None] = [mask if own is None else own & mask for own in self.masks]
+        return Masks(masks or [mask], self.numbers)
 
 
 def check_length(where: Any, n_requests: int) -> None:
@@ -79,6 +85,8 @@ def is_same(one: Any, other: Any) -> bool:
         return True
     if type(one) is not type(other):
         return False
+    if isinstance(one, str):
+        return bool(one == other)
     return bool(one.meta.eq(other) if _is_polars(one) else one.equals(other))
 
 
@@ -93,10 +101,13 @@ def evaluate(where: Any, table: Any) -> Array:
     Raises
     ------
     TypeError
-        `where` is no pyarrow or polars expression.
+        `where` is no text, and no pyarrow or polars expression.
     DataError
-        It names a column the table lacks, compares values that do not compare, or is not boolean.
+        It names a column the table lacks, compares values that do not compare, or is not boolean;
+        or a text is no condition.
     """
+    if isinstance(where, str):
+        return evaluate_text(where, table)
     if _is_polars(where):
         return _with_polars(where, table)
     import pyarrow as pa

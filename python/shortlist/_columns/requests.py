@@ -111,6 +111,14 @@ class RequestSchema:
         history = () if history_dtype is None else ("history",)
         self.column_names = (id_name, *history, *self.event_columns, *self.features)
 
+    def with_kinds(self) -> "RequestSchema":
+        """Return a schema that has `history_kinds`, whether the encoder takes them or not."""
+        events = dict.fromkeys(["history_kinds", *self.event_columns])
+        features = list(self.features.values())
+        return RequestSchema(
+            self.id_name, self.id_dtype, features, self.history_dtype, tuple(events)
+        )
+
 
 @dataclass
 class Columns:

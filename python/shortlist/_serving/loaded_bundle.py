@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shortlist import _arguments, _checks, _core
+from shortlist._catalogue.filters import Filters, rows_of
 from shortlist._catalogue.items import ItemTable, popularity_of
 from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
-from shortlist._catalogue.where import check_length, read_where
 from shortlist._columns.messages import said_of
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
-from shortlist._serving.options import RecommendOptions, check_stages
+from shortlist._serving.asked import Asked
+from shortlist._serving.options import RecommendOptions, check_stages, read_exclude_seen
 from shortlist._serving.reports import GraphReport
 from shortlist.bundle import Bundle
 from shortlist.bundle.fields import problem
@@ -29,8 +30,6 @@ from shortlist.recommendations import Recommendations
 
 _ONNX_TYPES = {"int64": "tensor(int64)", "string": "tensor(string)", "float32": "tensor(float)"}
 _EVENT_TYPES = {"history_kinds": "tensor(string)", "history_ages": "tensor(float)"}
-# Given item rows are scored by the second stage, whatever a call's default.
-_ALL_STAGES = 2
 
 
 class Settings(NamedTuple):
@@ -110,19 +109,28 @@ class LoadedBundle:
         """What the bundle's training took for dislikes."""
         return Dislikes.of_settings(self.bundle.manifest.training_section("config", "events"))
 
-    def options(self, top_n: int, exclude_seen: bool, stages: Any) -> RecommendOptions:
+    def options(self, top_n: int, exclude_seen: Any, stages: Any) -> RecommendOptions:
         """Return what a call wants; `stages` must fit this bundle."""
         section = self.bundle.manifest.second_stage
-        return RecommendOptions(
-            top_n, exclude_seen, check_stages(stages, self.has_reranker, section)
-        )
+        n_stages = check_stages(stages, self.has_reranker, section)
+        is_excluded, kinds = read_exclude_seen(exclude_seen)
+        return RecommendOptions(top_n, is_excluded, n_stages, kinds)
 
-    def answer(self, columns: Columns, where: Any, options: RecommendOptions) -> Recommendations:
-        """Answer checked requests from one state of the items."""
+    def asked(self, columns: Columns) -> Asked:
+        """Return the ids of checked requests, for questions about them."""
+        return Asked(columns, self.core, self._first)
+
+    def answer(
+        self,
+        columns: Columns,
+        filters: Filters,
+        options: RecommendOptions,
+        asked: Columns | None = None,
+    ) -> Recommendations:
+        """Answer checked requests from one state of the items; `asked`: as they were given."""
         state, n = self.state, columns.n_requests
-        check_length(where, n)
         _checks.check_answer_size(n, options.top_n, state.view.n_rows)
-        allowed = read_where(where, n, state.items.mask)
+        rows_left = rows_of(filters, n, state)
         scores, rows, counts, sources, stages = self.core.recommend(
             state.core,
             n,
@@ -130,13 +138,23 @@ class LoadedBundle:
             options.top_n,
             options.exclude_seen,
             options.stages,
-            masks=allowed.masks,
-            mask_of=allowed.numbers,
+            exclude=rows_left.exclude,
+            allow=rows_left.allow,
+            masks=rows_left.masks.masks,
+            mask_of=rows_left.masks.numbers,
             skipped=_rows_of(columns.skipped, state),
             is_joined=columns.is_joined,
         )
         return Recommendations(
-            state.ids[rows], scores, counts, rows, sources, stages, state.items, self.number
+            state.ids[rows],
+            scores,
+            counts,
+            rows,
+            sources,
+            stages,
+            state.items,
+            self.asked(asked or columns),
+            self.number,
         )
 
     def encode_users(self, requests: Any) -> Array:
@@ -145,12 +163,12 @@ class LoadedBundle:
         core_columns = columns.for_core(self.schema)
         return self.core.encode_users(self.state.core, columns.n_requests, core_columns)
 
-    def score(self, requests: Any, item_ids: Any) -> Array:
-        """Score given items (n_requests, n) by the second stage; −inf for missing ones."""
-        self.options(1, True, _ALL_STAGES)
+    def score(self, requests: Any, item_ids: Any, stages: Any) -> Array:
+        """Score given items (n_requests, n); −inf for missing ones."""
+        n_stages = self.options(1, True, stages).stages
         state, columns = self.state, normalise(requests, self.schema)
         rows = _candidate_rows(item_ids, columns.n_requests, state)
-        return self.core.score(state.core, columns.for_core(self.schema), rows, _ALL_STAGES)
+        return self.core.score(state.core, columns.for_core(self.schema), rows, n_stages)
 
     def encode_items(self, table: Any) -> Array:
         """Return embeddings (n_rows, dim) float32 of items from their raw columns."""
@@ -197,6 +215,7 @@ class LoadedBundle:
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items and say how many were known. One writer at a time."""
+        _check_many(item_ids)
         ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
         known = ids[self.state.rows_of(ids) >= 0]
         if len(known):
@@ -349,6 +368,17 @@ def check_same_ids(new: LoadedBundle, old: LoadedBundle) -> None:
 
 def _rows_of(skipped: Ragged | None, state: Catalogue) -> tuple[Array, Array] | None:
     return None if skipped is None else (state.rows_of(skipped.values), skipped.splits)
+
+
+def _check_many(item_ids: Any) -> None:
+    """Refuse one id where a list belongs; text would be read as a list of letters."""
+    is_one = isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__len__")
+    if is_one or getattr(item_ids, "ndim", 1) == 0:
+        one = item_ids.item() if isinstance(item_ids, (np.generic, np.ndarray)) else item_ids
+        raise TypeError(
+            f"item_ids: got {type(one).__name__} {one!r:.60}, expected a list of ids; for one "
+            f"item: [{one!r:.60}]"
+        )
 
 
 def _candidate_rows(item_ids: Any, n_requests: int, state: Catalogue) -> Array:

@@ -10,13 +10,15 @@ import numpy as np
 
 from shortlist import _checks
 from shortlist._columns.reading import Array
+from shortlist._serving.asked import has_user
 from shortlist.errors import DataError
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog, seconds_of
-from shortlist.feedback.acts import check_types, with_acts
+from shortlist.feedback.acts import Acts, check_types, with_acts
 from shortlist.recommendations import Recommendations
 
 if TYPE_CHECKING:
+    from shortlist._catalogue.filters import Filters
     from shortlist._columns.requests import Columns, RequestSchema
     from shortlist._serving.loaded_bundle import LoadedBundle
     from shortlist._serving.options import RecommendOptions
@@ -39,11 +41,23 @@ class FeedbackLoop(NamedTuple):
     record: bool
     now: int
 
-    def join(self, columns: Columns, loaded: LoadedBundle) -> Columns:
-        """Join what the log says about the users to their requests."""
+    def acts(self, columns: Columns, loaded: LoadedBundle) -> list[Acts | None] | None:
+        """Read what the log says about the users; None without a log."""
         if self.feedback is None:
+            return None
+        check_types(self.feedback.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
+        if columns.ids is None:
+            return [None] * columns.n_requests
+        return self.feedback.acts(columns.ids)
+
+    def join(
+        self, columns: Columns, acts: list[Acts | None] | None, loaded: LoadedBundle
+    ) -> Columns:
+        """Join it to their requests."""
+        if acts is None or not any(acts):
             return columns
-        return with_feedback(columns, self.feedback, loaded, self.now)
+        times = np.full(columns.n_requests, self.now)
+        return with_acts(columns, acts, loaded, loaded.dislikes, times)
 
     def widen(self, options: RecommendOptions, loaded: LoadedBundle) -> RecommendOptions:
         """Ask for all the candidates that `draw` draws from."""
@@ -59,14 +73,14 @@ class FeedbackLoop(NamedTuple):
         self,
         loaded: LoadedBundle,
         columns: Columns,
-        where: Any,
+        filters: Filters,
         options: RecommendOptions,
         shown: Recommendations,
     ) -> None:
         """Record what is shown, if the call wants it."""
         if self.feedback is None or not self.record:
             return
-        can_repeat = repeatable(columns, where, options, loaded.schema)
+        can_repeat = repeatable(columns, filters, options, loaded.schema)
         assert columns.ids is not None  # `check_users`
         self.feedback.append_impressions(
             columns.ids.tolist(),
@@ -74,6 +88,9 @@ class FeedbackLoop(NamedTuple):
             timestamp=self.now,
             bundle=loaded.bundle.version,
         )
+
+
+NO_LOOP = FeedbackLoop(None, None, False, 0)
 
 
 def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> FeedbackLoop | None:
@@ -98,29 +115,14 @@ def feedback_loop(feedback: Any, explore: Any, record: Any, now: Any) -> Feedbac
     return FeedbackLoop(feedback, explore, record, seconds)
 
 
-def with_feedback(
-    columns: Columns, feedback: FeedbackLog, loaded: LoadedBundle, now: int
-) -> Columns:
-    """Join what the log says about the users to their requests."""
-    check_types(feedback.id_types, loaded.user_id_dtype, loaded.item_id_dtype)
-    if columns.ids is None:
-        return columns
-    acts = feedback.acts(columns.ids)
-    if not any(acts):
-        return columns
-    return with_acts(columns, acts, loaded, loaded.dislikes, np.full(columns.n_requests, now))
-
-
 def repeatable(
-    columns: Columns, where: Any, options: RecommendOptions, schema: RequestSchema
+    columns: Columns, filters: Filters, options: RecommendOptions, schema: RequestSchema
 ) -> Array:
     """Mark the requests (n,) that a log can ask again: a user id and nothing else.
 
-    It keeps no `history`, features, `where` or `exclude_seen=False` of a request.
+    It keeps no `history`, features or filters of a request, and nothing but `exclude_seen=True`.
     """
-    n = columns.n_requests
-    wheres = where if isinstance(where, (list, tuple)) else [where] * n
-    marked = np.array([options.exclude_seen and one is None for one in wheres], dtype=np.bool_)
+    marked = filters.are_free(columns.n_requests) & options.exclude_seen
     if columns.histories is not None:
         marked &= columns.histories.lengths == 0
     for name, values in columns.features.items():
@@ -163,10 +165,9 @@ def drawn(answer: Recommendations, explore: Exploration, top_n: int) -> Recommen
     )
 
 
-def check_users(columns: Columns, loaded: LoadedBundle) -> None:
+def check_users(columns: Columns) -> None:
     """Refuse to record answers to nobody: every request needs a user id."""
-    missing = "" if loaded.user_id_dtype == "string" else np.iinfo(np.int64).min
-    if columns.ids is None or (columns.ids == missing).any():
+    if columns.ids is None or not has_user(columns.ids).all():
         raise DataError(
             "record: a request has no user_id, expected one in every request whose answer is "
             "recorded"

@@ -4,16 +4,53 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from shortlist.bundle.records import RerankerRecord
 from shortlist.errors import ShortlistError
 
 
 class RecommendOptions(NamedTuple):
-    """Items a request, whether seen ones may come back, and how many stages."""
+    """What a call wants of every request.
+
+    Attributes
+    ----------
+    top_n : int
+    exclude_seen : bool
+        Whether all of a history stays out.
+    stages : int
+    seen_kinds : frozenset of str
+        Kinds of events whose items stay out, where not all do.
+    """
 
     top_n: int
     exclude_seen: bool
     stages: int
+    seen_kinds: frozenset[str] = frozenset()
+
+
+def read_exclude_seen(exclude_seen: Any) -> tuple[bool, frozenset[str]]:
+    """Return whether all of a history stays out, or the kinds whose items do."""
+    if exclude_seen is True or exclude_seen is False:  # the usual case
+        return exclude_seen, frozenset()
+    if isinstance(exclude_seen, (list, tuple, set, frozenset)):
+        kinds = frozenset(exclude_seen)
+        if kinds and all(isinstance(kind, str) for kind in kinds):
+            return False, kinds
+    if isinstance(exclude_seen, np.bool_):
+        return bool(exclude_seen), frozenset()
+    fix = f"; for one kind: ({exclude_seen!r:.60},)" if isinstance(exclude_seen, str) else ""
+    raise TypeError(
+        f"exclude_seen: got {exclude_seen!r:.60}, expected True, False, or kinds of events such "
+        f"as ('purchase',){fix}"
+    )
+
+
+def check_unknown(unknown: Any) -> bool:
+    """Return whether ids that the bundle does not know are an error."""
+    if unknown not in ("ignore", "error"):
+        raise ValueError(f"unknown: got {unknown!r}, expected 'ignore' or 'error'")
+    return bool(unknown == "error")
 
 
 def check_stages(stages: Any, has_reranker: bool, section: RerankerRecord | None) -> int:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from shortlist._catalogue.filters import Filters
 from shortlist._columns.requests import Columns
 from shortlist._serving.loaded_bundle import LoadedBundle
-from shortlist._serving.loop import FeedbackLoop, check_users
+from shortlist._serving.loop import NO_LOOP, FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
+from shortlist._serving.seen import seen_items
 from shortlist.recommendations import Recommendations
 
 
@@ -23,7 +25,7 @@ def given_requests(requests: Any, user_ids: Any) -> Any:
 def recommend(
     loaded: LoadedBundle,
     columns: Columns,
-    where: Any,
+    filters: Filters,
     options: RecommendOptions,
     loop: FeedbackLoop | None,
 ) -> Recommendations:
@@ -31,12 +33,17 @@ def recommend(
 
     `loop` is None where a call wants answers alone.
     """
-    if loop is None:
-        return loaded.answer(columns, where, options)
+    if loop is None and not options.seen_kinds:  # the usual case
+        return loaded.answer(columns, filters, options)
+    loop = loop or NO_LOOP
     if loop.record:
-        check_users(columns, loaded)
-    joined = loop.join(columns, loaded)
-    answer = loaded.answer(joined, where, loop.widen(options, loaded))
+        check_users(columns)
+    acts = loop.acts(columns, loaded)
+    joined, left = loop.join(columns, acts, loaded), filters
+    if options.seen_kinds:
+        seen = seen_items(columns, acts, joined.skipped, loaded, options.seen_kinds)
+        left = filters._replace(seen=seen)
+    answer = loaded.answer(joined, left, loop.widen(options, loaded), asked=columns)
     shown = loop.draw(answer, options.top_n)
-    loop.write(loaded, columns, where, options, shown)
+    loop.write(loaded, columns, filters, options, shown)
     return shown

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shortlist import _core
-from shortlist._locks import ForkLock
+from shortlist._forks import ForkLock
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, check_same_ids, open_bundle
 from shortlist._serving.reports import TrialReport
 from shortlist._serving.trial import Trial, check_trial

@@ -7,15 +7,16 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from shortlist import _checks
-from shortlist._catalogue.where import check_length
+from shortlist._catalogue.filters import Filters
 from shortlist._columns.reading import MISSING_INT, Array
-from shortlist._columns.requests import Columns, RequestSchema, normalise
-from shortlist._locks import ForkLock
+from shortlist._columns.requests import Columns, RequestSchema
+from shortlist._forks import ForkLock
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist._serving.loop import FeedbackLoop, check_users
@@ -77,23 +78,21 @@ class _Call(NamedTuple):
     """Requests, which may be answered in parts, and what the call wants of each."""
 
     columns: Columns
-    where: Any
+    filters: Filters
     options: RecommendOptions
     stages: Any
     loop: FeedbackLoop | None
 
     def answer(self, version: LoadedBundle) -> Recommendations:
         """Let a version answer."""
-        return pipeline.recommend(version, self.columns, self.where, self.options, self.loop)
+        return pipeline.recommend(version, self.columns, self.filters, self.options, self.loop)
 
     def take(self, chosen: Array) -> _Call:
         """Return the call of some requests, in ascending order."""
-        columns, where = self.columns, self.where
-        if len(chosen) < columns.n_requests:
-            columns = columns.take(chosen)
-        if isinstance(where, (list, tuple)):
-            where = [where[i] for i in chosen]
-        return self._replace(columns=columns, where=where)
+        if len(chosen) == self.columns.n_requests:
+            return self
+        columns, filters = self.columns.take(chosen), self.filters.take(chosen)
+        return self._replace(columns=columns, filters=filters)
 
 
 class Trial:
@@ -108,6 +107,12 @@ class Trial:
     shadow : bool
         Whether the candidate's answers are only counted.
     salt : str
+
+    Attributes
+    ----------
+    candidate : LoadedBundle
+    schema : RequestSchema
+        Columns that requests may have: those of both.
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class Trial:
         salt: str,
     ) -> None:
         self.candidate = candidate
-        self._schema = _schema_of_both(present, candidate)
+        self.schema = _schema_of_both(present, candidate)
         self._share = share
         self._salt = salt
         self._counting = ForkLock()
@@ -132,19 +137,17 @@ class Trial:
     def recommend(
         self,
         present: LoadedBundle,
-        requests: Any,
+        columns: Columns,
         keys: Any,
-        where: Any,
+        filters: Filters,
         options: RecommendOptions,
         stages: Any,
         loop: FeedbackLoop | None,
     ) -> Recommendations:
         """Answer each request by the version it falls to; see `Engine.recommend`."""
-        columns = normalise(requests, self._schema)
-        check_length(where, columns.n_requests)
         chosen = self._choose(columns, keys)
         self._count(n_requests=columns.n_requests)
-        call = _Call(columns, where, options, stages, loop)
+        call = _Call(columns, filters, options, stages, loop)
         if self._shadow is not None:
             answer = call.answer(present)
             if len(chosen):
@@ -163,7 +166,7 @@ class Trial:
         """
         loop, silent, n = call.loop, call, call.columns.n_requests
         if loop is not None and loop.record:
-            check_users(call.columns, present)
+            check_users(call.columns)
             silent = call._replace(loop=loop._replace(record=False))
         theirs = self._try(silent.take(chosen))
         parts = [(self.candidate, chosen, theirs)] if isinstance(theirs, Recommendations) else []
@@ -175,7 +178,7 @@ class Trial:
         if loop is not None:
             for version, numbers, shown in parts:
                 part = call.take(numbers)
-                loop.write(version, part.columns, part.where, part.options, shown)
+                loop.write(version, part.columns, part.filters, part.options, shown)
         if len(parts) == 1:
             return parts[0][2]
         return _joined([(numbers, shown) for _, numbers, shown in parts])
@@ -228,8 +231,9 @@ class Trial:
         """Let the candidate answer; its error if it fails."""
         try:
             options = call.options
-            own = self.candidate.options(options.top_n, options.exclude_seen, call.stages)
-            answer = call._replace(options=own).answer(self.candidate)
+            own = self.candidate.options(options.top_n, True, call.stages)
+            options = options._replace(stages=own.stages)
+            answer = call._replace(options=options).answer(self.candidate)
         except Exception as error:
             return error
         self._count(n_candidate=call.columns.n_requests)
@@ -326,13 +330,40 @@ class _Titles:
         return titles
 
 
+class _Asked:
+    """What was asked in parts of one call, and which ids are known to the version of each."""
+
+    def __init__(self, parts: list[tuple[Array, Recommendations]]) -> None:
+        self._parts = parts
+
+    @cached_property
+    def user_ids(self) -> Array:
+        """User ids of all requests."""
+        return _join(self._parts, "user_ids")
+
+    @property
+    def n_given(self) -> Array:
+        """How many ids each has."""
+        return _join(self._parts, "n_given")
+
+    @property
+    def n_known(self) -> Array:
+        """How many of them are known."""
+        return _join(self._parts, "n_known")
+
+
+def _join(parts: list[tuple[Array, Recommendations]], name: str) -> Array:
+    """Put an array of different requests of one call together."""
+    order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
+    whole: Array = np.concatenate([getattr(part, name) for _, part in parts])[order]
+    return whole
+
+
 def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
     """Put the answers to different requests of one call together."""
-    order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
 
     def join(name: str) -> Array:
-        whole: Array = np.concatenate([getattr(part, name) for _, part in parts])[order]
-        return whole
+        return _join(parts, name)
 
     return Recommendations(
         join("item_ids"),
@@ -342,6 +373,7 @@ def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
         join("_source_codes"),
         join("stages"),
         _Titles(parts),
+        _Asked(parts),
         join("version"),
         None if parts[0][1].propensities is None else join("propensities"),
     )

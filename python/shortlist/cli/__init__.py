@@ -75,8 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 1 when the work failed (the reason is on stderr), 130 when interrupted.
         Wrong usage exits with 2, as argparse does.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "recommend" in words[:2]:  # behind --traceback
+        words = recommend.with_dashes(words)
     with escaping():
-        return _run(_build_parser().parse_args(argv))
+        return _run(_build_parser().parse_args(words))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -26,7 +26,11 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist erase 196 --feedback feedback.log --run movies.run\n"
         "  shortlist export movies.run --out movies-2.shortlist",
     )
-    parser.add_argument("user", metavar="USER_ID", help="the user's id")
+    parser.add_argument(
+        "user",
+        metavar="USER_ID",
+        help="the user's id; one that begins with a dash goes last, behind --",
+    )
     parser.add_argument(
         "--feedback", nargs="+", default=[], metavar="LOG", help="feedback logs: files or URLs"
     )

@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist._columns.files import decode, read_text
-from shortlist.cli._common import new_parser, whole_number
+from shortlist._temporary import replacing
+from shortlist.cli._common import check_output, new_parser, whole_number
 from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
+    from shortlist import Engine, Recommendations
     from shortlist.cli._common import SubParsers
+
+_ID_FLAGS = ("--user", "--history", "--exclude")
+_FORMATS = (".parquet", ".arrow", ".csv", ".jsonl")
 
 
 def add_parser(subparsers: SubParsers) -> None:
@@ -24,13 +30,17 @@ def add_parser(subparsers: SubParsers) -> None:
         "recommend",
         "Recommend items for users, histories, or a file of requests.",
         "shortlist recommend movies.shortlist --user 196 --top-n 5\n"
-        "  shortlist recommend movies.shortlist --history 50 172 181\n"
-        "  shortlist recommend movies.shortlist --requests requests.jsonl --json",
+        "  shortlist recommend movies.shortlist --history 50 172 181 --where 'year >= 1990'\n"
+        "  shortlist recommend movies.shortlist --requests requests.jsonl --out recs.parquet",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--user", nargs="+", metavar="USER_ID", help="known users")
-    source.add_argument("--history", nargs="+", metavar="ITEM_ID", help="item ids, oldest first")
+    for add, flag, metavar, said in (
+        (source.add_argument, "--user", "USER_ID", "known users"),
+        (source.add_argument, "--history", "ITEM_ID", "item ids, oldest first"),
+        (parser.add_argument, "--exclude", "ITEM_ID", "items that must not come back"),
+    ):
+        add(flag, nargs="+", action="extend", metavar=metavar, help=said)
     source.add_argument(
         "--requests",
         metavar="FILE",
@@ -38,6 +48,12 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument(
         "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
+    )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="only items whose columns satisfy it: \"year >= 1990 and genre = 'Drama'\"; also or, "
+        "not, in (…), is null, parentheses",
     )
     parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
     parser.add_argument(
@@ -47,8 +63,46 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
     )
+    parser.add_argument(
+        "--unknown",
+        choices=["ignore", "error"],
+        default="ignore",
+        help="what becomes of ids that the bundle does not know (default: ignore, and say so)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list of answers")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the answers to FILE instead: .parquet, .arrow or .csv, one row an item; or "
+        ".jsonl, one line a request",
+    )
     parser.set_defaults(run=run)
+
+
+def with_dashes(argv: Sequence[str]) -> list[str]:
+    """Mark every id as the value of its flag, so that ids may begin with a dash.
+
+    What follows a flag of ids up to the next ``--flag`` is ids.
+
+    Examples
+    --------
+    >>> with_dashes(["--history", "-5", "a", "--json"])
+    ['--history=-5', '--history=a', '--json']
+    """
+    marked: list[str] = []
+    flag = None
+    for word in argv:
+        if word.startswith("--") or word == "-h":
+            flag = word if word in _ID_FLAGS else None
+            marked.append(word)
+        elif flag is None:
+            marked.append(word)
+        else:
+            if marked[-1] == flag:  # its first id
+                marked.pop()
+            marked.append(f"{flag}={word}")
+    return marked
 
 
 def _parse_ids(texts: list[str], id_dtype: str, flag: str) -> list[Any]:
@@ -92,24 +146,77 @@ def _read_text(path: str) -> str:
         raise DataError(f"--requests {path}: {error}; expected a file of JSON lines") from error
 
 
+def _requests(args: argparse.Namespace, engine: Engine) -> Any:
+    if args.user is not None:
+        return {"user_id": _parse_ids(args.user, engine.user_id_dtype, "--user")}
+    if args.history is not None:
+        return {"history": [_parse_ids(args.history, engine.item_id_dtype, "--history")]}
+    return _read_requests(args.requests)
+
+
+def _say_unknown(answer: Recommendations) -> None:
+    """Say on stderr how many ids were known, if not all were."""
+    n_given, n_known = int(answer.n_given.sum()), int(answer.n_known.sum())
+    if n_known == n_given:
+        return
+    said = f"{n_known:,} of {n_given:,} ids are known to this bundle"
+    n_popular = int(((answer.source == "popular") & (answer.n_given > 0)).sum())
+    if n_popular:
+        said += f"; {n_popular:,} of {len(answer):,} answers are the most popular items"
+    show(f"shortlist recommend: {said}", file=sys.stderr)
+
+
+def _check_out(path: Path | None) -> None:
+    check_output(path, "--out")
+    if path is not None and path.suffix not in _FORMATS:
+        raise DataError(f"--out: got {path}, expected a name that ends in {', '.join(_FORMATS)}")
+
+
+def _write(answer: Recommendations, path: Path) -> None:
+    """Write answers into a file, whole or not at all."""
+    with replacing(path) as file:
+        if path.suffix == ".jsonl":
+            for one in answer.to_dicts():
+                file.write(json.dumps(one, ensure_ascii=False).encode() + b"\n")
+            return
+        table = answer.to_arrow()
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(table, file)
+        elif path.suffix == ".csv":
+            import pyarrow.csv
+
+            pyarrow.csv.write_csv(table, file)
+        else:
+            import pyarrow
+
+            with pyarrow.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+
+
 def run(args: argparse.Namespace) -> int:
     """Load the bundle, answer, print."""
     import shortlist
 
+    _check_out(args.out)
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
-        requests: Any
-        if args.user is not None:
-            requests = {"user_id": _parse_ids(args.user, engine.user_id_dtype, "--user")}
-        elif args.history is not None:
-            history = _parse_ids(args.history, engine.item_id_dtype, "--history")
-            requests = {"history": [history]}
-        else:
-            requests = _read_requests(args.requests)
-        recommendations = engine.recommend(
-            requests, top_n=args.top_n, exclude_seen=not args.include_seen, stages=args.stages
+        exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
+        answer = engine.recommend(
+            _requests(args, engine),
+            top_n=args.top_n,
+            exclude_seen=not args.include_seen,
+            where=args.where,
+            stages=args.stages,
+            exclude=exclude,
+            unknown=args.unknown,
         )
-        if args.json:
-            print_json(recommendations.to_dicts())
+        _say_unknown(answer)
+        if args.out is not None:
+            _write(answer, args.out)
+            show(f"{args.out}: {len(answer):,} answers, {answer.counts.sum():,} items")
+        elif args.json:
+            print_json(answer.to_dicts())
         else:
-            show(recommendations)
+            show(answer.to_text())
     return 0

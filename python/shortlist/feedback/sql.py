@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from shortlist._forks import inside, tell_of_forks
 from shortlist.errors import ShortlistError
-from shortlist.feedback.forks import inside, tell_of_forks
 from shortlist.feedback.sqlite import FORMAT, Row
 
 _PER_STATEMENT = 1_000

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shortlist._forks import inside, tell_of_forks
 from shortlist.errors import ShortlistError
-from shortlist.feedback.forks import inside, tell_of_forks
 from shortlist.feedback.remnants import moved_rows
 
 FORMAT = 2

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from shortlist._catalogue.filters import NO_FILTERS
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns
 from shortlist._serving.loop import n_candidates
@@ -119,7 +120,7 @@ class Lists:
         )
         options = loaded.options(self.items.shape[1], True, None)
         answer = loaded.answer(
-            columns, None, options._replace(top_n=n_candidates(explore, options, loaded))
+            columns, NO_FILTERS, options._replace(top_n=n_candidates(explore, options, loaded))
         )
         return answer.scores, answer.item_ids
 
