@@ -106,6 +106,32 @@ def test_tables_with_tabs_have_no_quoting(tmp_path):
     ]
 
 
+def test_tables_with_tabs_that_are_called_csv_have_quoting(tmp_path):
+    items = 'item_id\ttitle\n1\t"one\ttab"\n2\t"two\nlines"\n'
+    for data in (items, items.encode("utf-16")):
+        titles = read_items(write(tmp_path / "i.csv", data))["title"].to_list()
+        assert titles == ["one\ttab", "two\nlines"]
+
+
+def test_values_in_marks_of_a_tsv_are_said_and_the_fix_works(tmp_path):
+    rows = "".join(f"{i}\tplain {i}\n" for i in range(30))
+    items = f'item_id\ttitle\n{rows}77\t"in marks"\n'
+    for data in (items, items.rstrip("\n"), gzip.compress(items.encode())):
+        with pytest.warns(UserWarning, match=r"i.tab, line 32: got '\"in marks\"': in a .tsv"):
+            marked = read_items(write(tmp_path / "i.tab", data))
+        assert marked["title"][30] == '"in marks"'
+    (tmp_path / "i.tab").rename(tmp_path / "i.csv")
+    assert read_items(tmp_path / "i.csv")["title"][30] == "in marks"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"], ids=["old mac", "linux", "windows"])
+def test_a_character_at_the_end_of_the_first_block_is_whole(tmp_path, end):
+    for begin in range(4):
+        text = f"item_id,title{end}1,{'x' * begin}" + "ä€🙂" * 9000 + f"{end}2,low{end}"
+        items = read_items(write(tmp_path / "i.csv", text))
+        assert items["title"].str.len_chars().to_list() == [27_000 + begin, 3]
+
+
 def test_a_mark_within_a_value_is_named_and_the_fix_works(tmp_path):
     text = 'item_id,title,genre\n0,"Two\nlines",pop\n1,12" vinyl,pop\n'
     with pytest.raises(DataError, match=re.escape("line 4: got '1,12\" vinyl,pop'")) as caught:

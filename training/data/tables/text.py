@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -22,13 +23,15 @@ from shortlist.training.data.tables.lines import Lines, opened
 from shortlist.training.data.tables.part import Part
 
 _HEAD = 1 << 16
+_NOT_ASCII = bytes(range(128, 256))
 
 
 def open_text(path: Path) -> Part:
     """Open a text file with a header line."""
     by_name = TEXT_SUFFIXES[suffix_of(path)]
     head = head_of(path, _HEAD)
-    whole_lines = head.rpartition(b"\n")[0] if len(head) == _HEAD and b"\n" in head else head
+    # The block may end inside a character, but for those of ASCII.
+    whole_lines = head.rstrip(_NOT_ASCII) if len(head) == _HEAD else head
     if wide_encoding(head):
         whole_lines = head[: len(head) // 4 * 4] if len(head) == _HEAD else head
     name = "CSV" if by_name == "," else "TSV"
@@ -44,9 +47,17 @@ def open_text(path: Path) -> Part:
     skipped = begin[0] if begin else ""
     first = text[len(skipped) :].split("\n", 1)[0]
     separator = by_name if by_name in first else max(",\t;|", key=first.count)
-    header, has_quotes = _header_of(text[len(skipped) :], separator)
+    is_tsv = separator == by_name == "\t"
+    header, has_quotes = _header_of(text[len(skipped) :], separator, may_quote=not is_tsv)
     names = unique(header, path.name)
     lines = Lines(opened(source), separator, has_quotes)
+    if not has_quotes and (found := lines.marked()) is not None:
+        warnings.warn(
+            f"{path.name}, line {found[0]}: got {found[1]!r:.60}: in a .tsv quotation marks are "
+            "characters of the value. If they only enclose it, save the file as .csv; tabs may "
+            "stay",
+            stacklevel=2,
+        )
     frame = pl.scan_csv(
         source,
         separator=separator,
@@ -63,14 +74,14 @@ def open_text(path: Path) -> Part:
     return Part(path.name, frame, lines, expected)
 
 
-def _header_of(text: str, separator: str) -> tuple[list[str], bool]:
+def _header_of(text: str, separator: str, *, may_quote: bool) -> tuple[list[str], bool]:
     """Return the names in the first row, and whether values may stand in quotation marks.
 
-    Tables with tabs have no quoting, unless all names stand in marks, as R writes them.
+    Files of tabs by name have no quoting, unless all names stand in marks, as R writes them.
     """
     cells = text.split("\n", 1)[0].rstrip("\r").split(separator)
     is_quoted = all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
-    if separator == "\t" and not is_quoted:
+    if not may_quote and not is_quoted:
         return [cell.strip() for cell in cells], False
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     return [cell.strip() for cell in next(rows, [])], True
