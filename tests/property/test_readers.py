@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shortlist._columns.times import parse_time, time_column
+from shortlist._columns.times import ODD, parse_time, time_column
 from shortlist.errors import DataError
 from shortlist.feedback.rows import id_type_of, read_columns, rows_of
 from shortlist.training.cleaning import clean_events
@@ -170,6 +170,11 @@ def test_the_expression_and_the_function_know_the_same_grammar(texts):
     assert found == [parse_time(text) for text in texts]
 
 
+DAYS = st.integers(20_240_101, 20_240_131)
+CLOCKS = st.sampled_from([0, 1, 959, 1260, 2359, 2400])
+MILLIS = st.integers(0, 60_000)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
@@ -177,6 +182,8 @@ def test_the_expression_and_the_function_know_the_same_grammar(texts):
             st.integers(-(10**6), 10**19),
             st.integers(19_000_101, 21_001_231),
             st.integers(19_000_101_000_000, 21_001_231_235_959),
+            st.builds(lambda day, clock: day * 10**4 + clock, DAYS, CLOCKS),
+            st.builds(lambda d, c, ms: (d * 10**4 + c) * 10**5 + ms, DAYS, CLOCKS, MILLIS),
             SECONDS,
             SECONDS.map(lambda second: second * 1000),
             st.floats(0, 1e12),
@@ -206,7 +213,7 @@ def test_numbers_mean_the_same_to_training_and_the_log(numbers, as_text):
         trained = None
     # The log also refuses what lies past the year 9999.
     # A program's numbers may count from anywhere; a table's may not.
-    is_odd = not as_text and all(-1 < number < FIRST for number in numbers)
+    is_odd = not as_text and all(any(low <= n < high for low, high in ODD) for n in numbers)
     if (log is not None and not is_odd) or (
         trained is not None and max(map(abs, trained)) < 250_000_000_000
     ):

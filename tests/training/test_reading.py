@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from shortlist._columns.times import time_column
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.cleaning import clean_events
@@ -280,6 +281,29 @@ def test_days_in_digits_are_days(tmp_path):
     assert both(moments)[0][2] == 1_706_659_201
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (202401311230, 202402012359),
+        (20240131123000, 20240201235959),
+        (20240131123000123, 20240201235959999),
+    ],
+    ids=["minutes", "seconds", "milliseconds"],
+)
+def test_moments_in_digits_are_moments(tmp_path, first, second, as_text):
+    source = pl.DataFrame({**EVENTS, "timestamp": [first, second]})
+    if as_text:
+        source = at(tmp_path, str(first), f" {second} ")
+    times = [row[2] for row in both(source)]
+    assert times[0] == 1_706_704_200
+    assert times[1] // 60 == 1_706_831_999 // 60
+    assert time_column("timestamp", [first, second]).tolist() == times
+    # ordered by what a second holds
+    events = pl.DataFrame({**EVENTS, "timestamp": [first + 1, first]})
+    assert read_events(events)["item_id"].to_list() == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("times", "said"),
     [
@@ -288,16 +312,24 @@ def test_days_in_digits_are_days(tmp_path):
         (("2023", "2024"), "a year? Write it as a day, 2024-01-01"),
         (("202301", "202302"), "a year and month? Write it as a day"),
         (("28400000", "28400001"), "another unit?"),
+        (("240131", "240201"), "a day without its century? Write it as 2024-01-31"),
+        (("240131123000", "240201000000"), "a moment without its century? Write it as 2024-01-31"),
+        (("202401011230", "202401011260"), "a moment in digits that is not in the calendar"),
+        (("300000000000", "300000000001"), "or another unit?"),
+        (("300000000000000", "300000000000001"), "or another unit?"),
     ],
 )
 def test_numbers_that_are_no_times_are_refused_and_the_fix_works(tmp_path, times, said):
     path = at(tmp_path, *times)
     for read in READERS.values():
-        with pytest.raises(DataError, match=r"line 2: got .* is the year 1970"):
+        with pytest.raises(DataError, match=r"line 2: got .* is the year 19[78]\d"):
             read(path)
-    with pytest.raises(DataError, match=re.escape(said)):
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
         read_events(path)
-    assert read_events(path, time_unit="s").height == len(times)
+    with pytest.raises(DataError, match="as a number of"):
+        time_column("timestamp", list(times))
+    unit = re.search(r"--time-unit (\w+)", str(caught.value))[1]
+    assert read_events(path, time_unit=unit).height == len(times)
 
 
 def test_seconds_beside_milliseconds_are_refused_by_row(tmp_path):

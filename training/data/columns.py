@@ -168,7 +168,7 @@ def parse_times(
         raise table.error(column, row, expected, f"correct the time, or drop the row; {CLEAN}")
     limit = (int(time.time()) + CLOCK_SKEW) * per_second
     is_future = ticks > limit
-    if form not in ("datetime", "text", "days", "moments"):
+    if form in TICKS:
         is_early = ticks < FIRST_PLAUSIBLE * per_second
         early = first_true(is_early)
         if early is not None and times.has_two_units(len(ticks), int(is_early.sum()), time_unit):

@@ -16,11 +16,9 @@ from shortlist._columns.times import (
     AUTO_LIMITS,
     DIGITS,
     EXPECTED,
-    FIRST_ODD,
-    FIRST_PLAUSIBLE,
     FIRST_YEAR,
     LAST_DIGITS,
-    LAST_YEAR,
+    ODD,
     PATTERN,
     TICKS,
     Numbers,
@@ -28,10 +26,12 @@ from shortlist._columns.times import (
     form_of,
     guess_of_odd,
     has_mixed_units,
+    in_digits,
     is_odd,
-    seconds_of,
+    unit_of,
+    year_of_odd,
 )
-from shortlist._columns.values import MISSING_TEXTS
+from shortlist._columns.values import EXACT, MISSING_TEXTS
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def written_as(
     number = numbers("timestamp", dtype)
     rows = table.frame.lazy().select(number=number, is_given=pl.col("timestamp").is_not_null())
     value = pl.col("number")
-    odd = value.is_between(FIRST_ODD, FIRST_PLAUSIBLE, closed="left")
-    odd |= value.is_between(FIRST_YEAR, LAST_YEAR)
+    odd = pl.any_horizontal(value.is_between(*band, closed="left") for band in ODD)
     counts = {"n": value.is_not_null(), "n_odd": odd, "n_given": pl.col("is_given")}
     counts |= {unit: value.abs() < limit for unit, limit in AUTO_LIMITS}
     sums = [flag.sum().alias(name) for name, flag in counts.items()]
@@ -114,21 +113,21 @@ def written_as(
     if is_text(dtype) and 2 * n["n"] < n["n_given"]:
         return "text"
     below = tuple(n[unit] for unit, _ in AUTO_LIMITS)
-    n_digits = {}
+    n_digits = []
     for form, size in DIGITS.items():
         is_possible = n["n"] and FIRST_YEAR * size <= n["low"] <= n["high"] <= LAST_DIGITS * size
-        in_digits = rows.select(_in_digits(value, form).is_not_null().sum())
-        n_digits[form] = int(collect(in_digits).item()) if is_possible else 0
-    found = Numbers(n["n"], n_digits["days"], n_digits["moments"], below, n["n_odd"])
+        read = _in_digits("timestamp", dtype, form).is_not_null().sum()
+        n_digits.append(int(collect(table.frame.lazy().select(read)).item()) if is_possible else 0)
+    found = Numbers(n["n"], tuple(n_digits), below, n["n_odd"])
     if is_odd(found, time_unit):
         is_first = rows.with_row_index("row").filter(value.is_not_null()).select("row").head(1)
         row = collect(is_first).item()
-        year = 1970 + int(n["first"] // (365.2425 * _DAY))
+        unit = unit_of(n["first"])
         raise DataError(
-            f"{table.source}: column 'timestamp', {table.place(row)}: got {n['first']:.15g}, which "
-            f"in seconds is the year {year}, as all others; expected {EXPECTED}. "
-            f"Fix: {guess_of_odd(n['first'])}; if they are seconds since another moment, say "
-            "time_unit='s' (--time-unit s)"
+            f"{table.source}: column 'timestamp', {table.place(row)}: got {n['first']:.15g}, "
+            f"{year_of_odd(n['first'])}, as all others; expected {EXPECTED}. "
+            f"Fix: {guess_of_odd(n['first'])}; if they count from another moment, say "
+            f"time_unit={unit!r} (--time-unit {unit})"
         )
     return form_of(found, time_unit)
 
@@ -163,9 +162,8 @@ def microseconds(column: str, dtype: Any, form: str) -> pl.Expr:
         return raw.dt.epoch("us")
     if form == "text":
         return text_microseconds(given_text(column))
-    if form in ("days", "moments"):
-        number = numbers(column, dtype)
-        return _in_digits(number, form) * _MICROSECONDS
+    if form in DIGITS:
+        return _in_digits(column, dtype, form) * 1000
     per_second = TICKS[form]
     if is_text(dtype):
         return raw.cast(pl.String).map_batches(
@@ -242,16 +240,20 @@ def _integers(digits: pl.Series) -> NDArray[np.int64]:
     return digits.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
 
 
-def _in_digits(number: pl.Expr, form: str) -> pl.Expr:
-    """Read 20240131 ("days") or 20240131235959 ("moments") as seconds; null where it is none."""
+def _in_digits(column: str, dtype: Any, form: str) -> pl.Expr:
+    """Read a column of one of `DIGITS` as milliseconds since 1970; null where it is none."""
 
     def read(values: pl.Series) -> pl.Series:
-        seconds = seconds_of(values.fill_null(0).to_numpy(), form)
-        return pl.Series(values.name, seconds).set(pl.Series(seconds == MISSING_INT), None)
+        millis = in_digits(values.fill_null(0).to_numpy(), form)
+        return pl.Series(values.name, millis).set(pl.Series(millis == MISSING_INT), None)
 
+    number = numbers(column, dtype)
+    if is_text(dtype) and LAST_DIGITS * DIGITS[form] >= EXACT:  # more digits than floats have
+        text = pl.col(column).cast(pl.String).str.strip_chars()
+        number = text.cast(pl.Int64, strict=False)
     return number.map_batches(read, return_dtype=pl.Int64, is_elementwise=True)
 
 
 def has_two_units(n_times: int, n_early: int, time_unit: str) -> bool:
     """Say whether some times are before 1990 where most are later; see `has_mixed_units`."""
-    return has_mixed_units(Numbers(n_times, 0, 0, (0, 0, 0), 0), n_early, time_unit)
+    return has_mixed_units(Numbers(n_times, (), (), 0), n_early, time_unit)
