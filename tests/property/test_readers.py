@@ -21,7 +21,7 @@ from shortlist.errors import DataError
 from shortlist.feedback.rows import id_type_of, read_columns, rows_of
 from shortlist.training.cleaning import clean_events
 from shortlist.training.data.events import read_events
-from shortlist.training.data.times import text_microseconds
+from shortlist.training.data.time_text import text_microseconds
 
 FIRST, LAST = 631_152_000, 1_750_000_000
 SECONDS = st.integers(FIRST, LAST)

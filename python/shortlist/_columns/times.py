@@ -43,12 +43,14 @@ ODD = (
     *((AUTO_LIMITS[i][1], FIRST_PLAUSIBLE * 1000 ** (i + 1)) for i in range(3)),
 )
 
+# The name of UTC, or sign, hours and minutes.
+ZONE = r" *(?:([Zz]|UTC|utc|GMT|gmt)|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 # 1-3 year month day with hyphens or strokes, 4-6 without, 7-10 hour minute second fraction,
 # 11 the name of UTC, 12-14 sign, hours and minutes of a zone. The same in Python and in Rust.
 PATTERN = (
     r"^(?:([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
     r"(?:(?:[Tt]| +)([01]?[0-9]|2[0-3])(?::?([0-5][0-9])(?::?([0-5][0-9])(?:[.,]([0-9]+))?)?)?"
-    r" *(?:([Zz]|UTC|utc|GMT|gmt)|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?)?$"
+    rf"{ZONE})?$"
 )
 EXPECTED = "a time (number since 1970, ISO 8601 text or datetime)"
 _TIME = re.compile(PATTERN)

@@ -20,6 +20,7 @@ class Part:
     frame: pl.LazyFrame
     lines: Lines | None = None
     expected: str = "a table"
+    is_text: bool = False  # whether all values are text, and their types are ours to find
 
 
 @dataclass(frozen=True)

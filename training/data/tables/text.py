@@ -71,7 +71,7 @@ def open_text(path: Path) -> Part:
     expected = f"text with separator {separator!r}"
     if is_gzip(path) or lines.may_have_blank:  # leaving them out reads all columns
         frame = without_blank_lines(frame, names)
-    return Part(path.name, frame, lines, expected)
+    return Part(path.name, frame, lines, expected, is_text=True)
 
 
 def _header_of(text: str, separator: str, *, may_quote: bool) -> tuple[list[str], bool]:
