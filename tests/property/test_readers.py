@@ -86,12 +86,24 @@ WRITERS = {
     "pandas.csv": lambda f, p: f.to_pandas().to_csv(p, index=False),
     "pandas.csv.gz": lambda f, p: f.to_pandas().to_csv(p, index=False),
     "pandas.parquet": lambda f, p: f.to_pandas().to_parquet(p),
+    "polars.jsonl": lambda f, p: plain_json(f).write_ndjson(p),
+    "pandas.ndjson.gz": lambda f, p: (
+        plain_json(f).to_pandas().to_json(p, orient="records", lines=True, compression="gzip")
+    ),
     "bom.csv": lambda f, p: f.to_pandas().to_csv(p, index=False, encoding="utf-8-sig"),
     "arrow.csv": lambda f, p: pa.csv.write_csv(plain_arrow(f), p),
     "arrow.parquet": lambda f, p: pa.parquet.write_table(plain_arrow(f), p),
     "dictionary.parquet": lambda f, p: pa.parquet.write_table(encoded(f), p),
     "spark.parquet": lambda f, p: spark_like(f, p),
 }
+
+
+def plain_json(frame: pl.DataFrame) -> pl.DataFrame:
+    """JSON has no times: a program writes them as text."""
+    if frame["timestamp"].dtype != pl.Datetime:
+        return frame
+    text = pl.col("timestamp").dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+    return frame.with_columns(text)
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:
@@ -225,7 +237,9 @@ def test_numbers_mean_the_same_to_training_and_the_log(numbers, as_text):
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "value"])
-@pytest.mark.parametrize("writer", ["polars.csv", "polars.tsv", "pandas.csv.gz", "spark.parquet"])
+@pytest.mark.parametrize(
+    "writer", ["polars.csv", "polars.tsv", "pandas.csv.gz", "spark.parquet", "polars.jsonl"]
+)
 def test_what_is_not_accepted_is_refused_with_file_column_row_and_fix(tmp_path, column, writer):
     frame = pl.DataFrame(
         {"user_id": ["a", "b"], "item_id": ["c", "d"], "timestamp": ["2024-05-01"] * 2}
@@ -236,6 +250,7 @@ def test_what_is_not_accepted_is_refused_with_file_column_row_and_fix(tmp_path, 
     WRITERS[writer](frame, tmp_path / writer)
     with pytest.raises(DataError) as caught:
         read_events(tmp_path / writer)
-    place = "part-00001" if writer.startswith("spark") else "line 3"
+    places = {"spark.parquet": "part-00001", "polars.jsonl": "line 2"}
+    place = places.get(writer, "line 3")
     for part in (writer, f"column {column!r}", place, "Fix: "):
         assert part in str(caught.value)

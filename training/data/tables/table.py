@@ -108,8 +108,8 @@ def read_table(
     Parameters
     ----------
     source : path, polars.DataFrame, polars.LazyFrame, pandas.DataFrame or pyarrow.Table
-        Files: CSV/TSV (with a header line), Parquet, Arrow/Feather, each optionally gzipped; or a
-        folder of such files of one kind, as Spark writes them.
+        Files: CSV/TSV (with a header line), JSON lines, Parquet, Arrow/Feather, each optionally
+        gzipped; or a folder of such files of one kind, as Spark writes them.
     columns : mapping of str to str, optional
         Our column name → the name in the source. Nothing is guessed without it.
     ignore : collection of str, optional
@@ -167,14 +167,16 @@ def scan_table(
     except (pl.exceptions.PolarsError, OSError) as error:
         raise explained(name, parts, error) from error
     for part, schema in zip(parts, schemas, strict=True):
-        if schema != schemas[0]:
+        if schema != schemas[0] and not part.may_lack_columns:
             raise DataError(
                 f"{name}: {part.name} has the columns {dict(schema)}, {parts[0].name} has "
                 f"{dict(schemas[0])}, expected the same in all files. Fix: write them anew, alike"
             )
-    frame = frames[0] if len(frames) == 1 else pl.concat(frames)
+    how: Any = "diagonal_relaxed" if parts[0].may_lack_columns else "vertical"
+    frame = frames[0] if len(frames) == 1 else pl.concat(frames, how=how)
     _say_ignored(name, ignore, set().union(*(left_out for _, left_out in flat)))
-    renamed = _renaming(schemas[0].names(), name, columns or {})
+    has = list(dict.fromkeys(column for schema in schemas for column in schema.names()))
+    renamed = _renaming(has, name, columns or {})
     frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in renamed.items())
     return LazyTable(frame, name, parts[0].is_text, Places(parts))
 

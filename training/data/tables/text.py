@@ -29,13 +29,9 @@ _NOT_ASCII = bytes(range(128, 256))
 def open_text(path: Path) -> Part:
     """Open a text file with a header line."""
     by_name = TEXT_SUFFIXES[suffix_of(path)]
-    head = head_of(path, _HEAD)
-    # The block may end inside a character, but for those of ASCII.
-    whole_lines = head.rstrip(_NOT_ASCII) if len(head) == _HEAD else head
-    if wide_encoding(head):
-        whole_lines = head[: len(head) // 4 * 4] if len(head) == _HEAD else head
+    head = whole_head(path)
     name = "CSV" if by_name == "," else "TSV"
-    check_is_text(whole_lines, path, f"{name} text with a header line")
+    check_is_text(head, path, f"{name} text with a header line")
     source: Path | bytes = path
     is_old_mac = b"\r" in head and b"\n" not in head
     if wide_encoding(head) or is_old_mac:
@@ -72,6 +68,14 @@ def open_text(path: Path) -> Part:
     if is_gzip(path) or lines.may_have_blank:  # leaving them out reads all columns
         frame = without_blank_lines(frame, names)
     return Part(path.name, frame, lines, expected, is_text=True)
+
+
+def whole_head(path: Path) -> bytes:
+    """Return the beginning of a file, cut between two characters."""
+    head = head_of(path, _HEAD)
+    if len(head) < _HEAD:
+        return head
+    return head[: _HEAD // 4 * 4] if wide_encoding(head) else head.rstrip(_NOT_ASCII)
 
 
 def _header_of(text: str, separator: str, *, may_quote: bool) -> tuple[list[str], bool]:
