@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
-import logging
 import re
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,18 +12,17 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from shortlist._columns.times import time_column
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.cleaning import clean_events
 from shortlist.training.config.settings import load_config
 from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.entities import read_items
-from shortlist.training.data.events import Dataset, read_events
+from shortlist.training.data.events import read_events
 from shortlist.training.data.formats import read_dataset
 from shortlist.training.data.tables import read_table
 from shortlist.training.evaluation.metrics import per_user_metrics
-from shortlist.training.features.features import FeatureSet
-from shortlist.training.splits.split import leave_one_out
 
 HEAD = "user_id,item_id,timestamp\n"
 ROWS = "1,2,1700000000\n1,3,1700000001\n"
@@ -104,6 +101,32 @@ def test_tables_with_tabs_have_no_quoting(tmp_path):
     assert read_items(write(tmp_path / "i.tsv", items))["title"].to_list() == [
         *('"Heroes', '12" vinyl', 'Low"')
     ]
+
+
+def test_tables_with_tabs_that_are_called_csv_have_quoting(tmp_path):
+    items = 'item_id\ttitle\n1\t"one\ttab"\n2\t"two\nlines"\n'
+    for data in (items, items.encode("utf-16")):
+        titles = read_items(write(tmp_path / "i.csv", data))["title"].to_list()
+        assert titles == ["one\ttab", "two\nlines"]
+
+
+def test_values_in_marks_of_a_tsv_are_said_and_the_fix_works(tmp_path):
+    rows = "".join(f"{i}\tplain {i}\n" for i in range(30))
+    items = f'item_id\ttitle\n{rows}77\t"in marks"\n'
+    for data in (items, items.rstrip("\n"), gzip.compress(items.encode())):
+        with pytest.warns(UserWarning, match=r"i.tab, line 32: got '\"in marks\"': in a .tsv"):
+            marked = read_items(write(tmp_path / "i.tab", data))
+        assert marked["title"][30] == '"in marks"'
+    (tmp_path / "i.tab").rename(tmp_path / "i.csv")
+    assert read_items(tmp_path / "i.csv")["title"][30] == "in marks"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"], ids=["old mac", "linux", "windows"])
+def test_a_character_at_the_end_of_the_first_block_is_whole(tmp_path, end):
+    for begin in range(4):
+        text = f"item_id,title{end}1,{'x' * begin}" + "ä€🙂" * 9000 + f"{end}2,low{end}"
+        items = read_items(write(tmp_path / "i.csv", text))
+        assert items["title"].str.len_chars().to_list() == [27_000 + begin, 3]
 
 
 def test_a_mark_within_a_value_is_named_and_the_fix_works(tmp_path):
@@ -254,6 +277,29 @@ def test_days_in_digits_are_days(tmp_path):
     assert both(moments)[0][2] == 1_706_659_201
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (202401311230, 202402012359),
+        (20240131123000, 20240201235959),
+        (20240131123000123, 20240201235959999),
+    ],
+    ids=["minutes", "seconds", "milliseconds"],
+)
+def test_moments_in_digits_are_moments(tmp_path, first, second, as_text):
+    source = pl.DataFrame({**EVENTS, "timestamp": [first, second]})
+    if as_text:
+        source = at(tmp_path, str(first), f" {second} ")
+    times = [row[2] for row in both(source)]
+    assert times[0] == 1_706_704_200
+    assert times[1] // 60 == 1_706_831_999 // 60
+    assert time_column("timestamp", [first, second]).tolist() == times
+    # ordered by what a second holds
+    events = pl.DataFrame({**EVENTS, "timestamp": [first + 1, first]})
+    assert read_events(events)["item_id"].to_list() == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("times", "said"),
     [
@@ -262,16 +308,24 @@ def test_days_in_digits_are_days(tmp_path):
         (("2023", "2024"), "a year? Write it as a day, 2024-01-01"),
         (("202301", "202302"), "a year and month? Write it as a day"),
         (("28400000", "28400001"), "another unit?"),
+        (("240131", "240201"), "a day without its century? Write it as 2024-01-31"),
+        (("240131123000", "240201000000"), "a moment without its century? Write it as 2024-01-31"),
+        (("202401011230", "202401011260"), "a moment in digits that is not in the calendar"),
+        (("300000000000", "300000000001"), "or another unit?"),
+        (("300000000000000", "300000000000001"), "or another unit?"),
     ],
 )
 def test_numbers_that_are_no_times_are_refused_and_the_fix_works(tmp_path, times, said):
     path = at(tmp_path, *times)
     for read in READERS.values():
-        with pytest.raises(DataError, match=r"line 2: got .* is the year 1970"):
+        with pytest.raises(DataError, match=r"line 2: got .* is the year 19[78]\d"):
             read(path)
-    with pytest.raises(DataError, match=re.escape(said)):
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
         read_events(path)
-    assert read_events(path, time_unit="s").height == len(times)
+    with pytest.raises(DataError, match="as a number of"):
+        time_column("timestamp", list(times))
+    unit = re.search(r"--time-unit (\w+)", str(caught.value))[1]
+    assert read_events(path, time_unit=unit).height == len(times)
 
 
 def test_seconds_beside_milliseconds_are_refused_by_row(tmp_path):
@@ -301,145 +355,7 @@ def test_floats_that_lost_digits_are_no_ids(tmp_path):
     assert both(frame)[1][0] == 1582218195625938945
 
 
-def shop(folder, write_id):
-    """Write 30 items and the events of 20 users, whose item ids are written as `write_id` says."""
-    rows = "".join(f"{i},{1.5 * i},{'ab'[i % 2]}\n" for i in range(1, 31))
-    write(folder / "items.csv", "item_id,price,genre\n" + rows)
-    events = "".join(
-        f"u{user},{write_id(1 + (7 * user + k) % 30)},{1_700_000_000 + 100 * user + k}\n"
-        for user in range(20)
-        for k in range(8)
-    )
-    write(folder / "events.csv", HEAD + events)
-    return Dataset("shop", read_events(folder / "events.csv"), read_items(folder / "items.csv"))
-
-
-@pytest.mark.parametrize("write_id", [str, "{}.0".format, " {} ".format], ids=["7", "7.0", " 7 "])
-def test_the_same_number_written_otherwise_is_the_same_item(tmp_path, write_id):
-    dataset = shop(tmp_path, write_id)
-    split = leave_one_out(dataset)
-    assert len(split.catalogue) == 30
-    price, genre = FeatureSet.fit(dataset, split).features
-    assert (price.mean, genre.vocabulary) == (23.25, ["a", "b"])
-    report = clean_events(tmp_path / "events.csv", items=dataset.items["item_id"])[1]
-    assert report.n_kept == 160
-
-
-def test_tables_that_never_meet_stop_the_training_and_the_fix_works(tmp_path):
-    dataset = shop(tmp_path, "{:05d}".format)
-    split = leave_one_out(dataset)
-    said = r"0.0% of 160 events have their item in the item table.*which differ by zeros in front"
-    with pytest.raises(DataError, match=said):
-        FeatureSet.fit(dataset, split)
-    config = load_config(overrides={"data.min_coverage": 0})
-    assert FeatureSet.fit(dataset, split, config).features == []
-    argv = ["clean", "--data", str(tmp_path), "--out", str(tmp_path / "clean.csv")]
-    assert main(argv) == 1
-    assert main([*argv, "--set", "cleaning.unknown_items=false"]) == 0
-
-
-# --- columns of features -----------------------------------------------------------------------
-
-
-def test_words_for_nothing_are_missing_in_numbers_and_text_in_text(tmp_path):
-    text = "item_id,price,new,country\n1,9.5,true,NA\n2,NA,N/A,FR\n3, 7 ,false,DE\n4,null,,IT\n"
-    items = read_items(write(tmp_path / "i.csv", text))
-    assert items["price"].to_list() == [9.5, None, 7.0, None]
-    assert items["new"].to_list() == [True, None, False, None]
-    assert items["country"].to_list() == ["NA", "FR", "DE", "IT"]
-
-
-def fitted(folder, column, values, overrides=None):
-    dataset = shop(folder, str)
-    items = dataset.items.with_columns(pl.Series(column, values))
-    dataset = Dataset("shop", dataset.events, items)
-    return FeatureSet.fit(dataset, leave_one_out(dataset), load_config(overrides=overrides or {}))
-
-
-@pytest.mark.parametrize(
-    "odd",
-    ["05201", "T8H1N", "98107-2117", "18-24", "many", "2.5.1", "3,7,8", "1,2", "1.2.3.4", "114 99"],
-)
-def test_a_column_of_codes_is_text_although_most_of_it_looks_like_numbers(tmp_path, odd):
-    features = fitted(tmp_path, "code", [odd, *(f"{85_000 + i}" for i in range(29))])
-    assert "code" not in [feature.name for feature in features.features]  # too many of them
-    features = fitted(tmp_path, "code", [odd, *["85711", "85712"] * 14, "1,500.00"])
-    (code,) = [feature for feature in features.features if feature.name == "code"]
-    assert code.kind == "categorical"
-
-
-@pytest.mark.parametrize("odd", ["1,500.00", "1.234,50", "9,90", "$12", "12 %", "7,5 €"])
-def test_a_number_in_another_notation_is_named(tmp_path, odd):
-    with pytest.raises(DataError, match=rf"row 3 .*got '{re.escape(odd)}', expected a number"):
-        fitted(tmp_path, "cost", ["1.5", "2.5", odd, *(f"{i}.25" for i in range(27))])
-
-
-def test_one_price_with_a_comma_is_named_and_the_fix_works(tmp_path):
-    prices = [f"{i}.25" for i in range(30)]
-    prices[16] = "1,500.00"
-    said = r"item table: column 'cost', row 17 \(item_id 17\): got '1,500.00', expected a number"
-    with pytest.raises(DataError, match=said):
-        fitted(tmp_path, "cost", prices)
-    features = fitted(tmp_path, "cost", prices, {"data.features.cost": "ignore"})
-    assert "cost" not in [feature.name for feature in features.features]
-    fitted(tmp_path, "cost", ["1,500.00", "9", *"abcdefghijklmnopqrstuvwxyzäö"])  # text it is
-
-
-@pytest.mark.parametrize("empty", [None, float("nan"), "", []], ids=str)
-def test_a_column_without_values_is_left_out_and_never_trained(tmp_path, caplog, empty):
-    dtype = {float: pl.Float64, str: pl.String, list: pl.List(pl.String)}.get(type(empty), pl.Null)
-    values = pl.Series([empty] * 30, dtype=dtype)
-    with caplog.at_level(logging.INFO, "shortlist.reading"):
-        features = fitted(tmp_path, "void", values)
-    assert [feature.name for feature in features.features] == ["price", "genre"]
-    assert "void ignore (no value in the train part)" in caplog.text
-    kind = "multi_categorical" if dtype == pl.List(pl.String) else "categorical"
-    kind = "numeric" if dtype == pl.Float64 else kind
-    with pytest.raises(DataError, match=f"'void' is declared {kind}: got no value in any row"):
-        fitted(tmp_path, "void", values, {"data.features.void": kind})
-    fitted(tmp_path, "void", values, {"data.features.void": "ignore"})
-
-
-@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__", "index"])
-def test_row_numbers_that_came_along_are_no_feature(tmp_path, name):
-    rows = "".join(f"{i},{i + 5},9.5\n" for i in range(3))
-    path = write(tmp_path / "i.csv", f"{name},item_id,price\n{rows}")
-    with pytest.warns(UserWarning, match=f"column {name!r} is not read: it looks like row numbers"):
-        assert read_items(path).columns == ["item_id", "price"]
-    named = read_items(path, columns={"shelf": name})  # "give the column a name of its own"
-    assert named["shelf"].to_list() == [0, 1, 2]
-
-
-def test_columns_of_nothing_and_an_index_that_is_none_are_no_news(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        path = write(tmp_path / "i.csv", "item_id,index,,\n1,7,,\n2,3,,\n")
-        assert read_items(path).columns == ["item_id", "index"]
-
-
-def test_a_name_that_no_graph_can_have_is_refused_before_training(tmp_path):
-    with pytest.raises(DataError, match=r"a column named 'price/usd', expected one without '/'"):
-        fitted(tmp_path, "price/usd", np.arange(30.0))
-
-
 # --- what the commands say ---------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("default")
-def test_clean_says_what_it_read_and_what_it_did_not(tmp_path, capsys):
-    shop(tmp_path, str)
-    text = (tmp_path / "events.csv").read_text().replace("\n", ",x\n")
-    write(tmp_path / "events.csv", text.replace("timestamp,x", "timestamp,query"))
-    items = (tmp_path / "items.csv").read_text().split("\n")
-    rows = [f"{i - 1},{line}" for i, line in enumerate(items) if line]
-    write(tmp_path / "items.csv", "\n".join(["," + items[0], *rows[1:]]))
-    assert main(["clean", "--data", str(tmp_path), "--out", str(tmp_path / "clean.csv")]) == 0
-    said = capsys.readouterr().err
-    assert "shortlist clean: events.csv: 160 rows of events read; columns that events do" in said
-    assert "not have: 'query'" in said
-    assert "shortlist clean: items.csv: 30 rows of items read; columns: item_id, price" in said
-    assert "shortlist clean: warning: items.csv: column '' is not read" in said
-    assert "100.0% of 160 events have their item in the item table" in said
 
 
 def test_the_fix_for_another_name_of_a_column_works_for_folders_too(tmp_path):

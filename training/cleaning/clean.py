@@ -34,7 +34,7 @@ from shortlist.training.data.joins import MIN_COVERAGE, coverage_error
 from shortlist.training.data.tables import TableSource, log, require_columns, scan_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,7 +52,9 @@ def clean_events(
     *,
     items: pl.Series | None = None,
     columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
     time_unit: str = "auto",
+    time_format: str = "",
 ) -> tuple[pl.DataFrame, CleaningReport]:
     """Clean events into a frame for training.
 
@@ -64,7 +66,7 @@ def clean_events(
         Section ``[cleaning]``; the defaults if left out.
     items : polars.Series, optional
         Ids of the item table, for ``unknown_items``; without it the rule does not run.
-    columns, time_unit
+    columns, ignore, time_unit, time_format
         As for `events.read_events`.
 
     Returns
@@ -79,9 +81,9 @@ def clean_events(
         The table cannot be read; a rule is off and a cell cannot be used without it; no event is
         left.
     """
-    table = scan_table(source, columns=columns)
+    table = scan_table(source, columns=columns, ignore=ignore)
     with folder_for(Path(tempfile.gettempdir()) / "clean") as folder:
-        parts, report = _clean(table, config, items, time_unit, folder)
+        parts, report = _clean(table, config, items, (time_unit, time_format), folder)
         _require_events(report)
         frames = [pl.read_ipc(part).drop("row", "code", strict=False) for part in parts]
     events = pl.concat(frames).sort("user_id", "timestamp", maintain_order=True)
@@ -97,7 +99,9 @@ def clean_file(
     *,
     items: pl.Series | None = None,
     columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
     time_unit: str = "auto",
+    time_format: str = "",
 ) -> CleaningReport:
     """Clean events into a file, in batches: the source may be larger than memory.
 
@@ -114,9 +118,9 @@ def clean_file(
         raise DataError(f"out: no such folder: {out.parent}. Fix: create it")
     if isinstance(source, str | Path) and Path(source).resolve() == out.resolve():
         raise DataError(f"out: got {str(out)!r}, which is the source. Fix: choose another name")
-    table = scan_table(source, columns=columns)
+    table = scan_table(source, columns=columns, ignore=ignore)
     with folder_for(out) as folder:
-        parts, report = _clean(table, config, items, time_unit, folder)
+        parts, report = _clean(table, config, items, (time_unit, time_format), folder)
         _require_events(report)
         events = pl.concat([pl.scan_ipc(part) for part in parts]).select(
             "user_id",
@@ -170,7 +174,7 @@ def _clean(
     table: LazyTable,
     config: CleaningConfig | None,
     items: pl.Series | None,
-    time_unit: str,
+    form: tuple[str, str],
     folder: Path,
 ) -> tuple[list[Path], CleaningReport]:
     """Run all rules; gives the files of the events kept, by groups of users."""
@@ -179,7 +183,7 @@ def _clean(
     require_columns(table, ("user_id", "item_id", "timestamp"), "events")
     tally = _Tally()
     known = items if config.unknown_items else None
-    n_rows, parts = _split_rows(table, config, known, time_unit, folder, tally)
+    n_rows, parts = _split_rows(table, config, known, form, folder, tally)
     say_columns(table.source, table.columns, n_rows)
     _check_coverage(table, known, n_rows, tally)
     for part in parts:
@@ -212,14 +216,19 @@ def _split_rows(
     table: LazyTable,
     config: CleaningConfig,
     known_items: pl.Series | None,
-    time_unit: str,
+    form: tuple[str, str],
     folder: Path,
     tally: _Tally,
 ) -> tuple[int, list[Path]]:
     """Write the rows that pass the row rules by groups of users; count and show the others."""
     schema = table.frame.collect_schema()
+    unit, layout = form
     written = times.written_as(
-        table, schema["timestamp"], time_unit, lambda query: rules.collect(table, query)
+        table,
+        schema["timestamp"],
+        unit,
+        lambda query: rules.collect(table, query),
+        time_format=layout,
     )
     columns = rules.usable_columns(table, schema, written)
     n_rows = _integers_where_all_are(table, schema, columns)

@@ -10,10 +10,10 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file
 from shortlist.training.cleaning.report import CleaningReport
 from shortlist.training.config.settings import CleaningConfig, Config, load_config
-from shortlist.training.data.datasets import DATASETS, load_dataset, with_lists
-from shortlist.training.data.entities import read_items, read_users
+from shortlist.training.data.datasets import DATASETS, read_all, with_lists
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in
+from shortlist.training.data.reading import Reading
 from shortlist.training.data.tables import is_folder_of_parts
 
 
@@ -48,15 +48,18 @@ def clean_files(
             f"data.path: got {config.data.path!r}, expected a table of events or a folder with "
             "one. Fix: other formats are cleaned by `shortlist train` ([cleaning] enabled = true)"
         )
-    events, items, _ = _tables_of(config)
-    ids = None if items is None else read_items(items)["item_id"]
+    reading = Reading.of(config.data)
+    events, item_path, user_path = _tables_of(config)
+    tables = reading.tables(item_path, user_path)
     report = clean_file(
         events,
         out,
         _rules_of(config),
-        items=ids,
-        columns=config.data.columns or None,
-        time_unit=config.data.time_unit,
+        items=None if tables.items is None else tables.items["item_id"],
+        columns=reading.columns,
+        ignore=reading.ignored("event"),
+        time_unit=reading.time_unit,
+        time_format=reading.time_format,
     )
     save_report(report, report_path or out.with_name(f"{out.name}.report.json"))
     return report
@@ -70,34 +73,32 @@ def load_configured(
     Tables of events are cleaned as they are in the file, cells that `read_events` would refuse
     included; other formats are cleaned after they were read.
     """
-    data, is_on = config.data, config.cleaning.enabled
+    data, is_on, reading = config.data, config.cleaning.enabled, Reading.of(config.data)
     cleaning = _rules_of(config)
     if not is_on or not _is_table(config):
-        dataset = load_dataset(
+        dataset = read_all(
             data.path,
             data.format,
+            reading,
             items=data.items or None,
             users=data.users or None,
-            columns=data.columns or None,
-            lists=data.lists or None,
-            time_unit=data.time_unit,
-            allow_future=data.allow_future,
             progress=progress,
         )
         return clean_dataset(dataset, cleaning) if is_on else (dataset, None)
     source, item_path, user_path = _tables_of(config)
-    items = None if item_path is None else read_items(item_path)
-    users = None if user_path is None else read_users(user_path)
+    tables = reading.tables(item_path, user_path)
     events, report = clean_events(
         source,
         cleaning,
-        items=None if items is None else items["item_id"],
-        columns=data.columns or None,
-        time_unit=data.time_unit,
+        items=None if tables.items is None else tables.items["item_id"],
+        columns=reading.columns,
+        ignore=reading.ignored("event"),
+        time_unit=reading.time_unit,
+        time_format=reading.time_format,
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem
-    return with_lists(Dataset(name, events, items, users), data.lists), report
+    return with_lists(tables.into(Dataset(name, events)), reading.lists), report
 
 
 def save_report(report: CleaningReport, path: Path) -> None:

@@ -181,8 +181,8 @@ def described(config: CleaningConfig) -> dict[str, str]:
     stays = {"first": "the first stays", "last": "the last stays", "drop": "none stays"}
     return {
         "missing_ids": "no usable user_id or item_id",
-        "timestamps": f"time missing, before {config.earliest} or after "
-        f"{config.latest or 'tomorrow'}",
+        "timestamps": "time missing or cannot be read as a time, before "
+        f"{config.earliest} or after {config.latest or 'tomorrow'}",
         "values": f"value not a finite number{span}",
         "unknown_items": "item not in the item table",
         "duplicates": "repeats an earlier event",

@@ -48,6 +48,10 @@ def _text(key: str, value: object) -> str:
     return value
 
 
+def _names(text: str) -> dict[str, Any]:
+    return {"parse": _text, "is_text": True, "help": text}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Section ``[data]``: which tables, and the kinds of their columns."""
@@ -58,21 +62,23 @@ class DataConfig:
     users: str = _other("", text="path of the user table, if not part of the data set")
     columns: dict[str, str] = field(
         default_factory=dict,
-        metadata={
-            "parse": _text,
-            "is_text": True,
-            "help": 'our column of the events = the name in the file, user_id = "customer"',
-        },
+        metadata=_names('our column of the events = its name in the table, user_id = "customer"'),
+    )
+    item_columns: dict[str, str] = field(
+        default_factory=dict, metadata=_names('the same of the item table, item_id = "sku"')
+    )
+    user_columns: dict[str, str] = field(
+        default_factory=dict, metadata=_names('the same of the user table, user_id = "customer"')
     )
     lists: dict[str, str] = field(
         default_factory=dict,
-        metadata={
-            "parse": _text,
-            "is_text": True,
-            "help": 'column of several values = what separates them, genres = "|"',
-        },
+        metadata=_names('column of several values = what separates them, genres = "|"'),
+    )
+    ignore: tuple[str, ...] = _other(
+        (), text="columns that are not read: item.NAME, user.NAME, event.NAME"
     )
     time_unit: str = _choice("auto", *TIME_UNITS, text="unit of numeric times")
+    time_format: str = _other("", text="how times are written, %d.%m.%Y %H:%M; empty = found out")
     allow_future: bool = _other(False, text="accept events of the future")
     min_coverage: float = _number(
         0.1, 0.0, 1.0, text="least part of the events that have their item (user) in its table"

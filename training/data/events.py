@@ -8,7 +8,7 @@ Frames have fixed columns. Events: ``user_id`` and ``item_id`` (each Int64 or St
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -46,6 +46,9 @@ class Dataset:
         Test events that came with the data (LightGCN's test.txt): the ``given`` split uses them.
     has_times : bool
         False where ``timestamp`` is only a position in the file.
+    text_tables : frozenset of str
+        Those of "items" and "users" that were read from text files, where a misprint makes a column
+        of numbers text; `load_dataset` says it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Dataset:
     users: pl.DataFrame | None = None
     test_events: pl.DataFrame | None = None
     has_times: bool = True
+    text_tables: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check the columns and put all ids of one side into one type."""
@@ -140,11 +144,13 @@ def read_events(
     source: TableSource,
     *,
     columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
     time_unit: str = "auto",
+    time_format: str = "",
     allow_future: bool = False,
     duplicates: str = "drop",
 ) -> pl.DataFrame:
-    """Read events from CSV, TSV, Parquet, Arrow/Feather or a polars, pandas or pyarrow frame.
+    """Read events from a file (`docs/data.md` has the kinds) or a polars, pandas or pyarrow frame.
 
     Parameters
     ----------
@@ -153,8 +159,13 @@ def read_events(
         columns are not read.
     columns : mapping of str to str, optional
         Our column name → the name in the source, e.g. ``{"user_id": "customer"}``.
+    ignore : collection of str, optional
+        Columns of the source that are not read, such as a ``value`` that is none.
     time_unit : {"auto", "s", "ms", "us", "ns"}
         Unit of numeric timestamps; see `columns.parse_times` for what "auto" does.
+    time_format : str
+        How times are written, as for `time.strptime`: ``"%d.%m.%Y %H:%M"``. Empty: as
+        `times.written_as` finds.
     allow_future : bool
         Accept times more than a day ahead of this machine's clock.
     duplicates : {"drop", "keep", "error"}
@@ -171,10 +182,14 @@ def read_events(
     DataError
         Names the column, the place, what came, what was expected and the fix.
     """
-    table = read_table(source, columns=columns, what="events")
+    table = read_table(source, columns=columns, ignore=ignore, what="events")
     say_columns(table.source, table.columns, table.frame.height)
     return events_from_table(
-        table, time_unit=time_unit, allow_future=allow_future, duplicates=duplicates
+        table,
+        time_unit=time_unit,
+        time_format=time_format,
+        allow_future=allow_future,
+        duplicates=duplicates,
     )
 
 
@@ -193,6 +208,7 @@ def events_from_table(
     table: Table,
     *,
     time_unit: str = "auto",
+    time_format: str = "",
     allow_future: bool = False,
     duplicates: str = "drop",
     kind: str = DEFAULT_KIND,
@@ -208,7 +224,11 @@ def events_from_table(
         )
     require_columns(table, ("user_id", "item_id", "timestamp"), "events")
     ticks, per_second = parse_times(
-        table, "timestamp", time_unit=time_unit, allow_future=allow_future
+        table,
+        "timestamp",
+        time_unit=time_unit,
+        time_format=time_format,
+        allow_future=allow_future,
     )
     has = table.frame.columns
     n = table.frame.height

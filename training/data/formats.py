@@ -6,7 +6,8 @@ recbole     atomic files: folder or .inter file, with optional .item and .user
 sasrec      ``user item`` a line, each user's items oldest first; .gz is fine
 s3rec       ``user item item …`` a line, oldest first; .gz is fine
 lightgcn    folder with train.txt and test.txt, ``user item item …`` a line
-events      CSV/TSV/Parquet/Arrow with user_id, item_id, timestamp (or a folder of such tables)
+events      a table with user_id, item_id, timestamp (or a folder of such tables): CSV, TSV,
+            JSON lines, Parquet or Arrow
 ==========  =========================================================================
 
 Where a format has no times, the order in the file is the order in time.
@@ -21,13 +22,14 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.data.columns import first_true, parse_ids
-from shortlist.training.data.entities import read_items, read_users
-from shortlist.training.data.events import Dataset, make_events, read_events
+from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.data.movielens import find_ratings, read_movielens
+from shortlist.training.data.reading import Reading
 from shortlist.training.data.recbole import read_recbole
 from shortlist.training.data.tables import (
     TABLE_SUFFIXES,
     Table,
+    TableSource,
     is_folder_of_parts,
     read_lines,
 )
@@ -165,26 +167,31 @@ def read_lightgcn(path: Path) -> Dataset:
     return Dataset(_name_of(folder), both[:n_train], test_events=both[n_train:], has_times=False)
 
 
-def read_event_tables(path: Path, read: Callable[[Path], pl.DataFrame] = read_events) -> Dataset:
+def read_event_tables(
+    path: Path,
+    reading: Reading | None = None,
+    *,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
+) -> Dataset:
     """Read an events table (a file or a folder of parts), or a folder of tables by their names.
 
-    These are events.*, and items.* and users.* if there are any; ``read`` reads the events.
+    These are events.*, and items.* and users.* if there are any, unless others are given.
     """
+    reading = reading or Reading()
     if not path.is_dir() or is_folder_of_parts(path):
-        return Dataset(_name_of(path), read(path))
+        dataset = Dataset(_name_of(path), reading.events(path))
+        return reading.tables(items, users).into(dataset)
     source = table_in(path, "events")
     if source is None:
         raise DataError(
             f"{path}: no events table, expected events with one of "
             f"{list(TABLE_SUFFIXES)}. Fix: name the file events.csv, or give its path"
         )
-    items, users = table_in(path, "items"), table_in(path, "users")
-    return Dataset(
-        path.resolve().name,
-        read(source),
-        read_items(items) if items else None,
-        read_users(users) if users else None,
-    )
+    items = table_in(path, "items") if items is None else items
+    users = table_in(path, "users") if users is None else users
+    dataset = Dataset(path.resolve().name, reading.events(source))
+    return reading.tables(items, users).into(dataset)
 
 
 def _token_lines(path: Path, expected: str) -> tuple[pl.Series, pl.Series]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from shortlist._columns.reading import MISSING_INT
@@ -16,52 +15,42 @@ from shortlist._columns.times import (
     AUTO_LIMITS,
     DIGITS,
     EXPECTED,
-    FIRST_ODD,
-    FIRST_PLAUSIBLE,
     FIRST_YEAR,
     LAST_DIGITS,
-    LAST_YEAR,
-    PATTERN,
+    ODD,
     TICKS,
     Numbers,
-    days_of,
     form_of,
     guess_of_odd,
     has_mixed_units,
+    in_digits,
     is_odd,
-    seconds_of,
+    unit_of,
+    year_of_odd,
 )
-from shortlist._columns.values import MISSING_TEXTS
+from shortlist._columns.values import EXACT
 from shortlist.errors import DataError
+from shortlist.training.data.time_text import (
+    DAY_FIRST,
+    MONTH_FIRST,
+    check_fits,
+    check_layout,
+    given_text,
+    is_text,
+    layout_microseconds,
+    order_of,
+    ordered_microseconds,
+    text_microseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from shortlist.training.data.tables import LazyTable, Table
 
-_DAY = 86_400
-# How most tables write times, by length; all of them are of `PATTERN`.
-_LAYOUTS = {
-    10: ("%Y-%m-%d",),
-    19: ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"),
-    20: ("%Y-%m-%dT%H:%M:%SZ",),
-}
 _MICROSECONDS = TICKS["us"]
 # Larger numbers would wrap around when they are turned into microseconds; no time is that large.
 _LARGEST = 2**62
-
-
-def is_text(dtype: Any) -> bool:
-    """Say whether a column of this type holds text."""
-    return dtype in (pl.String, pl.Categorical, pl.Enum)
-
-
-def given_text(column: str) -> pl.Expr:
-    """Return text without blanks around it; null where it is one of `MISSING_TEXTS`."""
-    text = pl.col(column).cast(pl.String).str.strip_chars()
-    return pl.when(~text.is_in(sorted(MISSING_TEXTS))).then(text)
 
 
 def written_as(
@@ -69,8 +58,12 @@ def written_as(
     dtype: Any,
     time_unit: str,
     collect: Callable[[pl.LazyFrame], pl.DataFrame],
+    *,
+    time_format: str = "",
 ) -> str:
-    """Tell how the column ``timestamp`` is written: "datetime", "text", or as `form_of` says.
+    """Tell how the column ``timestamp`` is written.
+
+    "datetime", "text" or as `time_text.order_of` says, as `form_of` says, or ``time_format``.
 
     Parameters
     ----------
@@ -81,17 +74,27 @@ def written_as(
         "auto", or the unit of numbers.
     collect : callable
         Runs a query on the table.
+    time_format : str
+        A layout of `time.strptime`, or "" to find out.
 
     Raises
     ------
     DataError
-        The unit or the type is unknown, or the numbers can hardly be times; names a row of them.
+        The unit, the layout or the type is unknown; the numbers can hardly be times, or the text
+        cannot be read as times; names a row of them.
     """
     if time_unit not in ("auto", *TICKS):
         raise DataError(
             f"time_unit: got {time_unit!r}, expected one of {['auto', *TICKS]}. "
             "Fix: use one of these"
         )
+    if time_format:
+        check_layout(time_format)
+        if time_unit != "auto":
+            raise DataError(
+                f"time_unit and time_format: got {time_unit!r} and {time_format!r}, expected one "
+                "of them. Fix: leave one out"
+            )
     if isinstance(dtype, pl.Datetime | pl.Date):
         return "datetime"
     if not is_text(dtype) and not dtype.is_numeric():
@@ -99,38 +102,47 @@ def written_as(
             f"{table.source}: column 'timestamp' has type {dtype}, expected numbers, "
             "ISO 8601 text or datetimes. Fix: cast it to one of them"
         )
+    if time_format:
+        check_fits(table, dtype, time_format, collect)
+        return time_format
     if dtype.is_numeric() and time_unit != "auto":
         return time_unit
     number = numbers("timestamp", dtype)
     rows = table.frame.lazy().select(number=number, is_given=pl.col("timestamp").is_not_null())
     value = pl.col("number")
-    odd = value.is_between(FIRST_ODD, FIRST_PLAUSIBLE, closed="left")
-    odd |= value.is_between(FIRST_YEAR, LAST_YEAR)
+    odd = pl.any_horizontal(value.is_between(*band, closed="left") for band in ODD)
     counts = {"n": value.is_not_null(), "n_odd": odd, "n_given": pl.col("is_given")}
     counts |= {unit: value.abs() < limit for unit, limit in AUTO_LIMITS}
     sums = [flag.sum().alias(name) for name, flag in counts.items()]
     bounds = {"low": value.min(), "high": value.max(), "first": value.drop_nulls().first()}
     n = collect(rows.select(*sums, **bounds)).row(0, named=True)
     if is_text(dtype) and 2 * n["n"] < n["n_given"]:
-        return "text"
+        return order_of(table, collect)
     below = tuple(n[unit] for unit, _ in AUTO_LIMITS)
-    n_digits = {}
+    n_digits = []
     for form, size in DIGITS.items():
         is_possible = n["n"] and FIRST_YEAR * size <= n["low"] <= n["high"] <= LAST_DIGITS * size
-        in_digits = rows.select(_in_digits(value, form).is_not_null().sum())
-        n_digits[form] = int(collect(in_digits).item()) if is_possible else 0
-    found = Numbers(n["n"], n_digits["days"], n_digits["moments"], below, n["n_odd"])
+        read = _in_digits("timestamp", dtype, form).is_not_null().sum()
+        n_digits.append(int(collect(table.frame.lazy().select(read)).item()) if is_possible else 0)
+    found = Numbers(n["n"], tuple(n_digits), below, n["n_odd"])
     if is_odd(found, time_unit):
         is_first = rows.with_row_index("row").filter(value.is_not_null()).select("row").head(1)
         row = collect(is_first).item()
-        year = 1970 + int(n["first"] // (365.2425 * _DAY))
+        unit = unit_of(n["first"])
         raise DataError(
-            f"{table.source}: column 'timestamp', {table.place(row)}: got {n['first']:.15g}, which "
-            f"in seconds is the year {year}, as all others; expected {EXPECTED}. "
-            f"Fix: {guess_of_odd(n['first'])}; if they are seconds since another moment, say "
-            "time_unit='s' (--time-unit s)"
+            f"{table.source}: column 'timestamp', {table.place(row)}: got {n['first']:.15g}, "
+            f"{year_of_odd(n['first'])}, as all others; expected {EXPECTED}. "
+            f"Fix: {guess_of_odd(n['first'])}; if they count from another moment, say "
+            f"time_unit={unit!r} (--time-unit {unit})"
         )
     return form_of(found, time_unit)
+
+
+def expected_of(form: str) -> str:
+    """Say in words what a time of a column is, by `written_as`'s answer."""
+    if form in (DAY_FIRST, MONTH_FIRST):
+        return f"a time with the {form}, as others of the column"
+    return f"a time written as {form!r}" if "%" in form else EXPECTED
 
 
 def numbers(column: str, dtype: Any) -> pl.Expr:
@@ -163,9 +175,12 @@ def microseconds(column: str, dtype: Any, form: str) -> pl.Expr:
         return raw.dt.epoch("us")
     if form == "text":
         return text_microseconds(given_text(column))
-    if form in ("days", "moments"):
-        number = numbers(column, dtype)
-        return _in_digits(number, form) * _MICROSECONDS
+    if form in (DAY_FIRST, MONTH_FIRST):
+        return ordered_microseconds(given_text(column), form)
+    if "%" in form:
+        return layout_microseconds(column, dtype, form)
+    if form in DIGITS:
+        return _in_digits(column, dtype, form) * 1000
     per_second = TICKS[form]
     if is_text(dtype):
         return raw.cast(pl.String).map_batches(
@@ -201,57 +216,20 @@ def _ticks(raw: pl.Expr, dtype: Any, per_second: int) -> pl.Expr:
     return rounded if dtype.is_float() else pl.coalesce(ticks, rounded)
 
 
-def text_microseconds(text: pl.Expr) -> pl.Expr:
-    """Read text of `PATTERN` as microseconds since 1970 UTC; null where it is none."""
-    return text.map_batches(_read_text, return_dtype=pl.Int64, is_elementwise=True)
-
-
-def _read_text(text: pl.Series) -> pl.Series:
-    """Read most rows by the layout of the first, which is fast, and the others by the pattern."""
-    first = text.drop_nulls().head(1)
-    length = len(first[0]) if len(first) else 0
-    for layout in _LAYOUTS.get(length, ()):
-        same = pl.when(text.str.len_bytes() == length).then(text)
-        times = pl.select(same.str.to_datetime(layout, strict=False, time_unit="us")).to_series()
-        if times.null_count() == len(times):
-            continue
-        micros = times.to_physical().alias(text.name)
-        others = (micros.is_null() & text.is_not_null()).arg_true()
-        return (
-            micros.scatter(others, _read_any_text(text.gather(others))) if len(others) else micros
-        )
-    return _read_any_text(text)
-
-
-def _read_any_text(text: pl.Series) -> pl.Series:
-    parts = text.str.extract_groups(PATTERN).struct.unnest()
-    given = {name: parts[name] for name in parts.columns}
-    year = given["1"].fill_null(given["4"])
-    month, day = given["2"].fill_null(given["5"]), given["3"].fill_null(given["6"])
-    days = days_of(*(_integers(part) for part in (year, month, day)))
-    clock = _integers(given["7"]) * 3600 + _integers(given["8"]) * 60 + _integers(given["9"])
-    east = _integers(given["13"]) * 3600 + _integers(given["14"]) * 60
-    west = (given["12"] == "-").fill_null(False).to_numpy()
-    fraction = _integers(given["10"].str.slice(0, 6).str.pad_end(6, "0"))
-    seconds = days * _DAY + clock - np.where(west, -east, east)
-    micros = pl.Series(text.name, seconds * _MICROSECONDS + fraction)
-    return micros.set(pl.Series(days == MISSING_INT), None)
-
-
-def _integers(digits: pl.Series) -> NDArray[np.int64]:
-    return digits.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
-
-
-def _in_digits(number: pl.Expr, form: str) -> pl.Expr:
-    """Read 20240131 ("days") or 20240131235959 ("moments") as seconds; null where it is none."""
+def _in_digits(column: str, dtype: Any, form: str) -> pl.Expr:
+    """Read a column of one of `DIGITS` as milliseconds since 1970; null where it is none."""
 
     def read(values: pl.Series) -> pl.Series:
-        seconds = seconds_of(values.fill_null(0).to_numpy(), form)
-        return pl.Series(values.name, seconds).set(pl.Series(seconds == MISSING_INT), None)
+        millis = in_digits(values.fill_null(0).to_numpy(), form)
+        return pl.Series(values.name, millis).set(pl.Series(millis == MISSING_INT), None)
 
+    number = numbers(column, dtype)
+    if is_text(dtype) and LAST_DIGITS * DIGITS[form] >= EXACT:  # more digits than floats have
+        text = pl.col(column).cast(pl.String).str.strip_chars()
+        number = text.cast(pl.Int64, strict=False)
     return number.map_batches(read, return_dtype=pl.Int64, is_elementwise=True)
 
 
 def has_two_units(n_times: int, n_early: int, time_unit: str) -> bool:
     """Say whether some times are before 1990 where most are later; see `has_mixed_units`."""
-    return has_mixed_units(Numbers(n_times, 0, 0, (0, 0, 0), 0), n_early, time_unit)
+    return has_mixed_units(Numbers(n_times, (), (), 0), n_early, time_unit)

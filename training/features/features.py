@@ -109,7 +109,8 @@ class FeatureSet:
                     continue
                 spec = declared.get(f"{side}.{name}", declared.get(name))
                 if spec is None:
-                    kind, why = inferred(table, known, name, side)
+                    is_text = f"{side}s" in dataset.text_tables
+                    kind, why = inferred(table, known, name, side, is_file_text=is_text)
                     spec = FeatureSpec(kind)
                     found[name] = f"{kind} ({why})" if why else kind
                 else:

@@ -25,7 +25,9 @@ def has_values(column: pl.Series) -> bool:
     return len(given) > 0
 
 
-def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
+def inferred(
+    table: pl.DataFrame, known: pl.DataFrame, name: str, side: str, *, is_file_text: bool
+) -> tuple[str, str]:
     """Choose the kind of an undeclared column.
 
     Parameters
@@ -37,6 +39,8 @@ def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> 
     name : str
     side : str
         "item" or "user".
+    is_file_text : bool
+        Whether the table was text, whose columns are numbers if all their values are.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def inferred(table: pl.DataFrame, known: pl.DataFrame, name: str, side: str) -> 
     if not has_values(column):
         return "ignore", "no value in the train part"
     kind = infer_kind(column)
-    if column.dtype == pl.String and name not in NEVER_INFERRED:
+    if is_file_text and column.dtype == pl.String and name not in NEVER_INFERRED:
         row = first_no_number(table[name], MOSTLY if kind == "ignore" else NEARLY)
         if row is not None:
             key = f"{side}_id"

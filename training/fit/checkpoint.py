@@ -6,6 +6,7 @@ either the old file or the new one.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -21,6 +22,7 @@ from shortlist._temporary import replacing
 from shortlist.errors import DataError
 from shortlist.training.config.settings import Config, read_config, to_toml
 from shortlist.training.data.events import Dataset
+from shortlist.training.data.reading import Reading
 from shortlist.training.features.features import FeatureSet
 
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
@@ -151,8 +153,8 @@ def unfinished_reason(run_dir: Path, config: Config) -> str | None:
 
 def _check_same_settings(old: Config, new: Config, run_dir: Path) -> None:
     # How tables are read may change: what was read is compared.
-    reading = {"path", "format", "items", "users", "columns", "lists", "time_unit", "allow_future"}
-    may_change = {"n_threads", *reading}
+    reading = {field.name for field in dataclasses.fields(Reading)}
+    may_change = {"n_threads", "path", "format", "items", "users", *reading}
     for section in ("data", "events", "split", "model", "linear", "train"):
         before, after = vars(getattr(old, section)), vars(getattr(new, section))
         for key, value in after.items():

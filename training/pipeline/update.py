@@ -21,6 +21,7 @@ from shortlist.errors import DataError, ShortlistError
 from shortlist.export.lineage import save_parent
 from shortlist.export.writer import export_bundle
 from shortlist.training.config.settings import Config, SplitConfig, apply_overrides, read_config
+from shortlist.training.data.reading import Reading
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.next_events import NextEvents
 from shortlist.training.fit.fit import TrainedModel, load_run, set_threads
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DriftError", "UpdateRequest", "update_bundle"]
 
-MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size")
+_READING = ("data.item_columns", "data.user_columns", "data.lists", "data.ignore")
+MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size", *_READING)
 
 
 class DriftError(ShortlistError):
@@ -188,7 +190,8 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     clock = _Clock()
     champion, arrived = _read(request)
     before, parent = champion.run.split.dataset, champion.manifest.version
-    known = with_tables(add_events(before, arrived), request.items, request.users)
+    reading = Reading.of(champion.config.data)
+    known = with_tables(add_events(before, arrived), request.items, request.users, reading)
     clock.lap("reading")
     drift = _checked_drift(request, champion, arrived)
     clock.lap("drift")
@@ -252,7 +255,8 @@ def _checked_drift(
 ) -> DriftReport:
     """Measure the drift; alarms end the update, unless they are to be ignored."""
     run, config = champion.run, champion.config
-    dataset = with_tables(run.split.dataset, request.items, request.users)
+    reading = Reading.of(config.data)
+    dataset = with_tables(run.split.dataset, request.items, request.users, reading)
     split = dataclasses.replace(run.split, dataset=dataset)
     with shortlist.load(request.bundle, n_threads=config.train.n_threads) as engine:
         drift = measure_drift(engine, split, run.features, arrived, config.update)

@@ -303,7 +303,7 @@ def evaluate_bundle(
     data, data_format, items, users
         As for `datasets.load_dataset`.
     reading : mapping, optional
-        Its options ``columns``, ``lists``, ``time_unit`` and ``allow_future``.
+        Its options that say how tables are read, as ``columns`` and ``time_unit``.
     protocol : str
         How events are held out; "auto" as the bundle was trained.
     on : {"test", "valid"}

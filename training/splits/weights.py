@@ -54,7 +54,7 @@ def check_kinds(events: pl.DataFrame, config: EventsConfig, has_times: bool) -> 
     kinds = events["kind"].unique().sort().to_list() if named else []
     for key, kind in named.items():
         if kind not in kinds:
-            raise DataError(f"{unknown(key, kind, kinds)}. Fix: name a kind that the events have")
+            raise DataError(f"{unknown(key, kind, kinds)}, kinds that the events have")
     if np.isfinite(config.negative_below) and events["value"].null_count() == events.height:
         raise DataError(
             f"events.negative_below: got {config.negative_below:g}, but no event has a value. Fix: "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.data.entities import read_items, read_users
+from shortlist.training.data.reading import Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["with_tables"]
 
 
-def with_tables(dataset: Dataset, items: Path | None, users: Path | None) -> Dataset:
+def with_tables(
+    dataset: Dataset, items: Path | None, users: Path | None, reading: Reading | None = None
+) -> Dataset:
     """Put rows of new item and user tables into a dataset's; a known id's row is replaced.
+
+    ``reading`` says how the tables are read.
 
     Raises
     ------
     DataError
         A table lacks a column that the dataset's has, or it is of another type.
     """
+    reading = reading or Reading()
     if items is not None:
-        merged = _merged(dataset.items, read_items(items), "items")
+        merged = _merged(dataset.items, reading.entities("item", items)[0], "items")
         dataset = dataclasses.replace(dataset, items=merged)
     if users is not None:
-        merged = _merged(dataset.users, read_users(users), "users")
+        merged = _merged(dataset.users, reading.entities("user", users)[0], "users")
         dataset = dataclasses.replace(dataset, users=merged)
     return dataset
 

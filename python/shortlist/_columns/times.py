@@ -21,7 +21,7 @@ from shortlist._columns.reading import (
     is_missing,
     to_arrow,
 )
-from shortlist._columns.values import NUMBER, means_missing
+from shortlist._columns.values import EXACT, NUMBER, means_missing
 from shortlist.errors import DataError
 
 # Seconds, milliseconds, microseconds and nanoseconds since 1970 in one second.
@@ -33,15 +33,24 @@ FIRST_PLAUSIBLE = 631_152_000  # 1990-01-01: no event of a computer is older
 # Smaller numbers may count from any start (1, 2, 3, …); 7305 is the number of the day 1990-01-01.
 FIRST_ODD = 7305
 FIRST_YEAR, LAST_YEAR = 1900, 2100  # of days and moments written in digits alone
-DIGITS = {"days": 10**4, "moments": 10**10}  # what the year is multiplied by in 20240131…
+# What the year is multiplied by in 20240131, in …1230, in …123059 and in …123059999.
+DIGITS = {"days": 10**4, "minutes": 10**8, "moments": 10**10, "milliseconds": 10**13}
 LAST_DIGITS = LAST_YEAR + 1
+# Numbers that are hardly times, from and below: years, and before 1990 in the unit of their size.
+ODD = (
+    (FIRST_YEAR, LAST_YEAR + 1),
+    (FIRST_ODD, FIRST_PLAUSIBLE),
+    *((AUTO_LIMITS[i][1], FIRST_PLAUSIBLE * 1000 ** (i + 1)) for i in range(3)),
+)
 
+# The name of UTC, or sign, hours and minutes.
+ZONE = r" *(?:([Zz]|UTC|utc|GMT|gmt)|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 # 1-3 year month day with hyphens or strokes, 4-6 without, 7-10 hour minute second fraction,
 # 11 the name of UTC, 12-14 sign, hours and minutes of a zone. The same in Python and in Rust.
 PATTERN = (
     r"^(?:([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
     r"(?:(?:[Tt]| +)([01]?[0-9]|2[0-3])(?::?([0-5][0-9])(?::?([0-5][0-9])(?:[.,]([0-9]+))?)?)?"
-    r" *(?:([Zz]|UTC|utc|GMT|gmt)|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?)?$"
+    rf"{ZONE})?$"
 )
 EXPECTED = "a time (number since 1970, ISO 8601 text or datetime)"
 _TIME = re.compile(PATTERN)
@@ -61,38 +70,35 @@ class Numbers:
     ----------
     n : int
         Finite numbers.
-    n_days, n_moments : int
-        Those that are days (20240131) and moments (20240131235959) of the calendar.
+    n_digits : tuple of int
+        Those that are moments of the calendar in each of `DIGITS`.
     n_below : tuple of int
         Those whose size is below each of `AUTO_LIMITS`.
     n_odd : int
-        Those from `FIRST_ODD` to `FIRST_PLAUSIBLE`, and years.
+        Those in one of `ODD`.
     """
 
     n: int
-    n_days: int
-    n_moments: int
+    n_digits: tuple[int, ...]
     n_below: tuple[int, ...]
     n_odd: int
 
     @property
     def is_digits(self) -> bool:
-        """Whether all numbers are days, or all moments, of the calendar."""
-        return self.n > 0 and self.n in (self.n_days, self.n_moments)
+        """Whether all numbers are moments of the calendar in one of `DIGITS`."""
+        return self.n > 0 and self.n in self.n_digits
 
 
 def form_of(numbers: Numbers, unit: str) -> str:
-    """Tell how numbers say times: "days", "moments", or one of `TICKS`.
+    """Tell how numbers say times: one of `DIGITS` or of `TICKS`.
 
-    With a unit other than "auto" it is that unit. Otherwise numbers that are all days or moments
-    in digits are that, and the unit of all others is the one in which most of them can be.
+    With a unit other than "auto" it is that unit. Otherwise numbers that are all written in the
+    same digits are that, and the unit of all others is the one in which most of them can be.
     """
     if unit != "auto":
         return unit
-    if numbers.n and numbers.n_days == numbers.n:
-        return "days"
-    if numbers.n and numbers.n_moments == numbers.n:
-        return "moments"
+    if numbers.is_digits:
+        return list(DIGITS)[numbers.n_digits.index(numbers.n)]
     below = zip(AUTO_LIMITS, numbers.n_below, strict=True)
     return next((name for (name, _), n in below if 2 * n > numbers.n or not numbers.n), "ns")
 
@@ -101,6 +107,18 @@ def is_odd(numbers: Numbers, unit: str) -> bool:
     """Say whether the numbers can hardly be times: all of them are days, years or the like."""
     all_are = numbers.n > 0 and numbers.n_odd == numbers.n
     return unit == "auto" and all_are and not numbers.is_digits
+
+
+def unit_of(number: float) -> str:
+    """Name the unit of `TICKS` that a number alone is in, by its size."""
+    return next((name for name, limit in AUTO_LIMITS if abs(number) < limit), "ns")
+
+
+def year_of_odd(number: float) -> str:
+    """Say which year a number would be."""
+    unit = unit_of(number)
+    year = 1970 + int(number / TICKS[unit] // (365.2425 * _DAY))
+    return f"which as a number of {unit!r} is the year {year}"
 
 
 def guess_of_odd(number: float) -> str:
@@ -113,7 +131,18 @@ def guess_of_odd(number: float) -> str:
         return "days since 1970? Multiply them by 86400"
     if 190_000 <= number <= 210_012:
         return "a year and month? Write it as a day, 2024-01-01"
+    if _is_day_of_century(number):
+        return "a day without its century? Write it as 2024-01-31"
+    if number >= 10**11 and _is_day_of_century(number // 10**6):
+        return "a moment without its century? Write it as 2024-01-31 12:30:00"
+    if number >= 10**11:
+        return "a moment in digits that is not in the calendar, or another unit?"
     return "another unit?"
+
+
+def _is_day_of_century(number: float) -> bool:
+    """Say whether a number may be a day such as 240131."""
+    return number < 10**6 and 1 <= number // 100 % 100 <= 12 and 1 <= number % 100 <= 31
 
 
 def has_mixed_units(numbers: Numbers, n_early: int, unit: str) -> bool:
@@ -299,13 +328,13 @@ def _read_numbers(
     if is_text and is_odd(counts, unit):
         row, number = int(rows[0]), found[0].item()
         raise DataError(
-            f"requests: {name!r} row {row} is {number}, which in seconds is the year "
-            f"{1970 + int(number // (365.2425 * _DAY))}, expected a time: {guess_of_odd(number)}"
+            f"requests: {name!r} row {row} is {number}, {year_of_odd(number)}, expected a time: "
+            f"{guess_of_odd(number)}"
         )
     seconds = np.full(len(numbers), MISSING_INT, np.int64)
     seconds[given] = read = seconds_of(found, form)
     early = read < FIRST_PLAUSIBLE
-    if form not in ("days", "moments") and has_mixed_units(counts, int(early.sum()), unit):
+    if form not in DIGITS and has_mixed_units(counts, int(early.sum()), unit):
         place = int(early.argmax())
         raise DataError(
             f"requests: {name!r} row {int(rows[place])} is {found[place].item()}, which in "
@@ -321,23 +350,19 @@ def _read_numbers(
 def count_numbers(numbers: Array) -> Numbers:
     """Count int64 or float64 numbers (n,) for `form_of`."""
     size = np.abs(numbers)
-    odd = (numbers >= FIRST_ODD) & (numbers < FIRST_PLAUSIBLE)
-    odd |= (numbers >= FIRST_YEAR) & (numbers <= LAST_YEAR)
     return Numbers(
         n=len(numbers),
-        n_days=int((_days(numbers) != MISSING_INT).sum()),
-        n_moments=int((_moments(numbers) != MISSING_INT).sum()),
+        n_digits=tuple(int((in_digits(numbers, form) != MISSING_INT).sum()) for form in DIGITS),
         n_below=tuple(int((size < limit).sum()) for _, limit in AUTO_LIMITS),
-        n_odd=int(odd.sum()),
+        n_odd=sum(int(((numbers >= low) & (numbers < high)).sum()) for low, high in ODD),
     )
 
 
 def seconds_of(numbers: Array, form: str) -> Array:
     """Turn numbers (n,) into int64 seconds since 1970, rounded down, by `form_of`'s answer."""
-    if form == "days":
-        return _days(numbers)
-    if form == "moments":
-        return _moments(numbers)
+    if form in DIGITS:
+        millis = in_digits(numbers, form)
+        return np.where(millis == MISSING_INT, MISSING_INT, millis // 1000)
     if numbers.dtype.kind == "f":
         floor: Array = np.floor(numbers / TICKS[form]).astype(np.int64)
         return floor
@@ -345,16 +370,28 @@ def seconds_of(numbers: Array, form: str) -> Array:
     return whole
 
 
-def _days(numbers: Array) -> Array:
-    """Read 20240131 as seconds; INT64_MIN where a number is no day of the calendar."""
-    first, last = FIRST_YEAR * 10_000, (LAST_YEAR + 1) * 10_000
-    seconds = np.full(len(numbers), MISSING_INT, np.int64)
-    possible = np.flatnonzero((numbers >= first) & (numbers < last) & (numbers % 1 == 0))
+def in_digits(numbers: Array, form: str) -> Array:
+    """Read numbers (n,) of one of `DIGITS`, such as 20240131, as milliseconds since 1970, int64.
+
+    INT64_MIN where a number is no moment of the calendar. Floats have not the digits of the longest
+    form.
+    """
+    size = DIGITS[form]
+    millis = np.full(len(numbers), MISSING_INT, np.int64)
+    if numbers.dtype.kind == "f" and LAST_DIGITS * size >= EXACT:
+        return millis
+    is_possible = (numbers >= FIRST_YEAR * size) & (numbers < LAST_DIGITS * size)
+    possible = np.flatnonzero(is_possible & (numbers % 1 == 0))
     if len(possible):
         whole = numbers[possible].astype(np.int64)
-        found = days_of(whole // 10_000, whole // 100 % 100, whole % 100)
-        seconds[possible] = np.where(found != MISSING_INT, found * _DAY, MISSING_INT)
-    return seconds
+        after_day = size // 10**4
+        day, clock = whole // after_day, whole % after_day * (10**9 // after_day)
+        days = days_of(day // 10_000, day // 100 % 100, day % 100)
+        hour, minute, rest = clock // 10**7, clock // 10**5 % 100, clock % 10**5
+        good = (days != MISSING_INT) & (hour < 24) & (minute < 60) & (rest < 60_000)
+        found = np.where(good, days, 0) * _DAY * 1000 + (hour * 60 + minute) * 60_000 + rest
+        millis[possible] = np.where(good, found, MISSING_INT)
+    return millis
 
 
 def days_of(year: Array, month: Array, day: Array) -> Array:
@@ -366,21 +403,6 @@ def days_of(year: Array, month: Array, day: Array) -> Array:
     found = begin + day - 1
     days: Array = np.where(good & (found < end), found, MISSING_INT)
     return days
-
-
-def _moments(numbers: Array) -> Array:
-    """Read 20240131235959 as seconds; INT64_MIN where a number is no moment of the calendar."""
-    first, last = FIRST_YEAR * 10**10, (LAST_YEAR + 1) * 10**10
-    seconds = np.full(len(numbers), MISSING_INT, np.int64)
-    possible = np.flatnonzero((numbers >= first) & (numbers < last) & (numbers % 1 == 0))
-    if len(possible):
-        whole = numbers[possible].astype(np.int64)
-        hour, minute, second = whole // 10_000 % 100, whole // 100 % 100, whole % 100
-        found = _days(whole // 10**6)
-        good = (found != MISSING_INT) & (hour < 24) & (minute < 60) & (second < 60)
-        clock = hour * 3600 + minute * 60 + second
-        seconds[possible] = np.where(good, found + clock, MISSING_INT)
-    return seconds
 
 
 def _far_checked(name: str, seconds: Array) -> Array:

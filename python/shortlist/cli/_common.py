@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from shortlist.cli._output import show
+from shortlist.cli._reading import add_reading_arguments, reading_options
 from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ PRESETS = (
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add `--data`, `--format`, `--items`, `--users`: where events come from."""
+    """Add `--data`, `--format`, `--items`, `--users`, and how these tables are read."""
     parser.add_argument(
         "--data",
         required=required,
@@ -63,30 +64,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         choices=["auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn"],
         help="how DATA is laid out (default: %(default)s)",
     )
-    parser.add_argument("--items", type=Path, help="item table (CSV, Parquet or Arrow)")
-    parser.add_argument("--users", type=Path, help="user table (CSV, Parquet or Arrow)")
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="OURS=THEIRS",
-        help="an event column's name in the file, e.g. --column user_id=customer (repeatable)",
-    )
-    parser.add_argument(
-        "--list",
-        dest="lists",
-        action="append",
-        default=[],
-        metavar="COLUMN=SEPARATOR",
-        help="an item or user column of several values, e.g. --list 'genres=|' (repeatable)",
-    )
-    parser.add_argument(
-        "--time-unit",
-        default="auto",
-        choices=["auto", "s", "ms", "us", "ns"],
-        help="unit of numeric times (default: by their size)",
-    )
-    parser.add_argument("--allow-future", action="store_true", help="accept events of the future")
+    kinds = "CSV, JSON lines, Parquet or Arrow"
+    parser.add_argument("--items", type=Path, help=f"item table ({kinds})")
+    parser.add_argument("--users", type=Path, help=f"user table ({kinds})")
+    add_reading_arguments(parser)
 
 
 def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
@@ -105,30 +86,6 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="TOML file with the settings")
     parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
     add_set_argument(parser, "train.epochs=5")
-
-
-def reading_options(args: argparse.Namespace) -> dict[str, object]:
-    """Return how the flags of `add_data_arguments` say tables are read; only what was given."""
-    pairs = {
-        "columns": _pairs("--column", args.column, "OURS=THEIRS"),
-        "lists": _pairs("--list", args.lists, "COLUMN=SEPARATOR"),
-    }
-    options: dict[str, object] = {name: values for name, values in pairs.items() if values}
-    if args.time_unit != "auto":
-        options["time_unit"] = args.time_unit
-    if args.allow_future:
-        options["allow_future"] = True
-    return options
-
-
-def _pairs(flag: str, texts: Sequence[str], form: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        ours, separator, theirs = text.partition("=")
-        if not (ours and separator and theirs):
-            raise DataError(f"{flag}: got {text!r}, expected {form}")
-        pairs[ours] = theirs
-    return pairs
 
 
 def data_overrides(args: argparse.Namespace) -> dict[str, object]:

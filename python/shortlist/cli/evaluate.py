@@ -11,12 +11,12 @@ from shortlist.cli._common import (
     add_data_arguments,
     check_output,
     new_parser,
-    reading_options,
     require_extra,
     whole_number,
 )
 from shortlist.cli._off_policy import add_off_policy_arguments, run_off_policy
 from shortlist.cli._output import print_json, show
+from shortlist.cli._reading import reading_options
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:

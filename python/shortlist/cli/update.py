@@ -13,6 +13,7 @@ from shortlist.cli._common import (
     require_extra,
 )
 from shortlist.cli._output import print_json, show
+from shortlist.cli._reading import add_reading_arguments, reading_options
 from shortlist.versions import KEPT
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("--items", type=Path, help="table of new items")
     parser.add_argument("--users", type=Path, help="table of new users")
+    add_reading_arguments(parser, events=False)
     add_set_argument(parser, "update.epochs=5")
     parser.add_argument("--ignore-drift", action="store_true", help="train in spite of alarms")
     parser.add_argument(
@@ -69,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         run_dir=args.run_dir,
         items=args.items,
         users=args.users,
-        overrides=parse_overrides(args.set),
+        overrides=parse_overrides(args.set)
+        | {f"data.{name}": value for name, value in reading_options(args).items()},
         ignore_drift=args.ignore_drift,
         ignore_gate=args.ignore_gate,
         keep=args.keep,

@@ -1,8 +1,8 @@
 """The only reader of tables: whole or while they are worked on, by the same rules.
 
 `docs/data.md` says what is accepted. Text files (CSV, TSV) are read as strings, so that a value
-which cannot be parsed later is reported with its line. Parquet, Arrow and Feather files and pandas,
-polars and pyarrow frames keep their types.
+which cannot be parsed later is reported with its line. JSON lines, Parquet, Arrow and Feather files
+and pandas, polars and pyarrow frames keep their types.
 """
 
 from shortlist.training.data.tables.kinds import TABLE_SUFFIXES, check_is_text, read_lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import polars as pl
@@ -10,18 +11,28 @@ from shortlist.errors import DataError
 from shortlist.training.data.tables.text import unique
 
 
-def frame_of(source: object, what: str) -> tuple[pl.DataFrame | pl.LazyFrame, str]:
-    """Return any frame as one of polars, and how messages call it."""
+def frame_of(
+    source: Any, what: str, ignore: Collection[str] = ()
+) -> tuple[pl.DataFrame | pl.LazyFrame, str]:
+    """Return any frame as one of polars, and how messages call it.
+
+    Columns to ignore are empty: they need not be of a type that polars has.
+    """
     module = type(source).__module__.partition(".")[0]
     if isinstance(source, pl.DataFrame | pl.LazyFrame):
         return source, f"{what} (polars frame)"
     if module == "pandas" and hasattr(source, "columns"):
-        return _of_pandas(source, f"{what} (pandas frame)"), f"{what} (pandas frame)"
+        name = f"{what} (pandas frame)"
+        unread = {column: None for column in source.columns if column in ignore}
+        return _of_pandas(source.assign(**unread) if unread else source, name), name
     if module == "pyarrow" and hasattr(source, "schema"):
         name = f"{what} (Arrow table)"
         if len(set(source.schema.names)) < len(source.schema.names):
             unique(list(source.schema.names), name)
         try:
+            for unread in set(ignore).intersection(source.schema.names):
+                place = source.schema.get_field_index(unread)
+                source = source.set_column(place, unread, [[None] * source.num_rows])
             frame = pl.from_arrow(source)
         except Exception as error:  # polars and pyarrow have many
             raise DataError(f"{name} cannot be read: {error}. Fix: cast its columns") from error

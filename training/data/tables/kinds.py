@@ -12,8 +12,9 @@ from shortlist.training.data.tables.lines import opened
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
-SUFFIX_HELP = "one of .csv, .tsv, .tab (also .gz), .parquet, .pq, .arrow, .feather, .ipc"
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
+SUFFIX_HELP = f"one of {', '.join(TABLE_SUFFIXES)} (text also .gz)"
 _MAGIC = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -36,7 +37,10 @@ _BINARY = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"\xff\xff\xff\xff", "st
 
 
 def kind_of(path: Path) -> str:
-    """Tell "text", "parquet", "arrow" or "stream" by the content, and by the name where it must."""
+    """Tell the kind by the content, and by the name where it must.
+
+    One of "text", "json", "parquet", "arrow" or "stream".
+    """
     head = head_of(path, 8)
     kind = next((kind for magic, kind in _BINARY if head.startswith(magic)), None)
     if kind is not None:
@@ -44,6 +48,8 @@ def kind_of(path: Path) -> str:
     suffix = suffix_of(path)
     if suffix in TEXT_SUFFIXES:
         return "text"
+    if suffix in JSON_SUFFIXES:
+        return "json"
     return "parquet" if suffix in PARQUET_SUFFIXES else "arrow"
 
 

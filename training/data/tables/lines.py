@@ -74,6 +74,23 @@ class Lines:
         is_odd[np.frombuffer(b"\n\r \t" + self.separator.encode(), np.uint8)] = True
         return bool(is_odd[buffer[np.flatnonzero(buffer[:-1] == _NEWLINE) + 1]].any())
 
+    def marked(self) -> tuple[int, str] | None:
+        """Find the first value that begins and ends with a quotation mark: its line and itself."""
+        sep = re.escape(self.separator.encode())
+        value = re.compile(rb'(?:\A|[\n%b])("[^\r\n%b]*")(?=[\r\n%b]|\Z)' % (sep, sep, sep))
+        line, rest = 1, b""
+        with self.open() as file:
+            while block := file.read(_BLOCK):
+                data = rest + block
+                end = data.rfind(b"\n") + 1 or len(data)  # a block may cut the last line
+                if b'"' in data and (match := value.search(data, 0, end)) is not None:
+                    got = match[1].decode("utf-8", "replace")
+                    return line + data.count(b"\n", 0, match.start(1)), got
+                line += data.count(b"\n", 0, end)
+                rest = data[end:]
+        match = value.search(rest)
+        return None if match is None else (line, match[1].decode("utf-8", "replace"))
+
     def _blocks(self) -> Iterator[tuple[int, Callable[[Rows], Rows]]]:
         """Give the number of rows of each block of the file, and what names their lines."""
         rest, line = b"", 1

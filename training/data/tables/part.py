@@ -20,6 +20,8 @@ class Part:
     frame: pl.LazyFrame
     lines: Lines | None = None
     expected: str = "a table"
+    may_lack_columns: bool = False  # whether other parts may have other columns
+    is_text: bool = False  # whether all values are text, and their types are ours to find
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import polars as pl
 
 from shortlist._columns.files import read_bytes
 from shortlist.errors import DataError
+from shortlist.training.data.tables.json_lines import open_json
 from shortlist.training.data.tables.kinds import SUFFIX_HELP, TABLE_SUFFIXES, is_gzip, kind_of
 from shortlist.training.data.tables.part import Part, explained
 from shortlist.training.data.tables.text import open_text
@@ -90,6 +91,8 @@ def _open_file(path: Path) -> Part:
     kind = kind_of(path)
     if kind == "text":
         return open_text(path)
+    if kind == "json":
+        return open_json(path)
     source: Any = read_bytes(path) if is_gzip(path) else path
     if kind == "parquet":
         frame = pl.scan_parquet(source, glob=False, hive_partitioning=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,9 +17,10 @@ from shortlist.errors import DataError
 from shortlist.training.data.tables.frames import frame_of
 from shortlist.training.data.tables.kinds import read_lines
 from shortlist.training.data.tables.lines import Lines, opened
+from shortlist.training.data.tables.names import nearest_column
 from shortlist.training.data.tables.part import Part, Places, explained
 from shortlist.training.data.tables.parts import open_parts
-from shortlist.training.data.tables.text import without_blank_lines
+from shortlist.training.data.tables.text import unique, without_blank_lines
 
 # A path, or a polars / pandas / pyarrow frame (the two latter are optional imports).
 TableSource: TypeAlias = Any
@@ -93,24 +97,31 @@ class LazyTable:
 
 
 def read_table(
-    source: TableSource, *, columns: Mapping[str, str] | None = None, what: str = "events"
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+    what: str = "events",
 ) -> Table:
     """Read a table from a path or a frame.
 
     Parameters
     ----------
     source : path, polars.DataFrame, polars.LazyFrame, pandas.DataFrame or pyarrow.Table
-        Files: CSV/TSV (with a header line), Parquet, Arrow/Feather, each optionally gzipped; or a
-        folder of such files of one kind, as Spark writes them.
+        Files: CSV/TSV (with a header line), JSON lines, Parquet, Arrow/Feather, each optionally
+        gzipped; or a folder of such files of one kind, as Spark writes them.
     columns : mapping of str to str, optional
         Our column name → the name in the source. Nothing is guessed without it.
+    ignore : collection of str, optional
+        Columns of the source that are not read.
     what : str
         What the table holds, for messages ("events", "items", "users").
 
     Returns
     -------
     Table
-        With columns renamed to ours, rows in source order.
+        With columns renamed to ours, rows in source order. A column of records (a struct) is one
+        column for each field, called ``"column.field"``.
 
     Raises
     ------
@@ -118,7 +129,7 @@ def read_table(
         The file is missing, empty, damaged, of an unknown type or encoding, has two columns of one
         name, or a mapped column is absent.
     """
-    table = scan_table(source, columns=columns, what=what)
+    table = scan_table(source, columns=columns, ignore=ignore, what=what)
     try:
         frame = table.frame.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -133,7 +144,11 @@ def read_table(
 
 
 def scan_table(
-    source: TableSource, *, columns: Mapping[str, str] | None = None, what: str = "events"
+    source: TableSource,
+    *,
+    columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+    what: str = "events",
 ) -> LazyTable:
     """Open a table without reading it, for tables larger than memory; arguments as `read_table`.
 
@@ -143,34 +158,88 @@ def scan_table(
         path = Path(source)
         name, parts = path.name, open_parts(path)
     else:
-        frame, name = frame_of(source, what)
+        frame, name = frame_of(source, what, ignore)
         parts = (Part(name, frame.lazy()),)
     try:
-        schemas = [part.frame.collect_schema() for part in parts]
+        flat = [_flat(part, ignore) for part in parts]
+        frames = [frame for frame, _ in flat]
+        schemas = [frame.collect_schema() for frame in frames]
     except (pl.exceptions.PolarsError, OSError) as error:
         raise explained(name, parts, error) from error
     for part, schema in zip(parts, schemas, strict=True):
-        if schema != schemas[0]:
+        if schema != schemas[0] and not part.may_lack_columns:
             raise DataError(
                 f"{name}: {part.name} has the columns {dict(schema)}, {parts[0].name} has "
                 f"{dict(schemas[0])}, expected the same in all files. Fix: write them anew, alike"
             )
-    is_text = parts[0].lines is not None
-    frame = parts[0].frame if len(parts) == 1 else pl.concat([part.frame for part in parts])
-    renamed = _renaming(schemas[0].names(), name, columns or {})
+    how: Any = "diagonal_relaxed" if parts[0].may_lack_columns else "vertical"
+    frame = frames[0] if len(frames) == 1 else pl.concat(frames, how=how)
+    _say_ignored(name, ignore, set().union(*(left_out for _, left_out in flat)))
+    has = list(dict.fromkeys(column for schema in schemas for column in schema.names()))
+    renamed = _renaming(has, name, columns or {})
     frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in renamed.items())
-    return LazyTable(frame, name, is_text, Places(parts))
+    return LazyTable(frame, name, parts[0].is_text, Places(parts))
+
+
+def _flat(part: Part, ignore: Collection[str]) -> tuple[pl.LazyFrame, set[str]]:
+    """Make one column of each field of a record, and leave columns out; also say which."""
+    found: list[tuple[str, pl.Expr]] = []
+    left_out = set()
+
+    def add(name: str, dtype: pl.DataType, column: pl.Expr) -> None:
+        if name in ignore:
+            left_out.add(name)
+            return
+        if isinstance(dtype, pl.Struct) and dtype.fields:
+            for field in dtype.fields:
+                inner = column.struct.field(field.name)
+                add(f"{name}.{field.name}", field.dtype, inner)  # type: ignore[arg-type]
+        else:
+            found.append((name, column))
+
+    schema = part.frame.collect_schema()
+    for name, dtype in schema.items():
+        add(name, dtype, pl.col(name))
+    names = unique([name for name, _ in found], part.name)
+    if names == schema.names():
+        return part.frame, left_out
+    flat = part.frame.select(column.alias(name) for name, column in found)
+    return flat, left_out
+
+
+def _say_ignored(source: str, ignore: Collection[str], left_out: set[str]) -> None:
+    """Say which columns are not read, and which of these there are not."""
+    if left_out:
+        log.info("%s: columns left out by ignore: %s", source, ", ".join(sorted(left_out)))
+    if absent := sorted(set(ignore) - left_out):
+        warnings.warn(
+            f"{source}: ignore names {', '.join(map(repr, absent))}, which the table has not",
+            stacklevel=2,
+        )
 
 
 def require_columns(table: Table | LazyTable, names: tuple[str, ...], what: str) -> None:
-    """Raise a DataError that lists the columns there are when one of ``names`` is missing."""
+    """Raise a DataError that names all of ``names`` that are missing, and the nearest there are.
+
+    ``what`` is "events", "items" or "users".
+    """
     missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"{table.source}: {what} have no column {missing[0]!r}: got columns "
-            f"{table.columns}, expected {list(names)}. Fix: rename the column, or map it "
-            f"with columns={{{missing[0]!r}: 'NAME_IN_FILE'}} (--column {missing[0]}=NAME_IN_FILE)"
-        )
+    if not missing:
+        return
+    free = [name for name in table.columns if name not in names]
+    nearest = {}
+    for name in missing:
+        nearest[name] = nearest_column(name, free) or "NAME_IN_TABLE"
+        free = [other for other in free if other != nearest[name]]
+    side = {"items": "item-", "users": "user-"}.get(what, "")
+    flags = " ".join(
+        f"--{side}column {shlex.quote(f'{name}={theirs}')}" for name, theirs in nearest.items()
+    )
+    raise DataError(
+        f"{table.source}: {what} have no column{'s' * (len(missing) > 1)} "
+        f"{', '.join(map(repr, missing))}: got columns {table.columns}, expected {list(names)}. "
+        f"Fix: rename, or say the names in the table, {flags} (in Python: columns={nearest})"
+    )
 
 
 def read_delimited(
@@ -208,11 +277,11 @@ def read_delimited(
 
 def _renaming(has: list[str], source: str, columns: Mapping[str, str]) -> dict[str, str]:
     """Map our column names to those in the source; unmapped columns keep theirs."""
-    for ours, theirs in columns.items():
-        if theirs not in has:
-            raise DataError(
-                f"{source}: columns[{ours!r}] names {theirs!r}, got columns "
-                f"{has}. Fix: name one of these"
-            )
+    absent = {ours: theirs for ours, theirs in columns.items() if theirs not in has}
+    if absent:
+        near = difflib.get_close_matches(next(iter(absent.values())), has, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        said = ", ".join(f"columns[{ours!r}] names {theirs!r}" for ours, theirs in absent.items())
+        raise DataError(f"{source}: {said}, got columns {has}. Fix: name one of these{hint}")
     ours_of = {theirs: ours for ours, theirs in columns.items()}
     return {ours_of.get(name, name): name for name in has if name in ours_of or name not in columns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -22,17 +23,15 @@ from shortlist.training.data.tables.lines import Lines, opened
 from shortlist.training.data.tables.part import Part
 
 _HEAD = 1 << 16
+_NOT_ASCII = bytes(range(128, 256))
 
 
 def open_text(path: Path) -> Part:
     """Open a text file with a header line."""
     by_name = TEXT_SUFFIXES[suffix_of(path)]
-    head = head_of(path, _HEAD)
-    whole_lines = head.rpartition(b"\n")[0] if len(head) == _HEAD and b"\n" in head else head
-    if wide_encoding(head):
-        whole_lines = head[: len(head) // 4 * 4] if len(head) == _HEAD else head
+    head = whole_head(path)
     name = "CSV" if by_name == "," else "TSV"
-    check_is_text(whole_lines, path, f"{name} text with a header line")
+    check_is_text(head, path, f"{name} text with a header line")
     source: Path | bytes = path
     is_old_mac = b"\r" in head and b"\n" not in head
     if wide_encoding(head) or is_old_mac:
@@ -44,9 +43,17 @@ def open_text(path: Path) -> Part:
     skipped = begin[0] if begin else ""
     first = text[len(skipped) :].split("\n", 1)[0]
     separator = by_name if by_name in first else max(",\t;|", key=first.count)
-    header, has_quotes = _header_of(text[len(skipped) :], separator)
+    is_tsv = separator == by_name == "\t"
+    header, has_quotes = _header_of(text[len(skipped) :], separator, may_quote=not is_tsv)
     names = unique(header, path.name)
     lines = Lines(opened(source), separator, has_quotes)
+    if not has_quotes and (found := lines.marked()) is not None:
+        warnings.warn(
+            f"{path.name}, line {found[0]}: got {found[1]!r:.60}: in a .tsv quotation marks are "
+            "characters of the value. If they only enclose it, save the file as .csv; tabs may "
+            "stay",
+            stacklevel=2,
+        )
     frame = pl.scan_csv(
         source,
         separator=separator,
@@ -60,17 +67,25 @@ def open_text(path: Path) -> Part:
     expected = f"text with separator {separator!r}"
     if is_gzip(path) or lines.may_have_blank:  # leaving them out reads all columns
         frame = without_blank_lines(frame, names)
-    return Part(path.name, frame, lines, expected)
+    return Part(path.name, frame, lines, expected, is_text=True)
 
 
-def _header_of(text: str, separator: str) -> tuple[list[str], bool]:
+def whole_head(path: Path) -> bytes:
+    """Return the beginning of a file, cut between two characters."""
+    head = head_of(path, _HEAD)
+    if len(head) < _HEAD:
+        return head
+    return head[: _HEAD // 4 * 4] if wide_encoding(head) else head.rstrip(_NOT_ASCII)
+
+
+def _header_of(text: str, separator: str, *, may_quote: bool) -> tuple[list[str], bool]:
     """Return the names in the first row, and whether values may stand in quotation marks.
 
-    Tables with tabs have no quoting, unless all names stand in marks, as R writes them.
+    Files of tabs by name have no quoting, unless all names stand in marks, as R writes them.
     """
     cells = text.split("\n", 1)[0].rstrip("\r").split(separator)
     is_quoted = all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
-    if separator == "\t" and not is_quoted:
+    if not may_quote and not is_quoted:
         return [cell.strip() for cell in cells], False
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     return [cell.strip() for cell in next(rows, [])], True
