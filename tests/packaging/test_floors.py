@@ -20,7 +20,7 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
 ROOMS = [
     {
         *("errors", "plugin", "threads", "recommendations"),
-        *("_checks", "_arguments", "_locks", "_runtime", "_temporary"),
+        *("_checks", "_arguments", "_locks", "_quiet", "_runtime", "_temporary"),
     },
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from shortlist import __version__
+from shortlist._quiet import LOG_LEVEL
 from shortlist.cli import (
     bench,
     clean,
@@ -23,6 +24,7 @@ from shortlist.cli import (
     tune,
     update,
 )
+from shortlist.cli._common import add_global_arguments
 from shortlist.cli._output import escaping, show
 from shortlist.errors import ShortlistError
 
@@ -52,9 +54,7 @@ def _build_parser() -> argparse.ArgumentParser:
         epilog="`shortlist COMMAND --help` shows an example of each command.",
     )
     parser.add_argument("--version", action="version", version=f"shortlist {__version__}")
-    parser.add_argument(
-        "--traceback", action="store_true", help="show the full traceback of an error"
-    )
+    add_global_arguments(parser)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(subparsers)
@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.verbose:
+        os.environ[LOG_LEVEL] = "0"
     try:
         code = int(args.run(args))
         if sys.stdout is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from shortlist._quiet import quiet_start
 from shortlist.cli._output import show
 from shortlist.errors import DataError, ShortlistError
 
@@ -25,12 +26,30 @@ def new_parser(
     subparsers: SubParsers, name: str, summary: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a subcommand whose `--help` ends with an example."""
-    return subparsers.add_parser(
+    parser = subparsers.add_parser(
         name,
         help=summary,
         description=summary,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_global_arguments(parser, default=argparse.SUPPRESS)  # or it would undo what came before
+    return parser
+
+
+def add_global_arguments(parser: argparse.ArgumentParser, *, default: object = False) -> None:
+    """Add the flags that stand before or behind the command's name."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=default,
+        help="show the full traceback of an error",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        default=default,
+        help="show what TensorFlow prints when it starts",
     )
 
 
@@ -187,9 +206,9 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
 
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import a module of an optional extra, or say which extra to install."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not news
     try:
-        return importlib.import_module(module)
+        with quiet_start():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("shortlist"):
             raise
