@@ -14,7 +14,7 @@ from shortlist.training.data.datasets import DATASETS, load_dataset, with_lists
 from shortlist.training.data.entities import read_items, read_users
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in
-from shortlist.training.data.tables import is_folder_of_parts
+from shortlist.training.data.tables import TableSource, is_folder_of_parts
 
 
 def clean_files(
@@ -23,6 +23,7 @@ def clean_files(
     config_path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
     report_path: Path | None = None,
+    progress: bool = False,
 ) -> CleaningReport:
     """Clean the events of ``[data]`` by the rules of ``[cleaning]`` into a file.
 
@@ -34,6 +35,8 @@ def clean_files(
         As for `config.load_config`.
     report_path : Path, optional
         File of the report as JSON; its text goes beside it. ``OUT.report.json`` by default.
+    progress : bool
+        Show a progress bar on tables of millions of rows.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def clean_files(
             f"data.path: got {config.data.path!r}, expected a table of events or a folder with "
             "one. Fix: other formats are cleaned by `shortlist train` ([cleaning] enabled = true)"
         )
-    events, items, _ = _tables_of(config)
+    events, items, _ = _tables_of(config, {})
     ids = None if items is None else read_items(items)["item_id"]
     report = clean_file(
         events,
@@ -57,46 +60,57 @@ def clean_files(
         items=ids,
         columns=config.data.columns or None,
         time_unit=config.data.time_unit,
+        progress=progress,
     )
     save_report(report, report_path or out.with_name(f"{out.name}.report.json"))
     return report
 
 
 def load_configured(
-    config: Config, *, progress: bool = True
+    config: Config, *, frames: Mapping[str, TableSource] | None = None, progress: bool = True
 ) -> tuple[Dataset, CleaningReport | None]:
     """Load the dataset of ``[data]``, cleaned by the rules of ``[cleaning]`` where enabled.
 
     Tables of events are cleaned as they are in the file, cells that `read_events` would refuse
     included; other formats are cleaned after they were read.
+
+    Parameters
+    ----------
+    config : Config
+    frames : mapping of str to frame, optional
+        "events", "items", "users": polars, pandas or pyarrow tables in place of the paths.
+    progress : bool
+        Show what is downloaded, and a bar while millions of rows are cleaned.
     """
-    data, is_on = config.data, config.cleaning.enabled
+    data, is_on, frames = config.data, config.cleaning.enabled, frames or {}
     cleaning = _rules_of(config)
-    if not is_on or not _is_table(config):
+    if not is_on or ("events" not in frames and not _is_table(config)):
         dataset = load_dataset(
-            data.path,
+            frames.get("events", data.path),
             data.format,
-            items=data.items or None,
-            users=data.users or None,
+            items=frames.get("items", data.items or None),
+            users=frames.get("users", data.users or None),
             columns=data.columns or None,
             lists=data.lists or None,
             time_unit=data.time_unit,
             allow_future=data.allow_future,
             progress=progress,
         )
-        return clean_dataset(dataset, cleaning) if is_on else (dataset, None)
-    source, item_path, user_path = _tables_of(config)
-    items = None if item_path is None else read_items(item_path)
-    users = None if user_path is None else read_users(user_path)
+        return clean_dataset(dataset, cleaning, progress=progress) if is_on else (dataset, None)
+    source, item_table, user_table = _tables_of(config, frames)
+    items = None if item_table is None else read_items(item_table)
+    users = None if user_table is None else read_users(user_table)
     events, report = clean_events(
         source,
         cleaning,
         items=None if items is None else items["item_id"],
         columns=data.columns or None,
         time_unit=data.time_unit,
+        progress=progress,
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem
+    name = "frame" if "events" in frames else name
     return with_lists(Dataset(name, events, items, users), data.lists), report
 
 
@@ -122,14 +136,16 @@ def _is_table(config: Config) -> bool:
     )
 
 
-def _tables_of(config: Config) -> tuple[Path, Path | None, Path | None]:
+def _tables_of(
+    config: Config, frames: Mapping[str, TableSource]
+) -> tuple[TableSource, TableSource | None, TableSource | None]:
     data, path = config.data, Path(config.data.path)
-    tables: dict[str, Path | None] = {"events": path, "items": None, "users": None}
-    if path.is_dir() and not is_folder_of_parts(path):
+    tables: dict[str, TableSource | None] = {"events": path, "items": None, "users": None}
+    if "events" not in frames and path.is_dir() and not is_folder_of_parts(path):
         tables = {name: table_in(path, name) for name in tables}
-    events = tables["events"]
-    if events is None:
+    tables |= {"items": data.items} if data.items else {}
+    tables |= {"users": data.users} if data.users else {}
+    tables |= frames
+    if tables["events"] is None:
         raise DataError(f"data.path: {path} has no events table, expected events.csv or the like")
-    items = Path(data.items) if data.items else tables["items"]
-    users = Path(data.users) if data.users else tables["users"]
-    return events, items, users
+    return tables["events"], tables["items"], tables["users"]

@@ -21,6 +21,7 @@ from shortlist.training.data.datasets import Dataset, load_dataset
 from shortlist.training.evaluation import evaluate
 from shortlist.training.fit.checkpoint import unfinished_reason
 from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline.train import TrainReport, train_and_export
 from shortlist.training.splits.split import make_split
 
 DATA = PRESET = "movielens-100k"
@@ -82,7 +83,7 @@ def _run(args: argparse.Namespace) -> None:
     overrides = {"data.path": args.data, "train.seed": args.seed}
     run_dir = bundle.with_suffix(".run")
     _clear_unless_unfinished(run_dir, overrides)
-    report = workflow.train_and_export(
+    report = train_and_export(
         out=bundle,
         preset=PRESET,
         overrides=overrides,
@@ -126,7 +127,7 @@ def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> Non
         shutil.rmtree(run_dir)
 
 
-def _print_report(report: workflow.TrainReport) -> None:
+def _print_report(report: TrainReport) -> None:
     parity, second = report.parity, report.second_stage
     print(
         f"parity: the bundle's top-{parity.top_n} equals Keras's for {parity.n_identical} of "

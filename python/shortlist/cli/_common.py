@@ -53,7 +53,12 @@ def add_global_arguments(parser: argparse.ArgumentParser, *, default: object = F
     )
 
 
-# Of the training companion, which serving does not import.
+# Of the training companion, which serving does not import. First those for any data, and when.
+BUDGETS = {
+    "fast": "a first look in a fraction of the time",
+    "balanced": "the default settings",
+    "best": "a transformer and a second stage, for what ships",
+}
 PRESETS = (
     "beauty",
     "cooccurrence",
@@ -63,7 +68,6 @@ PRESETS = (
     "movielens-100k",
     "movielens-1m",
     "movielens-1m-temporal",
-    "pool",
     "popularity",
 )
 
@@ -122,7 +126,8 @@ def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--preset` and `--set`: where settings come from."""
     parser.add_argument("--config", type=Path, help="TOML file with the settings")
-    parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
+    budgets = "; ".join(f"{name}: {when}" for name, when in BUDGETS.items())
+    parser.add_argument("--preset", help=f"{budgets}. Others: {', '.join(PRESETS)}")
     add_set_argument(parser, "train.epochs=5")
 
 
