@@ -12,6 +12,7 @@ from shortlist._quiet import LOG_LEVEL
 from shortlist.cli import (
     bench,
     clean,
+    demo,
     erase,
     evaluate,
     export,
@@ -31,6 +32,7 @@ from shortlist.errors import ShortlistError
 __all__ = ["main"]
 
 _COMMANDS = (
+    demo,
     clean,
     train,
     tune,
