@@ -19,7 +19,7 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
 }
 ROOMS = [
     {
-        *("errors", "plugin", "threads", "recommendations"),
+        *("errors", "plugin", "threads", "recommendations", "datasets"),
         *("_checks", "_arguments", "_locks", "_quiet", "_runtime", "_temporary"),
     },
     {"_columns", "bundle"},
