@@ -13,6 +13,7 @@ from shortlist._quiet import LOG_LEVEL
 from shortlist.cli import (
     bench,
     clean,
+    completion,
     demo,
     doctor,
     erase,
@@ -49,6 +50,7 @@ _COMMANDS = (
     rollback,
     replay,
     doctor,
+    completion,
 )
 
 
