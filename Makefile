@@ -71,7 +71,7 @@ lint: setup
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p shortlist
 
 demo: build
-	$(BIN)/python -m shortlist.training.pipeline.demo
+	$(BIN)/shortlist demo --out build/demo
 
 # Two catalogues; the whole grid of docs/benchmarks.md: make bench BENCH=--grid. An interrupted run goes on.
 # The two variables choose other kernels for every OpenBLAS: the peers run with their own choice.

@@ -1,5 +1,6 @@
 """Exact top-N recommendations inside your own process."""
 
+from shortlist import datasets
 from shortlist._build import build_info
 from shortlist._core import __version__
 from shortlist.bundle import Bundle
@@ -27,6 +28,7 @@ __all__ = [
     "Softmax",
     "__version__",
     "build_info",
+    "datasets",
     "get_num_threads",
     "load",
     "plugin_path",

@@ -19,8 +19,8 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
 }
 ROOMS = [
     {
-        *("errors", "plugin", "threads", "recommendations"),
-        *("_checks", "_arguments", "_forks", "_runtime", "_temporary"),
+        *("errors", "plugin", "threads", "recommendations", "datasets"),
+        *("_checks", "_arguments", "_forks", "_quiet", "_runtime", "_temporary"),
     },
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},

@@ -162,7 +162,7 @@ def test_malformed_override_shows_the_form(value, tmp_path, capsys):
 
 
 def test_preset_and_config_together_are_refused(tmp_path, capsys):
-    argv = ["train", "--preset", "pool", "--config", "x.toml", "--out", str(tmp_path / "x")]
+    argv = ["train", "--preset", "fast", "--config", "x.toml", "--out", str(tmp_path / "x")]
     assert main(argv) == 1
     assert "--preset and --config: got both" in capsys.readouterr().err
 

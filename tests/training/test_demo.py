@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 import shortlist
+from shortlist.cli import main
 from shortlist.training.fit import loop
 from shortlist.training.pipeline import demo
 
@@ -31,7 +32,7 @@ def ratings(tmp_path_factory):
 def run_demo(ratings, tmp_path, monkeypatch):
     quick = functools.partial(demo.bench_bundle, seconds=0.001)
     monkeypatch.setattr(demo, "bench_bundle", quick)
-    return lambda *more: demo.main(["--data", str(ratings), "--out", str(tmp_path), *more])
+    return lambda *more: main(["demo", "--data", str(ratings), "--out", str(tmp_path), *more])
 
 
 def epochs(folder):
@@ -57,12 +58,13 @@ def test_the_demo_goes_on_when_interrupted_and_starts_anew_when_finished(
 ):
     assert run_demo() == 130
     stop_after_one_epoch.undo()
-    assert "demo: interrupted; run it again to go on" in capsys.readouterr().err
+    assert "demo: interrupted; the same command goes on" in capsys.readouterr().err
     assert epochs(tmp_path) == [1]
     assert run_demo() == 0
     shown = capsys.readouterr().out
     assert "going on with the interrupted run" in shown
     assert "seen, rated" in shown
+    assert f"next:   shortlist recommend {tmp_path}/movielens-100k.shortlist --user 196" in shown
     assert "Film" in shown.split("seen, rated")[-1]
     assert epochs(tmp_path)[:2] == [1, 2]
     first = (tmp_path / "movielens-100k.run/checkpoint.npz").stat().st_mtime_ns
@@ -83,7 +85,7 @@ def test_an_interrupted_demo_with_another_seed_starts_anew(
 
 
 def test_a_failing_demo_says_why_without_a_traceback(tmp_path, capsys):
-    assert demo.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
+    assert main(["demo", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("demo: error: ")
+    assert error.startswith("shortlist demo: error: ")
     assert str(tmp_path / "none") in error

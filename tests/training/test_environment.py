@@ -80,7 +80,7 @@ def test_training_computes_in_float32_on_tensorflow(tmp_path, first, settings, e
 )
 def test_a_file_that_keras_refuses_is_named(tmp_path, settings, message):
     code = "import sys; from shortlist.cli import main; sys.exit(main(sys.argv[1:]))"
-    code = code.replace("sys.argv[1:]", "['train', '--data', 'x.csv', '--out', 'x.shortlist']")
+    code = code.replace("sys.argv[1:]", "['export', 'x.run', '--out', 'x.shortlist']")
     done = start(code, tmp_path, settings)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

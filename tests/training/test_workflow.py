@@ -13,11 +13,15 @@ import shortlist
 from shortlist.cli import main
 from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.published import published_table
+from shortlist.training.fit import fit
 from shortlist.training.fit.fit import load_run
+from shortlist.training.pipeline import train as train_pipeline
 from shortlist.training.pipeline import workflow
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
          "--set", "train.batch_size=64", "--quiet"]  # fmt: skip
+
+DATA = ["--data", "movielens-100k"]
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +117,21 @@ def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, ca
         (["--plot", "none/x.png"], "--plot: got none/x.png, but there is no folder"),
         (["--column", "user"], "--column: got 'user', expected OURS=THEIRS"),
         (["--list", "=|"], "--list: got '=|', expected COLUMN=SEPARATOR"),
-        (["--data", "none.csv"], "none.csv"),
+        (["--data", "none.csv"], "data.path: no such file or folder: none.csv. Fix: check the"),
+        (
+            ["--data", "movielens-100k", "--items", "none.csv"],
+            "data.items: no such file or folder: none.csv. Fix: check the",
+        ),
+        (
+            ["--data", "movielens-100k", "--users", "none"],
+            "data.users: no such file or folder: none. Fix: check the path\n",
+        ),
+        (
+            ["--data", "movielens-100k", "--resume", "--overwrite"],
+            "resume and overwrite: got both, expected one of them",
+        ),
         (["--set", "train.epoch=5"], "did you mean 'epochs'?"),
-        (["--preset", "pol"], "did you mean 'pool'?"),
+        (["--preset", "balance"], "did you mean 'balanced'?"),
         (["--seed", "1"], "data.path: got nothing, expected a data set"),
     ],
 )
@@ -185,7 +201,7 @@ def test_a_place_that_cannot_hold_a_bundle_is_found_before_the_work(
     def work(*args, **kwargs):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(workflow, "train", work)
+    monkeypatch.setattr(train_pipeline, "load_configured", work)
     monkeypatch.setattr(workflow, "load_run", work)
     (tmp_path / "folder.shortlist").mkdir()
     (tmp_path / "file").touch()
@@ -258,13 +274,24 @@ def test_an_interrupted_training_says_how_to_go_on(files, tmp_path, capsys, monk
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "train", stop)
+    monkeypatch.setattr(fit, "train", stop)
     assert main(["train", *files, "--quiet", "--out", str(tmp_path / "x.shortlist")]) == 130
     assert "the same command with --resume goes on" in capsys.readouterr().err
 
 
-def test_a_second_run_into_the_same_folder_names_both_ways_out(trained, files, capsys):
+def test_a_second_run_into_the_same_folder_names_all_ways_out(trained, files, capsys, monkeypatch):
+    monkeypatch.setattr(train_pipeline, "load_configured", lambda *args, **kwargs: 1 / 0)
     assert main(["train", *files, *SMALL, "--seed", "3", "--out", str(trained)]) == 1
     error = capsys.readouterr().err
     assert "(--resume)" in error
+    assert "(--overwrite)" in error
     assert "(--run FOLDER)" in error
+
+
+def test_other_settings_are_refused_for_a_resume_before_tables_are_read(
+    trained, files, capsys, monkeypatch
+):
+    monkeypatch.setattr(train_pipeline, "load_configured", lambda *args, **kwargs: 1 / 0)
+    argv = ["train", *files, *SMALL, "--seed", "4", "--resume", "--out", str(trained)]
+    assert main(argv) == 1
+    assert "resume: train.seed: got 4, expected 3" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
+from tqdm.auto import tqdm
 
 from shortlist._temporary import folder_for
 from shortlist.errors import DataError
@@ -31,6 +32,7 @@ from shortlist.training.data.columns import (
 )
 from shortlist.training.data.events import DEFAULT_KIND, EVENT_COLUMNS, Dataset, say_columns
 from shortlist.training.data.joins import MIN_COVERAGE, coverage_error
+from shortlist.training.data.summary import EventSummary, summarise_events
 from shortlist.training.data.tables import TableSource, log, require_columns, scan_table
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.data.tables import LazyTable
 
+MANY_ROWS = 1_000_000  # from here on people wait
 ROWS_PER_PART = 4_000_000  # of one temporary file: about a GiB of memory at work
 Row: TypeAlias = dict[str, Any]  # one dropped row as it is in the source
 OUT_SUFFIXES = (".parquet", ".csv", ".arrow")
@@ -55,6 +58,7 @@ def clean_events(
     ignore: Collection[str] = (),
     time_unit: str = "auto",
     time_format: str = "",
+    progress: bool = False,
 ) -> tuple[pl.DataFrame, CleaningReport]:
     """Clean events into a frame for training.
 
@@ -68,6 +72,8 @@ def clean_events(
         Ids of the item table, for ``unknown_items``; without it the rule does not run.
     columns, ignore, time_unit, time_format
         As for `events.read_events`.
+    progress : bool
+        Show a progress bar on tables of millions of rows.
 
     Returns
     -------
@@ -83,7 +89,8 @@ def clean_events(
     """
     table = scan_table(source, columns=columns, ignore=ignore)
     with folder_for(Path(tempfile.gettempdir()) / "clean") as folder:
-        parts, report = _clean(table, config, items, (time_unit, time_format), folder)
+        form = (time_unit, time_format)
+        parts, report = _clean(table, config, items, form, folder, progress=progress)
         _require_events(report)
         frames = [pl.read_ipc(part).drop("row", "code", strict=False) for part in parts]
     events = pl.concat(frames).sort("user_id", "timestamp", maintain_order=True)
@@ -102,6 +109,7 @@ def clean_file(
     ignore: Collection[str] = (),
     time_unit: str = "auto",
     time_format: str = "",
+    progress: bool = False,
 ) -> CleaningReport:
     """Clean events into a file, in batches: the source may be larger than memory.
 
@@ -120,7 +128,8 @@ def clean_file(
         raise DataError(f"out: got {str(out)!r}, which is the source. Fix: choose another name")
     table = scan_table(source, columns=columns, ignore=ignore)
     with folder_for(out) as folder:
-        parts, report = _clean(table, config, items, (time_unit, time_format), folder)
+        form = (time_unit, time_format)
+        parts, report = _clean(table, config, items, form, folder, progress=progress)
         _require_events(report)
         events = pl.concat([pl.scan_ipc(part) for part in parts]).select(
             "user_id",
@@ -141,7 +150,7 @@ def clean_file(
 
 
 def clean_dataset(
-    dataset: Dataset, config: CleaningConfig | None = None
+    dataset: Dataset, config: CleaningConfig | None = None, *, progress: bool = False
 ) -> tuple[Dataset, CleaningReport]:
     """Clean the events of a loaded dataset, against its own item table if it has one.
 
@@ -151,8 +160,13 @@ def clean_dataset(
     if not dataset.has_times:
         config = dataclasses.replace(config, timestamps=False, bots=False)
     items = None if dataset.items is None else dataset.items["item_id"]
-    events, report = clean_events(dataset.events, config, items=items, time_unit="s")
-    named = dataclasses.replace(report, source=dataset.name)
+    events, report = clean_events(
+        dataset.events, config, items=items, time_unit="s", progress=progress
+    )
+    events_said = report.events
+    if events_said is not None and not dataset.has_times:
+        events_said = dataclasses.replace(events_said, first=None, last=None)
+    named = dataclasses.replace(report, source=dataset.name, events=events_said)
     return dataclasses.replace(dataset, events=events), named
 
 
@@ -176,6 +190,8 @@ def _clean(
     items: pl.Series | None,
     form: tuple[str, str],
     folder: Path,
+    *,
+    progress: bool,
 ) -> tuple[list[Path], CleaningReport]:
     """Run all rules; gives the files of the events kept, by groups of users."""
     config = config or CleaningConfig()
@@ -186,12 +202,19 @@ def _clean(
     n_rows, parts = _split_rows(table, config, known, form, folder, tally)
     say_columns(table.source, table.columns, n_rows)
     _check_coverage(table, known, n_rows, tally)
-    for part in parts:
-        _clean_part(part, config, tally)
+    is_long = progress and n_rows >= MANY_ROWS
+    with tqdm(
+        total=n_rows, unit=" rows", unit_scale=True, desc="clean", disable=not is_long
+    ) as bar:
+        for part in parts:
+            bar.update(_clean_part(part, config, tally))
+        bar.total = bar.n  # rows that the row rules dropped are in no part
     if config.k_core:
         _keep_core(parts, config, tally)
+    events = _summarise(parts)
     seconds = round(time.perf_counter() - started, 3)
-    return parts, _report(table, config, tally, n_rows, items is not None, seconds)
+    report = _report(table, config, tally, n_rows, items is not None)
+    return parts, dataclasses.replace(report, events=events, seconds=seconds)
 
 
 def _check_coverage(table: LazyTable, known: pl.Series | None, n_rows: int, tally: _Tally) -> None:
@@ -232,6 +255,8 @@ def _split_rows(
     )
     columns = rules.usable_columns(table, schema, written)
     n_rows = _integers_where_all_are(table, schema, columns)
+    if n_rows >= MANY_ROWS:
+        log.info("%s: reading %s rows", table.source, f"{n_rows:,}")
     known_items = _as_type_of(columns["item_id"], table, known_items)
     # Each column is read once; the rules then look at what was read.
     read = table.frame.with_row_index("row").select("row", **columns, **rules.flags(schema))
@@ -319,8 +344,15 @@ def _tally_broken(
         tally.add(rule, n_rows, first)
 
 
-def _clean_part(part: Path, config: CleaningConfig, tally: _Tally) -> None:
-    """Apply the rules that look at the events of one user."""
+def _summarise(parts: list[Path]) -> EventSummary:
+    columns = ["user_id", "item_id", "timestamp", "kind"]
+    kind = pl.col("kind").fill_null(DEFAULT_KIND)
+    frames = (pl.read_ipc(part, columns=columns).with_columns(kind) for part in parts)
+    return summarise_events(frames, per_second=1_000_000)
+
+
+def _clean_part(part: Path, config: CleaningConfig, tally: _Tally) -> int:
+    """Apply the rules that look at the events of one user; gives the events that came in."""
     events = pl.read_ipc(part).drop("code")
     repeats = rules.may_repeat(events)
     n_before = events.height
@@ -337,6 +369,7 @@ def _clean_part(part: Path, config: CleaningConfig, tally: _Tally) -> None:
             events, repeats = events.filter(~dropped), repeats.filter(~dropped)
     if events.height < n_before:
         events.write_ipc(part, compression="uncompressed")
+    return n_before
 
 
 def _readable(events: pl.DataFrame) -> pl.DataFrame:
@@ -395,7 +428,6 @@ def _report(
     tally: _Tally,
     n_rows: int,
     has_items: bool,
-    seconds: float,
 ) -> CleaningReport:
     reports, n_seen = [], n_rows
     rows = [row["row"] for examples in tally.examples.values() for row in examples]
@@ -410,7 +442,7 @@ def _report(
         examples = [_shown(places[row["row"]], row) for row in tally.examples.get(rule, [])]
         reports.append(RuleReport(rule, what, is_on, n_seen, n_dropped, examples))
         n_seen -= n_dropped
-    return CleaningReport(table.source, n_rows, n_seen, reports, seconds)
+    return CleaningReport(table.source, n_rows, n_seen, reports)
 
 
 def _shown(place: str, row: Row) -> Example:

@@ -14,7 +14,7 @@ from shortlist.training.data.datasets import DATASETS, read_all, with_lists
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in
 from shortlist.training.data.reading import Reading
-from shortlist.training.data.tables import is_folder_of_parts
+from shortlist.training.data.tables import TableSource, is_folder_of_parts
 
 
 def clean_files(
@@ -23,6 +23,7 @@ def clean_files(
     config_path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
     report_path: Path | None = None,
+    progress: bool = False,
 ) -> CleaningReport:
     """Clean the events of ``[data]`` by the rules of ``[cleaning]`` into a file.
 
@@ -34,6 +35,8 @@ def clean_files(
         As for `config.load_config`.
     report_path : Path, optional
         File of the report as JSON; its text goes beside it. ``OUT.report.json`` by default.
+    progress : bool
+        Show a progress bar on tables of millions of rows.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def clean_files(
             "one. Fix: other formats are cleaned by `shortlist train` ([cleaning] enabled = true)"
         )
     reading = Reading.of(config.data)
-    events, item_path, user_path = _tables_of(config)
+    events, item_path, user_path = _tables_of(config, {})
     tables = reading.tables(item_path, user_path)
     report = clean_file(
         events,
@@ -60,33 +63,42 @@ def clean_files(
         ignore=reading.ignored("event"),
         time_unit=reading.time_unit,
         time_format=reading.time_format,
+        progress=progress,
     )
     save_report(report, report_path or out.with_name(f"{out.name}.report.json"))
     return report
 
 
 def load_configured(
-    config: Config, *, progress: bool = True
+    config: Config, *, frames: Mapping[str, TableSource] | None = None, progress: bool = True
 ) -> tuple[Dataset, CleaningReport | None]:
     """Load the dataset of ``[data]``, cleaned by the rules of ``[cleaning]`` where enabled.
 
     Tables of events are cleaned as they are in the file, cells that `read_events` would refuse
     included; other formats are cleaned after they were read.
+
+    Parameters
+    ----------
+    config : Config
+    frames : mapping of str to frame, optional
+        "events", "items", "users": polars, pandas or pyarrow tables in place of the paths.
+    progress : bool
+        Show what is downloaded, and a bar while millions of rows are cleaned.
     """
-    data, is_on, reading = config.data, config.cleaning.enabled, Reading.of(config.data)
-    cleaning = _rules_of(config)
-    if not is_on or not _is_table(config):
+    data, is_on, frames = config.data, config.cleaning.enabled, frames or {}
+    cleaning, reading = _rules_of(config), Reading.of(config.data)
+    if not is_on or ("events" not in frames and not _is_table(config)):
         dataset = read_all(
-            data.path,
+            frames.get("events", data.path),
             data.format,
             reading,
-            items=data.items or None,
-            users=data.users or None,
+            items=frames.get("items", data.items or None),
+            users=frames.get("users", data.users or None),
             progress=progress,
         )
-        return clean_dataset(dataset, cleaning) if is_on else (dataset, None)
-    source, item_path, user_path = _tables_of(config)
-    tables = reading.tables(item_path, user_path)
+        return clean_dataset(dataset, cleaning, progress=progress) if is_on else (dataset, None)
+    source, item_table, user_table = _tables_of(config, frames)
+    tables = reading.tables(item_table, user_table)
     events, report = clean_events(
         source,
         cleaning,
@@ -95,9 +107,11 @@ def load_configured(
         ignore=reading.ignored("event"),
         time_unit=reading.time_unit,
         time_format=reading.time_format,
+        progress=progress,
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem
+    name = "frame" if "events" in frames else name
     return with_lists(tables.into(Dataset(name, events)), reading.lists), report
 
 
@@ -123,14 +137,16 @@ def _is_table(config: Config) -> bool:
     )
 
 
-def _tables_of(config: Config) -> tuple[Path, Path | None, Path | None]:
+def _tables_of(
+    config: Config, frames: Mapping[str, TableSource]
+) -> tuple[TableSource, TableSource | None, TableSource | None]:
     data, path = config.data, Path(config.data.path)
-    tables: dict[str, Path | None] = {"events": path, "items": None, "users": None}
-    if path.is_dir() and not is_folder_of_parts(path):
+    tables: dict[str, TableSource | None] = {"events": path, "items": None, "users": None}
+    if "events" not in frames and path.is_dir() and not is_folder_of_parts(path):
         tables = {name: table_in(path, name) for name in tables}
-    events = tables["events"]
-    if events is None:
+    tables |= {"items": data.items} if data.items else {}
+    tables |= {"users": data.users} if data.users else {}
+    tables |= frames
+    if tables["events"] is None:
         raise DataError(f"data.path: {path} has no events table, expected events.csv or the like")
-    items = Path(data.items) if data.items else tables["items"]
-    users = Path(data.users) if data.users else tables["users"]
-    return events, items, users
+    return tables["events"], tables["items"], tables["users"]

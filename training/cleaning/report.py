@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
+from shortlist.training.data.summary import EventSummary
+
 N_EXAMPLES = 3
 Example: TypeAlias = dict[str, object]  # of a dropped row: ``place`` and its cells, as JSON
 
@@ -45,6 +47,8 @@ class CleaningReport:
     n_rows, n_kept : int
     rules : list of RuleReport
         In the order in which they ran.
+    events : EventSummary or None
+        What is left; None before it was counted.
     seconds : float
     """
 
@@ -52,7 +56,8 @@ class CleaningReport:
     n_rows: int
     n_kept: int
     rules: list[RuleReport]
-    seconds: float
+    events: EventSummary | None = None
+    seconds: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
         """Give everything as JSON values."""
@@ -75,6 +80,8 @@ class CleaningReport:
             counts = f"{rule.n_seen:>13,} {rule.n_dropped:>12,}" if rule.is_on else " " * 26
             lines.append(f"{rule.rule:<14} {counts}  {rule.what}")
             lines += [f"{'':<14} e.g. {_shown(example)}" for example in rule.examples]
+        if self.events is not None and self.n_kept:
+            lines += ["kept:", *self.events.lines()]
         return "\n".join(lines) + "\n"
 
 

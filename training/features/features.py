@@ -23,7 +23,7 @@ from shortlist.training.data.joins import MIN_COVERAGE, check_joins
 from shortlist.training.data.tables import log
 from shortlist.training.features.feature import DAY, Feature, infer_kind, pad_lists
 from shortlist.training.features.fitting import fit_events, fit_feature
-from shortlist.training.features.inferring import inferred
+from shortlist.training.features.inferring import changes_by_the_hour, inferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +119,9 @@ class FeatureSet:
                     features.append(fit_feature(known[name], side, spec, reference=newest))
             said = ", ".join(f"{name} {kind}" for name, kind in found.items())
             log.info("%s columns: %s", side, said or "none")
+            for name, kind in found.items():
+                if changes_by_the_hour(name) and kind in ("categorical", "numeric"):
+                    log.info("%s", _changing(side, name))
         length = config.model.history_length if config is not None else 50
         if history is None or (config is not None and config.model.encoder in CLOSED_FORM):
             return cls(item_id, features, length)
@@ -225,6 +228,13 @@ def align_items(dataset: Dataset, catalogue: NDArray[Any]) -> pl.DataFrame:
 def align_users(dataset: Dataset, user_ids: NDArray[Any]) -> pl.DataFrame:
     """Return the user table in the order of user_ids; users it lacks have nulls."""
     return _aligned(dataset.users, "user_id", user_ids)
+
+
+def _changing(side: str, name: str) -> str:
+    return (
+        f"does {side} column {name!r} change by the hour? A model learns what it was at training. "
+        f"If so, leave it out (--set 'data.features.{name}=\"ignore\"') and filter by it (where=)"
+    )
 
 
 def _check_declared(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.data.entities import first_no_number
 from shortlist.training.features.feature import NEVER_INFERRED, infer_kind
 
+# Columns that shops change by the hour: what they are now is a filter, not a taste.
+_CHANGING = re.compile(
+    r"(^|[_. ])(in_?stock|stock|inventory|availab\w*|qty|quantity|sold_?out|on_?sale)([_. ]|$)",
+    re.IGNORECASE,
+)
 # A column of text is meant as numbers if more than half of it is numbers and it would be left out,
 # or nine tenths of it are and it would be learned as text.
 MOSTLY, NEARLY = 0.5, 0.9
@@ -23,6 +30,17 @@ def has_values(column: pl.Series) -> bool:
     elif isinstance(given.dtype, pl.List) and not given.dtype.inner.is_float():  # no vectors
         given = given.filter(given.list.len() > 0)
     return len(given) > 0
+
+
+def changes_by_the_hour(name: str) -> bool:
+    """Say whether a column's name is one of those whose values do not last, such as ``in_stock``.
+
+    Examples
+    --------
+    >>> [changes_by_the_hour(name) for name in ("in_stock", "price", "stocking_size")]
+    [True, False, False]
+    """
+    return _CHANGING.search(name) is not None
 
 
 def inferred(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,11 @@ from shortlist.training.features.features import FeatureSet
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
 CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
 WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
+# Results first: without them the rest is no run that could go on.
+_WRITTEN = (
+    *(CHECKPOINT, WEIGHTS, SCORER, "metrics.jsonl", "tensorboard"),
+    *("config.toml", "features.json", "data", "cleaning.json", "cleaning.txt"),
+)
 _FRAMES = ("events", "items", "users", "test_events")
 
 
@@ -123,16 +129,9 @@ def open_run_folder(
     Settings that do not shape the encoders ([scorer], [export], threads, paths) may change when a
     run is resumed: the folder keeps the new ones, and a scorer of other settings is dropped.
     """
+    old = check_run_folder(run_dir, config, resume)
     run_dir.mkdir(parents=True, exist_ok=True)
-    has_run = any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
-    if has_run and not resume:
-        raise DataError(
-            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
-            "it, or another run_dir (--run FOLDER)"
-        )
-    if has_run:
-        old = read_config(run_dir / "config.toml")
-        _check_same_settings(old, config, run_dir)
+    if old is not None:
         if not same_dataset(load_dataset_copy(run_dir / "data"), dataset):
             raise DataError(f"resume: the data differs from that of the run in {run_dir}")
         if old.scorer != config.scorer:
@@ -142,6 +141,43 @@ def open_run_folder(
     save_dataset(dataset, run_dir / "data")
     write_atomic(run_dir / "features.json", features.to_json().encode())
     write_atomic(run_dir / "config.toml", to_toml(config).encode())
+
+
+def check_run_folder(run_dir: Path, config: Config, resume: bool) -> Config | None:
+    """Check, before anything is read, that a run of these settings can go into a folder.
+
+    Returns
+    -------
+    Config or None
+        Settings of the run that it holds and that is to go on.
+
+    Raises
+    ------
+    DataError
+        The folder is none, or it holds a run and ``resume`` is False, or a run of other settings.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise DataError(f"run folder: got {run_dir}, which is a file; expected a folder (--run)")
+    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS)):
+        return None
+    if not resume:
+        raise DataError(
+            f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
+            "it, overwrite=True (--overwrite) to delete it, or another run_dir (--run FOLDER)"
+        )
+    old = read_config(run_dir / "config.toml")
+    _check_same_settings(old, config, run_dir)
+    return old
+
+
+def remove_run(run_dir: Path) -> None:
+    """Delete what training wrote into a run folder, and nothing else that lies there."""
+    for name in _WRITTEN:
+        path = run_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def unfinished_reason(run_dir: Path, config: Config) -> str | None:

@@ -23,7 +23,7 @@ from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit import checkpoint
 from shortlist.training.fit.checkpoint import open_run_folder
-from shortlist.training.fit.loop import EpochRow, Loop, OnEpoch
+from shortlist.training.fit.loop import EpochRow, Loop, OnEpoch, how_it_ended
 from shortlist.training.fit.second_stage import (
     RerankerReport,
     Scorer,
@@ -72,6 +72,11 @@ class TrainedModel:
         best = [row for row in self.history if row["is_best"]]
         return {k: v for k, v in best[-1].items() if "@" in k} if best else {}
 
+    @property
+    def ended(self) -> str:
+        """Why the epochs ended and which was kept, as a sentence; empty for closed-form models."""
+        return "" if is_closed_form(self.config) else how_it_ended(self.history, self.config)
+
     def ranker(self) -> TwoTowerRanker:
         """Give a `Ranker` for `shortlist.training.evaluation.evaluate`."""
         threads = self.config.train.n_threads
@@ -84,6 +89,7 @@ def train(
     run_dir: str | Path,
     *,
     split: Split | None = None,
+    features: FeatureSet | None = None,
     resume: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
@@ -98,6 +104,8 @@ def train(
         Folder for checkpoints, logs and the result; created if needed.
     split : Split, optional
         Another cut of the dataset than ``[split]`` says; `load_run` will not know it.
+    features : FeatureSet, optional
+        What `FeatureSet.fit` gave for this dataset, split and config.
     resume : bool
         Go on from the folder's last checkpoint (or start, if there is none yet); the result is
         exactly that of a run that was never interrupted.
@@ -115,7 +123,7 @@ def train(
     set_threads(config.train.n_threads)
     split = split or configured_split(dataset, config)
     check_no_leakage(split)
-    features = FeatureSet.fit(dataset, split, config)
+    features = features or FeatureSet.fit(dataset, split, config)
     open_run_folder(run_dir, dataset, config, features, resume)
     model = build_model(config, features, dataset, split)
     if isinstance(model, LinearModel):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm  # a widget in notebooks
 
 from shortlist.errors import DataError
 from shortlist.training.evaluation.evaluate import evaluate
@@ -44,6 +44,19 @@ METRIC = "NDCG@10"
 # ``examples_per_second``, ``is_best`` and, where measured, the validation metrics.
 EpochRow: TypeAlias = dict[str, float]
 OnEpoch: TypeAlias = Callable[[int, EpochRow], None]
+
+
+def how_it_ended(history: Sequence[EpochRow], config: Config) -> str:
+    """Say why the epochs of a finished run ended, and which of them was kept."""
+    n_epochs, patience = len(history), config.train.patience
+    best = next((row for row in reversed(history) if row["is_best"]), None)
+    if best is None:
+        return f"done: {n_epochs} epochs, nothing held out to measure; the last was kept"
+    kept = f"best was {best['epoch']:.0f} ({METRIC} {best[METRIC]:.4f})"
+    if n_epochs < config.train.epochs:
+        return f"stopped after epoch {n_epochs}: no better for {patience} epochs, {kept}"
+    advice = "; still rising: more train.epochs may help" if best["epoch"] == n_epochs else ""
+    return f"done: all {n_epochs} epochs, {kept}{advice}"
 
 
 class DivergedError(DataError):
@@ -157,6 +170,7 @@ class Loop:
             return
         total = self.config.train.epochs * self.windows.n_examples
         writer = tf.summary.create_file_writer(str(self.run_dir / "tensorboard"))
+        is_live = sys.stderr.isatty() or "ipykernel" in sys.modules
         with (
             writer.as_default(),
             tqdm(
@@ -167,18 +181,24 @@ class Loop:
                 desc="train",
                 disable=not progress,
                 # A log keeps every line that a terminal would overwrite.
-                mininterval=0.1 if sys.stderr.isatty() else 10.0,
+                mininterval=0.1 if is_live else 10.0,
             ) as bar,
         ):
-            while not self.is_finished:
-                row = self._epoch(len(self.history), bar)
-                self.save()
-                for name, value in row.items():
-                    if name not in ("epoch", "is_best"):
-                        tf.summary.scalar(name, value, step=row["epoch"])
-                writer.flush()
-                if on_epoch is not None:
-                    on_epoch(len(self.history), row)
+            self._run_epochs(bar, writer, on_epoch)
+            bar.total = bar.n  # early stopping leaves no work undone
+            bar.refresh()
+
+    def _run_epochs(self, bar: Any, writer: Any, on_epoch: OnEpoch | None) -> None:
+        while not self.is_finished:
+            row = self._epoch(len(self.history), bar)
+            bar.set_postfix(self._postfix(len(self.history) - 1, row["loss"]))
+            self.save()
+            for name, value in row.items():
+                if name not in ("epoch", "is_best"):
+                    tf.summary.scalar(name, value, step=row["epoch"])
+            writer.flush()
+            if on_epoch is not None:
+                on_epoch(len(self.history), row)
 
     def _epoch(self, epoch: int, bar: Any) -> EpochRow:
         train, started, losses = self.config.train, time.perf_counter(), []
@@ -227,9 +247,11 @@ class Loop:
                 self.best = self.model.get_weights()
 
     def _postfix(self, epoch: int, loss: float) -> dict[str, object]:
-        measured = [row[METRIC] for row in self.history if METRIC in row]
         shown: dict[str, object] = {"epoch": epoch + 1, "loss": f"{loss:.3f}"}
-        return shown | ({METRIC: f"{max(measured):.4f}"} if measured else {})
+        best = [row for row in self.history if row["is_best"]]
+        if best:
+            shown["best"] = f"{best[-1][METRIC]:.4f} {METRIC} of epoch {best[-1]['epoch']:.0f}"
+        return shown
 
     def save(self) -> None:
         """Write the checkpoint, then the readable log (which a resume repairs if needed)."""

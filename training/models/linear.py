@@ -83,15 +83,20 @@ def check_settings(config: Config, n_items: int) -> None:
             f"linear.trend: got {config.linear.trend:g} with model.encoder {encoder!r}, which has "
             "no trend, expected 0. Fix: leave it out, or use 'item-knn', 'cooccurrence' or 'ease'"
         )
-    size = 4 * n_items * (n_items + 1)
-    if encoder in ("popularity", "ials") or size <= MAX_TABLE:
+    if is_affordable(encoder, n_items):
         return
+    size = 4 * n_items * (n_items + 1)
     raise DataError(
         f"model.encoder: got {encoder!r} with {n_items:,} items, whose table takes "
         f"{size / 2**30:.1f} GiB, expected at most {MAX_TABLE / 2**30:.2f} GiB (8,191 items). "
         "Fix: use 'ials', 'popularity' or an encoder that is trained, such as 'pool'; or keep the "
         "items with most events ([cleaning] k_core)"
     )
+
+
+def is_affordable(encoder: str, n_items: int) -> bool:
+    """Say whether a closed-form model's table is small enough for a catalogue of this size."""
+    return encoder in ("popularity", "ials") or 4 * n_items * (n_items + 1) <= MAX_TABLE
 
 
 class LinearModel(TwoTower):

@@ -1,26 +1,19 @@
-"""The whole pipeline on MovieLens-100K: `make demo`."""
+"""The whole pipeline on MovieLens-100K: `shortlist demo`."""
 
 from __future__ import annotations
 
-import argparse
-import io
-import os
-import shutil
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
 import shortlist
 from shortlist.bench import bench_bundle, format_markdown, plot
-from shortlist.errors import DataError, ShortlistError
+from shortlist.errors import DataError
 from shortlist.training.config.settings import load_config, read_config
 from shortlist.training.data.datasets import Dataset, load_dataset
 from shortlist.training.evaluation import evaluate
-from shortlist.training.fit.checkpoint import unfinished_reason
+from shortlist.training.fit.checkpoint import remove_run, unfinished_reason
 from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline.train import TrainReport, train_and_export
 from shortlist.training.splits.split import make_split
 
 DATA = PRESET = "movielens-100k"
@@ -41,54 +34,38 @@ class _Steps:
         print(f"\n[{self.done}/{self.n_steps}] {text}  ({seconds:.0f} s)", flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo.
+def run_demo(out: Path, *, data: str = DATA, seed: int = 1) -> None:
+    """Train, export, evaluate, benchmark and recommend, and print each step.
 
     An interrupted training is resumed by the next call; a finished one is done anew.
 
-    Returns
-    -------
-    int
-        0 when every step passed, 1 when one failed (the reason is on stderr), 130 if interrupted.
+    Parameters
+    ----------
+    out : Path
+        Folder for the bundle, its run folder and plots; created if needed.
+    data : str
+        The data set, or a local copy of it.
+    seed : int
     """
-    parser = argparse.ArgumentParser(prog="shortlist.training.pipeline.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder to write to")
-    parser.add_argument("--data", default=DATA, help="a local copy of the data set")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # titles, on whatever terminal
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        _run(args)
-    except KeyboardInterrupt:
-        print("demo: interrupted; run it again to go on", file=sys.stderr)
-        return 130
-    except (ShortlistError, OSError) as error:
-        print(f"demo: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _run(args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
-    bundle = args.out / "movielens-100k.shortlist"
+    out.mkdir(parents=True, exist_ok=True)
+    bundle = out / "movielens-100k.shortlist"
     steps = _Steps(5)
 
     steps.next("Get MovieLens-100K: 943 users, 1,682 films")
-    dataset = load_dataset(args.data)
+    dataset = load_dataset(data)
     print(f"{dataset.events.height:,} ratings")
 
     steps.next("Train a two-tower model in TensorFlow, export it with tf2onnx, check parity")
-    overrides = {"data.path": args.data, "train.seed": args.seed}
+    overrides = {"data.path": data, "train.seed": seed}
     run_dir = bundle.with_suffix(".run")
     _clear_unless_unfinished(run_dir, overrides)
-    report = workflow.train_and_export(
+    report = train_and_export(
         out=bundle,
         preset=PRESET,
         overrides=overrides,
         run_dir=run_dir,
         resume=True,
-        plot=args.out / "training.png",
+        plot=out / "training.png",
     )
     _print_report(report)
 
@@ -102,13 +79,17 @@ def _run(args: argparse.Namespace) -> None:
     steps.next("Benchmark the bundle on one thread")
     figures = bench_bundle(bundle, batches=(1, 8, 64, 512))
     print(format_markdown(figures))
-    plot(figures, args.out / "bench.png")
+    plot(figures, out / "bench.png")
 
     steps.next(f"Recommend: what user {USER} saw last, and ten films for them")
     with shortlist.load(bundle) as engine:
         _print_recommendations(engine, split.dataset)
-    print(f"\nbundle: {bundle}\nplots:  {args.out}/training.png, {args.out}/bench.png")
-    print(f"next:   .venv/bin/shortlist recommend {bundle} --user {USER}")
+    print(f"\nbundle: {bundle}\nplots:  {out}/training.png, {out}/bench.png")
+    print(
+        f"next:   shortlist recommend {bundle} --user {USER}\n"
+        f"        shortlist inspect {bundle}\n"
+        f"        shortlist train --data YOUR_EVENTS.csv --out shop.shortlist"
+    )
 
 
 def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> None:
@@ -123,10 +104,10 @@ def _clear_unless_unfinished(run_dir: Path, overrides: dict[str, object]) -> Non
     if is_same and unfinished_reason(run_dir, config) is not None:
         print(f"going on with the interrupted run in {run_dir}")
     else:
-        shutil.rmtree(run_dir)
+        remove_run(run_dir)
 
 
-def _print_report(report: workflow.TrainReport) -> None:
+def _print_report(report: TrainReport) -> None:
     parity, second = report.parity, report.second_stage
     print(
         f"parity: the bundle's top-{parity.top_n} equals Keras's for {parity.n_identical} of "
@@ -149,7 +130,3 @@ def _print_recommendations(engine: shortlist.Engine, dataset: Dataset) -> None:
         print(f"  seen, rated {value:.0f}: {titles.get(item_id, item_id)}")
     print()
     print(engine.recommend({"user_id": [USER]}, top_n=10))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from shortlist import __version__, simd_level
 
-__all__ = ["describe_machine"]
+__all__ = ["cpu_model", "describe_machine"]
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu")
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the name of the CPU."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -42,7 +43,7 @@ def describe_machine() -> dict[str, object]:
     """
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "n_cpus": len(os.sched_getaffinity(0)),
         "simd_level": simd_level(),
         "load_average": round(os.getloadavg()[0], 2),

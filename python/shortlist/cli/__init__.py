@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Sequence
 
-from shortlist import __version__
+from shortlist import __version__, build_info
+from shortlist._quiet import LOG_LEVEL
 from shortlist.cli import (
     bench,
     clean,
+    completion,
+    demo,
+    doctor,
     erase,
     evaluate,
     export,
@@ -23,12 +28,14 @@ from shortlist.cli import (
     tune,
     update,
 )
+from shortlist.cli._common import add_global_arguments
 from shortlist.cli._output import escaping, show
 from shortlist.errors import ShortlistError
 
 __all__ = ["main"]
 
 _COMMANDS = (
+    demo,
     clean,
     train,
     tune,
@@ -42,7 +49,26 @@ _COMMANDS = (
     history,
     rollback,
     replay,
+    doctor,
+    completion,
 )
+
+
+class _Version(argparse.Action):
+    """Prints the short form of `shortlist doctor`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and stop."""
+        build = build_info()
+        runtime = build["onnxruntime"].split(",")[0].split(":")[0]
+        show(
+            f"shortlist {__version__} (Python {platform.python_version()}, {build['simd_level']}, "
+            f"onnxruntime {runtime})"
+        )
+        parser.exit()
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -51,10 +77,10 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Train a recommender, ship it as one bundle, get exact top-N from it.",
         epilog="`shortlist COMMAND --help` shows an example of each command.",
     )
-    parser.add_argument("--version", action="version", version=f"shortlist {__version__}")
     parser.add_argument(
-        "--traceback", action="store_true", help="show the full traceback of an error"
+        "--version", action=_Version, help="say what this installation is in one line, and stop"
     )
+    add_global_arguments(parser)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(subparsers)
@@ -83,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.verbose:
+        os.environ[LOG_LEVEL] = "0"
     try:
         code = int(args.run(args))
         if sys.stdout is not None:

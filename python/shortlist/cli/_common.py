@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from shortlist._quiet import quiet_start
 from shortlist.cli._output import show
 from shortlist.cli._reading import add_reading_arguments, reading_options
 from shortlist.errors import DataError, ShortlistError
@@ -26,16 +27,39 @@ def new_parser(
     subparsers: SubParsers, name: str, summary: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a subcommand whose `--help` ends with an example."""
-    return subparsers.add_parser(
+    parser = subparsers.add_parser(
         name,
         help=summary,
         description=summary,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_global_arguments(parser, default=argparse.SUPPRESS)  # or it would undo what came before
+    return parser
 
 
-# Of the training companion, which serving does not import.
+def add_global_arguments(parser: argparse.ArgumentParser, *, default: object = False) -> None:
+    """Add the flags that stand before or behind the command's name."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=default,
+        help="show the full traceback of an error",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        default=default,
+        help="show what TensorFlow prints when it starts",
+    )
+
+
+# Of the training companion, which serving does not import. First those for any data, and when.
+BUDGETS = {
+    "fast": "a first look in a fraction of the time",
+    "balanced": "the default settings",
+    "best": "a transformer and a second stage, for what ships",
+}
 PRESETS = (
     "beauty",
     "cooccurrence",
@@ -45,7 +69,6 @@ PRESETS = (
     "movielens-100k",
     "movielens-1m",
     "movielens-1m-temporal",
-    "pool",
     "popularity",
 )
 
@@ -84,7 +107,8 @@ def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--preset` and `--set`: where settings come from."""
     parser.add_argument("--config", type=Path, help="TOML file with the settings")
-    parser.add_argument("--preset", help=f"settings that come with shortlist: {', '.join(PRESETS)}")
+    budgets = "; ".join(f"{name}: {when}" for name, when in BUDGETS.items())
+    parser.add_argument("--preset", help=f"{budgets}. Others: {', '.join(PRESETS)}")
     add_set_argument(parser, "train.epochs=5")
 
 
@@ -144,9 +168,9 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
 
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import a module of an optional extra, or say which extra to install."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not news
     try:
-        return importlib.import_module(module)
+        with quiet_start():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("shortlist"):
             raise

@@ -47,6 +47,7 @@ def add_parser(subparsers: SubParsers) -> None:
         type=Path,
         help="report as JSON, and as text beside it (default: OUT.report.json)",
     )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -59,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
     cleaning = require_extra("shortlist.training.cleaning.files", "train")
     with reading_said("clean"):
         report = cleaning.clean_files(
-            out=args.out, config_path=args.config, overrides=overrides, report_path=args.report
+            out=args.out,
+            config_path=args.config,
+            overrides=overrides,
+            report_path=args.report,
+            progress=not args.quiet,
         )
     if args.json:
         print_json(report.to_dict())

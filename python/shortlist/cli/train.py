@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,9 @@ def add_parser(subparsers: SubParsers) -> None:
         "--resume", action="store_true", help="go on from the last checkpoint of the run folder"
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="delete the run that the run folder holds"
+    )
+    parser.add_argument(
         "--no-users", action="store_true", help="leave users and their histories out of the bundle"
     )
     parser.add_argument("--plot", type=Path, help="write a PNG of loss and NDCG@10 by epoch")
@@ -85,16 +89,17 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         require_extra("matplotlib", "bench")  # say so before minutes of training
         check_output(args.plot, "--plot")
-    workflow = require_extra("shortlist.training.pipeline.workflow", "train")
+    pipeline = require_extra("shortlist.training.pipeline.train", "train")
     try:
         with reading_said("train"):
-            report = workflow.train_and_export(
+            report = pipeline.train_and_export(
                 preset=args.preset,
                 config_path=args.config,
                 overrides=overrides,
                 out=args.out,
                 run_dir=args.run_dir,
                 resume=args.resume,
+                overwrite=args.overwrite,
                 plot=args.plot,
                 progress=not args.quiet,
             )
@@ -109,11 +114,21 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.to_dict())
     else:
-        show(f"bundle: {report.bundle}")
-        show(f"run:    {report.run}")
-        if report.cleaning is not None:
-            dropped = report.cleaning.n_rows - report.cleaning.n_kept
-            show(f"cleaning dropped {dropped:,} events: see {report.run}/cleaning.txt")
-        for name, value in report.metrics.items():
-            show(f"{name:16} {value:.4f}")
+        show(report)
+        show("\n".join(["next:", *_next_commands(args, report.user)]))
     return 0
+
+
+def _next_commands(args: argparse.Namespace, user: str | None) -> list[str]:
+    """Give the commands that show what the bundle is worth and what it says."""
+    out = shlex.quote(str(args.out))
+    flags = [("--data", args.data), ("--items", args.items), ("--users", args.users)]
+    flags += [("--format", None if args.format == "auto" else args.format)]
+    flags += [("--column", pair) for pair in args.column] + [("--list", p) for p in args.lists]
+    flags += [("--time-unit", None if args.time_unit == "auto" else args.time_unit)]
+    words = [f"{flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None]
+    words += ["--allow-future"] if args.allow_future else []
+    data = " ".join(words) if args.data is not None else "--data EVENTS"
+    # Written as one word: ids may begin with a dash.
+    request = "--history ITEM" if user is None else shlex.quote(f"--user={user}")
+    return [f"  shortlist evaluate {out} {data}", f"  shortlist recommend {out} {request}"]

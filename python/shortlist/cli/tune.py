@@ -27,7 +27,7 @@ def add_parser(subparsers: SubParsers) -> None:
         subparsers,
         "tune",
         "Search settings with Optuna on validation NDCG@10; a killed search goes on.",
-        "shortlist tune --data events.parquet --preset pool --space space.toml --study tuned\n"
+        "shortlist tune --data events.parquet --preset balanced --space space.toml --study tuned\n"
         "  (space.toml: [train] learning_rate = {low = 1e-4, high = 1e-2, log = true}\n"
         "               [model] dropout = [0.1, 0.2, 0.4])",
     )

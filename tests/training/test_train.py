@@ -1,0 +1,264 @@
+"""Training says what it understood, how it ended and what that is worth, and is cheap to refuse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+import shortlist
+import shortlist.training
+from shortlist.cli import main
+from shortlist.errors import DataError
+from shortlist.training.config.settings import load_config
+from shortlist.training.data.events import make_events
+from shortlist.training.data.summary import summarise_events
+from shortlist.training.fit.checkpoint import remove_run
+from shortlist.training.fit.loop import how_it_ended
+from shortlist.training.pipeline.train_report import judge
+
+TINY = {"model.dim": 8, "model.hidden": 16, "train.epochs": 2, "train.batch_size": 64}
+FLAGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+
+
+def events_of(kinds, times=None):
+    n = len(kinds)
+    users = pl.Series(["u1"] * (n - 1) + ["u2"])
+    items = pl.Series(["a", "b"] + ["a"] * (n - 2))
+    when = pl.Series([1_700_000_000 + 86_400 * i for i in range(n)] if times is None else times)
+    return make_events(users, items, when).with_columns(pl.Series("kind", kinds))
+
+
+def test_a_summary_counts_users_items_repeats_days_and_kinds():
+    summary = summarise_events([events_of(["view", "buy", "view", "view"])])
+    assert summary.lines()[0] == "4 events of 2 users and 2 items, 2023-11-14 to 2023-11-17"
+    assert summary.lines()[1] == "1 events (25%) repeat an item that their user had before"
+    assert summary.lines()[2] == "kinds: view 3, buy 1"
+
+
+def test_a_summary_of_parts_is_that_of_the_whole():
+    events = events_of(["view", "buy", "view", "view"])
+    parts = events.partition_by("user_id")
+    assert summarise_events(parts) == summarise_events([events])
+
+
+def test_places_in_a_file_are_no_days():
+    summary = summarise_events([events_of(["view"] * 3, [0, 1, 2])], has_times=False)
+    assert (summary.first, summary.last) == (None, None)
+    assert summary.lines()[0] == "3 events of 2 users and 2 items"
+
+
+def test_kinds_that_count_alike_are_asked_about():
+    summary = summarise_events([events_of(["view", "buy", "view", "view"])])
+    (question,) = summary.lines({}, ())[3:]
+    assert "every kind counts 1: a buy counts as a view. Is that meant?" in question
+    assert "--set events.weights.buy=5" in question
+    (other,) = summarise_events([events_of(["buy", "view", "buy", "buy"])]).lines({}, ())[3:]
+    assert "a buy counts as a view" in other
+    said = summary.lines({"buy": 5.0}, ("view",))
+    assert said[2:] == ["kinds: view 3 (dislike), buy 1 (weight 5)"]
+
+
+def test_one_kind_is_not_asked_about():
+    assert len(summarise_events([events_of(["view"] * 4)]).lines({}, ())) == 3
+
+
+def rows(*ndcg):
+    best = -1.0
+    history = []
+    for epoch, value in enumerate(ndcg, 1):
+        history.append({"epoch": epoch, "NDCG@10": value, "is_best": value > best})
+        best = max(best, value)
+    return history
+
+
+def test_how_a_training_ended_names_the_best_epoch():
+    config = load_config(overrides={"train.epochs": 4, "train.patience": 2})
+    stopped = how_it_ended(rows(0.2, 0.1, 0.1), config)
+    assert stopped == "stopped after epoch 3: no better for 2 epochs, best was 1 (NDCG@10 0.2000)"
+    assert how_it_ended(rows(0.1, 0.2, 0.3, 0.2), config).startswith(
+        "done: all 4 epochs, best was 3"
+    )
+    assert "still rising" in how_it_ended(rows(0.1, 0.2, 0.3, 0.4), config)
+    unmeasured = [{"epoch": 1, "is_best": False}]
+    assert "nothing held out" in how_it_ended(unmeasured, config)
+
+
+def test_a_model_is_judged_beside_the_best_baseline():
+    rng = np.random.default_rng(0)
+    baseline = rng.random(200)
+    both = {"popularity": baseline - 0.3, "knn": baseline}
+    noise = rng.normal(0, 0.1, 200)
+    noise -= noise.mean()
+    presets = {"knn": "item-knn"}
+    better = judge(baseline + 0.2 + noise, both, presets)
+    assert better.startswith("better than knn: NDCG@10 +0.2000")
+    worse = judge(baseline - 0.2 + noise, both, presets)
+    assert worse.startswith("worse than knn (NDCG@10 -0.2000")
+    assert worse.endswith("prefer it (--preset item-knn)")
+    assert judge(baseline + noise, both, {}).startswith("no better than knn within the error")
+    assert judge(baseline[:1] + 1.0, {"knn": baseline[:1]}, presets).startswith("no better")
+
+
+def modules_after(argv):
+    code = (
+        "import sys\nfrom shortlist.cli import main\n"
+        f"code = main({argv!r})\nprint(code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, *(["-S"] if sys.flags.no_site else []), "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    return done.stdout.strip()
+
+
+def test_what_cannot_be_trained_is_refused_without_tensorflow(tmp_path):
+    out = ["--out", str(tmp_path / "x.shortlist")]
+    assert modules_after(["train", "--data", str(tmp_path / "none.csv"), *out]) == "1 False False"
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,never\n")
+    assert modules_after(["train", "--data", str(tmp_path / "events.csv"), *out]) == "1 False False"
+
+
+def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("weights.npz", "config.toml", "data/events.parquet", "notes.txt"):
+        (tmp_path / name).touch()
+    remove_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwrite_trains_anew_and_keeps_the_old_run_until_the_data_is_read(shop, tmp_path, capsys):
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), *FLAGS, "--quiet"]
+    argv += ["--out", str(tmp_path / "x.shortlist")]
+    assert main(argv) == 0
+    weights = tmp_path / "x.run/weights.npz"
+    first = weights.stat().st_mtime_ns
+    broken = [*argv, "--overwrite", "--column", "user_id=who"]
+    assert main(broken) == 1
+    assert weights.stat().st_mtime_ns == first
+    assert main([*argv, "--overwrite", "--set", "train.seed=5"]) == 0
+    assert weights.stat().st_mtime_ns > first
+    assert "seed = 5" in (tmp_path / "x.run/config.toml").read_text()
+    assert "error" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path, capsys):
+    items = shop.items.with_columns(in_stock=pl.lit(True), price=pl.col("price"))
+    shop.events.write_csv(tmp_path / "events.csv")
+    items.write_parquet(tmp_path / "items.parquet")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--items"]
+    argv += [str(tmp_path / "items.parquet"), *FLAGS, "--out", str(tmp_path / "x.shortlist")]
+    assert main(argv) == 0
+    shown = capsys.readouterr()
+    said = shown.err
+    assert "shortlist train: 480 events of 40 users and 30 items, 1970-01-01 to 1970-01-01" in said
+    assert "shortlist train: kinds: event 480" in said
+    assert "shortlist train: no events repeat an item" in said
+    assert "does item column 'in_stock' change by the hour?" in said
+    assert "'price' change" not in said
+    assert "warning: measured on 40 users: the metrics of fewer than 100 say little" in said
+    lines = shown.out.splitlines()
+    assert lines[0].startswith("done: all 2 epochs, best was ")
+    assert lines[1].startswith(
+        "validation: each user's last item but one, of 40 users; all 30 items"
+    )
+    assert lines[2].split() == ["NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10"]
+    assert [line.split("  ")[0] for line in lines[3:6]] == [
+        "x.shortlist", "ItemKNN with recency", "popularity"
+    ]  # fmt: skip
+    assert "than ItemKNN with recency" in lines[6]
+    data = f"--data {tmp_path}/events.csv --items {tmp_path}/items.parquet"
+    assert lines[-2] == f"  shortlist evaluate {tmp_path}/x.shortlist {data}"
+    assert main(lines[-1].split()[1:]) == 0
+    assert "from stored history" in capsys.readouterr().out
+
+
+def test_training_takes_frames_and_gives_a_report_that_opens_the_bundle(shop, tmp_path, capsys):
+    with pytest.warns(UserWarning, match="measured on 40 users"):
+        report = shortlist.training.train(
+            shop.events.to_pandas(),
+            shop.items.to_arrow(),
+            shop.users.select("user_id", "city"),
+            out=tmp_path / "x.shortlist",
+            settings=TINY,
+            progress=False,
+        )
+    assert capsys.readouterr().err == ""
+    assert report.features == {
+        "user.city": "categorical",
+        "item.tags": "multi_categorical",
+        "item.price": "numeric",
+    }
+    assert report.events.n_events == 480
+    assert set(report.validation.baselines) == {"ItemKNN with recency", "popularity"}
+    assert "bundle: " in str(report)
+    with report.load() as engine:
+        assert engine.recommend({"user_id": ["u1"]}, top_n=3).counts.tolist() == [3]
+
+
+def test_training_takes_paths_and_shows_what_it_understood(shop, tmp_path, capsys):
+    shop.events.write_csv(tmp_path / "events.csv")
+    settings = {"cleaning.enabled": True, "model.encoder": "popularity"}
+    settings |= {"cleaning.earliest": "1970-01-01"}
+    with pytest.warns(UserWarning, match="measured on"):
+        report = shortlist.training.train(
+            tmp_path / "events.csv", users=shop.users, out=tmp_path / "x.shortlist",
+            settings=settings,
+        )  # fmt: skip
+    said = capsys.readouterr().err
+    assert "shortlist: 480 events of 40 users and 30 items" in said
+    assert "none, as 'popularity' learns from events" in said
+    assert report.cleaning.n_kept == 480
+    assert set(report.validation.baselines) == {"ItemKNN with recency"}
+    assert report.ended == ""
+
+
+def test_frames_that_cannot_be_trained_are_refused(shop, tmp_path):
+    (tmp_path / "x.run").touch()
+    with pytest.raises(DataError, match=r"run folder: got .*, which is a file"):
+        shortlist.training.train(shop.events, out=tmp_path / "x.shortlist")
+    with pytest.raises(DataError, match="user_id"):
+        shortlist.training.train(shop.items, out=tmp_path / "y.shortlist", progress=False)
+
+
+def test_the_training_package_has_train_without_importing_it():
+    code = (
+        "import sys, shortlist.training; print('polars' in sys.modules, shortlist.training.train)"
+    )
+    flags = ["-S"] if sys.flags.no_site else []
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("False <function train")
+    with pytest.raises(AttributeError, match="has no attribute 'fit_all'"):
+        _ = shortlist.training.fit_all
+
+
+def test_clean_ends_with_the_same_summary(shop, tmp_path, capsys):
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["clean", "--data", str(tmp_path / "events.csv"), "--out", str(tmp_path / "c.parquet")]
+    assert main([*argv, "--set", "cleaning.earliest=1970-01-01"]) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "kept:",
+        *summarise_events([shop.events]).lines(),
+    ]
+
+
+def test_clean_shows_progress_on_many_rows_unless_quiet(shop, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("shortlist.training.cleaning.clean.MANY_ROWS", 100)
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["clean", "--data", str(tmp_path / "events.csv"), "--out", str(tmp_path / "c.parquet")]
+    argv += ["--set", "cleaning.earliest=1970-01-01"]
+    assert main(argv) == 0
+    shown = capsys.readouterr().err
+    assert "events.csv: reading 480 rows" in shown
+    assert "480/480" in shown
+    assert main([*argv, "--quiet"]) == 0
+    assert "480/480" not in capsys.readouterr().err

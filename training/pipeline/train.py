@@ -1,0 +1,339 @@
+"""Train on tables and export a bundle, as the command line and `shortlist.training.train` do it.
+
+What is cheap comes first: names and folders are checked before tables are read, and tables are read
+and understood before TensorFlow is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings as python_warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from shortlist._quiet import quiet_start
+from shortlist.bundle import check_target
+from shortlist.errors import DataError
+from shortlist.training.cleaning.files import load_configured, save_report
+from shortlist.training.config.settings import CLOSED_FORM, Config, load_config
+from shortlist.training.data.datasets import DATASETS
+from shortlist.training.data.events import Dataset
+from shortlist.training.data.summary import EventSummary, summarise_events
+from shortlist.training.data.tables import log
+from shortlist.training.evaluation.evaluate import evaluate_users
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit import checkpoint
+from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation, judge
+from shortlist.training.splits.parts import Split
+from shortlist.training.splits.split import configured_split
+
+if TYPE_CHECKING:
+    from shortlist.training.cleaning.report import CleaningReport
+    from shortlist.training.data.tables import TableSource
+    from shortlist.training.fit.fit import TrainedModel
+
+__all__ = ["TrainReport", "train", "train_and_export"]
+
+
+@dataclass(frozen=True)
+class _Understood:
+    """The data as it was read, before any training."""
+
+    dataset: Dataset
+    cleaning: CleaningReport | None
+    split: Split
+    features: FeatureSet
+    events: EventSummary
+
+
+def train(
+    events: TableSource,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TrainReport:
+    """Train on tables and write a bundle, as `shortlist train` does.
+
+    Parameters
+    ----------
+    events : path or frame
+        The name of a data set, a file or folder, or a polars, pandas or pyarrow table with the
+        columns ``user_id``, ``item_id``, ``timestamp`` and, if there are any, ``kind`` and
+        ``value``.
+    items, users : path or frame, optional
+        Tables with a column ``item_id`` or ``user_id``; their other columns become features.
+    out : path
+        Bundle to write, NAME.shortlist.
+    preset : str, optional
+        "fast", "balanced" (the default settings), "best", or another of `config.presets`.
+    config : path, optional
+        TOML file of settings, in place of a preset.
+    settings : mapping, optional
+        Single settings over these, such as ``{"train.epochs": 5}`` or
+        ``{"data.columns.user_id": "customer"}``.
+    run_dir : path, optional
+        Checkpoints and logs; NAME.run beside the bundle by default.
+    resume : bool
+        Go on from the last checkpoint of the run folder.
+    overwrite : bool
+        Delete the run that the run folder holds.
+    progress : bool
+        Show progress bars, and what was understood of the tables, on standard error. In a notebook
+        with ipywidgets the bars are widgets.
+
+    Returns
+    -------
+    TrainReport
+        Printed, it shows the results beside baselines; ``load()`` opens the bundle.
+
+    Raises
+    ------
+    DataError
+        A table, a setting or the run folder is not as expected; the message says how.
+    ExportError
+        The bundle would not answer as the model does; nothing is written.
+
+    Warns
+    -----
+    UserWarning
+        A reason to doubt the results, such as too few users to measure.
+    """
+    tables = {"events": events, "items": items, "users": users}
+    frames = {name: table for name, table in tables.items() if not isinstance(table, str | Path)}
+    keys = {"events": "data.path", "items": "data.items", "users": "data.users"}
+    paths = {keys[name]: str(table) for name, table in tables.items() if name not in frames}
+    with _said(progress):
+        report = train_and_export(
+            out=Path(out),
+            preset=preset,
+            config_path=None if config is None else Path(config),
+            overrides={**paths, **(settings or {})},
+            frames={name: table for name, table in frames.items() if table is not None},
+            run_dir=None if run_dir is None else Path(run_dir),
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for warning in report.warnings:
+        python_warnings.warn(warning, stacklevel=2)
+    return report
+
+
+@contextmanager
+def _said(is_shown: bool) -> Iterator[None]:
+    """Show what is said about the tables, unless the program shows it already."""
+    if not is_shown or log.handlers:
+        yield
+        return
+    handler, level = logging.StreamHandler(), log.level
+    handler.setFormatter(logging.Formatter("shortlist: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def train_and_export(
+    *,
+    out: Path,
+    preset: str | None = None,
+    config_path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    frames: Mapping[str, TableSource] | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    plot: Path | None = None,
+    progress: bool = True,
+) -> TrainReport:
+    """Train on the configured data and write the bundle.
+
+    Parameters
+    ----------
+    out : Path
+        Bundle to write, NAME.shortlist.
+    preset, config_path, overrides
+        As for `config.load_config`.
+    frames : mapping of str to frame, optional
+        "events", "items" and "users" in place of the paths under ``[data]``.
+    run_dir : Path, optional
+        Checkpoints and logs; NAME.run beside the bundle by default.
+    resume : bool
+        Go on from the run folder's last checkpoint.
+    overwrite : bool
+        Delete the run that the run folder holds, once the data has been read.
+    plot : Path, optional
+        PNG of loss and NDCG@10 by epoch.
+    progress : bool
+        Show progress bars.
+    """
+    run_dir = run_dir or out.with_suffix(".run")
+    check_target(out)  # now, not after the training
+    config = load_config(preset, config_path, overrides)
+    _check_settings(config, frames or {}, plot)
+    if resume and overwrite:
+        raise DataError("resume and overwrite: got both, expected one of them")
+    if not overwrite:
+        checkpoint.check_run_folder(run_dir, config, resume)
+    data = _understand(config, frames, progress=progress)
+    with quiet_start():
+        from shortlist.export.writer import export_bundle
+        from shortlist.training.fit import fit
+    if overwrite:
+        checkpoint.remove_run(run_dir)
+    run = fit.train(
+        data.dataset,
+        config,
+        run_dir,
+        split=data.split,
+        features=data.features,
+        resume=resume,
+        progress=progress,
+    )
+    if data.cleaning is not None:
+        save_report(data.cleaning, run.run_dir / "cleaning.json")
+    if plot is not None:
+        from shortlist.training.evaluation.plots import plot_history
+
+        plot_history(run.history, plot)
+    exported = export_bundle(run, out, store_users=config.export.store_users)
+    validation = _validate(run)
+    return TrainReport(
+        bundle=out,
+        run=run.run_dir,
+        events=data.events,
+        features={f"{f.side}.{f.name}": f.kind for f in data.features.features},
+        user=str(data.split.train["user_id"][0]) if config.export.store_users else None,
+        cleaning=data.cleaning,
+        ended=run.ended,
+        metrics=run.metrics,
+        validation=validation,
+        second_stage=run.reranker_report,
+        parity=exported.parity,
+        warnings=_doubts(run.split, validation),
+    )
+
+
+def _check_settings(config: Config, frames: Mapping[str, TableSource], plot: Path | None) -> None:
+    """Refuse what cannot be trained, before a table is opened."""
+    if plot is not None and config.model.encoder in CLOSED_FORM:
+        raise DataError(
+            f"plot: got {str(plot)!r} with model.encoder {config.model.encoder!r}, which is fitted "
+            "in one step and has no curve, expected none; leave --plot out"
+        )
+    paths = {
+        name: getattr(config.data, key)
+        for name, key in (("events", "path"), ("items", "items"), ("users", "users"))
+        if name not in frames
+    }
+    if paths.get("events") == "":
+        raise DataError(
+            "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
+        )
+    for name, path in paths.items():
+        is_known = name == "events" and path in DATASETS
+        if path and not is_known and not Path(path).exists():
+            key = "path" if name == "events" else name
+            known = f", or use a built-in name: {', '.join(DATASETS)}" if key == "path" else ""
+            raise DataError(
+                f"data.{key}: no such file or folder: {path}. Fix: check the path{known}"
+            )
+
+
+def _understand(
+    config: Config, frames: Mapping[str, TableSource] | None, *, progress: bool
+) -> _Understood:
+    """Read the data, cut it, choose the features, and say what came of it."""
+    dataset, cleaning = load_configured(config, frames=frames, progress=progress)
+    _check_can_rank(dataset)
+    split = configured_split(dataset, config)
+    features = FeatureSet.fit(dataset, split, config)
+    if config.model.encoder in CLOSED_FORM:
+        log.info("columns of items and users: none, as %r learns from events", config.model.encoder)
+    events = summarise_events([dataset.events], has_times=dataset.has_times)
+    for line in events.lines(config.events.weights, config.events.negative_kinds):
+        log.info("%s", line)
+    return _Understood(dataset, cleaning, split, features, events)
+
+
+def _check_can_rank(dataset: Dataset) -> None:
+    n_items = dataset.events["item_id"].n_unique()
+    if n_items < 2:
+        raise DataError(
+            f"data: got {dataset.events.height} event(s) of {n_items} item(s) in {dataset.name}, "
+            "expected events of at least 2 items, to rank them; give more events"
+        )
+    mark = "" if dataset.events["item_id"].dtype == pl.String else -1
+    tables = (dataset.events, dataset.items)
+    if any(mark in table["item_id"] for table in tables if table is not None):
+        raise DataError(
+            f"item_id: got {mark!r} in {dataset.name}, which marks missing places in results, "
+            "expected another id for this item; rename it in events and items"
+        )
+
+
+def _validate(run: TrainedModel) -> Validation | None:
+    """Rank what was held out with the model and with two baselines that fit in seconds."""
+    from shortlist.training.models.baselines import Popularity, RecencyItemKNN
+    from shortlist.training.models.linear import is_affordable
+
+    split, n_items = run.split, len(run.split.catalogue)
+    if not run.metrics:
+        return None
+    ours = evaluate_users(run.ranker(), split, on="valid")
+    baselines = {"ItemKNN with recency": RecencyItemKNN(), "popularity": Popularity()}
+    presets = {"ItemKNN with recency": "cooccurrence", "popularity": "popularity"}
+    weights, lists = split.weights(split.train), {}
+    for name, model in baselines.items():
+        if presets[name] != run.config.model.encoder:  # no model is better than itself
+            model.fit(split.train, split.catalogue, weights)
+            lists[name] = evaluate_users(model, split, on="valid")
+    affordable = {n: encoder for n, encoder in presets.items() if is_affordable(encoder, n_items)}
+    return Validation(
+        protocol=split.protocol,
+        n_users=len(ours.user_ids),
+        n_items=n_items,
+        baselines={name: evaluation.metrics() for name, evaluation in lists.items()},
+        verdict=judge(
+            ours.per_user()["NDCG@10"],
+            {name: evaluation.per_user()["NDCG@10"] for name, evaluation in lists.items()},
+            affordable,
+        ),
+    )
+
+
+def _doubts(split: Split, validation: Validation | None) -> tuple[str, ...]:
+    if validation is None:
+        return (_nothing_held_out(split),)
+    if validation.n_users < FEW_USERS:
+        return (
+            f"measured on {validation.n_users} users: the metrics of fewer than {FEW_USERS} say "
+            "little; get more data",
+        )
+    return ()
+
+
+def _nothing_held_out(split: Split) -> str:
+    why = (
+        "no user has 3 events" if split.protocol == "leave-one-out" else "[split] valid is too low"
+    )
+    return (
+        f"no event was held out for validation ({why}; {split.train.height} train events): nothing "
+        "was measured, and the last epoch was kept"
+    )

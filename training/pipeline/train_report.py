@@ -1,0 +1,184 @@
+"""What a training gave, for people and for JSON: results beside baselines, and one judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    import shortlist
+    from shortlist.export.parity import Parity
+    from shortlist.training.cleaning.report import CleaningReport
+    from shortlist.training.data.summary import EventSummary
+    from shortlist.training.fit.second_stage import RerankerReport
+
+SHOWN = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10")
+FEW_USERS = 100  # below, one user more or less changes the first digit
+HELD_OUT = {
+    "leave-one-out": "each user's last item but one",
+    "temporal": "the events before the test",
+    "lightgcn-split": "events drawn at random",
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was held out, how baselines rank it, and what follows.
+
+    Attributes
+    ----------
+    protocol : str
+    n_users, n_items : int
+        Users measured, and items ranked for each.
+    baselines : dict of str to dict
+        Metrics of each baseline on the same users.
+    verdict : str
+        The model beside the best baseline, as a sentence.
+    """
+
+    protocol: str
+    n_users: int
+    n_items: int
+    baselines: dict[str, dict[str, float]]
+    verdict: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training gave.
+
+    Attributes
+    ----------
+    bundle, run : Path
+        Where the bundle and the run folder lie.
+    events : EventSummary
+        What the model was trained and measured on.
+    features : dict of str to str
+        "item.COLUMN" or "user.COLUMN" → its kind, for each column that the model learns from.
+    user : str or None
+        Id of one of the users that the bundle knows, to try it with; None if it stores none.
+    cleaning : CleaningReport or None
+        What cleaning dropped, as in the run folder's cleaning.json; None where it is off.
+    ended : str
+        Why the training ended and which epoch was kept, as a sentence; empty without epochs.
+    metrics : dict of str to float
+        Validation metrics of the best epoch.
+    validation : Validation or None
+        None where nothing was held out.
+    second_stage : RerankerReport or None
+        None without one.
+    parity : Parity
+    warnings : tuple of str
+        Reasons to doubt the result, as sentences.
+    """
+
+    bundle: Path
+    run: Path
+    events: EventSummary
+    features: dict[str, str]
+    user: str | None
+    cleaning: CleaningReport | None
+    ended: str
+    metrics: dict[str, float]
+    validation: Validation | None
+    second_stage: RerankerReport | None
+    parity: Parity
+    warnings: tuple[str, ...] = ()
+
+    def load(self, **options: object) -> shortlist.Engine:
+        """Open the bundle: `shortlist.load` with its options."""
+        import shortlist
+
+        return shortlist.load(self.bundle, **options)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON; what there is none of is empty."""
+        return {
+            "bundle": str(self.bundle),
+            "run": str(self.run),
+            "events": self.events.to_dict(),
+            "features": self.features,
+            "user": self.user,
+            "cleaning": {} if self.cleaning is None else self.cleaning.to_dict(),
+            "ended": self.ended,
+            "metrics": self.metrics,
+            "validation": {} if self.validation is None else self.validation.to_dict(),
+            "second_stage": {} if self.second_stage is None else self.second_stage.to_dict(),
+            "parity": self.parity.to_dict(),
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        """Write the results for people, with the baselines beside them."""
+        lines = [self.ended] if self.ended else []
+        if self.validation is not None:
+            lines += [*self._table(self.validation), self.validation.verdict]
+        if self.cleaning is not None:
+            n_dropped = self.cleaning.n_rows - self.cleaning.n_kept
+            lines.append(f"cleaning dropped {n_dropped:,} events: see {self.run}/cleaning.txt")
+        return "\n".join([*lines, f"bundle: {self.bundle}", f"run:    {self.run}"])
+
+    def _table(self, validation: Validation) -> list[str]:
+        held_out = HELD_OUT.get(validation.protocol, validation.protocol)
+        second = self.second_stage
+        first = ", first stage" if second is not None and second.is_kept else ""
+        rows = {f"{self.bundle.name}{first}": self.metrics, **validation.baselines}
+        width = max(len(name) for name in rows)
+        lines = [
+            f"validation: {held_out}, of {validation.n_users:,} users; all "
+            f"{validation.n_items:,} items ranked, those of the history left out",
+            " " * width + "".join(f"{metric:>13}" for metric in SHOWN),
+        ]
+        for name, metrics in rows.items():
+            lines.append(f"{name:{width}}" + "".join(f"{metrics[m]:13.4f}" for m in SHOWN))
+        if second is not None and second.ndcg_at_10_with is not None:
+            is_kept = "it stays" if second.is_kept else "left out, as it does not help"
+            lines.append(
+                f"second stage: NDCG@10 {second.ndcg_at_10_with:.4f} with it, "
+                f"{second.ndcg_at_10_without:.4f} without: {is_kept}"
+            )
+        return lines
+
+
+def judge(
+    ours: NDArray[np.float64],
+    baselines: Mapping[str, NDArray[np.float64]],
+    presets: Mapping[str, str],
+) -> str:
+    """Compare the model with the best baseline, user by user.
+
+    Parameters
+    ----------
+    ours : ndarray of shape (n_users,)
+        NDCG@10 of each user.
+    baselines : mapping of str to ndarray of shape (n_users,)
+        The same of each baseline.
+    presets : mapping of str to str
+        The presets that make bundles of baselines, for those that can be one.
+
+    Returns
+    -------
+    str
+        One sentence, with the 95 % interval of the difference.
+    """
+    name = max(baselines, key=lambda baseline: float(baselines[baseline].mean()))
+    gain = ours - baselines[name]
+    error = 1.96 * float(gain.std(ddof=1)) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    mean = float(gain.mean())
+    span = f"NDCG@10 {mean:+.4f}, 95 % from {mean - error:+.4f} to {mean + error:+.4f}"
+    instead = f"prefer it (--preset {presets[name]})" if name in presets else "do not use the model"
+    if mean > error:
+        return f"better than {name}: {span}"
+    if mean < -error:
+        return f"worse than {name} ({span}): {instead}"
+    return f"no better than {name} within the error ({span}): {instead}, or get more data"
