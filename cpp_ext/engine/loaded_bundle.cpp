@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/graph_check.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
 
@@ -40,6 +41,7 @@ LoadedBundle::LoadedBundle(const Runtime& runtime, BundleFolder bundle,
       fixed_(settings.fixed_batches),
       now_(first_) {
   if (bundle_.manifest.files.count(kGraph) == 0) bundle_.throw_no_entry(kGraph);
+  check_graphs(bundle_);
   graph_ =
       std::make_unique<const Graph>(runtime_, bundle_.file(kGraph), bundle_.name + "/" + kGraph,
                                     &first_->view(), settings_.session);
