@@ -47,20 +47,23 @@ asan tsan: setup
 test-native test-native-tsan test-emulated test-arm: test-%: setup
 	$(BIN)/cmake --preset $* && $(BIN)/cmake --build build/$* && $(BIN)/ctest --test-dir build/$* --output-on-failure
 
-# Index files under AddressSanitizer: libFuzzer where there is Clang, else a driver of our own.
+# Index files under AddressSanitizer: libFuzzer where there is Clang, else a driver of our own. An
+# input of at most 64 KB that takes 5 seconds is a finding too.
 SECONDS ?= 60
+FUZZ = -max_total_time=$(SECONDS) -timeout=5
 fuzz: setup
 	$(BIN)/cmake --preset fuzz $$(command -v clang++ >/dev/null && echo -DCMAKE_CXX_COMPILER=clang++)
 	$(BIN)/cmake --build build/fuzz --target fuzz_index fuzz_seeds
 	cd build/fuzz && mkdir -p corpus && tests/cpp/fuzz_seeds seeds
-	cd build/fuzz && tests/cpp/fuzz_index -max_total_time=$(SECONDS) corpus seeds
+	cd build/fuzz && tests/cpp/fuzz_index $(FUZZ) corpus seeds
 
-# Bundles: the C engine's readers of tables, manifests and folders as above, then Python's, compared.
+# Bundles: the C engine's readers of tables, graphs, manifests and folders as above, then Python's, compared.
 fuzz-bundles: setup
 	$(BIN)/cmake --preset fuzz $$(command -v clang++ >/dev/null && echo -DCMAKE_CXX_COMPILER=clang++)
-	$(BIN)/cmake --build build/fuzz --target fuzz_manifest fuzz_tables
-	cd build/fuzz && mkdir -p tables && tests/cpp/fuzz_tables -max_total_time=$(SECONDS) tables ../../tests/cpp/tables
-	cd build/fuzz && mkdir -p manifests && tests/cpp/fuzz_manifest -max_total_time=$(SECONDS) manifests ../../tests/cpp/manifests
+	$(BIN)/cmake --build build/fuzz --target fuzz_manifest fuzz_tables fuzz_graphs
+	cd build/fuzz && mkdir -p tables && tests/cpp/fuzz_tables $(FUZZ) tables ../../tests/cpp/tables
+	cd build/fuzz && mkdir -p graphs && tests/cpp/fuzz_graphs $(FUZZ) graphs ../../tests/cpp/graphs
+	cd build/fuzz && mkdir -p manifests && tests/cpp/fuzz_manifest $(FUZZ) manifests ../../tests/cpp/manifests
 	$(BIN)/python tests/fuzz_bundles.py --seconds $(SECONDS)
 
 # mypy reads an installed copy: in the working tree training/ and export/ are not yet inside shortlist.

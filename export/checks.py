@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from shortlist.export.errors import ExportError
+from shortlist.export.passes.view import with_subgraphs
 from shortlist.training.graphs.sessions import open_session
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message
@@ -40,7 +41,7 @@ def check_interface(proto: onnx.ModelProto, inputs: Sequence[str], output: str) 
 
 
 def check_model(proto: onnx.ModelProto, output: str) -> None:
-    """Run onnx.checker with shape inference, and open the graph in ONNX Runtime."""
+    """Run onnx.checker with shape inference, and open the graph in ONNX Runtime; refuse loops."""
     if proto.ByteSize() > MAX_BYTES:
         raise ExportError(
             f"{output}: the graph has {proto.ByteSize():,} bytes, expected at most {MAX_BYTES:,}; "
@@ -49,8 +50,23 @@ def check_model(proto: onnx.ModelProto, output: str) -> None:
     for node in proto.graph.node:
         if node.domain == "" and not onnx.defs.has(node.op_type):
             raise ExportError(f"{output}: ONNX has no operator {node.op_type} (node {node.name})")
+    _refuse_loops(proto.graph, output)
     try:
         onnx.checker.check_model(proto, full_check=True)
         open_session(proto.SerializeToString(), name=output)
     except Exception as error:
         raise ExportError(f"{output}: the converted graph is not valid: {error}") from error
+
+
+def _refuse_loops(graph: onnx.GraphProto, output: str) -> None:
+    """Refuse what an engine refuses: graphs inside of other operators than If."""
+    for part in with_subgraphs(graph):
+        for node in part.node:
+            kinds = {attribute.type for attribute in node.attribute}
+            if node.op_type != "If" and onnx.AttributeProto.GRAPH in kinds:
+                raise ExportError(
+                    f"{output}: expected layers without loops, found the operator {node.op_type} "
+                    f"(node {node.name}), and an engine opens no graph with loops; use operations "
+                    "on whole tensors in place of while_loop, scan and recurrent layers, or the "
+                    "encoder 'gru'"
+                )

@@ -88,7 +88,7 @@ def check_without_defaults(path, feeds):
 
 
 def check_quantizer(path):
-    """ONNX Runtime's dynamic quantiser reads it, and what it writes loads."""
+    """ONNX Runtime's dynamic quantiser reads it, and what it writes loads; returns that."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -98,13 +98,17 @@ def check_quantizer(path):
         quant_pre_process(path, prepared, skip_optimization=True, skip_symbolic_shape=True)
         quantize_dynamic(prepared, quantized, weight_type=QuantType.QInt8)
         session(quantized)
+        return quantized.read_bytes()
     finally:
         for file in (prepared, quantized):
             file.unlink(missing_ok=True)
 
 
 def check_slimmer(path, feeds):
-    """onnxslim reads it, and what it gives computes the same; it makes default values constants."""
+    """onnxslim reads it, and what it gives computes the same; returns that.
+
+    It makes default values constants.
+    """
     import onnxslim
 
     slim = path.parent / "slim.onnx"
@@ -116,6 +120,7 @@ def check_slimmer(path, feeds):
         expected = session(path).run(None, given)
         for one, other in zip(session(slim).run(None, given), expected, strict=True):
             check_close(one, other)
+        return slim.read_bytes()
     finally:
         slim.unlink(missing_ok=True)
 

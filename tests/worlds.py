@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,29 @@ def edit_manifest(path, change):
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     change(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def rewritten(copy, files):
+    """Write a bundle again as an attacker would: other files, and a manifest that fits them.
+
+    Parameters
+    ----------
+    copy : Path
+        Of a bundle; the result lies beside it.
+    files : dict of str to bytes or None
+        What becomes of files, old and new ones; None leaves one out.
+
+    Returns
+    -------
+    Path
+    """
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    with BundleWriter(copy.parent / "again.shortlist") as writer:
+        for file in copy.iterdir():
+            if file.name not in (*files, "manifest.json"):
+                shutil.copy(file, writer.directory)
+        for name, content in files.items():
+            if content is not None:
+                (writer.directory / name).write_bytes(content)
+        writer.write_manifest({key: v for key, v in manifest.items() if key != "files"})
+        return writer.commit()

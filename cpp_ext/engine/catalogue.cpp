@@ -9,29 +9,11 @@
 namespace shortlist::engine {
 namespace {
 
-std::int64_t row_of(const IndexView& view, const ItemIds& ids, std::size_t i) {
-  return ids.kind() == ItemIds::Kind::string ? view.row_of(ids.string_at(i))
-                                             : view.row_of(ids.int64_at(i));
-}
-
-// The index closes the gaps of removed rows now and then, in the same order: `is_item` says for
-// each row that it had whether there is still an item.
-void close_gaps(const std::vector<bool>& is_item, std::size_t n_rows, RowFacts* facts) {
-  if (n_rows >= facts->codes.size()) return;
-  std::size_t n = 0;
-  for (std::size_t row = 0; row < is_item.size(); ++row) {
-    if (!is_item[row]) continue;
-    facts->codes[n] = facts->codes[row];
-    facts->popularity[n++] = facts->popularity[row];
-  }
-  facts->codes.resize(n);
-  facts->popularity.resize(n);
-}
-
-std::vector<bool> items_of(const IndexView& view) {
-  std::vector<bool> is_item(view.n_rows());
-  for (std::size_t row = 0; row < is_item.size(); ++row) is_item[row] = view.is_known(row);
-  return is_item;
+// The row in a view, or the place among other ids.
+template <class Rows>
+std::int64_t row_of(const Rows& in, const ItemIds& ids, std::size_t i) {
+  return ids.kind() == ItemIds::Kind::string ? in.row_of(ids.string_at(i))
+                                             : in.row_of(ids.int64_at(i));
 }
 
 }  // namespace
@@ -60,36 +42,43 @@ ort_op::RankedRows Catalogue::ranked() const {
   return {ranked_rows_.data(), ranked_scores_.data(), ranked_rows_.size()};
 }
 
-std::shared_ptr<Catalogue> after_upsert(const IndexView& before, RowFacts facts, const ItemIds& ids,
-                                        const Popularity* popularity, IndexView view) {
-  std::vector<bool> is_item = items_of(before);
+RowFacts after_upsert(const IndexView& before, RowFacts facts, const ItemIds& ids,
+                      const Popularity* popularity) {
+  std::vector<std::int64_t> rows(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (row_of(before, ids, i) >= 0) continue;
-    is_item.push_back(true);
+    rows[i] = row_of(before, ids, i);
+    if (rows[i] >= 0) continue;
+    rows[i] = static_cast<std::int64_t>(facts.codes.size());
     facts.codes.push_back(0);
     facts.popularity.push_back(0);
   }
-  close_gaps(is_item, view.n_rows(), &facts);
   for (std::size_t i = 0; popularity != nullptr && i < popularity->ids.size(); ++i) {
-    const std::int64_t row = row_of(view, popularity->ids, i);
+    std::int64_t row = row_of(before, popularity->ids, i);
+    if (row < 0) {
+      const std::int64_t place = row_of(ids, popularity->ids, i);
+      row = place < 0 ? -1 : rows[static_cast<std::size_t>(place)];
+    }
     if (row >= 0) facts.popularity[static_cast<std::size_t>(row)] = popularity->scores[i];
   }
-  return std::make_shared<Catalogue>(std::move(view), std::move(facts.codes),
-                                     std::move(facts.popularity));
+  return facts;
 }
 
-std::shared_ptr<Catalogue> after_remove(const IndexView& before, RowFacts facts, const ItemIds& ids,
-                                        IndexView view) {
-  std::vector<bool> is_item = items_of(before);
+RowFacts after_remove(const IndexView& before, RowFacts facts, const ItemIds& ids) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const std::int64_t row = row_of(before, ids, i);
-    if (row < 0) continue;
-    is_item[static_cast<std::size_t>(row)] = false;
-    facts.codes[static_cast<std::size_t>(row)] = 0;
+    if (row >= 0) facts.codes[static_cast<std::size_t>(row)] = 0;
   }
-  close_gaps(is_item, view.n_rows(), &facts);
-  return std::make_shared<Catalogue>(std::move(view), std::move(facts.codes),
-                                     std::move(facts.popularity));
+  return facts;
+}
+
+RowFacts without_gaps(const Catalogue& catalogue) {
+  RowFacts facts;
+  for (std::size_t row = 0; row < catalogue.view().n_rows(); ++row) {
+    if (!catalogue.view().is_known(row)) continue;
+    facts.codes.push_back(catalogue.codes()[row]);
+    facts.popularity.push_back(catalogue.popularity()[row]);
+  }
+  return facts;
 }
 
 }  // namespace shortlist::engine

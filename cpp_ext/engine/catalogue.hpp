@@ -50,13 +50,13 @@ struct Popularity {
   const float* scores;
 };
 
-// The catalogue after `ids` were put into its index, whose view is now `view`; new ids have the
-// next rows, in their order. New items have the score 0 unless `popularity` (null = nothing new)
-// says otherwise.
-std::shared_ptr<Catalogue> after_upsert(const IndexView& before, RowFacts facts, const ItemIds& ids,
-                                        const Popularity* popularity, IndexView view);
-// The same after they were removed.
-std::shared_ptr<Catalogue> after_remove(const IndexView& before, RowFacts facts, const ItemIds& ids,
-                                        IndexView view);
+// The facts after `ids` are put into the index, where new ones get the next rows in their order.
+// New items have the score 0 unless `popularity` (null = nothing new) says otherwise.
+RowFacts after_upsert(const IndexView& before, RowFacts facts, const ItemIds& ids,
+                      const Popularity* popularity);
+// The same after they are removed.
+RowFacts after_remove(const IndexView& before, RowFacts facts, const ItemIds& ids);
+// The same after the index has given back the rows of removed items: the others keep their order.
+RowFacts without_gaps(const Catalogue& catalogue);
 
 }  // namespace shortlist::engine

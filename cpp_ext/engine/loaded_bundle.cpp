@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/graph_check.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
 
@@ -40,6 +41,7 @@ LoadedBundle::LoadedBundle(const Runtime& runtime, BundleFolder bundle,
       fixed_(settings.fixed_batches),
       now_(first_) {
   if (bundle_.manifest.files.count(kGraph) == 0) bundle_.throw_no_entry(kGraph);
+  check_graphs(bundle_);
   graph_ =
       std::make_unique<const Graph>(runtime_, bundle_.file(kGraph), bundle_.name + "/" + kGraph,
                                     &first_->view(), settings_.session);
@@ -173,23 +175,32 @@ std::shared_ptr<Catalogue> LoadedBundle::catalogue() const {
 
 std::shared_ptr<Catalogue> LoadedBundle::upsert(const ItemIds& ids, const MatrixView& vectors,
                                                 const Popularity* popularity) {
-  const Uncut uncut;  // index and catalogue change together
   const std::shared_ptr<Catalogue> before = catalogue();
-  RowFacts facts = facts_of(*before);
-  if (vectors.n_rows > 0) index_.upsert(ids, vectors);
-  auto after = after_upsert(before->view(), std::move(facts), ids, popularity, index_.view());
-  const auto lock = changing_.lock();
-  return now_ = std::move(after);
+  RowFacts facts = after_upsert(before->view(), facts_of(*before), ids, popularity);
+  const Index::Commit commit = committing(facts);
+  if (vectors.n_rows > 0) {
+    index_.upsert(ids, vectors, commit);
+  } else {
+    const Uncut uncut;
+    commit(index_.view());
+  }
+  return catalogue();
 }
 
 std::shared_ptr<Catalogue> LoadedBundle::remove(const ItemIds& ids) {
-  const Uncut uncut;
   const std::shared_ptr<Catalogue> before = catalogue();
-  RowFacts facts = facts_of(*before);
-  index_.remove(ids);
-  auto after = after_remove(before->view(), std::move(facts), ids, index_.view());
-  const auto lock = changing_.lock();
-  return now_ = std::move(after);
+  RowFacts facts = after_remove(before->view(), facts_of(*before), ids);
+  index_.remove(ids, committing(facts));
+  return catalogue();
+}
+
+// Index and catalogue change together: a forked child finds both as before, or both as after.
+Index::Commit LoadedBundle::committing(RowFacts& facts) {
+  return [this, &facts](const IndexView& view) {
+    const auto lock = changing_.lock();
+    if (view.n_rows() < now_->view().n_rows()) facts = without_gaps(*now_);
+    now_ = std::make_shared<Catalogue>(view, std::move(facts.codes), std::move(facts.popularity));
+  };
 }
 
 // What is popular in the catalogue that was exported, the graph says: it is its answer when nothing

@@ -104,6 +104,7 @@ class [[gnu::visibility("default")]] LoadedBundle {
   bool list_exclusions(const Batch& batch, const JoinedBatch* joined,
                        std::vector<std::int64_t>* values, std::vector<std::int64_t>* splits) const;
   RowFacts facts_of(const Catalogue& catalogue) const;
+  Index::Commit committing(RowFacts& facts);
   const Session& item_encoder() const;
 
   Runtime runtime_;

@@ -1,16 +1,11 @@
 #include "engine/stored_users.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <numeric>
 
-#include "engine/descriptor.hpp"
+#include "engine/mapped_file.hpp"
+#include "shortlist/file_error.hpp"
 #include "src/system/utf8.hpp"
 
 namespace shortlist::engine {
@@ -22,23 +17,6 @@ constexpr std::int64_t kMissing = std::numeric_limits<std::int64_t>::min();
 [[noreturn]] void throw_bad(const std::string& file, const std::string& expected,
                             const std::string& found) {
   throw FileError(file + ": expected " + expected + ", found " + found);
-}
-
-struct Mapped {
-  std::shared_ptr<const void> mapping;
-  std::size_t size = 0;
-};
-
-Mapped map_file(const std::string& path, const std::string& name) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status;
-  if (file.number() < 0 || ::fstat(file.number(), &status) != 0 || status.st_size <= 0) {
-    throw_bad(name, "an Arrow IPC file", file.number() < 0 ? std::strerror(errno) : "no bytes");
-  }
-  const auto size = static_cast<std::size_t>(status.st_size);
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number(), 0);
-  if (data == MAP_FAILED) throw_bad(name, "a file that can be mapped", std::strerror(errno));
-  return {{data, [size](const void* at) { ::munmap(const_cast<void*>(at), size); }}, size};
 }
 
 bool has_given(const ArrowColumn& column) {
@@ -82,9 +60,9 @@ shortlist_text text_of(std::string_view text) {
 StoredUsers::StoredUsers(const std::string& path, const std::string& name, const Manifest& manifest,
                          const std::vector<Input>& inputs)
     : name_(name) {
-  const Mapped file = map_file(path, name);
+  const MappedFile file = map_file(path, name, "an Arrow IPC file");
   mapping_ = file.mapping;
-  columns_ = read_arrow({name_, static_cast<const unsigned char*>(file.mapping.get()), file.size});
+  columns_ = read_arrow({name_, file.data(), file.size});
   const std::size_t n = columns_.empty() ? 0 : columns_[0].n;
   if (n != manifest.n_users) {
     throw_bad(name_, std::to_string(manifest.n_users) + " rows", std::to_string(n));

@@ -1,13 +1,16 @@
 // What runs a fuzz target where there is no libFuzzer: mutates the files of a folder for some
-// seconds, and keeps inputs that reach code no input reached before (GCC's trace-pc). Takes
-// libFuzzer's own arguments: fuzz_index -max_total_time=60 CORPUS SEEDS..., or one file to run.
+// seconds, and keeps inputs that reach code no input reached before (GCC's trace-pc). An input that
+// takes longer than the timeout is a finding. Takes libFuzzer's own arguments:
+// fuzz_index -max_total_time=60 -timeout=5 CORPUS SEEDS..., or one file to run.
 #include <sanitizer/common_interface_defs.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -26,6 +29,7 @@ constexpr std::size_t kMostBytes = 1 << 16;
 std::uint8_t reached[kMapSize];  // in this run: 0, 1, 2, 3 = more often
 std::uint8_t known[kMapSize];    // bits of `reached` in any run
 Input current;
+double timeout = 1200;  // seconds of one input, libFuzzer's default
 
 }  // namespace
 
@@ -59,11 +63,22 @@ void save_current() {
   std::fprintf(stderr, "fuzz: the input is in crash.index\n");
 }
 
+// Of this process, whatever else the machine does meanwhile.
+double cpu_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
+
 // True if the input reached something new.
 bool run(const Input& input) {
   current = input;
   std::memset(reached, 0, sizeof reached);
+  const double start = cpu_seconds();
   LLVMFuzzerTestOneInput(input.data(), input.size());
+  if (const double taken = cpu_seconds() - start; taken > timeout) {
+    std::fprintf(stderr, "fuzz: an input of %zu bytes took %.1f s\n", input.size(), taken);
+    save_current();
+    std::exit(1);
+  }
   bool is_new = false;
   for (std::size_t i = 0; i < kMapSize; ++i) {
     const std::uint8_t bit = static_cast<std::uint8_t>(reached[i] == 0 ? 0 : 1U << reached[i]);
@@ -151,6 +166,8 @@ int main(int n_arguments, char** arguments) {
     const std::string argument = arguments[i];
     if (argument.rfind("-max_total_time=", 0) == 0) {
       seconds = std::stod(argument.substr(argument.find('=') + 1));
+    } else if (argument.rfind("-timeout=", 0) == 0) {
+      timeout = std::stod(argument.substr(argument.find('=') + 1));
     } else if (!std::filesystem::is_directory(argument)) {
       run(read(argument));
       return 0;

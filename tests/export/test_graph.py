@@ -76,6 +76,26 @@ def test_an_operation_tf2onnx_cannot_convert_is_an_error_that_names_it(capfd):
     assert "not supported" not in capfd.readouterr().err
 
 
+class _Doubled(keras.layers.Layer):
+    """Doubles a number `n` times."""
+
+    def call(self, inputs):
+        n, number = inputs
+        steps = (ops.zeros((), "int64"), number)
+        most = ops.max(n)
+        return ops.while_loop(lambda i, x: i < most, lambda i, x: (i + 1, 2 * x), steps)[1]
+
+
+def test_a_loop_is_an_error_that_names_it():
+    n = keras.Input((), dtype="int64", name="n")
+    number = keras.Input((2,), name="number")
+    model = keras.Model({"n": n, "number": number}, _Doubled()([n, number]))
+    with pytest.raises(
+        ExportError, match=r"^doubled: .* without loops, found .* Loop"
+    ):
+        keras_to_onnx(model, "doubled")
+
+
 class _Digamma(keras.layers.Layer):
     def call(self, x):
         import tensorflow as tf

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import rewritten
 
 import shortlist
 from shortlist._columns.requests import normalise
@@ -53,9 +54,15 @@ def test_onnx_runtime_warns_of_nothing_but_default_values(name, bundle):
     tools.check_warnings(bundle.copy / f"{name}.onnx")
 
 
+def check_engine_takes(bundle, graph):
+    """The engine checks every graph of a bundle before it opens one; this one is one more."""
+    with shortlist.load(rewritten(bundle.path, {"tool.onnx": graph}), device="cpu") as engine:
+        assert engine.recommend([{}], top_n=3).counts.tolist() == [3]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_quantiser_reads_every_graph(name, bundle):
-    tools.check_quantizer(bundle.copy / f"{name}.onnx")
+def test_the_quantiser_reads_every_graph_and_the_engine_takes_what_it_writes(name, bundle):
+    check_engine_takes(bundle, tools.check_quantizer(bundle.copy / f"{name}.onnx"))
 
 
 def test_onnxslim_and_the_reference_evaluator_compute_the_same(bundle):
@@ -63,7 +70,7 @@ def test_onnxslim_and_the_reference_evaluator_compute_the_same(bundle):
     for stages in (1, 2):
         given = feeds(bundle) | {"stages": np.array([stages]), "exclude_seen": np.array([True])}
         tools.check_reference(path, given)
-        tools.check_slimmer(path, given)
+        check_engine_takes(bundle, tools.check_slimmer(path, given))
 
 
 @pytest.mark.parametrize("name", ["recommend", "recommend_portable"])

@@ -12,10 +12,13 @@ import sys
 import tarfile
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
+from worlds import rewritten
 
 import shortlist
+from shortlist.export.tensors import refer
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +26,8 @@ RELEASES = ROOT / "build" / "releases"
 OLDEST, NEWEST = 17, int(onnxruntime.__version__.split(".")[1])
 # Wheels have no libonnxruntime.so before 1.19, and are compiled for NumPy 1.
 FIRST_WITH_LIBRARY = 19
+# Opens whatever file a graph names.
+FOLLOWS_NAMES = 20
 TOP_N = 7
 # Both print [release, item ids, scores in full, counts] of the same requests.
 OPERATOR = f"""
@@ -49,6 +54,19 @@ with shortlist.load(bundle, device="cpu", n_threads=2) as engine:
     assert bool(nodes["recommend"]) == (int(release.split(".")[1]) >= 24), nodes
     print(json.dumps([release, answer.item_ids.tolist(), scores, answer.counts.tolist()]))
 assert library or "onnxruntime" not in sys.modules
+"""
+
+REFUSED = """
+import pathlib, sys
+from shortlist import BundleError, engine, load
+hostile, _, *library = sys.argv[1:]
+if library:
+    engine.find_runtime = lambda: pathlib.Path(*library)
+try:
+    load(hostile, device="cpu")
+except BundleError as error:
+    import json
+    print(json.dumps(str(error)))
 """
 
 
@@ -153,3 +171,24 @@ def test_a_release_newer_than_this_one_is_tried_where_there_is_one(bundle, reque
         release, *answer = run(code, bundle.path, requests, path=newest)
         assert tuple(map(int, release.split(".")[:2])) >= (1, NEWEST)
         assert answer == expected
+
+
+@pytest.mark.parametrize("place", ["../secret", "/proc/self/environ", "inside/../../secret"])
+@pytest.mark.parametrize("minor", [OLDEST, FOLLOWS_NAMES, NEWEST])
+def test_no_release_is_asked_to_open_a_graph_that_reads_other_files(minor, place, bundle, tmp_path):
+    """Some releases would: 1.20 opens files outside of the bundle, by either kind of path."""
+    copy = tmp_path / "tiny.shortlist"
+    shutil.copytree(bundle.path, copy)
+    (tmp_path / "secret").write_bytes(bytes(64))
+    model = onnx.load(copy / "recommend.onnx", load_external_data=False)
+    tensor = model.graph.initializer.add(name="read", data_type=onnx.TensorProto.FLOAT, dims=[2])
+    refer(tensor, place, 0, 8)
+    hostile = rewritten(copy, {"recommend.onnx": model.SerializeToString()})
+    if minor < FIRST_WITH_LIBRARY:
+        said = run(REFUSED, hostile, None, library_of(minor))
+    else:
+        said = run(REFUSED, hostile, None, path=wheel_of(minor))
+    assert (
+        f"tensor 'read' to lie in a file that the manifest lists, found the location '{place}'"
+        in (said)
+    )

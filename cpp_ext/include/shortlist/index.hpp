@@ -86,15 +86,19 @@ class IndexView {
 // wait. Writers wait for each other. Copies are handles of the same index.
 class Index {
  public:
+  // What else is to change in the same moment: called with each new view of an update (a second one
+  // where rows of removed items are given back), while no fork can come between. It may not fail.
+  using Commit = std::function<void(const IndexView&)>;
+
   explicit Index(std::shared_ptr<const Snapshot> snapshot);
 
   IndexView view() const;
 
   // Replaces the vectors of known ids (which keep their row) and gives the next rows to new ids,
   // all in one snapshot. Throws std::invalid_argument before anything changes.
-  void upsert(const ItemIds& ids, const MatrixView& vectors);
+  void upsert(const ItemIds& ids, const MatrixView& vectors, const Commit& commit = {});
   // Removes the known ones among the ids; returns how many.
-  std::size_t remove(const ItemIds& ids);
+  std::size_t remove(const ItemIds& ids, const Commit& commit = {});
 
   // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
   // not be shortened while the index lives; replacing it by rename is safe. Throws FileError.

@@ -168,7 +168,7 @@ IndexView Index::view() const {
   return IndexView(state_->now());
 }
 
-void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
+void Index::upsert(const ItemIds& ids, const MatrixView& vectors, const Commit& commit) {
   check_upsert(*state_->now(), ids, vectors);
   if (vectors.n_rows == 0) return;
   const auto lock = state_->writers.lock();
@@ -207,11 +207,12 @@ void Index::upsert(const ItemIds& ids, const MatrixView& vectors) {
       }
     }
     update.commit();
+    if (commit) commit(view());
   }
-  renumber_if_sparse(*state_);
+  renumber_if_sparse(*state_, commit);
 }
 
-std::size_t Index::remove(const ItemIds& ids) {
+std::size_t Index::remove(const ItemIds& ids, const Commit& commit) {
   const auto lock = state_->writers.lock();
   const Snapshot& before = *state_->current;
   std::vector<std::int64_t> rows;
@@ -230,8 +231,9 @@ std::size_t Index::remove(const ItemIds& ids) {
       next.live_ids->remove(static_cast<std::size_t>(row), next.generation);
     }
     update.commit();
+    if (commit) commit(view());
   }
-  renumber_if_sparse(*state_);
+  renumber_if_sparse(*state_, commit);
   return rows.size();
 }
 

@@ -138,7 +138,7 @@ void Update::append_to_delta(const std::vector<std::int64_t>& rows, const float*
   view.n_slots += rows.size();
 }
 
-void renumber_if_sparse(IndexState& state) {
+void renumber_if_sparse(IndexState& state, const Index::Commit& commit) {
   const Snapshot& snapshot = *state.current;
   const std::size_t n_holes = snapshot.n_rows - snapshot.n_items;
   if (n_holes <= std::max(kMinHoles, snapshot.n_items)) return;
@@ -146,7 +146,8 @@ void renumber_if_sparse(IndexState& state) {
     std::shared_ptr<const Snapshot> dense = compacted(snapshot);
     const Uncut uncut;
     state.delta.reset();
-    state.publish(std::move(dense));
+    state.publish(dense);
+    if (commit) commit(IndexView(std::move(dense)));
   } catch (const std::bad_alloc&) {
     return;  // the update itself is done; the next one tries again
   }

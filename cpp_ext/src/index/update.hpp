@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "shortlist/index.hpp"
 #include "src/segments/segment.hpp"
 #include "src/segments/snapshot.hpp"
 #include "src/system/forks.hpp"
@@ -57,6 +58,6 @@ class Update {
 };
 
 // Gives back the rows of removed items when most rows are such. @pre state.writers is held
-void renumber_if_sparse(IndexState& state);
+void renumber_if_sparse(IndexState& state, const Index::Commit& commit);
 
 }  // namespace shortlist

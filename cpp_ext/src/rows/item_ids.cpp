@@ -5,27 +5,15 @@
 #include <stdexcept>
 #include <utility>
 
+#include "src/rows/id_hash.hpp"
 #include "src/rows/live_ids.hpp"
 
 namespace shortlist {
 namespace {
 
-std::uint64_t mix(std::uint64_t value) {  // the finaliser of splitmix64 (public domain)
-  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  value = (value ^ (value >> 27)) * 0x94D049BB133111EBULL;
-  return value ^ (value >> 31);
-}
-
-std::uint64_t hash_of(std::int64_t id) {
-  return mix(static_cast<std::uint64_t>(id) + 0x9E3779B97F4A7C15ULL);
-}
-
-std::uint64_t hash_of(std::string_view id) {  // FNV-1a, then mixed
-  std::uint64_t hash = 0xCBF29CE484222325ULL;
-  for (const char byte : id) {
-    hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3ULL;
-  }
-  return mix(hash);
+template <class Key>
+std::size_t first_slot(Key id, std::size_t mask) {
+  return static_cast<std::size_t>(hash_of(id, hash_key())) & mask;
 }
 
 std::string text_of(std::int64_t id) {
@@ -47,7 +35,7 @@ void fill_slots(std::vector<std::uint32_t>& slots, std::size_t n_items, const At
   const std::size_t mask = slots.size() - 1;
   for (std::size_t row = 0; row < n_items; ++row) {
     const auto key = at(row);
-    std::size_t slot = static_cast<std::size_t>(hash_of(key)) & mask;
+    std::size_t slot = first_slot(key, mask);
     while (slots[slot] != 0) {
       const std::size_t other = slots[slot] - 1;
       if (at(other) == key) throw_duplicate(key, other, row);
@@ -109,8 +97,7 @@ void ItemIds::build_slots() {
 template <class Key>
 std::int64_t ItemIds::find(Key key) const {
   const std::size_t mask = slots_.size() - 1;
-  for (std::size_t slot = static_cast<std::size_t>(hash_of(key)) & mask; slots_[slot] != 0;
-       slot = (slot + 1) & mask) {
+  for (std::size_t slot = first_slot(key, mask); slots_[slot] != 0; slot = (slot + 1) & mask) {
     const std::size_t row = slots_[slot] - 1;
     bool is_equal;
     if constexpr (std::is_same_v<Key, std::int64_t>) {
@@ -140,9 +127,7 @@ void ItemIds::rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows
     return;
   }
   const std::size_t mask = slots_.size() - 1;
-  const auto slot_of = [mask](std::int64_t id) {
-    return static_cast<std::size_t>(hash_of(id)) & mask;
-  };
+  const auto slot_of = [mask](std::int64_t id) { return first_slot(id, mask); };
   for (std::size_t i = 0; i < n + 2 * kAhead; ++i) {
     if (i < n) __builtin_prefetch(&slots_[slot_of(ids[i])]);
     if (i >= kAhead && i - kAhead < n) {
@@ -234,7 +219,7 @@ Key LiveIds::key_at(std::size_t row) const {
 template <class Key>
 std::size_t LiveIds::slot_of(Key key) const {
   const std::size_t mask = n_slots_ - 1;
-  std::size_t slot = static_cast<std::size_t>(hash_of(key)) & mask;
+  std::size_t slot = first_slot(key, mask);
   for (;; slot = (slot + 1) & mask) {
     const std::uint32_t taken = slots_[slot].load(std::memory_order_acquire);
     if (taken == 0 || key_at<Key>(taken - 1) == key) return slot;
