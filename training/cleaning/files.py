@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file
@@ -14,7 +16,7 @@ from shortlist.training.data.datasets import DATASETS, load_dataset, with_lists
 from shortlist.training.data.entities import read_items, read_users
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in
-from shortlist.training.data.tables import is_folder_of_parts
+from shortlist.training.data.tables import TableSource, is_folder_of_parts
 
 
 def clean_files(
@@ -62,42 +64,81 @@ def clean_files(
     return report
 
 
+@dataclass(frozen=True)
+class Frames:
+    """Tables in place of those that ``[data]`` names: frames or paths; None keeps the setting."""
+
+    events: TableSource | None = None
+    items: TableSource | None = None
+    users: TableSource | None = None
+
+
 def load_configured(
-    config: Config, *, progress: bool = True
+    config: Config,
+    *,
+    progress: bool = True,
+    frames: Frames | None = None,
+    item_ids: pl.Series | None = None,
 ) -> tuple[Dataset, CleaningReport | None]:
     """Load the dataset of ``[data]``, cleaned by the rules of ``[cleaning]`` where enabled.
 
     Tables of events are cleaned as they are in the file, cells that `read_events` would refuse
     included; other formats are cleaned after they were read.
+
+    Parameters
+    ----------
+    config : Config
+    progress : bool
+        Show what is downloaded.
+    frames : Frames, optional
+        Tables in place of those of ``[data]``.
+    item_ids : polars.Series, optional
+        The items that the rule ``unknown_items`` knows where there is no item table.
     """
     data, is_on = config.data, config.cleaning.enabled
+    frames = frames or Frames()
     cleaning = _rules_of(config)
-    if not is_on or not _is_table(config):
+    if not is_on or not (frames.events is not None or _is_table(config)):
         dataset = load_dataset(
-            data.path,
+            data.path if frames.events is None else frames.events,
             data.format,
-            items=data.items or None,
-            users=data.users or None,
+            items=(data.items or None) if frames.items is None else frames.items,
+            users=(data.users or None) if frames.users is None else frames.users,
             columns=data.columns or None,
             lists=data.lists or None,
             time_unit=data.time_unit,
             allow_future=data.allow_future,
             progress=progress,
         )
-        return clean_dataset(dataset, cleaning) if is_on else (dataset, None)
-    source, item_path, user_path = _tables_of(config)
-    items = None if item_path is None else read_items(item_path)
-    users = None if user_path is None else read_users(user_path)
+        return clean_dataset(dataset, cleaning, items=item_ids) if is_on else (dataset, None)
+    tables = _replaced(frames, config)
+    items = None if tables.items is None else read_items(tables.items)
+    users = None if tables.users is None else read_users(tables.users)
     events, report = clean_events(
-        source,
+        tables.events,
         cleaning,
-        items=None if items is None else items["item_id"],
+        items=item_ids if items is None else items["item_id"],
         columns=data.columns or None,
         time_unit=data.time_unit,
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem
+    name = "frame" if frames.events is not None else name
     return with_lists(Dataset(name, events, items, users), data.lists), report
+
+
+def _replaced(frames: Frames, config: Config) -> Frames:
+    """Give the tables to read: frames, else those of ``[data]``."""
+    events, items, users = (
+        _tables_of(config)
+        if frames.events is None
+        else (frames.events, config.data.items or None, config.data.users or None)
+    )
+    return Frames(
+        events,
+        items if frames.items is None else frames.items,
+        users if frames.users is None else frames.users,
+    )
 
 
 def save_report(report: CleaningReport, path: Path) -> None:

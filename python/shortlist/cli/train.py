@@ -116,4 +116,7 @@ def run(args: argparse.Namespace) -> int:
             show(f"cleaning dropped {dropped:,} events: see {report.run}/cleaning.txt")
         for name, value in report.metrics.items():
             show(f"{name:16} {value:.4f}")
+        if report.users is not None:
+            show(report.users.sentence("validation"))
+        show(f"verdict: {report.verdict.sentence}")
     return 0
