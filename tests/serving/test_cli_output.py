@@ -68,7 +68,7 @@ def test_every_encoding_can_show_every_answer(world, stdout_of, encoding, argume
 
 
 def test_what_ascii_lacks_is_escaped(world, stdout_of):
-    assert b"sha256 " in (printed := stdout_of("ascii", "inspect", world.path)[1])
+    assert b"sha256 " in (printed := stdout_of("ascii", "inspect", "--all", world.path)[1])
     assert rb"\u2026" in printed
 
 
@@ -114,6 +114,10 @@ def test_terminal_escapes_of_a_manifest_are_printed_escaped(world, tmp_path, cap
         versions={HOSTILE: HOSTILE},
     )
     assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(ESCAPED) >= 6
+    assert all(character == "\n" or character.isprintable() for character in printed)
+    assert main(["inspect", "--all", str(path)]) == 0
     printed = capsys.readouterr().out
     assert printed.count(ESCAPED) == 8
     assert r"one\u000atwo" in printed
