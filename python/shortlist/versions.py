@@ -98,11 +98,14 @@ def note_refusal(bundle: Path, version: str, reasons: Sequence[str]) -> None:
 
 
 def _note(folder: Path, version: str, state: dict[str, Any]) -> None:
-    """Remember what became of a version, and forget those that are gone."""
+    """Remember what became of a version, and forget those that are gone.
+
+    That it cannot be written undoes nothing: the version is then an "other" one.
+    """
     states = _read_states(folder) | {version: state}
     there = _bundles_in(folder)
     text = json.dumps({name: known for name, known in states.items() if name in there}, indent=1)
-    with _temporary.replacing(folder / _STATES) as file:
+    with contextlib.suppress(OSError), _temporary.replacing(folder / _STATES) as file:
         file.write(text.encode())
 
 

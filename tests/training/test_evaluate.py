@@ -227,6 +227,7 @@ def test_every_user_is_measured_or_left_out_for_one_reason():
         "1 of 3 test users measured; left out: 1 whose targets are all in their history, 1 without "
         "a history, 1 without a test target; seen targets left out: 1"
     )
+    assert counts.sentence("valid").startswith("1 of 3 validation users measured")
     repeats = evaluate_users(Fixed(3), split, ks=(1,), include_seen=True)
     assert repeats.users.left_out() == counts.left_out() | {"seen_targets": 0}
     assert repeats.user_ids.tolist() == [1, 2]

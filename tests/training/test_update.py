@@ -442,13 +442,16 @@ def test_inspect_measures_the_drift_of_a_log(folder, capsys):
     assert 0.0 < drift["unknown_items"] < 0.1
     assert "event.kind" not in drift["psi"]  # the training knew a single one
     assert drift["new_kinds"] == {}
-    assert drift["score"]["n_users"] == drift["score"]["n_before"] == drift["score"]["n_now"] == 40
+    assert drift["score"] | {"n_users": 40, "n_before": 40, "n_now": 40} == drift["score"]
+    assert drift["score"] | {"all_before": 40, "all_now": 70} == drift["score"]
     assert drift["psi"]["user.city"] > 0.05  # nothing is known of the new users
     assert drift["score"]["psi"] > 0.25
     assert drift["alarms"] == []
     assert 0.0 < drift["coverage"]["now"] <= 1.0
     assert main(argv) == 0
-    assert "events of unknown users  42.9%" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "events of unknown users  42.9%" in shown
+    assert "40 of 40 and 40 of 70 users; not drawn: 0 and 30" in shown
 
 
 def test_the_log_of_an_update_may_be_in_a_database(folder, shop, capsys):

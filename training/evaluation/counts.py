@@ -48,17 +48,18 @@ class UserCounts:
 
     def sentence(self, on: str) -> str:
         """Say how many users of a part ("test" or "valid") are measured, and why not all are."""
-        text = f"{self.measured:,} of {self.n_in_part:,} {on} users measured"
+        part = "validation" if on == "valid" else on
+        text = f"{self.measured:,} of {self.n_in_part:,} {part} users measured"
         reasons = [f"{n:,} {_REASONS[name]}" for name, n in self.left_out().items() if n]
         text += f"; left out: {', '.join(reasons)}" if reasons else ""
         if self.n_seen_targets:
             text += f"; seen targets left out: {self.n_seen_targets:,}"
-        return text.format(on=on)
+        return text.format(part=part)
 
 
 _REASONS = {
     "seen_targets": "whose targets are all in their history",
     "no_history": "without a history",
     "not_drawn": "not in the sample",
-    "no_target": "without a {on} target",
+    "no_target": "without a {part} target",
 }

@@ -91,9 +91,9 @@ class NextEvents:
         is_new = pl.struct("user_id", "item_id").is_first_distinct() | include_seen
         asked = pl.col("is_ranked")
         is_ranked = events.select(asked & is_liked & is_new).to_series().to_numpy()
-        left_out = events.select(
+        n_seen, n_no_targets = events.select(
             seen=(asked & is_liked & ~is_new).sum(), no_target=(asked & ~is_liked).sum()
-        )
+        ).row(0)
         counts = events.group_by("user_id", maintain_order=True).len()["len"]
         lengths = counts.to_numpy().astype(np.int64)
         starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -106,7 +106,8 @@ class NextEvents:
             places - starts[places],
             rows,
             places,
-            *left_out.row(0),
+            n_seen,
+            n_no_targets,
             include_seen,
         )
 

@@ -116,8 +116,11 @@ def evaluate(
     is_path = isinstance(events, str | Path)
     source = {"path": str(events) if is_path else "", "format": format, **(reading or {})}
     frames = Frames(None if is_path else events, items, users)
-    is_engine = isinstance(bundle, shortlist.Engine)
-    with nullcontext(bundle) if is_engine else shortlist.load(bundle, n_threads=0) as engine:
+    with (
+        nullcontext(bundle)
+        if isinstance(bundle, shortlist.Engine)
+        else shortlist.load(bundle, n_threads=0)
+    ) as engine:
         config = _evaluation_config(engine.bundle.manifest.training, source, protocol)
         if include_seen is not None:
             config = apply_overrides(config, {"split.include_seen": include_seen})

@@ -57,7 +57,8 @@ TOP_N = 10
 class ScoreDrift:
     """Mean score of the top 10 of users of the training and of the new events, and its PSI.
 
-    ``n_users`` of each were asked; ``n_before`` and ``n_now`` of them got an answer.
+    ``n_users`` of each were drawn from ``all_before`` and ``all_now``; ``n_before`` and ``n_now``
+    of them got an answer.
     """
 
     before: float
@@ -66,6 +67,8 @@ class ScoreDrift:
     n_users: int = 0
     n_before: int = 0
     n_now: int = 0
+    all_before: int = 0
+    all_now: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,13 @@ class DriftReport:
 class _Answers:
     """What a bundle answers some users: mean score of each list, part of the catalogue shown.
 
-    ``scores`` (n_answered,) has no users whose list is empty; ``n_users`` were asked.
+    ``scores`` (n_answered,) has no users whose list is empty; ``n_users`` of ``n_all`` were asked.
     """
 
     scores: Floats
     coverage: float
     n_users: int
+    n_all: int
 
 
 def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
@@ -200,6 +204,8 @@ def measure_drift(
             before.n_users,
             len(before.scores),
             len(now.scores),
+            before.n_all,
+            now.n_all,
         ),
         coverage=CoverageDrift(before.coverage, now.coverage),
         new_kinds=new_kinds,
@@ -257,12 +263,17 @@ def drift_lines(report: DriftReport) -> list[str]:
 
 
 def _answered(score: ScoreDrift) -> str:
-    if score.n_before == score.n_now == score.n_users:
-        return f"{score.n_users:,} users of each"
-    return (
-        f"{score.n_before:,} and {score.n_now:,} of {score.n_users:,} users of each; the others "
-        "got no answer"
+    """Say of how many users the means are, and why not of the others."""
+    text = (
+        f"{score.n_before:,} of {score.all_before:,} and {score.n_now:,} of {score.all_now:,} users"
     )
+    reasons = {
+        "not drawn": (score.all_before - score.n_users, score.all_now - score.n_users),
+        "without an answer": (score.n_users - score.n_before, score.n_users - score.n_now),
+    }
+    for reason, (before, now) in reasons.items():
+        text += f"; {reason}: {before:,} and {now:,}" if before or now else ""
+    return text
 
 
 def _alarms(report: DriftReport, settings: UpdateConfig) -> list[str]:
@@ -386,5 +397,5 @@ def _answers(
         is_answered = answer.counts > 0
         sums = np.where(is_there, answer.scores, 0.0).sum(axis=1)[is_answered]
         coverage = len(np.unique(answer.indices[is_there])) / len(engine.index)
-        answers.append(_Answers(sums / answer.counts[is_answered], coverage, n))
+        answers.append(_Answers(sums / answer.counts[is_answered], coverage, n, len(ids)))
     return answers

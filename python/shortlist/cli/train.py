@@ -117,6 +117,6 @@ def run(args: argparse.Namespace) -> int:
         for name, value in report.metrics.items():
             show(f"{name:16} {value:.4f}")
         if report.users is not None:
-            show(report.users.sentence("validation"))
+            show(report.users.sentence("valid"))
         show(f"verdict: {report.verdict.sentence}")
     return 0
