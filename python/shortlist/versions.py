@@ -6,11 +6,12 @@ that were there before it or never got there, each named by its version, and the
 
 import contextlib
 import datetime
+import json
 import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from shortlist.bundle.writer import exchange
 from shortlist.errors import BundleError, ShortlistError
 
 __all__ = [
-    *("find_run", "history", "new_version", "promote", "prune", "rollback", "updating"),
-    "version_of",
+    *("find_run", "history", "new_version", "note_refusal", "promote", "prune", "rollback"),
+    *("updating", "version_of"),
 ]
 
 MAX_ANCESTORS = 100  # told in a manifest
@@ -30,6 +31,7 @@ KEPT = 10  # versions that an update leaves beside the champion
 _STAMP = r"\d{8}T\d{12}"  # what `updating` names a new bundle and its run folder by
 # Temporary names of releases up to 0.2, which had no locks: removed under the lock of updates.
 _LEFT_BEFORE = re.compile(rf"\.new-{_STAMP}\.shortlist\.[a-z0-9_]{{8}}|\.removed-.+")
+_STATES = "states.json"  # beside the versions: those that were refused or rolled back
 _held: set[tuple[int, int, Path]] = set()  # process, thread and folder of the locks taken here
 
 
@@ -69,7 +71,8 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
     list of dict
         ``version``, ``parent``, ``created`` and what else the lineage tells (``kind``, ``run``,
         ``data``, ``seconds``); ``path``: where its bundle lies, None if it was not kept; ``state``:
-        "champion" (in the place of `bundle`), "ancestor" or "other".
+        "champion" (in the place of `bundle`), "ancestor", "refused" (by the gate, with the
+        ``reasons``), "rolled back" or "other".
     """
     location = Path(bundle)
     manifest = _manifest(location)
@@ -80,10 +83,45 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
         own = bundles.pop(ancestor.version, None)
         path = None if own is None else str(own)
         rows.append({**ancestor.to_dict(), "path": path, "state": "ancestor"})
+    states = _read_states(versions_folder(location))
     for version, own in sorted(bundles.items(), reverse=True):
         entry = _manifest(own).own.to_dict()
-        rows.append({**entry, "version": version, "path": str(own), "state": "other"})
+        state = states.get(version, {"state": "other"})
+        rows.append({**entry, "version": version, "path": str(own), **state})
     return rows
+
+
+def note_refusal(bundle: Path, version: str, reasons: Sequence[str]) -> None:
+    """Remember that a version beside a bundle did not pass the gate; `history` says so."""
+    with _locked(bundle) as folder:
+        _note(folder, version, {"state": "refused", "reasons": list(reasons)})
+
+
+def _note(folder: Path, version: str, state: dict[str, Any]) -> None:
+    """Remember what became of a version, and forget those that are gone.
+
+    That it cannot be written undoes nothing: the version is then an "other" one.
+    """
+    states = _read_states(folder) | {version: state}
+    there = _bundles_in(folder)
+    text = json.dumps({name: known for name, known in states.items() if name in there}, indent=1)
+    with contextlib.suppress(OSError), _temporary.replacing(folder / _STATES) as file:
+        file.write(text.encode())
+
+
+def _read_states(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read what became of versions; a file that cannot be read says nothing."""
+    try:
+        states = json.loads((folder / _STATES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(states, dict):
+        return {}
+    return {
+        version: state
+        for version, state in states.items()
+        if isinstance(state, dict) and state.get("state") in ("refused", "rolled back")
+    }
 
 
 def promote(challenger: Path, champion: Path) -> Path:
@@ -169,6 +207,7 @@ def _rollback(location: Path, left: str, to: str | None) -> dict[str, str]:
             f"{', '.join(sorted(bundles)) or 'no version there'}; name one with --to"
         )
     replaced = _promote(bundles[wanted], location.resolve())
+    _note(versions_folder(location), left, {"state": "rolled back"})
     return {
         "bundle": str(location),
         "version": wanted,

@@ -137,6 +137,13 @@ def test_inspect_says_what_is_inside(world, capsys):
     out = capsys.readouterr().out
     for expected in ("40", "cosine", "user_encoder.onnx", "HR@10"):
         assert expected in out
+    assert len(out.splitlines()) < 25  # one screen
+    assert max(map(len, out.splitlines())) <= 100
+    assert "this installation" not in out
+    assert main(["inspect", str(world.path), "--all"]) == 0
+    whole = capsys.readouterr().out
+    assert "this installation" in whole
+    assert "sha256 " in whole
     assert main(["inspect", str(world.path), "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["n_items"] == 40

@@ -68,7 +68,7 @@ def test_every_encoding_can_show_every_answer(world, stdout_of, encoding, argume
 
 
 def test_what_ascii_lacks_is_escaped(world, stdout_of):
-    assert b"sha256 " in (printed := stdout_of("ascii", "inspect", world.path)[1])
+    assert b"sha256 " in (printed := stdout_of("ascii", "inspect", "--all", world.path)[1])
     assert rb"\u2026" in printed
 
 
@@ -115,6 +115,10 @@ def test_terminal_escapes_of_a_manifest_are_printed_escaped(world, tmp_path, cap
     )
     assert main(["inspect", str(path)]) == 0
     printed = capsys.readouterr().out
+    assert printed.count(ESCAPED) >= 6
+    assert all(character == "\n" or character.isprintable() for character in printed)
+    assert main(["inspect", "--all", str(path)]) == 0
+    printed = capsys.readouterr().out
     assert printed.count(ESCAPED) == 8
     assert r"one\u000atwo" in printed
     assert all(character == "\n" or character.isprintable() for character in printed)
@@ -125,8 +129,8 @@ def test_terminal_escapes_of_a_lineage_are_printed_escaped(world, tmp_path, caps
     path = hostile_copy(world, tmp_path, lineage=lineage | {"run": None, "ancestors": []})
     assert main(["history", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert rf"from a{ESCAPED}\u000ab" in printed
-    assert printed.count("\n") == 1
+    assert rf"a{ESCAPED}\u000ab" in printed
+    assert printed.count("\n") == 2  # headings and a line
     assert main(["history", str(path), "--json"]) == 0
     printed = capsys.readouterr().out
     assert json.loads(printed)[0]["parent"] == f"a{HOSTILE}\nb"

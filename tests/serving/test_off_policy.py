@@ -286,7 +286,7 @@ def test_events_that_belong_to_no_list_are_counted_and_shown(tmp_path, engine, w
         found = estimate(engine, log, top_n=1)
         assert (found.logged.value, found.n_unmatched) == (1, 3)
         assert estimate(engine, log, top_n=1, kinds=["skip"]).n_unmatched == 1
-    assert "3 events that would be a reward belong to no list" in str(found)
+    assert "3 events that would be a reward belong to no list, and 0 impressions" in str(found)
     call = ["evaluate", str(world.path), "--off-policy", str(tmp_path / "log"), "--top-n", "1"]
     assert main([*call, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_unmatched"] == 3
@@ -306,6 +306,18 @@ def test_a_clock_that_is_some_seconds_behind_is_put_up_with(
     call = ["evaluate", str(world.path), "--off-policy", str(tmp_path / "log"), "--top-n", "1"]
     assert main([*call, "--json", "--clock-tolerance", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["n_unmatched"] == (behind > 0)
+
+
+def test_impressions_that_belong_to_no_list_are_counted_and_shown(tmp_path, engine, world):
+    a, b = world.item_ids[[10, 11]].tolist()
+    with FeedbackLog(tmp_path / "log") as log:
+        show(log, 1, [a], NOON)
+        row = {"user_id": 1, "item_id": b, "kind": "impression", "timestamp": NOON}
+        log.append_many([row, row | {"rank": 3}])  # a host that writes impressions by itself
+        found = estimate(engine, log, top_n=1)
+    assert (found.n_lists, found.n_stray_impressions) == (1, 2)
+    assert found.to_dict()["n_stray_impressions"] == 2
+    assert "and 2 impressions" in str(found)
 
 
 def test_an_event_that_arrives_late_goes_to_the_impression_of_its_time(tmp_path, engine, world):

@@ -13,7 +13,6 @@ from shortlist.training.evaluation.evaluate import (
     bootstrap_intervals,
     evaluate,
     evaluate_users,
-    format_segments,
     format_table,
     per_user_metrics,
     ranking_metrics,
@@ -137,7 +136,6 @@ def test_segments_split_users_at_the_upper_edges():
         ("history > 5 and ≤ 10", 1, 1.0),
         ("history > 50", 1, 1.0),
     ]
-    assert "| history > 50 (1 users) | 1.000 |" in format_segments(table)
     assert isinstance(table[0], Segment)
 
 
@@ -154,18 +152,19 @@ def test_tables_leave_a_dash_where_a_metric_is_missing():
 class Fixed:
     """Ranks all rows in order, leaving out the history; remembers what it was asked."""
 
-    def __init__(self, n_items, width=None, include_seen=False):
-        self.n_items, self.width, self.include_seen = n_items, width, include_seen
+    def __init__(self, n_items, width=None, is_wrong=False):
+        self.n_items, self.width, self.is_wrong = n_items, width, is_wrong
         self.asked = []
 
-    def rank(self, histories, user_ids, top_n):
+    def rank(self, histories, user_ids, top_n, *, exclude_seen=True):
         self.asked += [
             (user, rows.tolist()) for user, rows in zip(user_ids.tolist(), histories, strict=True)
         ]
         out = np.full((len(histories), self.width or top_n), -1)
         for i, seen in enumerate(histories):
             rows = np.arange(self.n_items)
-            rows = rows if self.include_seen else np.setdiff1d(rows, seen)
+            is_whole = self.is_wrong or not exclude_seen
+            rows = rows if is_whole else np.setdiff1d(rows, seen)
             out[i, : len(rows[:top_n])] = rows[:top_n]
         return out
 
@@ -198,7 +197,7 @@ def test_users_without_a_past_are_left_out_unless_asked_for():
     split = temporal(Dataset("toy", events), valid=0, test=0.4)
     warm = evaluate_users(Fixed(3), split, ks=(1,))
     assert warm.user_ids.tolist() == [1]
-    assert warm.n_cold_users == 1
+    assert warm.users.no_history == 1
     assert evaluate_users(Fixed(3), split, ks=(1,), cold_users=True).user_ids.tolist() == [1, 3]
 
 
@@ -209,8 +208,43 @@ def test_targets_already_in_the_history_are_no_targets():
     split = temporal(Dataset("toy", events), valid=0, test=0.6)
     result = evaluate_users(Fixed(3), split, ks=(1,))
     assert result.targets[0].tolist() == [2]
-    assert result.n_known_targets == 1
+    assert result.users.n_seen_targets == 1
     assert result.metrics()["Recall@1"] == 1.0
+
+
+def test_every_user_is_measured_or_left_out_for_one_reason():
+    """Users: 1 measured; 2 comes back to what it had; 3 has no history; 4 has no late event."""
+    users, items = [1, 2, 4, 1, 2, 3], [5, 6, 7, 6, 6, 5]
+    events = make_events(pl.Series(users), pl.Series(items), pl.Series([1, 2, 3, 8, 8, 9]))
+    split = temporal(Dataset("toy", events), valid=0, test=0.5)
+    counts = evaluate_users(Fixed(3), split, ks=(1,)).users
+    assert counts.measured == 1
+    assert counts.left_out() == {
+        "seen_targets": 1, "no_history": 1, "not_drawn": 0, "no_target": 1
+    }  # fmt: skip
+    assert counts.measured + sum(counts.left_out().values()) == 4
+    assert counts.sentence("test") == (
+        "1 of 3 test users measured; left out: 1 whose targets are all in their history, 1 without "
+        "a history, 1 without a test target; seen targets left out: 1"
+    )
+    assert counts.sentence("valid").startswith("1 of 3 validation users measured")
+    repeats = evaluate_users(Fixed(3), split, ks=(1,), include_seen=True)
+    assert repeats.users.left_out() == counts.left_out() | {"seen_targets": 0}
+    assert repeats.user_ids.tolist() == [1, 2]
+    assert repeats.targets[0].tolist() == [1, 1]  # the row of item 6: new to 1, known to 2
+
+
+def test_a_sample_of_the_users_is_drawn_and_counted():
+    n = 50
+    events = make_events(pl.Series(np.repeat(np.arange(n), 4)), pl.Series([1, 2, 3, 4] * n))
+    split = leave_one_out(Dataset("toy", events))
+    some = evaluate_users(Fixed(4), split, ks=(1,), max_users=10)
+    assert (len(some.user_ids), some.users.measured, some.users.not_drawn) == (10, 10, 40)
+    assert some.users.n_targets == len(some.targets[0]) == 10
+    again = evaluate_users(Fixed(4), split, ks=(1,), max_users=10)
+    assert again.user_ids.tolist() == some.user_ids.tolist()
+    whole = evaluate_users(Fixed(4), split, ks=(1,), max_users=50)
+    assert whole.users.not_drawn == 0
 
 
 def test_reports_by_history_length_and_popularity_count_every_user():
@@ -225,7 +259,7 @@ def test_reports_by_history_length_and_popularity_count_every_user():
     [
         (Fixed(4, width=7), "test", "Fixed.rank: got shape (2, 7), expected (2, 2)"),
         (
-            Fixed(4, include_seen=True),
+            Fixed(4, is_wrong=True),
             "test",
             "Fixed.rank: got item row 0 for user 1, expected no item",
         ),

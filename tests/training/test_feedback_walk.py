@@ -50,7 +50,7 @@ def test_the_full_cycle_of_the_page_runs_as_written(tmp_path, monkeypatch, capsy
                 told = capsys.readouterr().out
                 assert "is now shop.shortlist" in told, told
             if command[1] == "history":
-                assert len(capsys.readouterr().out.splitlines()) == 2
+                assert len(capsys.readouterr().out.splitlines()) == 3
     assert done == ["train", "inspect", "update", "history", "rollback"]
     clicked, engine, log = names["clicked"], names["engine"], names["log"]
     shown, again, learned = names["shown"], names["again"], names["learned"]

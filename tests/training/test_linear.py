@@ -27,8 +27,8 @@ from shortlist.training.models.linear import (
     build_baseline,
     check_settings,
 )
+from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline import tune as tuning
-from shortlist.training.pipeline import workflow
 
 ROWS = {
     "popularity": "popularity",
@@ -68,8 +68,8 @@ def made(request, toy, tmp_path_factory):
 def test_the_bundle_gives_the_metrics_of_the_baseline_in_an_evaluation(made):
     run, path = made
     with shortlist.load(path) as engine:
-        bundle = workflow.bundle_rankers("bundle", engine, run.split)
-        found = workflow.evaluate_split(bundle, run.split, on="valid")
+        bundle = evaluation.bundle_rankers("bundle", engine, run.split)
+        found = evaluation.evaluate_split(bundle, run.split, on="valid")
     row = found[ROWS[run.config.model.encoder]]
     assert found["bundle"] == pytest.approx(row, abs=5e-5)
     assert found["bundle"] == pytest.approx(run.metrics | found["bundle"], abs=5e-5)
@@ -288,7 +288,8 @@ def test_the_encoder_may_be_named_in_the_toml(files, capsys):
     bundle = str(files / "toy.shortlist")
     assert main(["inspect", bundle]) == 0
     assert "dot" in capsys.readouterr().out
-    assert main(["evaluate", bundle, "--data", str(files / "events.csv"), "--json"]) == 0
+    argv = ["evaluate", bundle, "--data", str(files / "events.csv"), "--include-seen", "--json"]
+    assert main(argv) == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == []
     assert main(["recommend", bundle, "--history", "5", "7", "--json"]) == 0
 

@@ -11,7 +11,7 @@ from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.loop import Loop
 from shortlist.training.models.two_tower import TwoTower
-from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline import evaluation
 from shortlist.training.splits.split import leave_one_out
 
 WIDTH = 8  # of each member
@@ -82,8 +82,8 @@ def test_an_ensemble_trains_and_its_bundle_answers_alike(shop, small_config, tmp
     assert run.metrics["HR@10"] > 0.5
     export_bundle(run, tmp_path / "a.shortlist")
     with shortlist.load(tmp_path / "a.shortlist") as engine:
-        rankers = workflow.bundle_rankers("bundle", engine, run.split)
-        found = workflow.evaluate_split(rankers, run.split, on="valid", baselines=False)
+        rankers = evaluation.bundle_rankers("bundle", engine, run.split)
+        found = evaluation.evaluate_split(rankers, run.split, on="valid", baselines=False)
     assert found["bundle"] == pytest.approx(run.metrics | found["bundle"], abs=5e-5)
     again = load_run(tmp_path / "a.run").two_tower
     np.testing.assert_array_equal(again.item_vectors(), run.two_tower.item_vectors())

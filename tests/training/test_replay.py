@@ -55,7 +55,7 @@ def test_each_event_is_ranked_from_the_events_before_it_those_of_the_cycle_inclu
     seen = []
 
     class Second:
-        def rank(self, histories, user_ids, top_n):
+        def rank(self, histories, user_ids, top_n, *, exclude_seen=True):
             seen.extend(split.catalogue[rows].tolist() for rows in histories)
             wrong = np.full((len(histories), top_n), -1)
             wrong[:, 1] = split.item_rows(pl.Series(["y"] * len(histories)))
@@ -70,7 +70,7 @@ def test_a_ranker_of_a_smaller_catalogue_is_asked_in_its_own_rows(shop):
     small = split.catalogue[::-1][:7]
 
     class Rows:
-        def rank(self, histories, user_ids, top_n):
+        def rank(self, histories, user_ids, top_n, *, exclude_seen=True):
             assert [rows.tolist() for rows in histories] == [[0, 6]]
             return np.array([[6, 1, -1]])
 

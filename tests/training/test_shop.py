@@ -10,7 +10,7 @@ import pytest
 import shortlist
 from shortlist.cli import main
 from shortlist.training.fit.fit import load_run
-from shortlist.training.pipeline.workflow import evaluate_split
+from shortlist.training.pipeline.evaluation import evaluate_split
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "train.batch_size=512", "--set", "train.epochs=2", "--set", "model.dim=16",

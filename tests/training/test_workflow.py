@@ -15,8 +15,8 @@ from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.published import published_table
 from shortlist.training.fit import fit
 from shortlist.training.fit.fit import load_run
+from shortlist.training.pipeline import evaluation, workflow
 from shortlist.training.pipeline import train as train_pipeline
-from shortlist.training.pipeline import workflow
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
          "--set", "train.batch_size=64", "--quiet"]  # fmt: skip
@@ -53,7 +53,7 @@ def test_train_leaves_a_bundle_a_run_folder_and_a_plot(trained):
 
 def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, capsys):
     run = load_run(trained.with_suffix(".run"))
-    own = workflow.evaluate_split({"keras": run.ranker()}, run.split, baselines=False)["keras"]
+    own = evaluation.evaluate_split({"keras": run.ranker()}, run.split, baselines=False)["keras"]
     capsys.readouterr()
     assert main(["evaluate", str(trained), *files, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -71,6 +71,9 @@ def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, 
         assert n_users == result["n_users"]
         mean = sum(s["n_users"] * s["metrics"]["NDCG@10"] for s in segments) / n_users
         assert mean == pytest.approx(result["metrics"][trained.name]["NDCG@10"])
+    assert result["n_users"] + sum(result["left_out"].values()) == 40
+    assert result["verdict"]["judgement"] in ("better", "no better", "worse")
+    assert result["verdict"]["baseline"] in result["metrics"]
     for name, value in own.items():
         assert result["metrics"][trained.name][name] == pytest.approx(value, abs=1e-4)
 
@@ -79,7 +82,11 @@ def test_evaluate_writes_a_report_that_names_its_protocol(trained, files, tmp_pa
     report = tmp_path / "report.md"
     argv = ["evaluate", str(trained), *files, "--no-baselines", "--report", str(report)]
     assert main(argv) == 0
-    assert "HR@10" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "HR@10" in shown
+    assert "|" not in shown  # a table for a terminal
+    assert not any(f" {name}@" in shown for name in ("Recall", "MAP"))  # HR and MRR once more
+    assert max(map(len, shown.splitlines()[:-1])) < 100
     text = report.read_text(encoding="utf-8")
     assert "leave-one-out" in text
     assert trained.name in text
@@ -88,6 +95,12 @@ def test_evaluate_writes_a_report_that_names_its_protocol(trained, files, tmp_pa
     assert "![NDCG of each ranker](report.png)" in text
     assert report.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "Published" not in text  # nothing is known of this shop
+    assert "Recall@10" not in text
+    assert main([*argv, "--markdown"]) == 0
+    page = capsys.readouterr().out
+    assert page == text.replace("\n\n![NDCG of each ranker](report.png)", "")
+    for report in (shown, text):
+        assert report.rstrip().splitlines()[-1].startswith("Verdict: nothing to compare")
 
 
 def test_published_numbers_stand_beside_those_of_the_same_set_and_protocol():
@@ -188,8 +201,53 @@ def test_events_that_the_training_may_have_seen_are_named_a_doubt(
     assert warnings_of(trained, later, capsys, *users) == []
 
 
-def test_user_features_that_the_data_lacks_are_a_warning(trained, files, capsys):
-    (warning,) = warnings_of(trained, files[1], capsys, "--no-baselines")
+def evaluated(bundle, capsys, *flags):
+    assert main(["evaluate", str(bundle), *flags, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_tables_that_are_not_given_are_those_of_the_bundle(trained, shop, files, tmp_path, capsys):
+    """Users' features decide lists, and items without events are ranked."""
+    whole = evaluated(trained, capsys, *files)
+    assert whole["tables"] == {"items": "data", "users": "data"}
+    alone = evaluated(trained, capsys, *files[:2])
+    assert alone["tables"] == {"items": "none", "users": "bundle"}  # events have every item
+    assert alone["metrics"] == whole["metrics"]
+    fewer = tmp_path / "events.csv"
+    shop.events.filter(pl.col("item_id") != "i29").write_csv(fewer)
+    without = evaluated(trained, capsys, "--data", str(fewer))
+    assert without["tables"] == {"items": "bundle", "users": "bundle"}
+    assert without["n_items"] == 30
+    assert main(["evaluate", str(trained), "--data", str(fewer), "--no-baselines"]) == 0
+    assert "From the bundle, not from the data: items and users" in capsys.readouterr().out
+    items = tmp_path / "items.parquet"
+    shop.items.filter(pl.col("item_id") != "i29").write_parquet(items)
+    short = evaluated(trained, capsys, "--data", str(fewer), "--items", str(items))
+    assert short["n_items"] == 30
+    assert any("lacks 1 items that the bundle has" in warning for warning in short["warnings"])
+
+
+def test_unknown_items_are_cleaned_as_in_training_without_the_item_table(shop, tmp_path, capsys):
+    """An item that the table lacks is dropped from the events by the bundle's own table."""
+    table = tmp_path / "items.parquet"
+    shop.items.filter(pl.col("item_id") != "i29").write_parquet(table)
+    shop.events.write_csv(tmp_path / "events.csv")
+    data, out = ["--data", str(tmp_path / "events.csv")], tmp_path / "x.shortlist"
+    rules = ["--set", "cleaning.enabled=true", "--set", "cleaning.earliest=1970-01-01"]
+    argv = ["train", *data, "--items", str(table), *rules, *SMALL, "--out", str(out)]
+    assert main(argv) == 0
+    capsys.readouterr()
+    result = evaluated(out, capsys, *data)
+    assert result["n_items"] == 29
+    assert result["warnings"] == []  # the very events that the bundle was trained beside
+
+
+def test_user_features_that_nobody_stores_are_a_warning(trained, files, tmp_path, capsys):
+    bundle = tmp_path / "x.shortlist"
+    argv = ["export", str(trained.with_suffix(".run")), "--no-users", "--out", str(bundle)]
+    assert main(argv) == 0
+    capsys.readouterr()
+    (warning,) = warnings_of(bundle, files[1], capsys, "--no-baselines")
     assert "user features ['city', 'age'], which the data lacks (no user table)" in warning
     assert "give --users" in warning
 

@@ -150,16 +150,20 @@ def clean_file(
 
 
 def clean_dataset(
-    dataset: Dataset, config: CleaningConfig | None = None, *, progress: bool = False
+    dataset: Dataset,
+    config: CleaningConfig | None = None,
+    *,
+    items: pl.Series | None = None,
+    progress: bool = False,
 ) -> tuple[Dataset, CleaningReport]:
-    """Clean the events of a loaded dataset, against its own item table if it has one.
+    """Clean the events of a loaded dataset, against its own item table if it has one, else items.
 
     Where a format has no times, the rules on times do not run. Given test events stay as they are.
     """
     config = config or CleaningConfig()
     if not dataset.has_times:
         config = dataclasses.replace(config, timestamps=False, bots=False)
-    items = None if dataset.items is None else dataset.items["item_id"]
+    items = items if dataset.items is None else dataset.items["item_id"]
     events, report = clean_events(
         dataset.events, config, items=items, time_unit="s", progress=progress
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file
@@ -52,10 +55,10 @@ def clean_files(
             "one. Fix: other formats are cleaned by `shortlist train` ([cleaning] enabled = true)"
         )
     reading = Reading.of(config.data)
-    events, item_path, user_path = _tables_of(config, {})
-    tables = reading.tables(item_path, user_path)
+    sources = _tables_of(config, Frames())
+    tables = reading.tables(sources.items, sources.users)
     report = clean_file(
-        events,
+        sources.events,
         out,
         _rules_of(config),
         items=None if tables.items is None else tables.items["item_id"],
@@ -69,8 +72,27 @@ def clean_files(
     return report
 
 
+@dataclass(frozen=True)
+class Frames:
+    """Tables in place of those that ``[data]`` names: frames or paths; None keeps the setting."""
+
+    events: TableSource | None = None
+    items: TableSource | None = None
+    users: TableSource | None = None
+
+
+class _Tables(NamedTuple):
+    events: TableSource
+    items: TableSource | None
+    users: TableSource | None
+
+
 def load_configured(
-    config: Config, *, frames: Mapping[str, TableSource] | None = None, progress: bool = True
+    config: Config,
+    *,
+    frames: Frames | None = None,
+    item_ids: pl.Series | None = None,
+    progress: bool = True,
 ) -> tuple[Dataset, CleaningReport | None]:
     """Load the dataset of ``[data]``, cleaned by the rules of ``[cleaning]`` where enabled.
 
@@ -80,29 +102,33 @@ def load_configured(
     Parameters
     ----------
     config : Config
-    frames : mapping of str to frame, optional
-        "events", "items", "users": polars, pandas or pyarrow tables in place of the paths.
+    frames : Frames, optional
+        Tables in place of those of ``[data]``.
+    item_ids : polars.Series, optional
+        The items that the rule ``unknown_items`` knows where there is no item table.
     progress : bool
         Show what is downloaded, and a bar while millions of rows are cleaned.
     """
-    data, is_on, frames = config.data, config.cleaning.enabled, frames or {}
+    data, is_on, frames = config.data, config.cleaning.enabled, frames or Frames()
     cleaning, reading = _rules_of(config), Reading.of(config.data)
-    if not is_on or ("events" not in frames and not _is_table(config)):
+    if not is_on or not (frames.events is not None or _is_table(config)):
         dataset = read_all(
-            frames.get("events", data.path),
+            data.path if frames.events is None else frames.events,
             data.format,
             reading,
-            items=frames.get("items", data.items or None),
-            users=frames.get("users", data.users or None),
+            items=(data.items or None) if frames.items is None else frames.items,
+            users=(data.users or None) if frames.users is None else frames.users,
             progress=progress,
         )
-        return clean_dataset(dataset, cleaning, progress=progress) if is_on else (dataset, None)
-    source, item_table, user_table = _tables_of(config, frames)
-    tables = reading.tables(item_table, user_table)
+        if not is_on:
+            return dataset, None
+        return clean_dataset(dataset, cleaning, items=item_ids, progress=progress)
+    sources = _tables_of(config, frames)
+    tables = reading.tables(sources.items, sources.users)
     events, report = clean_events(
-        source,
+        sources.events,
         cleaning,
-        items=None if tables.items is None else tables.items["item_id"],
+        items=item_ids if tables.items is None else tables.items["item_id"],
         columns=reading.columns,
         ignore=reading.ignored("event"),
         time_unit=reading.time_unit,
@@ -111,7 +137,7 @@ def load_configured(
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem
-    name = "frame" if "events" in frames else name
+    name = "frame" if frames.events is not None else name
     return with_lists(tables.into(Dataset(name, events)), reading.lists), report
 
 
@@ -137,16 +163,16 @@ def _is_table(config: Config) -> bool:
     )
 
 
-def _tables_of(
-    config: Config, frames: Mapping[str, TableSource]
-) -> tuple[TableSource, TableSource | None, TableSource | None]:
+def _tables_of(config: Config, frames: Frames) -> _Tables:
+    """Give the tables to read: frames, else those of ``[data]``."""
     data, path = config.data, Path(config.data.path)
     tables: dict[str, TableSource | None] = {"events": path, "items": None, "users": None}
-    if "events" not in frames and path.is_dir() and not is_folder_of_parts(path):
+    if frames.events is None and path.is_dir() and not is_folder_of_parts(path):
         tables = {name: table_in(path, name) for name in tables}
     tables |= {"items": data.items} if data.items else {}
     tables |= {"users": data.users} if data.users else {}
-    tables |= frames
+    given = {name: getattr(frames, name) for name in tables}
+    tables |= {name: table for name, table in given.items() if table is not None}
     if tables["events"] is None:
         raise DataError(f"data.path: {path} has no events table, expected events.csv or the like")
-    return tables["events"], tables["items"], tables["users"]
+    return _Tables(tables["events"], tables["items"], tables["users"])

@@ -148,6 +148,9 @@ class SplitConfig:
     )
     valid: float = _number(0.05, 0.0, 0.5, text="temporal: part of the events for validation")
     test: float = _number(0.1, 0.0, 0.5, text="temporal: part of the events for the test")
+    include_seen: bool = _other(
+        False, text="items of the history count as targets too: for what is bought or played again"
+    )
 
 
 @dataclass(frozen=True)
@@ -323,6 +326,9 @@ class UpdateConfig:
     )
     max_unknown: float = _number(
         0.5, 0.0, 1.0, text="drift: largest part of events with an unknown item"
+    )
+    max_new_kinds: float = _number(
+        0.5, 0.0, 1.0, text="drift: largest part of events of kinds that nothing is said of"
     )
     min_coverage: float = _number(
         0.5, 0.0, 1.0, text="drift: least coverage, as a part of that of the training's users"

@@ -52,7 +52,12 @@ class EngineRanker:
         )
 
     def rank(
-        self, histories: list[NDArray[np.int64]], user_ids: IdArray, top_n: int
+        self,
+        histories: list[NDArray[np.int64]],
+        user_ids: IdArray,
+        top_n: int,
+        *,
+        exclude_seen: bool = True,
     ) -> NDArray[np.int64]:
         """Rank items for some users; see `evaluate.Ranker`."""
         requests: Requests = {"history": [self.split.catalogue[rows] for rows in histories]}
@@ -68,7 +73,9 @@ class EngineRanker:
                     _event_features(wanted, self.split), self.split.dataset
                 )
             requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
-        answer = self.engine.recommend(requests, top_n=top_n, stages=self.stages)
+        answer = self.engine.recommend(
+            requests, top_n=top_n, exclude_seen=exclude_seen, stages=self.stages
+        )
         return self._catalogue_rows[answer.indices]
 
 

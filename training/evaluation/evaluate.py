@@ -6,13 +6,15 @@ Metrics and their formulas are in `shortlist.training.evaluation.metrics`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import numpy as np
+import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.data.arrays import Floats, Rows
+from shortlist.training.evaluation.counts import UserCounts
 from shortlist.training.evaluation.metrics import (
     bootstrap_intervals,
     per_user_metrics,
@@ -20,10 +22,10 @@ from shortlist.training.evaluation.metrics import (
 )
 from shortlist.training.evaluation.segments import (
     Segment,
-    format_segments,
     format_table,
     segment_table,
 )
+from shortlist.training.evaluation.verdict import Verdict
 from shortlist.training.splits.parts import IdArray, ItemLists, Split
 
 __all__ = [
@@ -34,7 +36,6 @@ __all__ = [
     "bootstrap_intervals",
     "evaluate",
     "evaluate_users",
-    "format_segments",
     "format_table",
     "per_user_metrics",
     "ranking_metrics",
@@ -51,6 +52,7 @@ class EvaluationReport:
     dataset, protocol, on : str
         What was ranked; ``on`` is "test" or "valid".
     n_users, n_items : int
+        Users that the means hold, and items ranked for each.
     metrics : dict of str to dict
         Metrics of each ranker; the first is the bundle.
     intervals : dict of str to (low, high)
@@ -59,6 +61,14 @@ class EvaluationReport:
         Of the bundle: by length of the history, then by popularity of the target.
     warnings : tuple of str
         Reasons to doubt the bundle's metrics, as sentences.
+    include_seen : bool
+        Items of the history are ranked too, and count as targets.
+    users : UserCounts or None
+        Users left out, by reason.
+    tables : dict of str to str
+        Where "items" and "users" were taken from: "data", "bundle", or "none".
+    verdict : Verdict or None
+        What the figures allow to say.
     """
 
     dataset: str
@@ -70,16 +80,32 @@ class EvaluationReport:
     intervals: dict[str, tuple[float, float]]
     segments: tuple[Segment, ...]
     warnings: tuple[str, ...] = ()
+    include_seen: bool = False
+    users: UserCounts | None = None
+    tables: dict[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+        """Return the fields, ready for JSON; ``left_out`` is the users left out, by reason."""
+        users = self.users or UserCounts(self.n_users)
+        return asdict(self) | {
+            "users": asdict(users),
+            "left_out": users.left_out(),
+            "verdict": None if self.verdict is None else self.verdict.to_dict(),
+        }
 
 
 class Ranker(Protocol):
     """Anything that ranks items for users by their histories."""
 
-    def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
+    def rank(
+        self,
+        histories: list[Rows],
+        user_ids: IdArray,
+        top_n: int,
+        *,
+        exclude_seen: bool = True,
+    ) -> Rows:
         """Rank items for some users.
 
         Parameters
@@ -88,11 +114,13 @@ class Ranker(Protocol):
             Known item rows of each user, oldest first.
         user_ids : ndarray of shape (n_users,), int64 or str
         top_n : int
+        exclude_seen : bool
+            Leave items of the user's history out.
 
         Returns
         -------
         ndarray of shape (n_users, top_n), int64
-            Item rows, best first, none of the user's history; −1 for missing places.
+            Item rows, best first; −1 for missing places.
         """
         ...
 
@@ -112,8 +140,8 @@ class Evaluation:
     train_popularity : ndarray of shape (n_items,), int64
         Train events of each item.
     ks : tuple of int
-    n_cold_users, n_known_targets : int
-        Users left out for want of a history, and targets left out because they are in it.
+    users : UserCounts
+        How many users are evaluated, and why the others are not.
     """
 
     user_ids: IdArray
@@ -122,8 +150,7 @@ class Evaluation:
     history_lengths: Rows
     train_popularity: Rows
     ks: tuple[int, ...]
-    n_cold_users: int
-    n_known_targets: int
+    users: UserCounts
 
     def metrics(self) -> dict[str, float]:
         """Return all metrics, averaged over users."""
@@ -169,6 +196,8 @@ def evaluate_users(
     ks: Sequence[int] = (10, 20),
     *,
     cold_users: bool = False,
+    include_seen: bool = False,
+    max_users: int | None = None,
     users_at_once: int = 1024,
 ) -> Evaluation:
     """Rank all items for each user of a part and keep the lists.
@@ -182,8 +211,11 @@ def evaluate_users(
     ks : sequence of int
         Cut-offs; max(ks) items are ranked.
     cold_users : bool
-        Also evaluate users without any known event (a temporal split has them); default False:
-        they are counted in ``n_cold_users``.
+        Also evaluate users without any known event (a temporal split has them).
+    include_seen : bool
+        Items of the history are ranked and count as targets: for what is bought or played again.
+    max_users : int, optional
+        Evaluate so many users at most, drawn with a fixed seed.
     users_at_once : int
         Users in one call of the ranker.
 
@@ -198,40 +230,46 @@ def evaluate_users(
 
     Notes
     -----
-    Targets that are in the history cannot be recommended, so they are no targets; a target that
-    occurs twice counts once.
+    Without ``include_seen`` a target that is in the history cannot be recommended, so it is no
+    target. A target that occurs twice counts once.
     """
     if on not in ("valid", "test"):
         raise DataError(f"on: got {on!r}, expected 'valid' or 'test'. Fix: use one of these")
     histories = split.histories("train" if on == "valid" else "valid")
-    values, splits, n_known = _new_targets(split.targets(on), histories, len(split.catalogue))
-    is_chosen = np.diff(splits) > 0
-    is_cold = histories.lengths == 0
-    n_cold = 0 if cold_users else int((is_chosen & is_cold).sum())
-    if not cold_users:
-        is_chosen &= ~is_cold
+    lists = split.targets(on)
+    values, splits, n_seen = _distinct_targets(
+        lists, histories, len(split.catalogue), include_seen=include_seen
+    )
+    has_target, is_cold = np.diff(splits) > 0, histories.lengths == 0
+    is_chosen = has_target if cold_users else has_target & ~is_cold
     chosen = np.flatnonzero(is_chosen)
     if len(chosen) == 0:
-        raise DataError(
-            f"{split.dataset.name}: no user to evaluate on {on}: got {len(histories)} "
-            f"users, {n_cold} without a history, expected some with new items. Fix: "
-            "use another split, or cold_users=True"
-        )
-    ranked = _rank(ranker, histories, chosen, max(ks), users_at_once)
-    keep = np.repeat(is_chosen, np.diff(splits))
+        raise DataError(_nobody(split, on, len(histories), int((has_target & is_cold).sum())))
+    if max_users is not None and len(chosen) > max_users:
+        drawn = np.random.default_rng(0).choice(len(chosen), max_users, replace=False)
+        chosen = chosen[np.sort(drawn)]
+    ranked = _rank(ranker, histories, chosen, max(ks), users_at_once, exclude_seen=not include_seen)
+    keep = np.repeat(np.isin(np.arange(len(lists)), chosen), np.diff(splits))
     kept_splits = np.concatenate([[0], np.cumsum(np.diff(splits)[chosen])])
     popularity = np.bincount(
         split.item_rows(split.train["item_id"]), minlength=len(split.catalogue)
     )
     return Evaluation(
-        histories.user_ids[chosen],
-        ranked,
-        (values[keep], kept_splits),
-        histories.lengths[chosen],
-        popularity,
-        tuple(ks),
-        n_cold,
-        n_known,
+        user_ids=histories.user_ids[chosen],
+        ranked_rows=ranked,
+        targets=(values[keep], kept_splits),
+        history_lengths=histories.lengths[chosen],
+        train_popularity=popularity,
+        ks=tuple(ks),
+        users=UserCounts(
+            measured=len(chosen),
+            no_target=_count_users(split) - len(lists),
+            no_history=0 if cold_users else int((has_target & is_cold).sum()),
+            seen_targets=int((~has_target).sum()),
+            not_drawn=int(is_chosen.sum()) - len(chosen),
+            n_targets=int(kept_splits[-1]),
+            n_seen_targets=n_seen,
+        ),
     )
 
 
@@ -242,39 +280,73 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     *,
     cold_users: bool = False,
+    include_seen: bool = False,
     users_at_once: int = 1024,
 ) -> dict[str, float]:
     """Rank all items for each user of a part and return the metrics; see `evaluate_users`."""
     return evaluate_users(
-        ranker, split, on, ks, cold_users=cold_users, users_at_once=users_at_once
+        ranker,
+        split,
+        on,
+        ks,
+        cold_users=cold_users,
+        include_seen=include_seen,
+        users_at_once=users_at_once,
     ).metrics()
 
 
-def _new_targets(targets: ItemLists, histories: ItemLists, n_items: int) -> tuple[Rows, Rows, int]:
-    """Return (values, row_splits) of distinct targets not in the history, and how many are."""
+def _nobody(split: Split, on: str, n_users: int, n_cold: int) -> str:
+    return (
+        f"{split.dataset.name}: no user to evaluate on {on}: got {n_users} "
+        f"users, {n_cold} without a history, expected some with new items. Fix: "
+        "use another split or cold_users=True; where items come again, split.include_seen "
+        "(evaluate --include-seen)"
+    )
+
+
+def _count_users(split: Split) -> int:
+    frames = (split.dataset.events, split.dataset.test_events)
+    ids = [frame["user_id"] for frame in frames if frame is not None]
+    return int(pl.concat(ids).n_unique())
+
+
+def _distinct_targets(
+    targets: ItemLists, histories: ItemLists, n_items: int, *, include_seen: bool
+) -> tuple[Rows, Rows, int]:
+    """Return (values, row_splits) of distinct targets, and how many were left out as seen."""
     n_users = len(targets)
     key = np.unique(np.repeat(np.arange(n_users), targets.lengths) * n_items + targets.rows)
-    seen = np.repeat(np.arange(n_users), histories.lengths) * n_items + histories.rows
-    is_new = np.isin(key, seen, invert=True)
-    counts = np.bincount(key[is_new] // n_items, minlength=n_users)
+    is_counted = np.ones(len(key), np.bool_)
+    if not include_seen:
+        seen = np.repeat(np.arange(n_users), histories.lengths) * n_items + histories.rows
+        is_counted = np.isin(key, seen, invert=True)
+    counts = np.bincount(key[is_counted] // n_items, minlength=n_users)
     splits = np.concatenate([[0], np.cumsum(counts)])
-    return key[is_new] % n_items, splits, int((~is_new).sum())
+    return key[is_counted] % n_items, splits, int((~is_counted).sum())
 
 
 def _rank(
-    ranker: Ranker, histories: ItemLists, chosen: Rows, top_n: int, users_at_once: int
+    ranker: Ranker,
+    histories: ItemLists,
+    chosen: Rows,
+    top_n: int,
+    users_at_once: int,
+    *,
+    exclude_seen: bool,
 ) -> Rows:
     blocks = []
     for start in range(0, len(chosen), users_at_once):
         block = chosen[start : start + users_at_once]
         lists = [histories.rows_of(int(i)) for i in block]
-        ranked = np.asarray(ranker.rank(lists, histories.user_ids[block], top_n))
+        ids = histories.user_ids[block]
+        ranked = np.asarray(ranker.rank(lists, ids, top_n, exclude_seen=exclude_seen))
         if ranked.shape != (len(block), top_n):
             raise DataError(
                 f"{type(ranker).__name__}.rank: got shape {ranked.shape}, expected "
                 f"{(len(block), top_n)}. Fix: pad missing places with −1"
             )
-        _check_unseen(ranked, lists, histories.user_ids[block], type(ranker).__name__)
+        if exclude_seen:
+            _check_unseen(ranked, lists, ids, type(ranker).__name__)
         blocks.append(ranked.astype(np.int64, copy=False))
     return np.concatenate(blocks)
 

@@ -45,6 +45,10 @@ class NextEvents:
         Item rows of all events of these users, user after user, oldest first.
     places : ndarray of shape (n_targets,), int64
         Place of each target in ``rows``; its history is the ``n_known`` rows before it.
+    n_seen, n_no_targets : int
+        Events left out: of items that their user had before, and those that are no targets.
+    include_seen : bool
+        Items that a user has had before are ranked, and their events too.
     """
 
     user_ids: IdArray
@@ -53,6 +57,9 @@ class NextEvents:
     n_known: Rows
     rows: Rows
     places: Rows
+    n_seen: int = 0
+    n_no_targets: int = 0
+    include_seen: bool = False
 
     @classmethod
     def of(
@@ -61,6 +68,8 @@ class NextEvents:
         known: pl.DataFrame,
         targets: pl.DataFrame,
         weighting: EventsConfig,
+        *,
+        include_seen: bool = False,
     ) -> NextEvents:
         """Lay events out.
 
@@ -70,18 +79,21 @@ class NextEvents:
             Gives the item rows.
         known, targets : polars.DataFrame
             Events before, and those to be ranked. Left out of the latter: events that are no
-            targets by ``weighting``, and items that their user has had before, which are excluded.
+            targets by ``weighting``, and, without ``include_seen``, items that their user has had
+            before, which are excluded.
         """
         before = known.with_columns(is_ranked=pl.lit(False))
         marked = [before, targets.with_columns(is_ranked=pl.lit(True))]
         events = pl.concat(marked).sort("user_id", "timestamp", maintain_order=True)
         events = events.join(targets.select("user_id").unique(), on="user_id", how="semi",
                              maintain_order="left")  # fmt: skip
-        is_ranked = events.select(
-            pl.col("is_ranked")
-            & is_target(weighting)
-            & pl.struct("user_id", "item_id").is_first_distinct()
-        ).to_series().to_numpy()  # fmt: skip
+        is_liked = is_target(weighting)
+        is_new = pl.struct("user_id", "item_id").is_first_distinct() | include_seen
+        asked = pl.col("is_ranked")
+        is_ranked = events.select(asked & is_liked & is_new).to_series().to_numpy()
+        n_seen, n_no_targets = events.select(
+            seen=(asked & is_liked & ~is_new).sum(), no_target=(asked & ~is_liked).sum()
+        ).row(0)
         counts = events.group_by("user_id", maintain_order=True).len()["len"]
         lengths = counts.to_numpy().astype(np.int64)
         starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -94,6 +106,9 @@ class NextEvents:
             places - starts[places],
             rows,
             places,
+            n_seen,
+            n_no_targets,
+            include_seen,
         )
 
     def __len__(self) -> int:
@@ -109,7 +124,11 @@ class NextEvents:
                 self.rows[place - n : place]
                 for place, n in zip(self.places[part], self.n_known[part], strict=True)
             ]
-            ranked = np.asarray(ranker.rank(histories, self.user_ids[part], TOP_N))
+            ranked = np.asarray(
+                ranker.rank(
+                    histories, self.user_ids[part], TOP_N, exclude_seen=not self.include_seen
+                )
+            )
             is_hit = ranked == self.targets[part, None]
             gains = 1.0 / np.log2(2.0 + np.arange(TOP_N))
             ndcg[part] = (is_hit * gains).sum(axis=1)
@@ -129,10 +148,18 @@ class OwnCatalogue:
         self._ours = np.full(len(split.catalogue), -1, np.int64)
         self._ours[self._theirs[:-1]] = np.arange(len(catalogue))
 
-    def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
+    def rank(
+        self,
+        histories: list[Rows],
+        user_ids: IdArray,
+        top_n: int,
+        *,
+        exclude_seen: bool = True,
+    ) -> Rows:
         """Rank items for some users; see `evaluate.Ranker`."""
         own = [self._ours[rows] for rows in histories]
-        ranked = self.ranker.rank([rows[rows >= 0] for rows in own], user_ids, top_n)
+        lists = [rows[rows >= 0] for rows in own]
+        ranked = self.ranker.rank(lists, user_ids, top_n, exclude_seen=exclude_seen)
         return self._theirs[ranked]
 
 

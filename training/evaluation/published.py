@@ -60,7 +60,7 @@ def published_table(report: EvaluationReport) -> str:
     str
         A table; empty if nothing is known, or the evaluation is not of the test users.
     """
-    if report.protocol != "leave-one-out" or report.on != "test":
+    if report.protocol != "leave-one-out" or report.on != "test" or report.include_seen:
         return ""
     rows = PUBLISHED.get((report.n_users, report.n_items), [])
     if not rows:

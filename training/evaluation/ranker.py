@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TwoTowerRanker:
-    """Rank the catalogue by the model's metric, seen items excluded.
+    """Rank the catalogue by the model's metric.
 
     Parameters
     ----------
@@ -40,7 +40,12 @@ class TwoTowerRanker:
         self.events = HistoryEvents(features, dataset) if features.event_features else None
 
     def rank(
-        self, histories: list[NDArray[np.int64]], user_ids: IdArray, top_n: int
+        self,
+        histories: list[NDArray[np.int64]],
+        user_ids: IdArray,
+        top_n: int,
+        *,
+        exclude_seen: bool = True,
     ) -> NDArray[np.int64]:
         """Rank items for some users; see `evaluate.Ranker`."""
         if len(histories) == 0:
@@ -54,6 +59,6 @@ class TwoTowerRanker:
             histories = [np.asarray(h, np.int64) + 1 for h in histories]
             inputs |= self.events.encoded(user_ids, histories, width)
         users = self.model.encode_users(codes, inputs)
-        seen = (rows, np.concatenate([[0], np.cumsum(lengths)]))
+        seen = (rows, np.concatenate([[0], np.cumsum(lengths)])) if exclude_seen else None
         hits = self.index.search(users, top_n=top_n, exclude=seen, n_threads=self.n_threads)
         return hits.indices

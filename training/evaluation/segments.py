@@ -72,9 +72,3 @@ def format_table(results: Mapping[str, Mapping[str, float]], *, digits: int = 3)
         cells = [f"{row[column]:.{digits}f}" if column in row else "–" for column in columns]
         lines.append("| " + " | ".join([name.replace("|", "\\|"), *cells]) + " |")
     return "\n".join(lines)
-
-
-def format_segments(segments: Sequence[Segment], *, digits: int = 3) -> str:
-    """Write segments as a Markdown table with their numbers of users."""
-    rows = {f"{s.name} ({s.n_users} users)": s.metrics for s in segments}
-    return format_table(rows, digits=digits)

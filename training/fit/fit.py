@@ -176,7 +176,8 @@ def fit_closed_form(
     row: EpochRow = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3)}
     row["is_best"] = split.target_events("valid").height > 0
     if row["is_best"]:
-        row |= evaluate(baseline, split, on="valid", ks=(10, 20))
+        include_seen = model.config.split.include_seen
+        row |= evaluate(baseline, split, on="valid", include_seen=include_seen)
     checkpoint.write_lines(run_dir / "metrics.jsonl", [row])
     if on_epoch is not None:
         on_epoch(1, row)

@@ -238,7 +238,8 @@ class Loop:
             if self.has_valid and is_due:
                 threads = train.n_threads
                 ranker = TwoTowerRanker(self.model, self.split.dataset, n_threads=threads)
-                row |= evaluate(ranker, self.split, on="valid", ks=(10, 20))
+                include_seen = self.config.split.include_seen
+                row |= evaluate(ranker, self.split, on="valid", include_seen=include_seen)
                 before = [old[METRIC] for old in self.history if METRIC in old]
                 row["is_best"] = row[METRIC] > max(before, default=-1.0)
             # Nothing held out: the last epoch counts.

@@ -152,7 +152,8 @@ def load_reranker(run_dir: Path, config: Config) -> tuple[Scorer | None, Reranke
 def first_stage(model: TwoTower, split: Split, n_candidates: int) -> Evaluation:
     """Rank candidates for the validation users with a history."""
     ranker = TwoTowerRanker(model, split.dataset, n_threads=model.config.train.n_threads)
-    return evaluate_users(ranker, split, "valid", (10, max(10, n_candidates)))
+    ks, include_seen = (10, max(10, n_candidates)), model.config.split.include_seen
+    return evaluate_users(ranker, split, "valid", ks, include_seen=include_seen)
 
 
 def candidates_of(

@@ -74,8 +74,15 @@ class Baseline(ABC):
         self._fit(users[used], items[used], weights[used].astype(np.float64))
         return self
 
-    def rank(self, histories: list[Rows], user_ids: IdArray, top_n: int) -> Rows:
-        """Rank items not in the history, score descending, ties by the lower row.
+    def rank(
+        self,
+        histories: list[Rows],
+        user_ids: IdArray,
+        top_n: int,
+        *,
+        exclude_seen: bool = True,
+    ) -> Rows:
+        """Rank items, score descending, ties by the lower row.
 
         See `Ranker.rank`. ``user_ids`` are not used: the history says everything.
         """
@@ -85,8 +92,10 @@ class Baseline(ABC):
                 "Fix: call fit(train, catalogue) first"
             )
         at_once = max(1, _SCORES_AT_ONCE // self.n_items)
+        nothing = np.empty(0, np.int64)
+        excluded = histories if exclude_seen else [nothing] * len(histories)
         blocks = [
-            self._rank(histories[start : start + at_once], top_n)
+            self._rank(histories[start : start + at_once], excluded[start : start + at_once], top_n)
             for start in range(0, len(histories), at_once)
         ]
         return np.concatenate([*blocks, np.empty((0, top_n), np.int64)])
@@ -105,8 +114,8 @@ class Baseline(ABC):
         """Learn from events sorted by user and time: users, item rows, weights, (n_events,)."""
 
     @abstractmethod
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        """Rank for a block of users; see `rank`."""
+    def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
+        """Rank for a block of users, none of the excluded rows; see `rank`."""
 
 
 class Popularity(Baseline):
@@ -123,8 +132,8 @@ class Popularity(Baseline):
         self._vectors = counts[:, None].astype(np.float32)
         self._index = shortlist.Index(self._vectors, metric="dot")
 
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
-        return _search(self._index, np.ones((len(histories), 1)), histories, top_n)
+    def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
+        return _search(self._index, np.ones((len(histories), 1)), excluded, top_n)
 
 
 class ItemItem(Baseline):
@@ -179,12 +188,12 @@ class ItemItem(Baseline):
         counts = np.bincount(items, weights, minlength=self.n_items)
         self._floor = _FLOOR * counts / max(counts.max(initial=0.0), 1.0)
 
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+    def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         # A user's vector is as long as the catalogue and nearly all zero: a sparse product.
         scores = _history_matrix(histories, self.n_items, self.decay) @ self.weights
         dense: Floats = scores.toarray() if sparse.issparse(scores) else scores
         dense = dense + self._trend
-        return _top_rows(np.where(dense == 0.0, self._floor, dense), histories, top_n)
+        return top_rows(np.where(dense == 0.0, self._floor, dense), excluded, top_n)
 
     @abstractmethod
     def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
@@ -394,13 +403,13 @@ class ImplicitALS(Baseline):
         self._gram = self._vectors.T @ self._vectors + self.l2 * np.eye(self.dim)
         self._index = shortlist.Index(self._vectors.astype(np.float32), metric="dot")
 
-    def _rank(self, histories: list[Rows], top_n: int) -> Rows:
+    def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         queries = np.zeros((len(histories), self.dim))
         for user, rows in enumerate(histories):
             known = self._vectors[np.unique(rows)]
             wanted = (1.0 + self.alpha) * known.sum(axis=0)
             queries[user] = np.linalg.solve(self._gram + self.alpha * known.T @ known, wanted)
-        return _search(self._index, queries, histories, top_n)
+        return _search(self._index, queries, excluded, top_n)
 
 
 def _require(good: bool, got: str, expected: str) -> None:
@@ -464,15 +473,18 @@ def _strongest(i: Rows, j: Rows, weight: Floats, n_items: int, n_kept: int) -> A
 
 
 def _search(
-    index: shortlist.Index, queries: npt.NDArray[np.floating], histories: list[Rows], top_n: int
+    index: shortlist.Index, queries: npt.NDArray[np.floating], excluded: list[Rows], top_n: int
 ) -> Rows:
-    return index.search(queries.astype(np.float32), top_n, exclude=histories).indices
+    return index.search(queries.astype(np.float32), top_n, exclude=excluded).indices
 
 
-def _top_rows(scores: Floats, histories: list[Rows], top_n: int) -> Rows:
-    """Return the best unseen rows: score descending, then row; changes the scores."""
-    for user, seen in enumerate(histories):
-        scores[user, seen] = -np.inf
+def top_rows(scores: Floats, excluded: list[Rows], top_n: int) -> Rows:
+    """Return the best rows (n_users, top_n), none excluded: score descending, then row.
+
+    ``scores`` (n_users, n_items) change.
+    """
+    for user, rows in enumerate(excluded):
+        scores[user, rows] = -np.inf
     n_users, n_items = scores.shape
     n = min(top_n, n_items)
     least = np.partition(scores, n_items - n, axis=1)[:, n_items - n]

@@ -10,9 +10,9 @@ from shortlist.bench import bench_bundle, format_markdown, plot
 from shortlist.errors import DataError
 from shortlist.training.config.settings import load_config, read_config
 from shortlist.training.data.datasets import Dataset, load_dataset
-from shortlist.training.evaluation import evaluate
+from shortlist.training.evaluation.tables import distinct_metrics, text_table
 from shortlist.training.fit.checkpoint import remove_run, unfinished_reason
-from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline.train import TrainReport, train_and_export
 from shortlist.training.splits.split import make_split
 
@@ -72,9 +72,11 @@ def run_demo(out: Path, *, data: str = DATA, seed: int = 1) -> None:
     steps.next("Evaluate the bundle beside the baselines: each user's last film, all films ranked")
     split = make_split(dataset, "leave-one-out")
     with shortlist.load(bundle, n_threads=0) as engine:
-        rankers = workflow.bundle_rankers("shortlist", engine, split)
-        metrics = workflow.evaluate_split(rankers, split, ks=(10,))
-    print(evaluate.format_table(metrics))
+        rankers = evaluation.bundle_rankers("shortlist", engine, split)
+        metrics = evaluation.evaluate_split(rankers, split, ks=(10,))
+    print(text_table(metrics, distinct_metrics(metrics)))
+    if report.validation is not None:
+        print(f"validation: {report.validation.verdict.sentence}")
 
     steps.next("Benchmark the bundle on one thread")
     figures = bench_bundle(bundle, batches=(1, 8, 64, 512))

@@ -163,7 +163,9 @@ def _served(
     """Rank a cycle's events with every model; each model once, also where it has several names."""
     both = add_events(known, part)
     split = Split(both, known.events, part.clear(), part, "temporal", config.events)
-    events = NextEvents.of(split, known.events, part, config.events)
+    events = NextEvents.of(
+        split, known.events, part, config.events, include_seen=config.split.include_seen
+    )
     is_warm = events.n_known > 0
     by_model: dict[int, Floats] = {}
     for model in models.values():

@@ -19,23 +19,21 @@ import polars as pl
 from shortlist._quiet import quiet_start
 from shortlist.bundle import check_target
 from shortlist.errors import DataError
-from shortlist.training.cleaning.files import load_configured, save_report
+from shortlist.training.cleaning.files import Frames, load_configured, save_report
 from shortlist.training.config.settings import CLOSED_FORM, Config, load_config
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.summary import EventSummary, summarise_events
 from shortlist.training.data.tables import log
-from shortlist.training.evaluation.evaluate import evaluate_users
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint
-from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation, judge
+from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
     from shortlist.training.cleaning.report import CleaningReport
     from shortlist.training.data.tables import TableSource
-    from shortlist.training.fit.fit import TrainedModel
 
 __all__ = ["TrainReport", "train", "train_and_export"]
 
@@ -112,16 +110,17 @@ def train(
         A reason to doubt the results, such as too few users to measure.
     """
     tables = {"events": events, "items": items, "users": users}
-    frames = {name: table for name, table in tables.items() if not isinstance(table, str | Path)}
     keys = {"events": "data.path", "items": "data.items", "users": "data.users"}
-    paths = {keys[name]: str(table) for name, table in tables.items() if name not in frames}
+    is_path = {name: isinstance(table, str | Path) for name, table in tables.items()}
+    paths = {keys[name]: str(table) for name, table in tables.items() if is_path[name]}
+    frames = {name: None if is_path[name] else table for name, table in tables.items()}
     with _said(progress):
         report = train_and_export(
             out=Path(out),
             preset=preset,
             config_path=None if config is None else Path(config),
             overrides={**paths, **(settings or {})},
-            frames={name: table for name, table in frames.items() if table is not None},
+            frames=Frames(**frames),
             run_dir=None if run_dir is None else Path(run_dir),
             resume=resume,
             overwrite=overwrite,
@@ -155,7 +154,7 @@ def train_and_export(
     preset: str | None = None,
     config_path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
-    frames: Mapping[str, TableSource] | None = None,
+    frames: Frames | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -170,8 +169,8 @@ def train_and_export(
         Bundle to write, NAME.shortlist.
     preset, config_path, overrides
         As for `config.load_config`.
-    frames : mapping of str to frame, optional
-        "events", "items" and "users" in place of the paths under ``[data]``.
+    frames : Frames, optional
+        Tables in place of those under ``[data]``.
     run_dir : Path, optional
         Checkpoints and logs; NAME.run beside the bundle by default.
     resume : bool
@@ -186,7 +185,7 @@ def train_and_export(
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
-    _check_settings(config, frames or {}, plot)
+    _check_settings(config, frames or Frames(), plot)
     if resume and overwrite:
         raise DataError("resume and overwrite: got both, expected one of them")
     if not overwrite:
@@ -195,6 +194,7 @@ def train_and_export(
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.fit import fit
+        from shortlist.training.pipeline.evaluation import validate
     if overwrite:
         checkpoint.remove_run(run_dir)
     run = fit.train(
@@ -213,7 +213,7 @@ def train_and_export(
 
         plot_history(run.history, plot)
     exported = export_bundle(run, out, store_users=config.export.store_users)
-    validation = _validate(run)
+    validation = validate(run)
     return TrainReport(
         bundle=out,
         run=run.run_dir,
@@ -230,7 +230,7 @@ def train_and_export(
     )
 
 
-def _check_settings(config: Config, frames: Mapping[str, TableSource], plot: Path | None) -> None:
+def _check_settings(config: Config, frames: Frames, plot: Path | None) -> None:
     """Refuse what cannot be trained, before a table is opened."""
     if plot is not None and config.model.encoder in CLOSED_FORM:
         raise DataError(
@@ -240,7 +240,7 @@ def _check_settings(config: Config, frames: Mapping[str, TableSource], plot: Pat
     paths = {
         name: getattr(config.data, key)
         for name, key in (("events", "path"), ("items", "items"), ("users", "users"))
-        if name not in frames
+        if getattr(frames, name) is None
     }
     if paths.get("events") == "":
         raise DataError(
@@ -256,9 +256,7 @@ def _check_settings(config: Config, frames: Mapping[str, TableSource], plot: Pat
             )
 
 
-def _understand(
-    config: Config, frames: Mapping[str, TableSource] | None, *, progress: bool
-) -> _Understood:
+def _understand(config: Config, frames: Frames | None, *, progress: bool) -> _Understood:
     """Read the data, cut it, choose the features, and say what came of it."""
     dataset, cleaning = load_configured(config, frames=frames, progress=progress)
     _check_can_rank(dataset)
@@ -288,42 +286,12 @@ def _check_can_rank(dataset: Dataset) -> None:
         )
 
 
-def _validate(run: TrainedModel) -> Validation | None:
-    """Rank what was held out with the model and with two baselines that fit in seconds."""
-    from shortlist.training.models.baselines import Popularity, RecencyItemKNN
-    from shortlist.training.models.linear import is_affordable
-
-    split, n_items = run.split, len(run.split.catalogue)
-    if not run.metrics:
-        return None
-    ours = evaluate_users(run.ranker(), split, on="valid")
-    baselines = {"ItemKNN with recency": RecencyItemKNN(), "popularity": Popularity()}
-    presets = {"ItemKNN with recency": "cooccurrence", "popularity": "popularity"}
-    weights, lists = split.weights(split.train), {}
-    for name, model in baselines.items():
-        if presets[name] != run.config.model.encoder:  # no model is better than itself
-            model.fit(split.train, split.catalogue, weights)
-            lists[name] = evaluate_users(model, split, on="valid")
-    affordable = {n: encoder for n, encoder in presets.items() if is_affordable(encoder, n_items)}
-    return Validation(
-        protocol=split.protocol,
-        n_users=len(ours.user_ids),
-        n_items=n_items,
-        baselines={name: evaluation.metrics() for name, evaluation in lists.items()},
-        verdict=judge(
-            ours.per_user()["NDCG@10"],
-            {name: evaluation.per_user()["NDCG@10"] for name, evaluation in lists.items()},
-            affordable,
-        ),
-    )
-
-
 def _doubts(split: Split, validation: Validation | None) -> tuple[str, ...]:
     if validation is None:
         return (_nothing_held_out(split),)
-    if validation.n_users < FEW_USERS:
+    if (n_users := validation.users.measured) < FEW_USERS:
         return (
-            f"measured on {validation.n_users} users: the metrics of fewer than {FEW_USERS} say "
+            f"measured on {n_users} users: the metrics of fewer than {FEW_USERS} say "
             "little; get more data",
         )
     return ()

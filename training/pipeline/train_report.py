@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     import shortlist
     from shortlist.export.parity import Parity
     from shortlist.training.cleaning.report import CleaningReport
     from shortlist.training.data.summary import EventSummary
+    from shortlist.training.evaluation.counts import UserCounts
+    from shortlist.training.evaluation.verdict import Verdict
     from shortlist.training.fit.second_stage import RerankerReport
 
 SHOWN = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10")
@@ -34,23 +31,32 @@ class Validation:
     Attributes
     ----------
     protocol : str
-    n_users, n_items : int
-        Users measured, and items ranked for each.
+    users : UserCounts
+        Those measured, and those left out.
+    n_items : int
+        Items ranked for each of them.
     baselines : dict of str to dict
-        Metrics of each baseline on the same users.
-    verdict : str
-        The model beside the best baseline, as a sentence.
+        Metrics of each baseline; of a sample of the users, where there are many users and items.
+    verdict : Verdict
+        Whether the encoders are better than the best of the baselines.
     """
 
     protocol: str
-    n_users: int
+    users: UserCounts
     n_items: int
     baselines: dict[str, dict[str, float]]
-    verdict: str
+    verdict: Verdict
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
-        return dict(vars(self))
+        return {
+            "protocol": self.protocol,
+            "n_users": self.users.measured,
+            "left_out": self.users.left_out(),
+            "n_items": self.n_items,
+            "baselines": self.baselines,
+            "verdict": self.verdict.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class TrainReport:
         """Write the results for people, with the baselines beside them."""
         lines = [self.ended] if self.ended else []
         if self.validation is not None:
-            lines += [*self._table(self.validation), self.validation.verdict]
+            lines += [*self._table(self.validation), self.validation.verdict.sentence]
         if self.cleaning is not None:
             n_dropped = self.cleaning.n_rows - self.cleaning.n_kept
             lines.append(f"cleaning dropped {n_dropped:,} events: see {self.run}/cleaning.txt")
@@ -135,8 +141,8 @@ class TrainReport:
         rows = {f"{self.bundle.name}{first}": self.metrics, **validation.baselines}
         width = max(len(name) for name in rows)
         lines = [
-            f"validation: {held_out}, of {validation.n_users:,} users; all "
-            f"{validation.n_items:,} items ranked, those of the history left out",
+            f"validation: {held_out}; all {validation.n_items:,} items ranked",
+            validation.users.sentence("valid"),
             " " * width + "".join(f"{metric:>13}" for metric in SHOWN),
         ]
         for name, metrics in rows.items():
@@ -148,37 +154,3 @@ class TrainReport:
                 f"{second.ndcg_at_10_without:.4f} without: {is_kept}"
             )
         return lines
-
-
-def judge(
-    ours: NDArray[np.float64],
-    baselines: Mapping[str, NDArray[np.float64]],
-    presets: Mapping[str, str],
-) -> str:
-    """Compare the model with the best baseline, user by user.
-
-    Parameters
-    ----------
-    ours : ndarray of shape (n_users,)
-        NDCG@10 of each user.
-    baselines : mapping of str to ndarray of shape (n_users,)
-        The same of each baseline.
-    presets : mapping of str to str
-        The presets that make bundles of baselines, for those that can be one.
-
-    Returns
-    -------
-    str
-        One sentence, with the 95 % interval of the difference.
-    """
-    name = max(baselines, key=lambda baseline: float(baselines[baseline].mean()))
-    gain = ours - baselines[name]
-    error = 1.96 * float(gain.std(ddof=1)) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-    mean = float(gain.mean())
-    span = f"NDCG@10 {mean:+.4f}, 95 % from {mean - error:+.4f} to {mean + error:+.4f}"
-    instead = f"prefer it (--preset {presets[name]})" if name in presets else "do not use the model"
-    if mean > error:
-        return f"better than {name}: {span}"
-    if mean < -error:
-        return f"worse than {name} ({span}): {instead}"
-    return f"no better than {name} within the error ({span}): {instead}, or get more data"

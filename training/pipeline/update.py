@@ -11,7 +11,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -38,6 +38,7 @@ from shortlist.training.updates.tables import with_tables
 from shortlist.versions import (
     KEPT,
     history,
+    note_refusal,
     promote,
     prune,
     updating,
@@ -54,14 +55,32 @@ if TYPE_CHECKING:
     from shortlist.training.data.events import Dataset
     from shortlist.training.updates.drift import DriftReport
 
-__all__ = ["DriftError", "UpdateRequest", "update_bundle"]
+__all__ = ["DriftError", "RefusedError", "UpdateRequest", "update_bundle"]
 
 _READING = ("data.item_columns", "data.user_columns", "data.lists", "data.ignore")
 MAY_CHANGE = ("update.", "export.", "train.n_threads", "train.batch_size", *_READING)
 
 
+_IN_LINE = ("champion", "ancestor")  # states of versions that serve or served
+# Settings that judge a new bundle and do not change it.
+JUDGING = ("update.max_", "update.min_", "update.tolerance")
+
+
 class DriftError(ShortlistError):
-    """The new events are too unlike those of the training: a warm start may not be enough."""
+    """The new events are too unlike those of the training: a warm start may not be enough.
+
+    Attributes
+    ----------
+    report : DriftReport
+    """
+
+    def __init__(self, message: str, report: DriftReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class RefusedError(ShortlistError):
+    """There is a version of the very same events already: refused, or rolled back."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,8 @@ def update_bundle(
         Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads`` and
         ``train.batch_size``.
     ignore_drift, ignore_gate : bool
-        Go on in spite of alarms; replace in spite of the gate.
+        Go on in spite of alarms; replace in spite of the gate. A version that the gate refused
+        before, of the same events and settings, is then taken as it is.
     keep : int
         So many of the newest other versions stay beside the champion, see `versions.prune`; with
         `out` none is removed.
@@ -155,6 +175,8 @@ def update_bundle(
         setting that needs a full training.
     DriftError
         Drift passes a threshold of ``[update]``.
+    RefusedError
+        A version of the same events was refused or rolled back, and nothing else is new.
     ShortlistError
         Another update of the bundle is at work.
     """
@@ -195,19 +217,24 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     clock.lap("reading")
     drift = _checked_drift(request, champion, arrived)
     clock.lap("drift")
-    if replaces and not (request.overrides or request.ignore_gate):
-        _check_not_tried(request.bundle, champion.manifest, known)
     plan = _plan(champion, arrived, known)
-    _train_and_export(champion, plan, path, new_run, clock, progress=request.progress)
+    tried = _tried(request, champion.manifest, known) if replaces else None
+    if tried is None:
+        _train_and_export(champion, plan, path, new_run, clock, progress=request.progress)
+    else:
+        path, new_run = Path(tried["path"]), path.parent / str(tried["run"])
     gate = judge(request.bundle, path, champion.run, plan.split, plan.held_out, plan.config)
     clock.lap("gate")
     with Bundle.open(path, verify=False) as opened:
         version = opened.manifest.version
     previous = None
     if replaces:
-        path = path.rename(path.with_name(f"{version}.shortlist"))
+        if tried is None:
+            path = path.rename(path.with_name(f"{version}.shortlist"))
         if gate.is_passed or request.ignore_gate:
             previous, path = _replace(request.bundle, path, parent), request.bundle
+        else:
+            note_refusal(request.bundle, version, gate.reasons)
     n_trained = int(plan.is_trained.sum())
     n_unseen = int(mark_new(plan.split.train, champion.run.split.train).sum())
     return UpdateReport(
@@ -216,6 +243,8 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
         parent=parent,
         run=new_run,
         is_champion=previous is not None,
+        is_refused=not (gate.is_passed or request.ignore_gate),
+        is_taken_as_it_was=tried is not None,
         previous=previous,
         n_events=arrived.height,
         n_trained=n_trained,
@@ -263,7 +292,8 @@ def _checked_drift(
     if drift.alarms and not request.ignore_drift:
         raise DriftError(
             f"drift: {'; '.join(drift.alarms)}. Fix: train again on all events, or go on with "
-            "--ignore-drift"
+            "--ignore-drift",
+            drift,
         )
     return drift
 
@@ -331,8 +361,11 @@ def hold_out(config: Config, arrived: pl.DataFrame, known: Dataset) -> SplitConf
     has_dnn = config.scorer.enabled and config.scorer.kind == "dnn"
     n_valid = n_since(2 * holdout) - n_test if has_dnn else 0
     # Half an event less, so that no rounding moves the cut to the event before.
-    return SplitConfig(
-        "temporal", valid=n_valid / len(everything), test=(n_test - 0.5) / len(everything)
+    return dataclasses.replace(
+        config.split,
+        protocol="temporal",
+        valid=n_valid / len(everything),
+        test=(n_test - 0.5) / len(everything),
     )
 
 
@@ -345,7 +378,8 @@ def judge(
     config: Config,
 ) -> GateReport:
     """Compare two bundles on held-out events of the split's test part; see `gate.compare`."""
-    events = NextEvents.of(split, split.known_events("valid"), targets, config.events)
+    known, include_seen = split.known_events("valid"), config.split.include_seen
+    events = NextEvents.of(split, known, targets, config.events, include_seen=include_seen)
     segments = segments_of(events, old.split)
     threads = config.train.n_threads
     with (
@@ -371,18 +405,32 @@ def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None
         )
 
 
-def _check_not_tried(bundle: Path, manifest: Manifest, known: Dataset) -> None:
-    """Refuse to train once more what the gate refused, or what was rolled back."""
+def _tried(request: UpdateRequest, manifest: Manifest, known: Dataset) -> Mapping[str, Any] | None:
+    """Find the version that was trained from this one on the same events, to take it as it is.
+
+    None where there is none, or where settings of the training change.
+
+    Raises
+    ------
+    RefusedError
+        It was refused and is to be judged as before, or it was rolled back.
+    """
+    if any(not key.startswith(JUDGING) for key in request.overrides):
+        return None
     sha256 = fingerprint(known.events)
-    for row in history(bundle):
+    for row in history(request.bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["state"] == "other" and row["parent"] == manifest.version:
-            raise DataError(
+        if is_same and row["parent"] == manifest.version and row["state"] not in _IN_LINE:
+            is_judged_anew = bool(request.overrides) and row["state"] == "refused"
+            if request.ignore_gate or is_judged_anew:
+                return row
+            fate = "refused or rolled back" if row["state"] == "other" else row["state"]
+            raise RefusedError(
                 f"feedback: version {row['version']} was trained from this one on the very same "
-                "events, and refused or rolled back; nothing to do until more come. To have it "
-                f"after all: shortlist rollback {bundle} --to {row['version']}; to train with "
-                "other settings: --set"
+                f"events, and {fate}; nothing to do until more come. To have it after all: "
+                "--ignore-gate; to train with other settings: --set"
             )
+    return None
 
 
 def _pruned(report: UpdateReport, bundle: Path, keep: int) -> UpdateReport:

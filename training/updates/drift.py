@@ -3,12 +3,12 @@
 The population stability index (PSI) of two shares p and q of the same buckets is
 Σ (q − p) · ln(q / p). Two samples of one population differ too, by about
 (buckets − 1) · (1/n + 1/m): that much is taken off, so that small logs raise no alarm. Over 0.25
-counts as a large change.
+counts as a large change. Kinds of events that the training did not have are judged by themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ import polars as pl
 import shortlist
 from shortlist.errors import DataError
 from shortlist.feedback import FeedbackLog
+from shortlist.feedback.acts import SKIP
 from shortlist.training.config.settings import read_config
+from shortlist.training.data.events import DEFAULT_KIND
 from shortlist.training.features.features import FeatureSet, align_items, align_users
 from shortlist.training.fit import checkpoint
 from shortlist.training.splits.parts import Split, to_id_array
@@ -53,11 +55,20 @@ TOP_N = 10
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """Mean score of the top 10 of users of the training and of the new events, and its PSI."""
+    """Mean score of the top 10 of users of the training and of the new events, and its PSI.
+
+    ``n_users`` of each were drawn from ``all_before`` and ``all_now``; ``n_before`` and ``n_now``
+    of them got an answer.
+    """
 
     before: float
     now: float
     psi: float
+    n_users: int = 0
+    n_before: int = 0
+    n_now: int = 0
+    all_before: int = 0
+    all_now: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,13 @@ class DriftReport:
     unknown_users, unknown_items : float
         Parts of the new events.
     psi : dict of str to float
-        Population stability index of each feature.
+        Population stability index of each feature. That of ``event.kind`` is of the kinds that the
+        training had.
+    new_kinds : dict of str to float
+        Kinds that the training did not have: their parts of the new events.
+    undeclared_kinds : float
+        Part of the new events whose new kind is no skip and stands in no setting of ``[events]``:
+        each counts as much as one of the training.
     score : ScoreDrift
     coverage : CoverageDrift
     alarms : tuple of str
@@ -92,6 +109,8 @@ class DriftReport:
     score: ScoreDrift
     coverage: CoverageDrift
     alarms: tuple[str, ...] = ()
+    new_kinds: dict[str, float] = field(default_factory=dict)
+    undeclared_kinds: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -100,10 +119,15 @@ class DriftReport:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a bundle answers some users: mean score of each list, part of the catalogue shown."""
+    """What a bundle answers some users: mean score of each list, part of the catalogue shown.
+
+    ``scores`` (n_answered,) has no users whose list is empty; ``n_users`` of ``n_all`` were asked.
+    """
 
     scores: Floats
     coverage: float
+    n_users: int
+    n_all: int
 
 
 def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
@@ -167,6 +191,7 @@ def measure_drift(
         raise DataError("feedback: got no event that the training did not have, expected some")
     known = split.known_events("valid")
     before, now = _answers(engine, split, known, arrived)
+    new_kinds, undeclared = _new_kinds(split, known, arrived)
     report = DriftReport(
         n_events=arrived.height,
         unknown_users=_unknown(known["user_id"], arrived["user_id"]),
@@ -176,8 +201,15 @@ def measure_drift(
             float(before.scores.mean()),
             float(now.scores.mean()),
             _psi_of_numbers(before.scores, now.scores),
+            before.n_users,
+            len(before.scores),
+            len(now.scores),
+            before.n_all,
+            now.n_all,
         ),
         coverage=CoverageDrift(before.coverage, now.coverage),
+        new_kinds=new_kinds,
+        undeclared_kinds=undeclared,
     )
     return replace(report, alarms=tuple(_alarms(report, settings)))
 
@@ -185,6 +217,22 @@ def measure_drift(
 def _unknown(known: pl.Series, arrived: pl.Series) -> float:
     """Return the part of the new ids that the training did not know."""
     return float((~arrived.is_in(known.unique().implode())).sum() / arrived.len())
+
+
+def _new_kinds(
+    split: Split, known: pl.DataFrame, arrived: pl.DataFrame
+) -> tuple[dict[str, float], float]:
+    """Return the parts of kinds that the training did not have, and the part nothing is said of.
+
+    Where the training had but the kind of tables without kinds, new ones just say which.
+    """
+    before = known["kind"].unique().to_list()
+    counts = arrived["kind"].value_counts(sort=True).filter(~pl.col("kind").is_in(before))
+    parts = {kind: n / arrived.height for kind, n in counts.iter_rows()}
+    if before == [DEFAULT_KIND]:
+        return parts, 0.0
+    declared = {SKIP, *split.weighting.negative_kinds, *split.weighting.weights}
+    return parts, sum(part for kind, part in parts.items() if kind not in declared)
 
 
 def psi(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
@@ -200,16 +248,32 @@ def psi(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
 
 def drift_lines(report: DriftReport) -> list[str]:
     """Write a report for people."""
-    score, coverage = report.score, report.coverage
+    score, coverage, new_kinds = report.score, report.coverage, report.new_kinds.items()
     lines = [
         f"drift since training, {report.n_events:,} new events",
         f"  events of unknown users  {report.unknown_users:.1%}",
         f"  events of unknown items  {report.unknown_items:.1%}",
-        f"  mean score of the top 10 {score.before:.4f} → {score.now:.4f}, PSI {score.psi:.3f}",
+        f"  mean score of the top 10 {score.before:.4f} → {score.now:.4f}, PSI {score.psi:.3f}, "
+        f"{_answered(score)}",
         f"  coverage of the top 10   {coverage.before:.1%} → {coverage.now:.1%}",
     ]
+    lines += [f"  new kind {kind!r}: {part:.0%} of events" for kind, part in new_kinds]
     lines += [f"  PSI of {name:<18} {value:.3f}" for name, value in report.psi.items()]
     return lines + [f"  ALARM {alarm}" for alarm in report.alarms]
+
+
+def _answered(score: ScoreDrift) -> str:
+    """Say of how many users the means are, and why not of the others."""
+    text = (
+        f"{score.n_before:,} of {score.all_before:,} and {score.n_now:,} of {score.all_now:,} users"
+    )
+    reasons = {
+        "not drawn": (score.all_before - score.n_users, score.all_now - score.n_users),
+        "without an answer": (score.n_users - score.n_before, score.n_users - score.n_now),
+    }
+    for reason, (before, now) in reasons.items():
+        text += f"; {reason}: {before:,} and {now:,}" if before or now else ""
+    return text
 
 
 def _alarms(report: DriftReport, settings: UpdateConfig) -> list[str]:
@@ -228,6 +292,12 @@ def _alarms(report: DriftReport, settings: UpdateConfig) -> list[str]:
             f"{report.unknown_items:.0%} of the events are of unknown items, above "
             f"{settings.max_unknown:.0%} (update.max_unknown)"
         )
+    if report.undeclared_kinds > settings.max_new_kinds:
+        alarms.append(
+            f"{report.undeclared_kinds:.0%} of the events are of new kinds "
+            f"({', '.join(map(repr, report.new_kinds))}) that [events] says nothing of, above "
+            f"{settings.max_new_kinds:.0%} (update.max_new_kinds)"
+        )
     before, now = report.coverage.before, report.coverage.now
     if now < settings.min_coverage * before:
         alarms.append(
@@ -241,8 +311,10 @@ def _feature_psi(
     split: Split, features: FeatureSet, known: pl.DataFrame, arrived: pl.DataFrame
 ) -> dict[str, float]:
     indices = {}
-    if known["kind"].n_unique() > 1:  # of a single kind, the file may just not have said which
-        indices["event.kind"] = _psi_of_values(known["kind"], arrived["kind"])
+    kinds = known["kind"].unique()
+    if len(kinds) > 1:  # new ones are judged apart
+        shared = arrived["kind"].filter(arrived["kind"].is_in(kinds.implode()))
+        indices["event.kind"] = _psi_of_values(known["kind"], shared)
     values = [events["value"].drop_nulls().to_numpy() for events in (known, arrived)]
     if all(len(part) for part in values):
         indices["event.value"] = _psi_of_numbers(*values)
@@ -325,5 +397,5 @@ def _answers(
         is_answered = answer.counts > 0
         sums = np.where(is_there, answer.scores, 0.0).sum(axis=1)[is_answered]
         coverage = len(np.unique(answer.indices[is_there])) / len(engine.index)
-        answers.append(_Answers(sums / answer.counts[is_answered], coverage))
+        answers.append(_Answers(sums / answer.counts[is_answered], coverage, n, len(ids)))
     return answers

@@ -71,11 +71,17 @@ class GateReport:
     reasons : tuple of str
         Why not, as sentences; empty if passed.
     segments : dict of str to GateSegment
+    n_ranked, n_seen, n_no_targets : int
+        Held-out events that were ranked; left out: those of items that their user had before, and
+        those that are no targets, such as dislikes.
     """
 
     is_passed: bool
     reasons: tuple[str, ...]
     segments: dict[str, GateSegment]
+    n_ranked: int = 0
+    n_seen: int = 0
+    n_no_targets: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -83,6 +89,8 @@ class GateReport:
             "is_passed": self.is_passed,
             "reasons": list(self.reasons),
             "segments": {name: segment.to_dict() for name, segment in self.segments.items()},
+            "n_ranked": self.n_ranked,
+            "left_out": {"seen": self.n_seen, "no_target": self.n_no_targets},
         }
 
 
@@ -142,7 +150,9 @@ def compare(
         for name, segment in compared.items()
         if segment.is_judged and segment.interval[1] < 0.0
     ]
-    return GateReport(not reasons, tuple(reasons), compared)
+    return GateReport(
+        not reasons, tuple(reasons), compared, len(events), events.n_seen, events.n_no_targets
+    )
 
 
 def _segment(

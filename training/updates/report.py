@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shortlist.training.updates.drift import DriftReport
     from shortlist.training.updates.gate import GateReport, GateSegment
 
-__all__ = ["UpdateReport", "update_lines"]
+__all__ = ["UpdateReport", "refusal", "update_lines"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class UpdateReport:
         The new run folder.
     is_champion : bool
         The new bundle has replaced the old one.
+    is_refused : bool
+        The gate refused the new bundle, and was not to be ignored.
+    is_taken_as_it_was : bool
+        It was trained by an update before this one, which it was refused by or rolled back after.
     previous : Path or None
         Where the replaced one lies.
     n_events, n_trained, n_freed, n_held_out : int
@@ -52,6 +56,8 @@ class UpdateReport:
     parent: str
     run: Path
     is_champion: bool
+    is_refused: bool
+    is_taken_as_it_was: bool
     previous: Path | None
     n_events: int
     n_trained: int
@@ -76,6 +82,7 @@ class UpdateReport:
             "previous": None if self.previous is None else str(self.previous),
             "drift": self.drift.to_dict(),
             "gate": self.gate.to_dict(),
+            "refused_by": "gate" if self.is_refused else None,
             "removed": list(self.removed),
         }
 
@@ -89,10 +96,12 @@ def update_lines(report: UpdateReport, champion: Path) -> list[str]:
         f"{report.n_new_users:,} new users; {report.n_freed:,} events that the last training "
         "held out, trained on too",
         ", ".join(f"{name} {value:.1f} s" for name, value in report.seconds.items()),
-        "NDCG@10 on the newest events",
+        f"NDCG@10 on the newest events: {_ranked(report)}",
         *(_segment_line(name, segment) for name, segment in report.gate.segments.items()),
         *(f"  {reason}" for reason in report.gate.reasons),
     ]
+    if report.is_taken_as_it_was:
+        lines.append(f"version {report.version} was trained before and is judged as it is")
     if report.is_champion:
         lines += [
             f"version {report.version} is now {champion}",
@@ -100,6 +109,8 @@ def update_lines(report: UpdateReport, champion: Path) -> list[str]:
         ]
     else:
         lines.append(f"version {report.version}: {report.bundle}; {champion} stays as it is")
+    if report.is_refused:
+        lines.append(refusal(report))
     if report.removed:
         lines.append(f"old versions removed (--keep): {', '.join(report.removed)}")
     if report.not_removed:
@@ -107,6 +118,28 @@ def update_lines(report: UpdateReport, champion: Path) -> list[str]:
             f"old versions stay (--keep), the next update tries again: {report.not_removed}"
         )
     return lines
+
+
+def refusal(report: UpdateReport) -> str:
+    """Say why the gate refused the new bundle, and how to have it all the same."""
+    return (
+        f"REFUSED by the gate: {'; '.join(report.gate.reasons)}. To take it as it is all the same: "
+        "--ignore-gate"
+    )
+
+
+def _ranked(report: UpdateReport) -> str:
+    gate = report.gate
+    reasons = [
+        f"{n:,} {reason}"
+        for n, reason in (
+            (gate.n_seen, "of items that their user had before"),
+            (gate.n_no_targets, "that are no targets"),
+        )
+        if n
+    ]
+    left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
+    return f"{gate.n_ranked:,} of {report.n_held_out:,} held-out events ranked{left_out}"
 
 
 def _segment_line(name: str, segment: GateSegment) -> str:

@@ -10,7 +10,7 @@ from shortlist import _temporary
 from shortlist.bundle.fields import problem
 from shortlist.bundle.files import check_folder, copy_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import MANIFEST, Manifest
-from shortlist.bundle.text import describe, summarise
+from shortlist.bundle.text import describe, outline, summarise
 from shortlist.bundle.zipped import unpack
 
 
@@ -165,6 +165,10 @@ class Bundle:
     def summary(self) -> str:
         """Return what is inside in words and numbers, some lines of text."""
         return summarise(self.path, self.manifest)
+
+    def outline(self) -> str:
+        """Return what is inside on one screen: of each section what comes first."""
+        return outline(self.path, self.manifest)
 
     def close(self) -> None:
         """Delete temporary files, of a zip or a copy; a folder is left as it is."""

@@ -1,11 +1,15 @@
 """What `shortlist inspect` says about a bundle, as values and as text."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shortlist.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist.bundle.records import FeatureRecord
+
+_WIDTH, _MOST_LINES = 100, 3  # of a section of an outline
+_NO_BREAK = "\xa0"  # a blank at which no line ends
 
 
 def describe(path: Path, manifest: Manifest) -> dict[str, object]:
@@ -44,17 +48,7 @@ def escape(character: str) -> str:
 def summarise(path: Path, manifest: Manifest) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
     m = manifest
-    lines = [
-        f"{path.resolve().name}: a bundle of format {FORMAT_VERSION}, written {m.created}",
-        f"  {m.n_items:,} items ({m.item_id_dtype} ids), {m.n_users:,} users "
-        f"with a stored history ({m.user_id_dtype} ids)",
-        f"  embeddings of dim {m.dim}, {m.metric}; histories of up to {m.max_history} items; "
-        f"{file_size(m.size)} on disk",
-    ]
-    if m.lineage is not None:
-        came = f"from {m.own.parent}" if m.own.parent else "trained anew"
-        lines.append(f"  version {m.version}, {came}")
-    lines += ["", "features", *_features(m.features)]
+    lines = [*_heading(path, m), "", "features", *_features(m.features)]
     if m.metrics:
         lines += ["", "metrics measured", *_values(m.metrics)]
     if m.second_stage is not None:
@@ -67,6 +61,71 @@ def summarise(path: Path, manifest: Manifest) -> str:
         lines += ["", "training", *_values(m.training)]
     lines += ["", "written with", *_values(m.versions)]
     return "\n".join(map(printable, lines))
+
+
+def outline(path: Path, manifest: Manifest) -> str:
+    """Return the report on one screen: of each section what comes first."""
+    m = manifest
+    second = {} if m.second_stage is None else m.to_dict()["second_stage"]
+    sections = {
+        "features": [f"{f.side} {f.name} ({f.kind})" for f in m.features],
+        "measured": _leaves(m.metrics),
+        "second stage": _leaves(second),
+        "parity": _leaves(m.parity),
+        "files": [f"{name} {file_size(file.size)}" for name, file in m.files.items()],
+        "training": _leaves(_without_settings(m)),
+        "written with": _leaves(m.versions),
+    }
+    lines = [*map(printable, _heading(path, m)), ""]
+    for label, entries in sections.items():
+        whole = [printable(entry).replace(" ", _NO_BREAK) for entry in entries]
+        wrapped = textwrap.wrap(
+            ", ".join(whole) or "none",
+            _WIDTH,
+            initial_indent=f"  {label:<14}",
+            subsequent_indent=" " * 16,
+            max_lines=_MOST_LINES,
+            placeholder=" …",
+        )
+        lines += [line.replace(_NO_BREAK, " ") for line in wrapped]
+    return "\n".join(lines)
+
+
+def _heading(path: Path, m: Manifest) -> list[str]:
+    """Say what it is: items, users, sizes, version."""
+    lines = [
+        f"{path.resolve().name}: a bundle of format {FORMAT_VERSION}, written {m.created}",
+        f"  {m.n_items:,} items ({m.item_id_dtype} ids), {m.n_users:,} users "
+        f"with a stored history ({m.user_id_dtype} ids)",
+        f"  embeddings of dim {m.dim}, {m.metric}; histories of up to {m.max_history} items; "
+        f"{file_size(m.size)} on disk",
+    ]
+    if m.lineage is not None:
+        came = f"from {m.own.parent}" if m.own.parent else "trained anew"
+        lines.append(f"  version {m.version}, {came}")
+    return lines
+
+
+def _leaves(values: Mapping[str, Any]) -> list[str]:
+    """Return names and values of a tree, a branch's name before its first; without hashes."""
+    leaves = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            first, *others = _leaves(value) or [""]
+            leaves += [f"{key}: {first}", *others] if first else []
+        elif not key.endswith("sha256") and value not in ("", None):
+            leaves.append(f"{key} {_plain(value)}")
+    return leaves
+
+
+def _without_settings(m: Manifest) -> dict[str, Any]:
+    """Return what the training was, of its settings the encoder alone."""
+    encoder = m.training_section("config", "model").get("encoder")
+    return {**{k: v for k, v in m.training.items() if k != "config"}, "encoder": encoder}
+
+
+def _plain(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else f"{value}"
 
 
 def file_size(n_bytes: int) -> str:
@@ -104,6 +163,5 @@ def _values(values: Mapping[str, Any], indent: int = 2) -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{' ' * indent}{key}", *_values(value, indent + 2)]
         else:
-            text = f"{value:.5g}" if isinstance(value, float) else f"{value}"
-            lines.append(f"{' ' * indent}{key:<24} {text}")
+            lines.append(f"{' ' * indent}{key:<24} {_plain(value)}")
     return lines or [f"{' ' * indent}not recorded"]

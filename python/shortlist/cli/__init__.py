@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 on success, 1 when the work failed (the reason is on stderr), 130 when interrupted.
-        Wrong usage exits with 2, as argparse does.
+        Wrong usage exits with 2, as argparse does. `update` returns 3 where the gate refused the
+        new version, 4 where drift did.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if "recommend" in words[:2]:  # behind --traceback

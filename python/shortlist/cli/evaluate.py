@@ -28,7 +28,7 @@ def add_parser(subparsers: SubParsers) -> None:
     parser = new_parser(
         subparsers,
         "evaluate",
-        "Rank the whole catalogue for the test users, seen items excluded, and report metrics.",
+        "Rank the whole catalogue for the test users, report metrics, and judge by baselines.",
         "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out\n"
         "  shortlist evaluate new.shortlist --off-policy feedback.log --top-n 2",
     )
@@ -51,8 +51,15 @@ def add_parser(subparsers: SubParsers) -> None:
         help="cut-offs (default: 10 20)",
     )
     parser.add_argument(
+        "--include-seen",
+        action=argparse.BooleanOptionalAction,
+        help="rank items of the history too, and count them as targets: for what is bought or "
+        "played again (default: as the bundle was trained)",
+    )
+    parser.add_argument(
         "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
     )
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument(
         "--report", type=Path, help="write tables to this Markdown file and a plot beside it (.png)"
     )
@@ -71,27 +78,27 @@ def run(args: argparse.Namespace) -> int:
     if args.off_policy is not None:
         return run_off_policy(args)
     check_output(args.report, "--report")
-    workflow = require_extra("shortlist.training.pipeline.workflow", "train")
-    report = workflow.evaluate_bundle(
+    report = require_extra("shortlist.training.pipeline.evaluation", "train").evaluate(
         args.bundle,
-        data=args.data,
-        data_format=args.format,
+        args.data,
+        format=args.format,
         items=args.items,
         users=args.users,
         reading=reading_options(args),
         protocol=args.protocol,
         on=args.on,
         ks=tuple(args.k),
+        include_seen=args.include_seen,
         baselines=not args.no_baselines,
         progress=not args.json,
     )
     for warning in report.warnings:
         show(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
-    page = workflow.evaluation_markdown(report)
+    pages = require_extra("shortlist.training.evaluation.report", "train")
     if args.report:
-        workflow.write_report(report, args.report)
+        pages.write_report(report, args.report)
     if args.json:
         print_json(report.to_dict())
     else:
-        show(page)
+        show(pages.evaluation_markdown(report) if args.markdown else pages.evaluation_text(report))
     return 0

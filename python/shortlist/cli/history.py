@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from shortlist.cli._output import print_json, show
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
+
+_HEADINGS = ("version", "state", "by", "from", "events", "until", "sha256 of events", "bundle")
 
 
 def add_parser(subparsers: SubParsers) -> None:
@@ -30,27 +32,41 @@ def add_parser(subparsers: SubParsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a version."""
+    """Print the versions as a table."""
     from shortlist.versions import history
 
     rows = history(args.bundle)
     if args.json:
         print_json(rows)
     else:
-        show("\n".join(_line(row) for row in rows))
+        show("\n".join(_table(rows)))
     return 0
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write a line a version under headings."""
+    cells = [_HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     data = row.get("data", {})
-    parts = [f"{row['version']:<24} {row['state']:<9} {row.get('kind', 'unknown'):<7}"]
-    parts.append(f"from {row['parent']}" if row["parent"] else "from nothing")
-    if data:
-        parts.append(f"{data['n_events']:,} events, sha256 {data['sha256'][:12]}…")
-    if data.get("until") is not None:
-        parts.append(f"until {_day(data['until'])}")
-    parts.append(row["path"] or "not kept")
-    return printable("  ".join(parts))
+    until = data.get("until")
+    cells = (
+        row["version"],
+        row["state"],
+        str(row.get("kind", "unknown")),
+        row["parent"] or "nothing",
+        f"{data['n_events']:,}" if data else "unknown",
+        "unknown" if until is None else _day(until),
+        f"{data['sha256'][:12]}…" if data else "unknown",
+        row["path"] or "not kept",
+    )
+    return tuple(map(printable, cells))
 
 
 def _day(seconds: int) -> str:

@@ -39,6 +39,9 @@ def add_parser(subparsers: SubParsers) -> None:
         type=Path,
         help="run folder, for --feedback (default: the one beside the bundle)",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="print every setting, figure and hash, not one screen"
+    )
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
     parser.set_defaults(run=run)
 
@@ -52,9 +55,12 @@ def run(args: argparse.Namespace) -> int:
     parts = []
     if args.bundle is not None:
         with Bundle.open(args.bundle) as bundle:
-            described, parts = bundle.describe(), [bundle.summary()]
+            text = bundle.summary() if args.all else bundle.outline()
+            described, parts = bundle.describe(), [text]
     described["installation"] = build = build_info()
-    parts.append("\n".join(["this installation", *(f"  {k:16} {v}" for k, v in build.items())]))
+    if args.all or args.bundle is None:
+        lines = ["this installation", *(f"  {k:16} {v}" for k, v in build.items())]
+        parts.append("\n".join(lines))
     if args.feedback is not None:
         if args.bundle is None:
             raise DataError("--feedback: got a log, expected a bundle whose log it is")
@@ -62,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         report = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
         described["drift"] = report.to_dict()
         parts.append("\n".join(drift.drift_lines(report)))
+    elif args.bundle is not None and not args.all:
+        parts.append("every hash verified; every setting and figure: --all")
     if args.json:
         print_json(described)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from shortlist.versions import KEPT
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
 
+REFUSED_BY_GATE, REFUSED_BY_DRIFT = 3, 4  # exit statuses
+
 
 def add_parser(subparsers: SubParsers) -> None:
     """Declare the subcommand's flags."""
@@ -26,7 +29,10 @@ def add_parser(subparsers: SubParsers) -> None:
         subparsers,
         "update",
         "Train a bundle on the new events of a feedback log; replace it if it is not worse.",
-        "shortlist update movies.shortlist --feedback feedback.log",
+        "shortlist update movies.shortlist --feedback feedback.log\n\n"
+        f"exit status: 0 the new version serves (or is at --out), {REFUSED_BY_GATE} refused by the "
+        f"gate,\n{REFUSED_BY_DRIFT} refused by drift before training, 1 an error, 2 wrong usage, "
+        "130 interrupted",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     parser.add_argument(
@@ -47,7 +53,10 @@ def add_parser(subparsers: SubParsers) -> None:
     add_set_argument(parser, "update.epochs=5")
     parser.add_argument("--ignore-drift", action="store_true", help="train in spite of alarms")
     parser.add_argument(
-        "--ignore-gate", action="store_true", help="replace the bundle even if the new one is worse"
+        "--ignore-gate",
+        action="store_true",
+        help="replace the bundle even if the new one is worse; a version that was refused before "
+        "is taken as it is",
     )
     parser.add_argument(
         "--keep",
@@ -62,25 +71,36 @@ def add_parser(subparsers: SubParsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Update; the exit status is 0 also where the gate kept the old bundle: the report says so."""
+    """Update; the exit status says whether the new version serves, or what refused it."""
     update = require_extra("shortlist.training.pipeline.update", "train")
-    report = update.update_bundle(
-        args.bundle,
-        feedback=args.feedback,
-        out=args.out,
-        run_dir=args.run_dir,
-        items=args.items,
-        users=args.users,
-        overrides=parse_overrides(args.set)
-        | {f"data.{name}": value for name, value in reading_options(args).items()},
-        ignore_drift=args.ignore_drift,
-        ignore_gate=args.ignore_gate,
-        keep=args.keep,
-        progress=not args.quiet,
-    )
+    pages = require_extra("shortlist.training.updates.report", "train")
+    try:
+        report = update.update_bundle(
+            args.bundle,
+            feedback=args.feedback,
+            out=args.out,
+            run_dir=args.run_dir,
+            items=args.items,
+            users=args.users,
+            overrides=parse_overrides(args.set)
+            | {f"data.{name}": value for name, value in reading_options(args).items()},
+            ignore_drift=args.ignore_drift,
+            ignore_gate=args.ignore_gate,
+            keep=args.keep,
+            progress=not args.quiet,
+        )
+    except update.DriftError as error:
+        if args.json:
+            print_json({"refused_by": "drift", "drift": error.report.to_dict()})
+        show(f"shortlist update: REFUSED by {error}", file=sys.stderr)
+        return REFUSED_BY_DRIFT
+    except update.RefusedError as error:
+        show(f"shortlist update: REFUSED before: {error}", file=sys.stderr)
+        return REFUSED_BY_GATE
     if args.json:
         print_json(report.to_dict())
-        return 0
-    page = require_extra("shortlist.training.updates.report", "train")
-    show("\n".join(page.update_lines(report, args.bundle)))
-    return 0
+        if report.is_refused:
+            show(f"shortlist update: {pages.refusal(report)}", file=sys.stderr)
+    else:
+        show("\n".join(pages.update_lines(report, args.bundle)))
+    return REFUSED_BY_GATE if report.is_refused else 0

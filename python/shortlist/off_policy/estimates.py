@@ -61,6 +61,8 @@ class OffPolicy:
     n_unmatched : int
         Events newer than the training data that would be a reward and belong to no list: what
         users found elsewhere, or a clock that is further behind than `clock_tolerance`.
+    n_stray_impressions : int
+        Impressions left out: their ranks do not run from 1 on, so that they belong to no list.
     top_n : int
         Places counted of each list.
     logged : Estimate
@@ -78,6 +80,7 @@ class OffPolicy:
     n_unknown_propensity: int
     n_before_training: int
     n_unmatched: int
+    n_stray_impressions: int
     top_n: int
     logged: Estimate
     ips: Estimate
@@ -104,7 +107,8 @@ class OffPolicy:
             f"{self.n_lists:,} lists of {self.n_users:,} users, first {self.top_n} places; left "
             f"out: {self.n_unknown_propensity:,} without propensities, "
             f"{self.n_before_training:,} not newer than the training data",
-            f"{self.n_unmatched:,} events that would be a reward belong to no list",
+            f"{self.n_unmatched:,} events that would be a reward belong to no list, and "
+            f"{self.n_stray_impressions:,} impressions",
             f"{'rewards a list':<24}{'value':>10}   95 % interval",
         ]
         for name, (value, low, high) in rows.items():
@@ -248,6 +252,7 @@ def estimate(
         n_unknown_propensity=lists.n_unknown,
         n_before_training=n_old,
         n_unmatched=int((lists.unmatched_times > until).sum()),
+        n_stray_impressions=lists.n_stray,
         top_n=top_n,
         logged=_mean(logged, users),
         ips=ips(rewards, weights, users),

@@ -69,6 +69,8 @@ class Lists:
         Lists without propensities.
     unmatched_times : ndarray of shape (m,), int64
         Of events that would be a reward and belong to no list.
+    n_stray : int
+        Impressions that belong to no list: their ranks do not run from 1 on.
     """
 
     users: Array
@@ -83,6 +85,7 @@ class Lists:
     n_unknown: int
     dislikes: Dislikes
     unmatched_times: Array
+    n_stray: int = 0
 
     def take(self, chosen: Array) -> Lists:
         """Return some of the lists."""
@@ -99,6 +102,7 @@ class Lists:
             self.n_unknown,
             self.dislikes,
             self.unmatched_times,
+            self.n_stray,
         )
 
     def ask(self, loaded: LoadedBundle, explore: Exploration) -> tuple[Array, Array]:
@@ -147,6 +151,7 @@ def read_lists(
     lists: list[list[tuple[Any, ...]]] = []
     rewarded: set[tuple[int, int]] = set()
     unmatched: list[int] = []
+    n_stray = 0
     for row in rows:
         sequence, user, item, kind, time, value, rank, _ = row
         if kind != IMPRESSION:
@@ -161,12 +166,14 @@ def read_lists(
         if rank == 1:
             lists.append([])
         if not lists or rank != len(lists[-1]) + 1 or (lists[-1] and lists[-1][0][1] != user):
-            continue  # written by hand, and no list
+            n_stray += 1  # written by hand, and no list
+            continue
         lists[-1].append(row)
         shown.setdefault((user, item), []).append(_Place(len(lists) - 1, rank - 1, time))
     histories = {user: _History(acts) for user, acts in done.items()}
     laid_out = _laid_out(lists, rewarded, histories, log.id_types, top_n, dislikes)
-    return replace(laid_out, unmatched_times=np.array(unmatched, dtype=np.int64))
+    unmatched_times = np.array(unmatched, dtype=np.int64)
+    return replace(laid_out, unmatched_times=unmatched_times, n_stray=n_stray)
 
 
 def _newest(places: list[_Place], until: int) -> _Place | None:

@@ -1,0 +1,65 @@
+"""Which users a mean holds, and which it leaves out and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["UserCounts"]
+
+
+@dataclass(frozen=True)
+class UserCounts:
+    """The users of a data set, each counted once: measured, or left out for one reason.
+
+    Attributes
+    ----------
+    measured : int
+        Users that the mean holds.
+    no_target : int
+        Left out: none of their events is a target of the part.
+    no_history : int
+        Left out: nothing is known of them before the part.
+    seen_targets : int
+        Left out: all their targets are items they had before, which lists without seen items
+        cannot hold.
+    not_drawn : int
+        Left out: a sample was measured.
+    n_targets, n_seen_targets : int
+        Targets of the measured users, and targets of any user that were left out as seen.
+    """
+
+    measured: int
+    no_target: int = 0
+    no_history: int = 0
+    seen_targets: int = 0
+    not_drawn: int = 0
+    n_targets: int = 0
+    n_seen_targets: int = 0
+
+    @property
+    def n_in_part(self) -> int:
+        """Users with a target in the part."""
+        return self.measured + self.no_history + self.seen_targets + self.not_drawn
+
+    def left_out(self) -> dict[str, int]:
+        """Return the number of users left out for each reason."""
+        counts = asdict(self)
+        return {name: counts[name] for name in _REASONS}
+
+    def sentence(self, on: str) -> str:
+        """Say how many users of a part ("test" or "valid") are measured, and why not all are."""
+        part = "validation" if on == "valid" else on
+        text = f"{self.measured:,} of {self.n_in_part:,} {part} users measured"
+        reasons = [f"{n:,} {_REASONS[name]}" for name, n in self.left_out().items() if n]
+        text += f"; left out: {', '.join(reasons)}" if reasons else ""
+        if self.n_seen_targets:
+            text += f"; seen targets left out: {self.n_seen_targets:,}"
+        return text.format(part=part)
+
+
+_REASONS = {
+    "seen_targets": "whose targets are all in their history",
+    "no_history": "without a history",
+    "not_drawn": "not in the sample",
+    "no_target": "without a {part} target",
+}
