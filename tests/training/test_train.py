@@ -121,8 +121,18 @@ def modules_after(argv):
 def test_what_cannot_be_trained_is_refused_without_tensorflow(tmp_path):
     out = ["--out", str(tmp_path / "x.shortlist")]
     assert modules_after(["train", "--data", str(tmp_path / "none.csv"), *out]) == "1 False False"
+    assert modules_after(["export", str(tmp_path / "none.run"), *out]) == "1 False False"
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,never\n")
     assert modules_after(["train", "--data", str(tmp_path / "events.csv"), *out]) == "1 False False"
+
+
+def test_a_search_without_its_data_is_refused_without_tensorflow(tmp_path):
+    pytest.importorskip("optuna", reason="the library optuna is not installed")
+    (tmp_path / "space.toml").write_text("[model]\ndropout = [0.1]")
+    argv = ["tune", "--data", str(tmp_path / "none.csv"), "--study", str(tmp_path / "study")]
+    argv += ["--space", str(tmp_path / "space.toml")]
+    assert modules_after(argv) == "1 False False"
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):

@@ -202,7 +202,7 @@ def test_a_place_that_cannot_hold_a_bundle_is_found_before_the_work(
         raise AssertionError("the work has begun")
 
     monkeypatch.setattr(train_pipeline, "load_configured", work)
-    monkeypatch.setattr(workflow, "load_run", work)
+    monkeypatch.setattr(fit, "load_run", work)
     (tmp_path / "folder.shortlist").mkdir()
     (tmp_path / "file").touch()
     argv = ["train", *files, "--quiet"] if command == "train" else ["export", str(trained)]

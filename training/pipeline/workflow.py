@@ -1,4 +1,4 @@
-"""Evaluate bundles and export runs, as the command line and the demo do it."""
+"""Evaluate bundles, as the command line and the demo do it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from typing import Any
 import polars as pl
 
 import shortlist
-from shortlist.bundle import check_target
 from shortlist.bundle.manifest import Manifest
-from shortlist.export.parity import Parity
-from shortlist.export.writer import export_bundle
 from shortlist.training.cleaning.files import load_configured
 from shortlist.training.config.settings import Config, apply_overrides
 from shortlist.training.data.events import Dataset
@@ -24,7 +21,6 @@ from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.report import evaluation_markdown, write_report
 from shortlist.training.evaluation.segments import Segment
-from shortlist.training.fit.fit import load_run
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
@@ -39,30 +35,15 @@ from shortlist.training.splits.split import configured_split
 
 __all__ = [
     "DetailedMetrics",
-    "ExportedRun",
     "bundle_rankers",
     "evaluate_bundle",
     "evaluate_detailed",
     "evaluate_split",
     "evaluation_markdown",
-    "export_run",
     "write_report",
 ]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
-
-
-@dataclass(frozen=True)
-class ExportedRun:
-    """Where an exported bundle and its run folder lie, and what the parity gate found."""
-
-    bundle: Path
-    run: Path
-    parity: Parity
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
-        return {"bundle": str(self.bundle), "run": str(self.run), "parity": self.parity.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -72,13 +53,6 @@ class DetailedMetrics:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     segments: tuple[Segment, ...]
-
-
-def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> ExportedRun:
-    """Export a run folder's best weights to a bundle."""
-    check_target(out)
-    exported = export_bundle(load_run(run_dir), out, store_users=store_users)
-    return ExportedRun(out, run_dir, exported.parity)
 
 
 def evaluate_split(
