@@ -167,6 +167,19 @@ def data_overrides(args: argparse.Namespace) -> dict[str, object]:
     return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
 
 
+def data_flags(args: argparse.Namespace) -> list[str]:
+    """Return the flags of `add_data_arguments` that were given, for another command."""
+    flags: list[str] = []
+    for name in ("data", "items", "users"):
+        value = getattr(args, name)
+        flags += [] if value is None else [f"--{name}", str(value)]
+    for flag, pairs in (("--column", args.column), ("--list", args.lists)):
+        flags += [word for pair in pairs for word in (flag, pair)]
+    for flag, choice in (("--format", args.format), ("--time-unit", args.time_unit)):
+        flags += [] if choice == "auto" else [flag, choice]
+    return flags + (["--allow-future"] if args.allow_future else [])
+
+
 def whole_number(least: int) -> Callable[[str], int]:
     """Return an argparse type: a whole number not below `least`."""
 
