@@ -93,8 +93,8 @@ def history(bundle: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def note_refusal(bundle: Path, version: str, reasons: Sequence[str]) -> None:
     """Remember that a version beside a bundle did not pass the gate; `history` says so."""
-    with _locked(bundle) as folder:
-        _note(folder, version, {"state": "refused", "reasons": list(reasons)})
+    with _locked(bundle):
+        _note(versions_folder(bundle), version, {"state": "refused", "reasons": list(reasons)})
 
 
 def _note(folder: Path, version: str, state: dict[str, Any]) -> None:

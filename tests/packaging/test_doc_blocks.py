@@ -30,7 +30,7 @@ def commands(page):
     for line, block in [*blocks(page, ""), *blocks(page, "bash")]:
         for text in re.sub(r"\\\n", " ", block).splitlines():
             text = text.removeprefix("$ ")
-            if re.match(r"shortlist [a-z]+( |$)", text):  # not `shortlist train: …`, which it prints
+            if re.match(r"shortlist [a-z]+( |$)", text):  # else it is what one prints
                 found.append((line, shlex.split(text, comments=True)[1:]))
     return found
 

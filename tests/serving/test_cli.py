@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,8 +11,12 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
+from shortlist.cli._common import add_data_arguments, data_flags
 
-COMMANDS = ("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect")
+COMMANDS = (
+    *("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect"),
+    *("demo", "doctor", "completion"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -249,3 +254,14 @@ def test_running_out_of_memory_is_one_line(world, capsys, monkeypatch):
     assert main(["recommend", str(world.path), "--user", "5"]) == 1
     expected = "shortlist recommend: error: not enough memory: Unable to allocate 3 TiB\n"
     assert capsys.readouterr().err == expected
+
+
+def test_the_flags_that_say_how_tables_are_read_can_be_given_on():
+    parser = argparse.ArgumentParser()
+    add_data_arguments(parser, required=False)
+    given = ["--data", "a b.csv", "--users", "u.csv", "--column", "user_id=who"]
+    given += ["--list", "tags=|", "--list", "x=;", "--format", "events", "--time-unit", "ms"]
+    args = parser.parse_args([*given, "--allow-future"])
+    assert data_flags(args) == [*given, "--allow-future"]
+    assert parser.parse_args(data_flags(args)) == args
+    assert data_flags(parser.parse_args([])) == []

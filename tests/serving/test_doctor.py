@@ -77,7 +77,7 @@ def test_extras_name_the_packages_they_lack(monkeypatch):
         "implicit>=0.7.3; python_version < '3.14' and extra == 'train'",
         "ruff; extra == 'dev'",
     ]
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: requirements)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: requirements)
     there = {"polars": "2"}
     monkeypatch.setattr(doctor, "_version", there.get)
     assert doctor.describe_extras() == {

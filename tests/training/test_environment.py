@@ -80,10 +80,12 @@ def test_training_computes_in_float32_on_tensorflow(tmp_path, first, settings, e
 )
 def test_a_file_that_keras_refuses_is_named(tmp_path, settings, message):
     code = "import sys; from shortlist.cli import main; sys.exit(main(sys.argv[1:]))"
-    code = code.replace("sys.argv[1:]", "['export', 'x.run', '--out', 'x.shortlist']")
-    done = start(code, tmp_path, settings)
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,1\nb,y,2\n")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--out", str(tmp_path / "x.shortlist")]
+    done = start(code.replace("sys.argv[1:]", repr(argv)), tmp_path, settings)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    assert all(line.startswith("shortlist train: ") for line in done.stderr.splitlines())
+    line = done.stderr.splitlines()[-1]
     assert f"keras.json: {message}" in line
     assert "correct it, or delete the file" in line
 

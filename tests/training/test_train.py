@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -19,7 +18,6 @@ from shortlist.training.data.events import make_events
 from shortlist.training.data.summary import summarise_events
 from shortlist.training.fit.checkpoint import remove_run
 from shortlist.training.fit.loop import how_it_ended
-from shortlist.training.pipeline.train_report import judge
 
 TINY = {"model.dim": 8, "model.hidden": 16, "train.epochs": 2, "train.batch_size": 64}
 FLAGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
@@ -88,22 +86,6 @@ def test_how_a_training_ended_names_the_best_epoch():
     assert "nothing held out" in how_it_ended(unmeasured, config)
 
 
-def test_a_model_is_judged_beside_the_best_baseline():
-    rng = np.random.default_rng(0)
-    baseline = rng.random(200)
-    both = {"popularity": baseline - 0.3, "knn": baseline}
-    noise = rng.normal(0, 0.1, 200)
-    noise -= noise.mean()
-    presets = {"knn": "item-knn"}
-    better = judge(baseline + 0.2 + noise, both, presets)
-    assert better.startswith("better than knn: NDCG@10 +0.2000")
-    worse = judge(baseline - 0.2 + noise, both, presets)
-    assert worse.startswith("worse than knn (NDCG@10 -0.2000")
-    assert worse.endswith("prefer it (--preset item-knn)")
-    assert judge(baseline + noise, both, {}).startswith("no better than knn within the error")
-    assert judge(baseline[:1] + 1.0, {"knn": baseline[:1]}, presets).startswith("no better")
-
-
 def modules_after(argv):
     code = (
         "import sys\nfrom shortlist.cli import main\n"
@@ -121,8 +103,18 @@ def modules_after(argv):
 def test_what_cannot_be_trained_is_refused_without_tensorflow(tmp_path):
     out = ["--out", str(tmp_path / "x.shortlist")]
     assert modules_after(["train", "--data", str(tmp_path / "none.csv"), *out]) == "1 False False"
+    assert modules_after(["export", str(tmp_path / "none.run"), *out]) == "1 False False"
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,never\n")
     assert modules_after(["train", "--data", str(tmp_path / "events.csv"), *out]) == "1 False False"
+
+
+def test_a_search_without_its_data_is_refused_without_tensorflow(tmp_path):
+    pytest.importorskip("optuna", reason="the library optuna is not installed")
+    (tmp_path / "space.toml").write_text("[model]\ndropout = [0.1]")
+    argv = ["tune", "--data", str(tmp_path / "none.csv"), "--study", str(tmp_path / "study")]
+    argv += ["--space", str(tmp_path / "space.toml")]
+    assert modules_after(argv) == "1 False False"
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
@@ -166,14 +158,13 @@ def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path,
     assert "warning: measured on 40 users: the metrics of fewer than 100 say little" in said
     lines = shown.out.splitlines()
     assert lines[0].startswith("done: all 2 epochs, best was ")
-    assert lines[1].startswith(
-        "validation: each user's last item but one, of 40 users; all 30 items"
-    )
-    assert lines[2].split() == ["NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10"]
-    assert [line.split("  ")[0] for line in lines[3:6]] == [
+    assert lines[1] == "validation: each user's last item but one; all 30 items ranked"
+    assert lines[2] == "40 of 40 validation users measured"
+    assert lines[3].split() == ["NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10"]
+    assert [line.split("  ")[0] for line in lines[4:7]] == [
         "x.shortlist", "ItemKNN with recency", "popularity"
     ]  # fmt: skip
-    assert "than ItemKNN with recency" in lines[6]
+    assert "than ItemKNN with recency" in lines[7]
     data = f"--data {tmp_path}/events.csv --items {tmp_path}/items.parquet"
     assert lines[-2] == f"  shortlist evaluate {tmp_path}/x.shortlist {data}"
     assert main(lines[-1].split()[1:]) == 0

@@ -7,6 +7,7 @@ import pytest
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.config.settings import apply_overrides, read_config
+from shortlist.training.fit import fit
 from shortlist.training.fit.loop import DivergedError
 from shortlist.training.pipeline import tune as tuning
 
@@ -30,7 +31,7 @@ def fake_training(monkeypatch, value_of):
             on_epoch(epoch, {"NDCG@10": value})
         return type("Run", (), {"metrics": {"NDCG@10": value}})
 
-    monkeypatch.setattr(tuning, "train", train)
+    monkeypatch.setattr(fit, "train", train)
     return folders
 
 

@@ -15,7 +15,7 @@ from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.published import published_table
 from shortlist.training.fit import fit
 from shortlist.training.fit.fit import load_run
-from shortlist.training.pipeline import evaluation, workflow
+from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline import train as train_pipeline
 
 SMALL = ["--set", "model.dim=8", "--set", "model.hidden=16", "--set", "train.epochs=2",
@@ -260,7 +260,7 @@ def test_a_place_that_cannot_hold_a_bundle_is_found_before_the_work(
         raise AssertionError("the work has begun")
 
     monkeypatch.setattr(train_pipeline, "load_configured", work)
-    monkeypatch.setattr(workflow, "load_run", work)
+    monkeypatch.setattr(fit, "load_run", work)
     (tmp_path / "folder.shortlist").mkdir()
     (tmp_path / "file").touch()
     argv = ["train", *files, "--quiet"] if command == "train" else ["export", str(trained)]
@@ -285,7 +285,7 @@ def test_tables_with_other_names_units_and_times_are_read_by_flags(shop, tmp_pat
     train = ["train", *argv, *SMALL, "--out", str(tmp_path / "x.shortlist")]
     flags = []
     for flag, message in (
-        (["--column", "user_id=customer"], "(--column user_id=NAME_IN_FILE)"),
+        (["--column", "user_id=customer"], "--column user_id=customer"),
         (["--time-unit", "ms", "--allow-future"], "(--allow-future)"),
     ):
         assert main([*train, *flags]) == 1

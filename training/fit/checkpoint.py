@@ -180,6 +180,16 @@ def remove_run(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def read_finished(run_dir: Path) -> Config:
+    """Return the settings of a finished run; DataError where the folder holds none."""
+    if not (run_dir / "config.toml").exists():
+        raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
+    config = read_config(run_dir / "config.toml")
+    if (reason := unfinished_reason(run_dir, config)) is not None:
+        raise DataError(f"run folder: {run_dir} is unfinished ({reason}); resume it first")
+    return config
+
+
 def unfinished_reason(run_dir: Path, config: Config) -> str | None:
     """Say which result a run folder still lacks; None if the run is finished."""
     wanted = [WEIGHTS, SCORER] if config.scorer.enabled else [WEIGHTS]

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import Config, read_config
+from shortlist.training.config.settings import Config
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker
@@ -187,11 +187,7 @@ def fit_closed_form(
 def load_run(run_dir: str | Path) -> TrainedModel:
     """Rebuild a finished run from its folder alone."""
     run_dir = Path(run_dir)
-    if not (run_dir / "config.toml").exists():
-        raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
-    config = read_config(run_dir / "config.toml")
-    if (reason := checkpoint.unfinished_reason(run_dir, config)) is not None:
-        raise DataError(f"run folder: {run_dir} is unfinished ({reason}); resume it first")
+    config = checkpoint.read_finished(run_dir)
     dataset = checkpoint.load_dataset_copy(run_dir / "data")
     split = configured_split(dataset, config)
     features = FeatureSet.from_json((run_dir / "features.json").read_text(encoding="utf-8"))

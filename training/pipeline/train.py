@@ -185,7 +185,8 @@ def train_and_export(
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
-    _check_settings(config, frames or Frames(), plot)
+    check_data(config, frames)
+    _check_plot(config, plot)
     if resume and overwrite:
         raise DataError("resume and overwrite: got both, expected one of them")
     if not overwrite:
@@ -230,30 +231,29 @@ def train_and_export(
     )
 
 
-def _check_settings(config: Config, frames: Frames, plot: Path | None) -> None:
-    """Refuse what cannot be trained, before a table is opened."""
+def check_data(config: Config, frames: Frames | None = None) -> None:
+    """Refuse ``[data]`` that names no events or what is not there, before a table is opened."""
+    frames = frames or Frames()
+    keys = {"events": "path", "items": "items", "users": "users"}
+    read = [key for name, key in keys.items() if getattr(frames, name) is None]
+    paths = {key: getattr(config.data, key) for key in read}
+    if paths.get("path") == "":
+        raise DataError(
+            "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
+        )
+    for key, path in paths.items():
+        if not path or (key == "path" and path in DATASETS) or Path(path).exists():
+            continue
+        known = f", or use a built-in name: {', '.join(DATASETS)}" if key == "path" else ""
+        raise DataError(f"data.{key}: no such file or folder: {path}. Fix: check the path{known}")
+
+
+def _check_plot(config: Config, plot: Path | None) -> None:
     if plot is not None and config.model.encoder in CLOSED_FORM:
         raise DataError(
             f"plot: got {str(plot)!r} with model.encoder {config.model.encoder!r}, which is fitted "
             "in one step and has no curve, expected none; leave --plot out"
         )
-    paths = {
-        name: getattr(config.data, key)
-        for name, key in (("events", "path"), ("items", "items"), ("users", "users"))
-        if getattr(frames, name) is None
-    }
-    if paths.get("events") == "":
-        raise DataError(
-            "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
-        )
-    for name, path in paths.items():
-        is_known = name == "events" and path in DATASETS
-        if path and not is_known and not Path(path).exists():
-            key = "path" if name == "events" else name
-            known = f", or use a built-in name: {', '.join(DATASETS)}" if key == "path" else ""
-            raise DataError(
-                f"data.{key}: no such file or folder: {path}. Fix: check the path{known}"
-            )
 
 
 def _understand(config: Config, frames: Frames | None, *, progress: bool) -> _Understood:

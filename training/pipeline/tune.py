@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from shortlist._quiet import quiet_start
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import load_configured
 from shortlist.training.config.settings import Config, apply_overrides, load_config, to_toml
 from shortlist.training.evaluation.plots import plot_trials
 from shortlist.training.fit.checkpoint import write_atomic
-from shortlist.training.fit.fit import train
-from shortlist.training.fit.loop import DivergedError
+from shortlist.training.pipeline.train import check_data
 from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
@@ -125,10 +125,7 @@ def tune_files(
 ) -> TuneReport:
     """Tune on the configured data, as `tune` does; settings as for `config.load_config`."""
     config = load_config(preset, config_path, overrides)
-    if not config.data.path:
-        raise DataError(
-            "data.path: got nothing, expected a data set; give --data, or path = … under [data]"
-        )
+    check_data(config)
     space = read_space(space_path, config)
     dataset, _ = load_configured(config, progress=progress)
     return tune(dataset, config, space, folder, n_trials=n_trials, seed=seed, progress=progress)
@@ -191,6 +188,8 @@ class _Search:
         """Train with settings of a trial; returns NDCG@10, or says that the trial stopped early."""
         import optuna
 
+        with quiet_start():
+            from shortlist.training.fit import fit, loop
         settings = {key: _draw(trial, key, entry) for key, entry in self.space.items()}
         run = trial.user_attrs.get("run") or f"trial_{trial.number:04d}"
         trial.set_user_attr("run", run)
@@ -202,7 +201,7 @@ class _Search:
                     raise optuna.TrialPruned
 
         try:
-            trained = train(
+            trained = fit.train(
                 self.dataset,
                 apply_overrides(self.config, settings),
                 self.folder / run,
@@ -210,7 +209,7 @@ class _Search:
                 progress=self.progress,
                 on_epoch=report,
             )
-        except DivergedError as error:
+        except loop.DivergedError as error:
             raise optuna.TrialPruned from error
         return trained.metrics[METRIC]
 

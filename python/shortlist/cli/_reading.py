@@ -77,6 +77,18 @@ def reading_options(args: argparse.Namespace) -> dict[str, object]:
     return options
 
 
+def reading_flags(args: argparse.Namespace) -> list[str]:
+    """Return the flags of `add_reading_arguments` that were given, for another command."""
+    named = {flag: getattr(args, name, []) for flag, (name, _, _) in _RENAMED.items()}
+    named |= {"--list": args.lists, "--ignore": args.ignore}
+    flags = [word for flag, texts in named.items() for text in texts for word in (flag, text)]
+    if getattr(args, "time_unit", "auto") != "auto":
+        flags += ["--time-unit", args.time_unit]
+    if getattr(args, "time_format", ""):
+        flags += ["--time-format", args.time_format]
+    return flags + (["--allow-future"] if getattr(args, "allow_future", False) else [])
+
+
 def _pairs(flag: str, texts: Sequence[str], form: str) -> dict[str, str]:
     pairs = {}
     for text in texts:

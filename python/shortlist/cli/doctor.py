@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,8 @@ def add_parser(subparsers: SubParsers) -> None:
         subparsers,
         "doctor",
         "Check this installation, and print what a bug report needs.",
-        "shortlist doctor\n  shortlist doctor --json > report.json",
+        "shortlist doctor    # status 1 if something that serving needs does not work\n"
+        "  shortlist doctor --json > report.json",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
@@ -118,6 +118,8 @@ def examine() -> list[Check]:
 
 def describe_extras() -> dict[str, list[str]]:
     """Return the packages that each extra of users lacks; none: it is installed."""
+    from importlib import metadata
+
     needs: dict[str, list[tuple[str, str]]] = {}
     for requirement in metadata.requires("shortlist") or []:
         # "onnxruntime<2,>=1.22; extra == 'cpu'"; those for some machines only are left out.
@@ -149,6 +151,8 @@ def _versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # 15 ms that other commands need not wait for
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

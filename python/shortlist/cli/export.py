@@ -34,8 +34,8 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export the run's best weights."""
-    workflow = require_extra("shortlist.training.pipeline.workflow", "train")
-    report = workflow.export_run(args.run_dir, args.out, store_users=not args.no_users)
+    pipeline = require_extra("shortlist.training.pipeline.export", "train")
+    report = pipeline.export_run(args.run_dir, args.out, store_users=not args.no_users)
     if args.json:
         print_json(report.to_dict())
     else:

@@ -12,6 +12,7 @@ from shortlist.cli._common import (
     add_data_arguments,
     add_settings_arguments,
     check_output,
+    data_flags,
     data_overrides,
     new_parser,
     parse_overrides,
@@ -122,13 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def _next_commands(args: argparse.Namespace, user: str | None) -> list[str]:
     """Give the commands that show what the bundle is worth and what it says."""
     out = shlex.quote(str(args.out))
-    flags = [("--data", args.data), ("--items", args.items), ("--users", args.users)]
-    flags += [("--format", None if args.format == "auto" else args.format)]
-    flags += [("--column", pair) for pair in args.column] + [("--list", p) for p in args.lists]
-    flags += [("--time-unit", None if args.time_unit == "auto" else args.time_unit)]
-    words = [f"{flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None]
-    words += ["--allow-future"] if args.allow_future else []
-    data = " ".join(words) if args.data is not None else "--data EVENTS"
+    data = shlex.join(data_flags(args)) or "--data EVENTS"
     # Written as one word: ids may begin with a dash.
     request = "--history ITEM" if user is None else shlex.quote(f"--user={user}")
     return [f"  shortlist evaluate {out} {data}", f"  shortlist recommend {out} {request}"]

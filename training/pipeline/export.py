@@ -1,16 +1,17 @@
-"""Export the run of a training, as the command line and the demo do it."""
+"""Export a finished run, as `shortlist export` does it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from shortlist._quiet import quiet_start
 from shortlist.bundle import check_target
-from shortlist.export.parity import Parity
-from shortlist.export.writer import export_bundle
-from shortlist.training.fit.fit import load_run
+from shortlist.training.fit.checkpoint import read_finished
 
-__all__ = ["ExportedRun", "export_run"]
+if TYPE_CHECKING:
+    from shortlist.export.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,9 @@ class ExportedRun:
 def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> ExportedRun:
     """Export a run folder's best weights to a bundle."""
     check_target(out)
+    read_finished(run_dir)  # before TensorFlow is imported
+    with quiet_start():
+        from shortlist.export.writer import export_bundle
+        from shortlist.training.fit.fit import load_run
     exported = export_bundle(load_run(run_dir), out, store_users=store_users)
     return ExportedRun(out, run_dir, exported.parity)
