@@ -284,6 +284,8 @@ class Recommendations:
                 item_id, score, title = place
                 lines.append(_html_row("td", [*who, rank, item_id, title or "", f"{score:.4f}"]))
                 who = ["", ""]
+            if not len(one):
+                lines.append(_html_row("td", [*who, "", "", "no items", ""]))
         return "\n".join([*lines, "</table>"])
 
 

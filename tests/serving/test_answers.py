@@ -200,6 +200,12 @@ def test_a_notebook_shows_titles_and_no_markup_of_others(make_tiny_bundle, tmp_p
     assert shown.count("<tr>") == 1 + 5 * 10
 
 
+def test_a_notebook_shows_requests_without_items(engine):
+    shown = engine.recommend([{"user_id": 5}], allow=[])._repr_html_()
+    assert "<td>request 0, user 5</td>" in shown
+    assert "<td>no items</td>" in shown
+
+
 def test_the_whole_text_leaves_nothing_out(engine):
     answer = engine.recommend([{}] * 7, top_n=12)
     text = answer.to_text()

@@ -14,8 +14,8 @@ from tiny_graphs import make_feature
 
 import shortlist.index
 from shortlist import FeedbackLog
+from shortlist._catalogue.filters import rows_of
 from shortlist._catalogue.rows import _column
-from shortlist._catalogue.where import read_where
 from shortlist._columns.requests import FeatureColumn
 from shortlist.engine import load
 from shortlist.errors import DataError, ShortlistError
@@ -334,10 +334,10 @@ def test_skipped_items_are_those_of_the_items_that_are_searched(world, tmp_path,
         for item_id in skipped:
             log.append(user_id=77, item_id=item_id, kind="skip", timestamp=1_714_564_800)
 
-        def first_of_all(where, n_requests, mask):
+        def first_of_all(*filters):
             engine.upsert_items([{"item_id": 5000 + i} for i in range(3)])
-            return read_where(where, n_requests, mask)
+            return rows_of(*filters)
 
-        monkeypatch.setattr("shortlist._serving.loaded_bundle.read_where", first_of_all)
+        monkeypatch.setattr("shortlist._serving.loaded_bundle.rows_of", first_of_all)
         found = engine.recommend(user_ids=[77], top_n=40, feedback=log)
         assert not set(found.item_ids[0].tolist()) & set(skipped)

@@ -127,9 +127,9 @@ def rows_of(filters: Filters, n_requests: int, state: Catalogue) -> RowFilters:
     lists = [ids for ids in (filters.exclude, filters.seen) if isinstance(ids, Ragged)]
     exclude = lists[0] if len(lists) == 1 else _joined(*lists) if lists else None
     if isinstance(filters.allow, Ragged):
-        allow = _left(_as_rows(filters.allow, state), masks)
-        return RowFilters(_as_rows(exclude, state), allow, Masks([], None))
-    return RowFilters(_as_rows(exclude, state), None, masks)
+        left = _left(Ragged(state.rows_of(filters.allow.values), filters.allow.splits), masks)
+        return RowFilters(as_rows(exclude, state), left, Masks([], None))
+    return RowFilters(as_rows(exclude, state), None, masks)
 
 
 def _mask_of(exclude: Ids | None, allow: Ids | None, state: Catalogue) -> Array | None:
@@ -150,7 +150,8 @@ def _joined(one: Ragged, other: Ragged) -> Ragged:
     return Ragged.of_lists([np.concatenate(pair) for pair in pairs], one.values.dtype)
 
 
-def _as_rows(lists: Any, state: Catalogue) -> Any:
+def as_rows(lists: Ragged | None, state: Catalogue) -> Ragged | None:
+    """Return the rows of lists of checked ids, −1 where unknown."""
     return None if lists is None else Ragged(state.rows_of(lists.values), lists.splits)
 
 

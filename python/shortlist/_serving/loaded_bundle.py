@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shortlist import _arguments, _checks, _core
-from shortlist._catalogue.filters import Filters, rows_of
+from shortlist._catalogue.filters import Filters, as_rows, rows_of
 from shortlist._catalogue.items import ItemTable, popularity_of
 from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
 from shortlist._columns.messages import said_of
-from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
 from shortlist._serving.asked import Asked
@@ -128,10 +127,10 @@ class LoadedBundle:
         asked: Columns | None = None,
     ) -> Recommendations:
         """Answer checked requests from one state of the items; `asked`: as they were given."""
-        state, n = self.state, columns.n_requests
+        core, state, n = self.core, self.state, columns.n_requests  # whatever is closed meanwhile
         _checks.check_answer_size(n, options.top_n, state.view.n_rows)
         rows_left = rows_of(filters, n, state)
-        scores, rows, counts, sources, stages = self.core.recommend(
+        scores, rows, counts, sources, stages = core.recommend(
             state.core,
             n,
             columns.for_core(self.schema),
@@ -142,7 +141,7 @@ class LoadedBundle:
             allow=rows_left.allow,
             masks=rows_left.masks.masks,
             mask_of=rows_left.masks.numbers,
-            skipped=_rows_of(columns.skipped, state),
+            skipped=as_rows(columns.skipped, state),
             is_joined=columns.is_joined,
         )
         return Recommendations(
@@ -153,7 +152,7 @@ class LoadedBundle:
             sources,
             stages,
             state.items,
-            self.asked(asked or columns),
+            Asked(asked or columns, core, self._first),
             self.number,
         )
 
@@ -364,10 +363,6 @@ def check_same_ids(new: LoadedBundle, old: LoadedBundle) -> None:
                 f"{expected}: requests that fit one do not fit the other; load it as an engine of "
                 "its own"
             )
-
-
-def _rows_of(skipped: Ragged | None, state: Catalogue) -> tuple[Array, Array] | None:
-    return None if skipped is None else (state.rows_of(skipped.values), skipped.splits)
 
 
 def _check_many(item_ids: Any) -> None:

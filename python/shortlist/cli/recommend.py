@@ -34,40 +34,16 @@ def add_parser(subparsers: SubParsers) -> None:
         "  shortlist recommend movies.shortlist --requests requests.jsonl --out recs.parquet",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
-    source = parser.add_mutually_exclusive_group(required=True)
-    for add, flag, metavar, said in (
-        (source.add_argument, "--user", "USER_ID", "known users"),
-        (source.add_argument, "--history", "ITEM_ID", "item ids, oldest first"),
-        (parser.add_argument, "--exclude", "ITEM_ID", "items that must not come back"),
-    ):
-        add(flag, nargs="+", action="extend", metavar=metavar, help=said)
-    source.add_argument(
-        "--requests",
-        metavar="FILE",
-        help='JSON lines, one request each: {"user_id": …, "history": […]}; "-" reads stdin',
-    )
+    _add_requests(parser)
     parser.add_argument(
         "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
     )
-    parser.add_argument(
-        "--where",
-        metavar="CONDITION",
-        help="only items whose columns satisfy it: \"year >= 1990 and genre = 'Drama'\"; also or, "
-        "not, in (…), is null, parentheses",
-    )
-    parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
     parser.add_argument(
         "--stages", type=int, choices=[1, 2], help="default: 2 if the bundle has a second stage"
     )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
-    )
-    parser.add_argument(
-        "--unknown",
-        choices=["ignore", "error"],
-        default="ignore",
-        help="what becomes of ids that the bundle does not know (default: ignore, and say so)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list of answers")
     parser.add_argument(
@@ -78,6 +54,33 @@ def add_parser(subparsers: SubParsers) -> None:
         ".jsonl, one line a request",
     )
     parser.set_defaults(run=run)
+
+
+def _add_requests(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked, and which items may come back."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    ids: Any = {"nargs": "+", "action": "extend"}
+    source.add_argument("--user", **ids, metavar="USER_ID", help="known users")
+    source.add_argument("--history", **ids, metavar="ITEM_ID", help="item ids, oldest first")
+    source.add_argument(
+        "--requests",
+        metavar="FILE",
+        help='JSON lines, one request each: {"user_id": …, "history": […]}; "-" reads stdin',
+    )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="only items whose columns satisfy it: \"year >= 1990 and genre = 'Drama'\"; also or, "
+        "not, in (…), is null, parentheses",
+    )
+    parser.add_argument("--exclude", **ids, metavar="ITEM_ID", help="items that stay out")
+    parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
+    parser.add_argument(
+        "--unknown",
+        choices=["ignore", "error"],
+        default="ignore",
+        help="what becomes of ids that the bundle does not know (default: ignore, and say so)",
+    )
 
 
 def with_dashes(argv: Sequence[str]) -> list[str]:
