@@ -90,9 +90,7 @@ def test_a_loop_is_an_error_that_names_it():
     n = keras.Input((), dtype="int64", name="n")
     number = keras.Input((2,), name="number")
     model = keras.Model({"n": n, "number": number}, _Doubled()([n, number]))
-    with pytest.raises(
-        ExportError, match=r"^doubled: .* without loops, found .* Loop"
-    ):
+    with pytest.raises(ExportError, match=r"^doubled: .* without loops, found .* Loop"):
         keras_to_onnx(model, "doubled")
 
 
