@@ -43,8 +43,9 @@ class ItemIds {
 
  private:
   void build_slots();
+  // `slot`: where the search for it begins.
   template <class Key>
-  std::int64_t find(Key key) const;
+  std::int64_t find(Key key, std::size_t slot) const;
 
   Kind kind_ = Kind::row_numbers;
   std::size_t n_items_ = 0;

@@ -12,8 +12,8 @@ namespace shortlist {
 namespace {
 
 template <class Key>
-std::size_t first_slot(Key id, std::size_t mask) {
-  return static_cast<std::size_t>(hash_of(id, hash_key())) & mask;
+std::size_t first_slot(Key id, std::size_t mask, const HashKey& key) {
+  return static_cast<std::size_t>(hash_of(id, key)) & mask;
 }
 
 std::string text_of(std::int64_t id) {
@@ -33,9 +33,10 @@ template <class Key>
 template <class At>
 void fill_slots(std::vector<std::uint32_t>& slots, std::size_t n_items, const At& at) {
   const std::size_t mask = slots.size() - 1;
+  const HashKey hash = hash_key();
   for (std::size_t row = 0; row < n_items; ++row) {
     const auto key = at(row);
-    std::size_t slot = first_slot(key, mask);
+    std::size_t slot = first_slot(key, mask, hash);
     while (slots[slot] != 0) {
       const std::size_t other = slots[slot] - 1;
       if (at(other) == key) throw_duplicate(key, other, row);
@@ -95,9 +96,8 @@ void ItemIds::build_slots() {
 }
 
 template <class Key>
-std::int64_t ItemIds::find(Key key) const {
-  const std::size_t mask = slots_.size() - 1;
-  for (std::size_t slot = first_slot(key, mask); slots_[slot] != 0; slot = (slot + 1) & mask) {
+std::int64_t ItemIds::find(Key key, std::size_t slot) const {
+  for (const std::size_t mask = slots_.size() - 1; slots_[slot] != 0; slot = (slot + 1) & mask) {
     const std::size_t row = slots_[slot] - 1;
     bool is_equal;
     if constexpr (std::is_same_v<Key, std::int64_t>) {
@@ -114,7 +114,7 @@ std::int64_t ItemIds::row_of(std::int64_t id) const {
   if (kind_ == Kind::row_numbers) {
     return id >= 0 && static_cast<std::uint64_t>(id) < n_items_ ? id : -1;
   }
-  return kind_ == Kind::int64 ? find(id) : -1;
+  return kind_ == Kind::int64 ? find(id, first_slot(id, slots_.size() - 1, hash_key())) : -1;
 }
 
 // A lookup misses the caches twice, in the slots and in the values: both are asked for ahead of
@@ -126,20 +126,24 @@ void ItemIds::rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows
     for (std::size_t i = 0; i < n; ++i) rows[i] = row_of(ids[i]);
     return;
   }
-  const std::size_t mask = slots_.size() - 1;
-  const auto slot_of = [mask](std::int64_t id) { return first_slot(id, mask); };
+  const HashKey key = hash_key();
+  std::size_t slots[2 * kAhead];  // of the ids that are under way
   for (std::size_t i = 0; i < n + 2 * kAhead; ++i) {
-    if (i < n) __builtin_prefetch(&slots_[slot_of(ids[i])]);
+    std::size_t& slot = slots[i % (2 * kAhead)];
+    if (i >= 2 * kAhead) rows[i - 2 * kAhead] = find(ids[i - 2 * kAhead], slot);
+    if (i < n) {
+      slot = first_slot(ids[i], slots_.size() - 1, key);
+      __builtin_prefetch(&slots_[slot]);
+    }
     if (i >= kAhead && i - kAhead < n) {
-      const std::uint32_t taken = slots_[slot_of(ids[i - kAhead])];
+      const std::uint32_t taken = slots_[slots[(i - kAhead) % (2 * kAhead)]];
       if (taken != 0) __builtin_prefetch(&values_[taken - 1]);
     }
-    if (i >= 2 * kAhead) rows[i - 2 * kAhead] = find(ids[i - 2 * kAhead]);
   }
 }
 
 std::int64_t ItemIds::row_of(std::string_view id) const {
-  return kind_ == Kind::string ? find(id) : -1;
+  return kind_ == Kind::string ? find(id, first_slot(id, slots_.size() - 1, hash_key())) : -1;
 }
 
 LiveIds::LiveIds(ItemIds::Kind kind, std::size_t capacity, std::size_t byte_capacity)
@@ -219,7 +223,7 @@ Key LiveIds::key_at(std::size_t row) const {
 template <class Key>
 std::size_t LiveIds::slot_of(Key key) const {
   const std::size_t mask = n_slots_ - 1;
-  std::size_t slot = first_slot(key, mask);
+  std::size_t slot = first_slot(key, mask, hash_key());
   for (;; slot = (slot + 1) & mask) {
     const std::uint32_t taken = slots_[slot].load(std::memory_order_acquire);
     if (taken == 0 || key_at<Key>(taken - 1) == key) return slot;
