@@ -85,7 +85,7 @@ def test_an_integer_is_taken_where_a_float_is_expected():
     ("toml", "message"),
     [
         ("[trian]\nseed = 1", r"section: got 'trian', allowed: data, .*; did you mean 'train'\?"),
-        ("[train]\nsede = 1", r"key in \[train\]: got 'sede', allowed: seed, .*mean 'seed'\? Fix: use"),
+        ("[train]\nsede = 1", r"key in \[train\]: got 'sede', allowed: seed, .*'seed'\? Fix: use"),
         ("train = 3", r"train: got 3, expected a \[train\] table"),
         ("[train]\nseed = 1.5", r"train\.seed: got 1\.5, expected an integer from 0 to"),
         ("[train]\nseed = true", r"train\.seed: got True, expected an integer"),
