@@ -21,6 +21,7 @@ from shortlist.training.data.entities import read_items
 from shortlist.training.data.events import read_events
 from shortlist.training.data.reading import Reading
 from shortlist.training.pipeline.update import check_settings
+from shortlist.training.pipeline.workflow import _trained_config
 from shortlist.training.updates.tables import with_tables
 
 HEAD = "user_id,item_id,timestamp\n"
@@ -350,3 +351,10 @@ def test_every_command_that_reads_tables_takes_the_same_flags(command):
     else:
         assert (reading.columns, reading.time_format) == ({"user_id": "who"}, "%d.%m.%y")
         assert reading.allow_future
+
+
+def test_evaluation_reads_the_columns_that_the_training_declared(tmp_path):
+    training = {"config": {"data": {"features": {"index": "numeric", "user.level_0": {}}}}}
+    reading = Reading.of(_trained_config(training).data)
+    table = pl.DataFrame({"user_id": ["a", "b"], "index": [0, 1], "level_0": [0, 1]})
+    assert reading.entities("user", table)[0].columns == ["user_id", "index", "level_0"]
