@@ -212,3 +212,32 @@ def test_clean_says_what_it_read_and_what_it_did_not(tmp_path, capsys):
     assert "shortlist clean: items.csv: 30 rows of items read; columns: item_id, price" in said
     assert "shortlist clean: warning: items.csv: column '' is not read" in said
     assert "100.0% of 160 events have their item in the item table" in said
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "expected"),
+    [
+        ("7", "x", pl.String),
+        ("7", "7.5", pl.Float64),
+        ("true", "7", pl.String),
+        ("true", "NA", pl.Boolean),
+        ("x", "7", pl.String),
+        ("NA", "7", pl.Int64),
+        ("", "x", pl.String),
+    ],
+)
+def test_a_value_after_many_of_another_form_counts(tmp_path, first, late, expected):
+    rows = "".join(f"{i},{first},0\n" for i in range(1500))
+    items = read_items(write(tmp_path / "i.csv", f"item_id,a,b\n{rows}9000,{late},0\n"))
+    assert items["a"].dtype == expected
+    assert items["a"].null_count() == (1500 if first in ("", "NA") else int(late == "NA"))
+
+
+@pytest.mark.parametrize("late", ["x9", "007", "1.0"])
+def test_an_id_after_many_integers_counts_for_training_and_cleaning(tmp_path, late):
+    rows = "".join(f"{i % 50},{i},{1_700_000_000 + i}\n" for i in range(1500))
+    path = write(tmp_path / "e.csv", f"{HEAD}{rows}1,{late},1700009999\n")
+    read, cleaned = read_events(path), clean_events(path)[0]
+    assert read.rows() == cleaned.rows()
+    assert read["item_id"].dtype == (pl.Int64 if late == "1.0" else pl.String)
+    assert read["user_id"].dtype == pl.Int64

@@ -10,15 +10,18 @@ import shlex
 import polars as pl
 import pytest
 
-from shortlist.cli import main
+from shortlist.cli import _build_parser, main
+from shortlist.cli._reading import reading_options
 from shortlist.errors import DataError
 from shortlist.training.cleaning import clean_events
 from shortlist.training.cleaning.files import load_configured
-from shortlist.training.config.settings import from_toml, load_config, to_toml
+from shortlist.training.config.settings import apply_overrides, from_toml, load_config, to_toml
 from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.entities import read_items
 from shortlist.training.data.events import read_events
 from shortlist.training.data.reading import Reading
+from shortlist.training.pipeline.update import check_settings
+from shortlist.training.pipeline.workflow import _trained_config
 from shortlist.training.updates.tables import with_tables
 
 HEAD = "user_id,item_id,timestamp\n"
@@ -318,3 +321,40 @@ def test_a_layout_without_a_day_is_refused(tmp_path, layout):
 def test_a_unit_and_a_layout_are_one_too_many(tmp_path):
     with pytest.raises(DataError, match="time_unit and time_format: got 's' and '%Y%m%d'"):
         read_events(at(tmp_path, "20251224"), time_unit="s", time_format="%Y%m%d")
+
+
+# --- the same flags everywhere -----------------------------------------------------------------
+
+FLAGS = ["--item-column", "item_id=sku", "--user-column", "user_id=who"]
+FLAGS += ["--list", "tags=|", "--ignore", "item.raw"]
+OF_EVENTS = ["--column", "user_id=who", "--time-format", "%d.%m.%y", "--allow-future"]
+COMMANDS = {
+    "train": [],
+    "clean": ["--out", "x"],
+    "tune": ["--space", "x", "--study", "x"],
+    "evaluate": ["x"],
+    "replay": [],
+    "update": ["x", "--feedback", "x"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_reads_tables_takes_the_same_flags(command):
+    flags = FLAGS if command == "update" else [*FLAGS, *OF_EVENTS]
+    options = reading_options(_build_parser().parse_args([command, *COMMANDS[command], *flags]))
+    overrides = {f"data.{name}": value for name, value in options.items()}
+    reading = Reading.of(apply_overrides(load_config(), overrides).data)
+    assert (reading.item_columns, reading.user_columns) == ({"item_id": "sku"}, {"user_id": "who"})
+    assert (reading.lists, reading.ignored("item")) == ({"tags": "|"}, ("raw",))
+    if command == "update":
+        check_settings(overrides)
+    else:
+        assert (reading.columns, reading.time_format) == ({"user_id": "who"}, "%d.%m.%y")
+        assert reading.allow_future
+
+
+def test_evaluation_reads_the_columns_that_the_training_declared(tmp_path):
+    training = {"config": {"data": {"features": {"index": "numeric", "user.level_0": {}}}}}
+    reading = Reading.of(_trained_config(training).data)
+    table = pl.DataFrame({"user_id": ["a", "b"], "index": [0, 1], "level_0": [0, 1]})
+    assert reading.entities("user", table)[0].columns == ["user_id", "index", "level_0"]

@@ -285,7 +285,7 @@ def test_tables_with_other_names_units_and_times_are_read_by_flags(shop, tmp_pat
     train = ["train", *argv, *SMALL, "--out", str(tmp_path / "x.shortlist")]
     flags = []
     for flag, message in (
-        (["--column", "user_id=customer"], "--column user_id=customer"),
+        (["--column", "user_id=customer"], "--column user_id=customer (in Python"),
         (["--time-unit", "ms", "--allow-future"], "(--allow-future)"),
     ):
         assert main([*train, *flags]) == 1

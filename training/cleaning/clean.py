@@ -295,11 +295,14 @@ def _integers_where_all_are(
 ) -> int:
     """Make text ids integers as `columns.parse_ids` does; gives the number of rows."""
     names = ("user_id", "item_id")
-    texts = [name for name in names if table.is_text]
     plain = [
         (plain_integer(name).is_not_null() | columns[name].is_null()).all().alias(name)
-        for name in texts
+        for name in names
+        if table.is_text
     ]
+    if plain:  # the first rows show most text to be no integers
+        head = rules.collect(table, table.frame.head(1000)).select(plain)
+        plain = [flag for flag in plain if head[flag.meta.output_name()].item()]
     flags = [
         may_have_lost_digits(name, schema[name], is_file_text=table.is_text).any() for name in names
     ]
@@ -311,7 +314,8 @@ def _integers_where_all_are(
             rows = table.frame.with_row_index("row").filter(is_lost).select("row", name)
             for row, got in rules.collect(table, rows.head(1)).iter_rows():
                 raise lost_digits_error(table, name, row, got)
-    for name in texts:
+    for flag in plain:
+        name = flag.meta.output_name()
         if found[name].item():
             columns[name] = plain_integer(name)
     return int(found["n_rows"].item())

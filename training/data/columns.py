@@ -13,6 +13,7 @@ from shortlist._columns.values import EXACT, MISSING_TEXTS
 from shortlist.errors import DataError
 from shortlist.training.data import times
 from shortlist.training.data.tables import LazyTable, Table
+from shortlist.training.data.time_text import is_text
 
 _MISSING_VALUES = sorted(text for text in MISSING_TEXTS if text.lower().lstrip("-") != "nan")
 CLOCK_SKEW = 86_400  # one day: clocks and time zones differ
@@ -30,7 +31,7 @@ def id_expression(column: str, dtype: Any, source: str, *, is_file_text: bool = 
     Text of a file is taken without the blanks around it.
     """
     raw = pl.col(column)
-    if dtype == pl.Null or times.is_text(dtype):
+    if dtype == pl.Null or is_text(dtype):
         text = raw.cast(pl.String)
         text = text.str.strip_chars() if is_file_text else text
         return pl.when(text != "").then(text)
@@ -114,11 +115,11 @@ def parse_ids(table: Table, column: str) -> pl.Series:
         float from 2^53 on.
     """
     raw = table.frame[column]
-    is_text = table.is_text
-    may_be_lost = may_have_lost_digits(column, raw.dtype, is_file_text=is_text)
+    is_file_text = table.is_text
+    may_be_lost = may_have_lost_digits(column, raw.dtype, is_file_text=is_file_text)
     if table.frame.select(may_be_lost.any()).item():
         is_lost = table.frame.select(
-            lost_digits(column, raw.dtype, is_file_text=is_text)
+            lost_digits(column, raw.dtype, is_file_text=is_file_text)
         ).to_series()
         if (row := first_true(is_lost)) is not None:
             raise lost_digits_error(table, column, row, raw[row])
@@ -215,13 +216,13 @@ def kind_expression(is_file_text: bool) -> pl.Expr:
 def value_expression(column: str, dtype: Any) -> pl.Expr:
     """Read values as Float32; null where there is none and where it is not a number."""
     raw = pl.col(column)
-    raw = raw.cast(pl.String).str.strip_chars() if times.is_text(dtype) else raw
+    raw = raw.cast(pl.String).str.strip_chars() if is_text(dtype) else raw
     return raw.cast(pl.Float32, strict=False)
 
 
 def is_given_value(column: str, dtype: Any) -> pl.Expr:
     """Say where there is a value, be it a number or not."""
-    if times.is_text(dtype):  # NaN is refused in text as in a column of floats
+    if is_text(dtype):  # NaN is refused in text as in a column of floats
         text = pl.col(column).cast(pl.String).str.strip_chars()
         return (~text.is_in(_MISSING_VALUES)).fill_null(False)
     return pl.col(column).is_not_null()

@@ -17,6 +17,7 @@ ID_COLUMNS = {"items": "item_id", "users": "user_id"}
 # How pandas, R and Arrow call a column of row numbers that nobody named.
 _UNNAMED = re.compile(r"(?:|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__|\.\.\.\d+)")
 _ROW_NUMBERS = ("index", "level_0", "rownames", "row_number")
+_SAMPLE = 1000  # rows that show most columns of text to be text
 # A number as people write it: 1,500.00, 1.234,50, 9,90, $12, 12 %. Not versions (2.5.1), lists
 # (1,2), codes (02138).
 _NOTATION = (
@@ -196,10 +197,16 @@ def split_tags(column: pl.Series, separator: str) -> pl.Series:
 
 def typed_if_all(column: pl.Series) -> pl.Series:
     """Turn text into Boolean if all of it is true or false (in any case), else `numbers_if_all`."""
-    text = _given(column).str.to_lowercase()
-    if text.null_count() < len(text) and text.drop_nulls().is_in(["true", "false"]).all():
-        return text == "true"
-    return numbers_if_all(column)
+    sample = _given(column.head(_SAMPLE)).drop_nulls()
+    if not _are_truths(sample):
+        return numbers_if_all(column)
+    given = _given(column)
+    is_truth = given.null_count() < len(given) and _are_truths(given.drop_nulls())
+    return given.str.to_lowercase() == "true" if is_truth else _numbers_of(column, given)
+
+
+def _are_truths(text: pl.Series) -> bool:
+    return bool(text.str.to_lowercase().is_in(["true", "false"]).all())
 
 
 def numbers_if_all(column: pl.Series) -> pl.Series:
@@ -208,7 +215,14 @@ def numbers_if_all(column: pl.Series) -> pl.Series:
     Text that means missing (`MISSING_TEXTS`) is no value, and a column of it alone has none. A
     value with a leading zero ("02138") is a code, not a number, and keeps the column text.
     """
-    given = _given(column)
+    sample = _given(column.head(_SAMPLE)).drop_nulls()
+    if not _are_numbers(sample).all():
+        return column.replace("", None)
+    return _numbers_of(column, _given(column))
+
+
+def _numbers_of(column: pl.Series, given: pl.Series) -> pl.Series:
+    """Do what `numbers_if_all` does, with the values of the column as `_given` has them."""
     n_given = len(given) - given.null_count()
     if n_given == 0:
         return given

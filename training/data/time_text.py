@@ -173,6 +173,16 @@ def check_layout(layout: str) -> None:
         )
 
 
+def begins_as_text(
+    table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.DataFrame]
+) -> bool:
+    """Say quickly whether the first rows of ``timestamp`` all are text of `PATTERN`, no digits."""
+    rows = table.frame.lazy().select(text=given_text("timestamp")).head(_HEAD)
+    head = collect(rows)["text"].drop_nulls()
+    is_time = _read_text(head).is_not_null() & ~head.str.contains(r"^[0-9]+$")
+    return len(head) > 0 and bool(is_time.all())
+
+
 def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.DataFrame]) -> str:
     """Tell how the text of the column ``timestamp`` says times.
 
@@ -190,9 +200,6 @@ def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.Data
     rows = table.frame.lazy().select(text=given_text("timestamp"))
     text = pl.col("text")
     is_time = text_microseconds(text).is_not_null()
-    head = collect(rows.filter(text.is_not_null()).head(_HEAD))
-    if head.height and 2 * head.select(is_time.sum()).item() > head.height:
-        return "text"
     is_ordered = text.str.contains(_ORDERED).fill_null(False)
     first = text.str.extract(r"^([0-9]+)").cast(pl.Int64, strict=False)
     second = text.str.extract(r"^[0-9]+[./-]([0-9]+)").cast(pl.Int64, strict=False)

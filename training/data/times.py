@@ -33,6 +33,7 @@ from shortlist.errors import DataError
 from shortlist.training.data.time_text import (
     DAY_FIRST,
     MONTH_FIRST,
+    begins_as_text,
     check_fits,
     check_layout,
     given_text,
@@ -107,6 +108,8 @@ def written_as(
         return time_format
     if dtype.is_numeric() and time_unit != "auto":
         return time_unit
+    if is_text(dtype) and begins_as_text(table, collect):
+        return "text"
     number = numbers("timestamp", dtype)
     rows = table.frame.lazy().select(number=number, is_given=pl.col("timestamp").is_not_null())
     value = pl.col("number")

@@ -102,7 +102,7 @@ def load_dataset_copy(folder: Path) -> Dataset:
     """Read what `save_dataset` wrote."""
     try:
         about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        frames = {
+        frames: dict[str, Any] = {
             name: pl.read_parquet(folder / f"{name}.parquet")
             for name in _FRAMES
             if (folder / f"{name}.parquet").exists()

@@ -427,4 +427,7 @@ def _trained_config(training: Mapping[str, Any]) -> Config:
     sections = {name: tree.get(name, {}) for name in ("cleaning", "events", "split")}
     # The manifest is JSON, which has no infinity: a limit of null is none.
     known = {f"{s}.{k}": v for s, entry in sections.items() for k, v in entry.items()}
+    # Columns that were declared are read, whatever they are called.
+    declared = tree.get("data", {}).get("features", {})
+    known["data.features"] = dict.fromkeys(declared, "ignore")
     return apply_overrides(Config(), {k: v for k, v in known.items() if v is not None})

@@ -23,8 +23,8 @@ def frame_of(
         return source, f"{what} (polars frame)"
     if module == "pandas" and hasattr(source, "columns"):
         name = f"{what} (pandas frame)"
-        unread = {column: None for column in source.columns if column in ignore}
-        return _of_pandas(source.assign(**unread) if unread else source, name), name
+        empty = {column: None for column in source.columns if column in ignore}
+        return _of_pandas(source.assign(**empty) if empty else source, name), name
     if module == "pyarrow" and hasattr(source, "schema"):
         name = f"{what} (Arrow table)"
         if len(set(source.schema.names)) < len(source.schema.names):

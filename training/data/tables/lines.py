@@ -45,6 +45,8 @@ class Lines:
 
     def of(self, rows: list[int]) -> list[int]:
         """Return the 1-based lines on which the 0-based rows begin."""
+        if not rows:
+            return []
         wanted = np.unique(np.array(rows, np.int64) + self.n_header)
         found: dict[int, int] = {}
         n_rows = 0
