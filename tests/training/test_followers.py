@@ -20,7 +20,7 @@ from shortlist.training.models.followers import (
     FollowerScorer,
     restore_followers,
 )
-from shortlist.training.pipeline import workflow
+from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline.update import hold_out
 
 WANTED = {"scorer.enabled": True, "scorer.kind": "followers", "scorer.n_candidates": 15}
@@ -160,6 +160,6 @@ def test_evaluating_on_validation_does_not_warn_of_a_trained_second_stage(run, s
     run = dataclasses.replace(run, reranker_report=report)
     path = export_bundle(run, tmp_path / "b.shortlist").path
     with shortlist.load(path) as engine:
-        assert workflow._second_stage_has_seen(engine, "valid") is None
+        assert evaluation._second_stage_has_seen(engine, "valid") is None
     loaded = load_run(run.run_dir)
     assert isinstance(loaded.scorer, FollowerScorer)
