@@ -78,7 +78,13 @@ def test_evaluation_of_the_bundle_cleans_and_weights_as_in_training(bundle, shop
     argv = ["evaluate", str(bundle), "--data", str(shop), "--no-baselines", "--json"]
     assert main(argv) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["protocol"], result["n_users"]) == ("temporal", len(run.split.targets("test")))
+    assert result["protocol"] == "temporal"
+    left_out = result["left_out"]
+    assert left_out["no_history"] > 0  # a temporal split has users who come later
+    n_in_part = result["n_users"] + left_out["no_history"] + left_out["seen_targets"]
+    assert n_in_part == len(run.split.targets("test"))
+    every_user = result["n_users"] + sum(left_out.values())
+    assert every_user == run.split.dataset.events["user_id"].n_unique()
 
 
 def test_the_bundle_answers_users_histories_features_and_nobody(bundle):

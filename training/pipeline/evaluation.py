@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["bundle_rankers", "evaluate", "evaluate_rankers", "evaluate_split", "validate"]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
-MAX_SCORES = 500_000_000  # that a baseline computes at the end of a training: seconds
+MAX_SCORES = 200_000_000  # that a baseline computes at the end of a training: seconds
 COUNTED = ("item_id", "n_events", "popular_score")  # columns of items.arrow that no table gave
 
 
