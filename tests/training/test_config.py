@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from shortlist.cli import main
-from shortlist.cli._common import PRESETS
+from shortlist.cli._common import BUDGETS, PRESETS
 from shortlist.errors import DataError
 from shortlist.training.config.settings import (
     SECTIONS,
@@ -49,7 +49,7 @@ def test_every_setting_has_a_help_text():
 
 
 def test_every_preset_is_valid_and_found_by_name():
-    assert {"movielens-100k", "pool"} <= set(presets())
+    assert {"movielens-100k", "fast", "balanced", "best"} <= set(presets())
     for name in presets():
         assert isinstance(load_config(name), Config)
 
@@ -85,7 +85,10 @@ def test_an_integer_is_taken_where_a_float_is_expected():
     ("toml", "message"),
     [
         ("[trian]\nseed = 1", r"section: got 'trian', allowed: data, .*; did you mean 'train'\?"),
-        ("[train]\nsede = 1", r"key in \[train\]: got 'sede', allowed: seed, .*'seed'\? Fix: use"),
+        (
+            "[train]\nsede = 1",
+            r"key in \[train\]: got 'sede', allowed: seed, .*mean 'seed'\? Fix: use",
+        ),
         ("train = 3", r"train: got 3, expected a \[train\] table"),
         ("[train]\nseed = 1.5", r"train\.seed: got 1\.5, expected an integer from 0 to"),
         ("[train]\nseed = true", r"train\.seed: got True, expected an integer"),
@@ -123,7 +126,7 @@ def test_an_unknown_preset_lists_those_that_exist():
     with pytest.raises(DataError, match=r"preset: got 'movie', allowed: .*movielens-100k"):
         load_config("movie")
     with pytest.raises(DataError, match="preset and path"):
-        load_config("pool", "x.toml")
+        load_config("fast", "x.toml")
 
 
 def test_an_unreadable_file_is_named(tmp_path):
@@ -154,7 +157,18 @@ def test_print_config_explains_every_key_and_reads_back(capsys):
 
 
 def test_help_of_train_names_every_preset():
-    assert list(PRESETS) == presets()
+    assert sorted((*BUDGETS, *PRESETS)) == presets()
+
+
+def test_the_preset_balanced_is_the_default():
+    assert load_config("balanced") == Config()
+
+
+def test_a_smaller_budget_is_a_smaller_model_or_fewer_epochs():
+    fast, balanced, best = (load_config(name) for name in BUDGETS)
+    assert fast.model.dim < balanced.model.dim <= best.model.dim
+    assert fast.train.epochs < balanced.train.epochs <= best.train.epochs
+    assert (fast.scorer.enabled, best.scorer.enabled) == (False, True)
 
 
 def test_a_table_of_settings_takes_text_only():
