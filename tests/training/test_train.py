@@ -165,6 +165,8 @@ def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path,
     items.write_parquet(tmp_path / "items.parquet")
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--items"]
     argv += [str(tmp_path / "items.parquet"), *FLAGS, "--out", str(tmp_path / "x.shortlist")]
+    stops_early = ["train.epochs=9", "train.patience=1", "train.learning_rate=1e-8"]
+    argv += [word for setting in stops_early for word in ("--set", setting)]
     assert main(argv) == 0
     shown = capsys.readouterr()
     said = shown.err
@@ -175,7 +177,8 @@ def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path,
     assert "'price' change" not in said
     assert "warning: measured on 40 users: the metrics of fewer than 100 say little" in said
     lines = shown.out.splitlines()
-    assert lines[0].startswith("done: all 2 epochs, best was ")
+    assert lines[0].startswith("stopped after epoch 2: no better for an epoch, best was 1 (NDCG@10")
+    assert "train: 100%" in said.splitlines()[-2]  # of what early stopping left to do
     assert lines[1].startswith(
         "validation: each user's last item but one, of 40 users; all 30 items"
     )
