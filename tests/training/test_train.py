@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -133,6 +134,28 @@ def test_a_search_without_its_data_is_refused_without_tensorflow(tmp_path):
     argv += ["--space", str(tmp_path / "space.toml")]
     assert modules_after(argv) == "1 False False"
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "export", "tune"])
+def test_a_package_that_is_missing_is_named_before_anything_is_read(
+    command, tmp_path, monkeypatch, capsys
+):
+    if command == "tune":
+        pytest.importorskip("optuna", reason="the library optuna is not installed")
+    find = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, "tf2onnx", raising=False)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "tf2onnx" else find(name, *a)
+    )
+    argv = {
+        "train": ["--data", "none.csv", "--out", "x.shortlist"],
+        "export": ["none.run", "--out", "x.shortlist"],
+        "tune": ["--data", "none.csv", "--space", "none.toml", "--study", str(tmp_path)],
+    }[command]
+    assert main([command, *argv]) == 1
+    error = capsys.readouterr().err
+    assert "training needs the package 'tf2onnx', which is not installed" in error
+    assert "pip install 'shortlist[train]'" in error
 
 
 def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
