@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -298,3 +300,14 @@ def test_clean_shows_progress_on_many_rows_unless_quiet(shop, tmp_path, capsys, 
     assert "480/480" in shown
     assert main([*argv, "--quiet"]) == 0
     assert "480/480" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_training_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    shown = capsys.readouterr().out
+    assert "walk.shortlist" in shown
+    assert "from stored history: 3 items" in shown
