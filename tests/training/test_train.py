@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -117,6 +120,28 @@ def test_a_search_without_its_data_is_refused_without_tensorflow(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "export", "tune"])
+def test_a_package_that_is_missing_is_named_before_anything_is_read(
+    command, tmp_path, monkeypatch, capsys
+):
+    if command == "tune":
+        pytest.importorskip("optuna", reason="the library optuna is not installed")
+    find = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, "tf2onnx", raising=False)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "tf2onnx" else find(name, *a)
+    )
+    argv = {
+        "train": ["--data", "none.csv", "--out", "x.shortlist"],
+        "export": ["none.run", "--out", "x.shortlist"],
+        "tune": ["--data", "none.csv", "--space", "none.toml", "--study", str(tmp_path)],
+    }[command]
+    assert main([command, *argv]) == 1
+    error = capsys.readouterr().err
+    assert "training needs the package 'tf2onnx', which is not installed" in error
+    assert "pip install 'shortlist[train]'" in error
+
+
 def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("weights.npz", "config.toml", "data/events.parquet", "notes.txt"):
@@ -147,6 +172,8 @@ def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path,
     items.write_parquet(tmp_path / "items.parquet")
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--items"]
     argv += [str(tmp_path / "items.parquet"), *FLAGS, "--out", str(tmp_path / "x.shortlist")]
+    stops_early = ["train.epochs=9", "train.patience=1", "train.learning_rate=1e-8"]
+    argv += [word for setting in stops_early for word in ("--set", setting)]
     assert main(argv) == 0
     shown = capsys.readouterr()
     said = shown.err
@@ -157,7 +184,8 @@ def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path,
     assert "'price' change" not in said
     assert "warning: measured on 40 users: the metrics of fewer than 100 say little" in said
     lines = shown.out.splitlines()
-    assert lines[0].startswith("done: all 2 epochs, best was ")
+    assert lines[0].startswith("stopped after epoch 2: no better for an epoch, best was 1 (NDCG@10")
+    assert "train: 100%" in said.splitlines()[-2]  # of what early stopping left to do
     assert lines[1] == "validation: each user's last item but one; all 30 items ranked"
     assert lines[2] == "40 of 40 validation users measured"
     assert lines[3].split() == ["NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10"]
@@ -253,3 +281,14 @@ def test_clean_shows_progress_on_many_rows_unless_quiet(shop, tmp_path, capsys, 
     assert "480/480" in shown
     assert main([*argv, "--quiet"]) == 0
     assert "480/480" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_training_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    shown = capsys.readouterr().out
+    assert "walk.shortlist" in shown
+    assert "from stored history: 3 items" in shown

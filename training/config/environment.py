@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -16,6 +17,22 @@ CHOICES = {
     "floatx": ("float16", "float32", "float64"),
     "image_data_format": ("channels_last", "channels_first"),
 }
+
+
+def require_tensorflow() -> None:
+    """Say which extra to install where a package of training is missing, without importing any.
+
+    Raises
+    ------
+    ShortlistError
+        Names the first package that is missing.
+    """
+    for package in ("tensorflow", "keras", "tf2onnx", "onnx"):
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            raise ShortlistError(
+                f"training needs the package {package!r}, which is not installed; "
+                "install it with: pip install 'shortlist[train]'"
+            )
 
 
 def choose_keras() -> None:

@@ -54,7 +54,8 @@ def how_it_ended(history: Sequence[EpochRow], config: Config) -> str:
         return f"done: {n_epochs} epochs, nothing held out to measure; the last was kept"
     kept = f"best was {best['epoch']:.0f} ({METRIC} {best[METRIC]:.4f})"
     if n_epochs < config.train.epochs:
-        return f"stopped after epoch {n_epochs}: no better for {patience} epochs, {kept}"
+        span = "an epoch" if patience == 1 else f"{patience} epochs"
+        return f"stopped after epoch {n_epochs}: no better for {span}, {kept}"
     advice = "; still rising: more train.epochs may help" if best["epoch"] == n_epochs else ""
     return f"done: all {n_epochs} epochs, {kept}{advice}"
 

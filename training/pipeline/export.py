@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shortlist._quiet import quiet_start
 from shortlist.bundle import check_target
+from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.fit.checkpoint import read_finished
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ExportedRun:
 
 def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> ExportedRun:
     """Export a run folder's best weights to a bundle."""
+    require_tensorflow()
     check_target(out)
     read_finished(run_dir)  # before TensorFlow is imported
     with quiet_start():

@@ -20,6 +20,7 @@ from shortlist._quiet import quiet_start
 from shortlist.bundle import check_target
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured, save_report
+from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.settings import CLOSED_FORM, Config, load_config
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset
@@ -182,6 +183,7 @@ def train_and_export(
     progress : bool
         Show progress bars.
     """
+    require_tensorflow()
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)

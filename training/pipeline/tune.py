@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from shortlist._quiet import quiet_start
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import load_configured
+from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.settings import Config, apply_overrides, load_config, to_toml
 from shortlist.training.evaluation.plots import plot_trials
 from shortlist.training.fit.checkpoint import write_atomic
@@ -124,6 +125,7 @@ def tune_files(
     progress: bool = True,
 ) -> TuneReport:
     """Tune on the configured data, as `tune` does; settings as for `config.load_config`."""
+    require_tensorflow()
     config = load_config(preset, config_path, overrides)
     check_data(config)
     space = read_space(space_path, config)
