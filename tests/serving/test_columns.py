@@ -87,7 +87,7 @@ def test_numbers_are_times_in_their_unit_and_days_in_digits_are_days(value, unit
 
 @pytest.mark.parametrize("value", ["45292.5", "19000", "2024", "20240532"])
 def test_text_of_numbers_that_are_no_times_is_refused(value):
-    with pytest.raises(DataError, match=r"'t' row 0 is .*, which as a number of 's' is the year 1970"):
+    with pytest.raises(DataError, match=r"'t' row 0 is .*, which as a number of 's' is the year"):
         time_column("t", [value])
     assert time_column("t", [int(float(value))])[0] == int(float(value))  # a caller means seconds
 
