@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -105,7 +106,7 @@ def bench_bundle(
             raise ValueError(f"{name}: got {value}, expected at least 1")
     if not seconds > 0:
         raise ValueError(f"seconds: got {seconds}, expected a positive number of seconds")
-    machine = describe_machine()
+    machine, load, n_cpus = describe_machine(), os.getloadavg()[0], len(os.sched_getaffinity(0))
     with shortlist.load(path, device=device, n_threads=n_threads) as engine:
         history_length = max(1, min(history_length, len(engine.index) - top_n))
         requests = _draw_requests(engine, max(*batches, _N_CHECKED), history_length, seed)
@@ -137,7 +138,7 @@ def bench_bundle(
             "engine": engine.report(),
             "verified": verified,
             "results": [asdict(result) for result in results],
-            "warnings": busy_machine(machine["load_average"], machine["n_cpus"], searches),
+            "warnings": busy_machine(load, n_cpus, searches),
         }
 
 
@@ -159,7 +160,7 @@ def busy_machine(load_average: float, n_cpus: int, searches: Sequence[Timing]) -
     if load_average <= _BUSY_LOAD * n_cpus and waited <= _BUSY_WAIT:
         return []
     return [
-        f"the machine was busy (load average {load_average} on {n_cpus} cores before the run; "
+        f"the machine was busy (load average {load_average:.1f} on {n_cpus} cores before the run; "
         f"searches waited {waited:.0%} of their time for a core). On a free "
         "machine the times are shorter. Fix: stop other work and run it again"
     ]
