@@ -51,6 +51,7 @@ SETTINGS = {
     "train.warmup_steps": 10,
     "train.n_threads": 1,
     "data.features.user.age": "numeric",
+    "data.features.history": {"kind": "history"},
 }
 
 

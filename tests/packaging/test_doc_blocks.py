@@ -1,12 +1,19 @@
-"""The blocks of the pages work: commands parse, settings load."""
+"""The blocks of the pages work: commands parse, settings load, Python runs."""
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from worlds import make_world
 
 from shortlist.cli import _build_parser
 from shortlist.training.config import load_config
@@ -66,3 +73,35 @@ def test_there_are_blocks_to_try():
     assert len(COMMANDS) > 15
     assert any(blocks(page, "toml") for page in PAGES)
     assert any(blocks(page, "yaml") for page in PAGES)
+
+
+PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """Return a folder with what `make demo` and `shortlist train` leave, and events."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    films = [50, 172, 181, *range(200, 237)]
+    for name in ("build/demo/movielens-100k.shortlist", "shop.shortlist"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        make_world(folder / name, numbers=films)
+    users, days = range(30), range(6)
+    rows = [(u, films[(u + d) % len(films)], 86_400 * (20_000 + d)) for u in users for d in days]
+    names = ["user_id", "item_id", "timestamp"]
+    pl.DataFrame(rows, schema=names, orient="row").write_parquet(folder / "events.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_one_after_the_other(page, sandbox):
+    program = "\n".join(block for _, block in blocks(page, "python"))
+    no_site = ["-S"] if sys.flags.no_site else []
+    done = subprocess.run(
+        [sys.executable, *no_site, "-W", "ignore", "-c", program],
+        cwd=sandbox,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{page.name}: {done.stderr[-2000:]}"

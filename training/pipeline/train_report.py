@@ -138,7 +138,9 @@ class TrainReport:
         held_out = HELD_OUT.get(validation.protocol, validation.protocol)
         second = self.second_stage
         first = ", first stage" if second is not None and second.is_kept else ""
-        rows = {f"{self.bundle.name}{first}": self.metrics, **validation.baselines}
+        rows = {f"{self.bundle.name}{first}": self.metrics}
+        best_first = sorted(validation.baselines.items(), key=lambda row: -row[1][SHOWN[0]])
+        rows |= dict(best_first)
         width = max(len(name) for name in rows)
         lines = [
             f"validation: {held_out}; all {validation.n_items:,} items ranked",
