@@ -44,7 +44,9 @@ def tables(draw):
             columns[name][0] = "x" + columns[name][0]  # not all of them plain integers
     columns["timestamp"] = draw(st.lists(SECONDS, min_size=n, max_size=n, unique=True))
     columns["kind"] = draw(st.lists(st.sampled_from(["view", "buy"]), min_size=n, max_size=n))
-    value = st.none() | st.floats(-1e6, 1e6, width=32)
+    # pandas writes at most 15 decimals into JSON.
+    number = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) >= 1e-3)
+    value = st.none() | number
     columns["value"] = draw(st.lists(value, min_size=n, max_size=n))
     return pl.DataFrame(columns, schema_overrides={"value": pl.Float64}, strict=False)
 
@@ -88,7 +90,9 @@ WRITERS = {
     "pandas.parquet": lambda f, p: f.to_pandas().to_parquet(p),
     "polars.jsonl": lambda f, p: plain_json(f).write_ndjson(p),
     "pandas.ndjson.gz": lambda f, p: (
-        plain_json(f).to_pandas().to_json(p, orient="records", lines=True, compression="gzip")
+        plain_json(f)
+        .to_pandas()
+        .to_json(p, orient="records", lines=True, compression="gzip", double_precision=15)
     ),
     "bom.csv": lambda f, p: f.to_pandas().to_csv(p, index=False, encoding="utf-8-sig"),
     "arrow.csv": lambda f, p: pa.csv.write_csv(plain_arrow(f), p),

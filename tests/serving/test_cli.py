@@ -259,9 +259,11 @@ def test_running_out_of_memory_is_one_line(world, capsys, monkeypatch):
 def test_the_flags_that_say_how_tables_are_read_can_be_given_on():
     parser = argparse.ArgumentParser()
     add_data_arguments(parser, required=False)
-    given = ["--data", "a b.csv", "--users", "u.csv", "--column", "user_id=who"]
-    given += ["--list", "tags=|", "--list", "x=;", "--format", "events", "--time-unit", "ms"]
-    args = parser.parse_args([*given, "--allow-future"])
-    assert data_flags(args) == [*given, "--allow-future"]
+    given = ["--data", "a b.csv", "--users", "u.csv", "--format", "events"]
+    given += ["--column", "user_id=who", "--user-column", "user_id=id", "--list", "tags=|"]
+    given += ["--list", "x=;", "--ignore", "user.x", "--time-unit", "ms", "--time-format", "%Y"]
+    given += ["--allow-future"]
+    args = parser.parse_args(given)
+    assert data_flags(args) == given
     assert parser.parse_args(data_flags(args)) == args
     assert data_flags(parser.parse_args([])) == []

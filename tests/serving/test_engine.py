@@ -186,7 +186,7 @@ def test_a_where_that_allows_nothing_gives_rows_without_items(engine, world):
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
-        ("year > 2000", TypeError, r"where: got str, expected an expression such as"),
+        (2000, TypeError, r"where: got int, expected"),
         (pc.field("price") < 2, ValueError, r"where: .*price.*the item table has .*year \(int64\)"),
         (pc.field("year") == "x", ValueError, r"where: .*the item table has"),
     ],

@@ -21,7 +21,7 @@ from shortlist.training.data.entities import read_items
 from shortlist.training.data.events import read_events
 from shortlist.training.data.reading import Reading
 from shortlist.training.pipeline.update import check_settings
-from shortlist.training.pipeline.workflow import _trained_config
+from shortlist.training.pipeline.evaluation import _trained_config
 from shortlist.training.updates.tables import with_tables
 
 HEAD = "user_id,item_id,timestamp\n"
