@@ -20,8 +20,8 @@ from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.entities import read_items
 from shortlist.training.data.events import read_events
 from shortlist.training.data.reading import Reading
-from shortlist.training.pipeline.update import check_settings
 from shortlist.training.pipeline.evaluation import _trained_config
+from shortlist.training.pipeline.update import check_settings
 from shortlist.training.updates.tables import with_tables
 
 HEAD = "user_id,item_id,timestamp\n"

@@ -107,6 +107,11 @@ def test_what_cannot_be_trained_is_refused_without_tensorflow(tmp_path):
     out = ["--out", str(tmp_path / "x.shortlist")]
     assert modules_after(["train", "--data", str(tmp_path / "none.csv"), *out]) == "1 False False"
     assert modules_after(["export", str(tmp_path / "none.run"), *out]) == "1 False False"
+    books, none = str(shortlist.datasets.example_bundle()), str(tmp_path / "none")
+    assert modules_after(["evaluate", books, "--data", none]) == "1 False False"
+    assert modules_after(["evaluate", none, "--data", "movielens-100k"]) == "1 False False"
+    for command in ("update", "inspect"):
+        assert modules_after([command, books, "--feedback", none]) == "1 False False"
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,never\n")
     assert modules_after(["train", "--data", str(tmp_path / "events.csv"), *out]) == "1 False False"
 

@@ -149,6 +149,18 @@ def whole_number(least: int) -> Callable[[str], int]:
     return parse
 
 
+def check_log(log: str, flag: str) -> None:
+    """Refuse a feedback log that is not there, before anything is loaded; a URL is not tried."""
+    if "://" not in log and not Path(log).is_file():
+        raise DataError(f"{flag}: got {log}, which is no file, expected a feedback log")
+
+
+def check_bundle(path: Path) -> None:
+    """Refuse a bundle that is not there, before anything is loaded."""
+    if not path.exists():
+        raise DataError(f"bundle: no such file or folder: {path}. Fix: check the path")
+
+
 def check_output(path: Path | None, flag: str) -> None:
     """Refuse a file that cannot be written, before the work that it is for."""
     if path is None:

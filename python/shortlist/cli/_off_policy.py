@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from shortlist.cli._common import whole_number
+from shortlist.cli._common import check_log, whole_number
 from shortlist.cli._output import print_json, show
-from shortlist.errors import DataError
 
 
 def add_off_policy_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +61,7 @@ def run_off_policy(args: argparse.Namespace) -> int:
         explore = shortlist.Softmax(args.temperature, n_candidates=args.candidates)
     else:
         explore = shortlist.Epsilon(args.epsilon or 0.0, n_candidates=args.candidates)
-    if "://" not in args.off_policy and not Path(args.off_policy).is_file():
-        raise DataError(f"--off-policy: got {args.off_policy}, which is no file")
+    check_log(args.off_policy, "--off-policy")
     with (
         shortlist.load(args.bundle) as engine,
         shortlist.FeedbackLog(args.off_policy) as log,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist._temporary import sweep
 from shortlist.bundle import Bundle
-from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._common import check_log, new_parser, require_extra
 from shortlist.cli._output import print_json, show
 from shortlist.errors import BundleError, DataError
 from shortlist.versions import versions_folder
@@ -117,8 +117,7 @@ def _with_updates(runs: list[Path]) -> list[Path]:
 def _from_log(source: str, user: str) -> int:
     import shortlist
 
-    if "://" not in source and not Path(source).is_file():
-        raise DataError(f"--feedback: got {source}, which is no file")
+    check_log(source, "--feedback")
     with shortlist.FeedbackLog(source) as log:
         user_id: Any = user
         if log.id_types.get("user_id") == "int64":

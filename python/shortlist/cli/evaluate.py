@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_data_arguments,
+    check_bundle,
     check_output,
     new_parser,
     require_extra,
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if args.off_policy is not None:
         return run_off_policy(args)
     check_output(args.report, "--report")
+    check_bundle(args.bundle)
+    _check_data(args)
     report = require_extra("shortlist.training.pipeline.evaluation", "train").evaluate(
         args.bundle,
         args.data,
@@ -102,3 +105,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(pages.evaluation_markdown(report) if args.markdown else pages.evaluation_text(report))
     return 0
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    """Refuse data that is not there, before TensorFlow is imported."""
+    settings = require_extra("shortlist.training.config.settings", "train")
+    overrides = {f"data.{name}": str(value) for name, value in _paths(args).items()}
+    config = settings.apply_overrides(settings.Config(), overrides)
+    require_extra("shortlist.training.pipeline.train", "train").check_data(config)
+
+
+def _paths(args: argparse.Namespace) -> dict[str, object]:
+    paths = {"path": args.data, "items": args.items, "users": args.users}
+    return {name: path for name, path in paths.items() if path is not None}

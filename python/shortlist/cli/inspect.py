@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shortlist.cli._common import new_parser, require_extra
+from shortlist.cli._common import check_log, new_parser, require_extra
 from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.feedback is not None:
         if args.bundle is None:
             raise DataError("--feedback: got a log, expected a bundle whose log it is")
+        check_log(args.feedback, "--feedback")
         drift = require_extra("shortlist.training.updates.drift", "train")
         report = drift.inspect_drift(args.bundle, args.feedback, run_dir=args.run_dir)
         described["drift"] = report.to_dict()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from shortlist.cli._common import (
     add_set_argument,
+    check_bundle,
+    check_log,
     new_parser,
     parse_overrides,
     require_extra,
@@ -72,6 +74,8 @@ def add_parser(subparsers: SubParsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Update; the exit status says whether the new version serves, or what refused it."""
+    check_bundle(args.bundle)
+    check_log(args.feedback, "--feedback")
     update = require_extra("shortlist.training.pipeline.update", "train")
     pages = require_extra("shortlist.training.updates.report", "train")
     try:
