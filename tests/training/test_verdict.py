@@ -40,7 +40,7 @@ def test_what_is_within_the_error_says_what_to_prefer():
     assert verdict.sentence.startswith(
         "shop.shortlist is no better than ItemKNN with recency within the error"
     )
-    assert verdict.sentence.endswith(": prefer it (--preset cooccurrence) or get more data")
+    assert verdict.sentence.endswith(": prefer it (--preset cooccurrence), or get more data")
 
 
 def test_what_is_worse_or_the_same_is_called_so():

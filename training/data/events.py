@@ -200,7 +200,7 @@ def say_columns(source: str, columns: list[str], n_rows: int) -> None:
         "%s: %s rows of events read%s",
         source,
         f"{n_rows:,}",
-        f"; columns that events do not have: {', '.join(map(repr, others))}" if others else "",
+        f"; columns not used: {', '.join(map(repr, others))}" if others else "",
     )
 
 

@@ -109,7 +109,7 @@ def judge(
     low, high = bootstrap_intervals({metric: difference})[metric]
     mean = float(difference.mean())
     figures = f"{metric} {mean:+.4f}, 95 % from {low:+.4f} to {high:+.4f}, {n_users:,} users"
-    prefer = f"prefer it (--preset {presets[best]})" if best in presets else "do not use it"
+    prefer = f"prefer it (--preset {presets[best]})" if best in presets else "rank by it instead"
     if low > 0.0:
         judgement, sentence = "better", f"{name} is better than {best} ({figures})"
     elif high < 0.0:
@@ -117,7 +117,7 @@ def judge(
     else:
         judgement = "no better"
         sentence = (
-            f"{name} is no better than {best} within the error ({figures}): {prefer} or get more "
+            f"{name} is no better than {best} within the error ({figures}): {prefer}, or get more "
             "data"
         )
     if not np.any(difference):

@@ -23,7 +23,7 @@ __all__ = ["BenchResult", "bench_bundle", "every_10_ms"]
 _N_CHECKED = 64  # requests whose answers are checked against the float64 reference
 _MIN_CALLS = 30  # below this a p90 means nothing, however slow a call is
 _GAP = 0.01  # seconds from one request to the next in a service that is not busy
-_BUSY_LOAD = 0.75  # runnable threads a core, before the run, from which other work delays calls
+_BUSY_LOAD = 1.0  # runnable threads a core, before the run, from which other work delays calls
 _BUSY_WAIT = 0.2  # part of the search's time without a core, from which the same holds
 
 Timing = tuple[int, int]  # wall and CPU nanoseconds of a call

@@ -217,7 +217,8 @@ def run(args: argparse.Namespace) -> int:
         _say_unknown(answer)
         if args.out is not None:
             _write(answer, args.out)
-            show(f"{args.out}: {len(answer):,} answers, {answer.counts.sum():,} items")
+            n = len(answer)
+            show(f"{args.out}: {n:,} answer{'s' * (n != 1)}, {answer.counts.sum():,} items")
         elif args.json:
             print_json(answer.to_dicts())
         else:
