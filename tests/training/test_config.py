@@ -162,6 +162,8 @@ def test_help_of_train_names_every_preset():
 
 def test_the_preset_balanced_is_the_default():
     assert load_config("balanced") == Config()
+    assert load_config("pool") == Config()  # its former name
+    assert "pool" not in presets()
 
 
 def test_a_smaller_budget_is_a_smaller_model_or_fewer_epochs():

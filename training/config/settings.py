@@ -19,6 +19,7 @@ from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
 from shortlist.training.config.values import check_value, toml_value, unknown
 
+OLD_PRESETS = {"pool": "balanced"}  # former names, still understood
 PRESET_FOLDER = Path(__file__).parent / "presets"
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
@@ -405,6 +406,7 @@ def load_config(
         raise DataError(f"preset and path: got {preset!r} and {path!s}, expected only one of them")
     config = Config()
     if preset is not None:
+        preset = OLD_PRESETS.get(preset, preset)
         if preset not in presets():
             raise DataError(unknown("preset", preset, presets()))
         path = PRESET_FOLDER / f"{preset}.toml"
