@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shortlist.training.evaluation.verdict import Verdict
     from shortlist.training.fit.second_stage import RerankerReport
 
+WIDTH = 13  # of the names of metrics
 SHOWN = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10")
 FEW_USERS = 100  # below, one user more or less changes the first digit
 HELD_OUT = {
@@ -138,17 +139,17 @@ class TrainReport:
         held_out = HELD_OUT.get(validation.protocol, validation.protocol)
         second = self.second_stage
         first = ", first stage" if second is not None and second.is_kept else ""
-        rows = {f"{self.bundle.name}{first}": self.metrics}
-        best_first = sorted(validation.baselines.items(), key=lambda row: -row[1][SHOWN[0]])
-        rows |= dict(best_first)
-        width = max(len(name) for name in rows)
+        # The best baseline stands beside the bundle.
+        columns = dict(sorted(validation.baselines.items(), key=lambda row: row[1][SHOWN[0]]))
+        columns[f"{self.bundle.name}{first}"] = self.metrics
         lines = [
             f"validation: {held_out}; all {validation.n_items:,} items ranked",
             validation.users.sentence("valid"),
-            " " * width + "".join(f"{metric:>13}" for metric in SHOWN),
+            " " * WIDTH + "  ".join(columns),
         ]
-        for name, metrics in rows.items():
-            lines.append(f"{name:{width}}" + "".join(f"{metrics[m]:13.4f}" for m in SHOWN))
+        for metric in SHOWN:
+            cells = (f"{metrics[metric]:{len(name)}.4f}" for name, metrics in columns.items())
+            lines.append(f"{metric:{WIDTH}}" + "  ".join(cells))
         if second is not None and second.ndcg_at_10_with is not None:
             is_kept = "it stays" if second.is_kept else "left out, as it does not help"
             lines.append(
