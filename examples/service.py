@@ -22,7 +22,7 @@ import shortlist
 BUNDLE = os.environ["BUNDLE"]
 LOG = os.environ.get("FEEDBACK_LOG", "feedback.log")
 SECONDS = float(os.environ.get("CHECK_SECONDS", "10"))  # from one look for a new bundle to the next
-Ids = Annotated[list[str], fastapi.Query()]  # list[int] where the bundle's ids are integers
+Id = str  # int where the bundle's ids are integers
 
 
 def stamp() -> tuple[int, int]:
@@ -43,7 +43,7 @@ def follow(stop: threading.Event) -> None:
             if (found := stamp()) != current:
                 engine.swap(BUNDLE)
                 current = found
-        except (OSError, shortlist.ShortlistError) as error:
+        except Exception as error:  # whatever it is, the old bundle goes on answering
             logging.getLogger("uvicorn.error").error("the old bundle stays: %s", error)
 
 
@@ -54,16 +54,22 @@ async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
     thread = threading.Thread(target=follow, args=(stop,))
     with shortlist.FeedbackLog(LOG) as app.state.log:
         thread.start()
-        yield
-        stop.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 app = fastapi.FastAPI(lifespan=lifespan)
 
 
 @app.get("/recommend")
-def recommend(user_id: str | None = None, history: Ids = [], top_n: int = 10) -> dict:  # noqa: B006
+def recommend(
+    user_id: Id | None = None,
+    history: Annotated[list[Id], fastapi.Query()] = [],  # noqa: B006
+    top_n: int = 10,
+) -> dict:
     """Answer one request; FastAPI runs each on a thread, and the engine takes calls from all."""
     request: dict = {} if user_id is None else {"user_id": user_id}
     if history:
@@ -80,8 +86,8 @@ def recommend(user_id: str | None = None, history: Ids = [], top_n: int = 10) ->
 class Event(pydantic.BaseModel):
     """What a user did; `key` makes a second delivery harmless."""
 
-    user_id: str
-    item_id: str
+    user_id: Id
+    item_id: Id
     kind: str
     key: str | None = None
 
@@ -89,7 +95,10 @@ class Event(pydantic.BaseModel):
 @app.post("/events", status_code=201)
 def add_event(event: Event) -> None:
     """Log it: `shortlist update` learns from it."""
-    app.state.log.append(timestamp=time.time(), **event.model_dump())
+    try:
+        app.state.log.append(timestamp=time.time(), **event.model_dump())
+    except (ValueError, TypeError) as error:
+        raise fastapi.HTTPException(422, str(error)) from error
 
 
 @app.get("/health")

@@ -195,8 +195,12 @@ def new_item_ids(value: Any, name: str = "item_ids") -> Ids:
     return ids
 
 
-def ragged(value: Any, n_queries: int, name: str) -> tuple[Ids, NDArray[np.int64]]:
+def ragged(
+    value: Any, n_queries: int, name: str, one: str = "query"
+) -> tuple[Ids, NDArray[np.int64]]:
     """Return per-query id lists as `(values, row_splits)`; a list entry may be None.
+
+    `one` is what messages call a query.
 
     `value` is a list (or column) with one array, list or set of ids per query, or the tuple
     `(values, row_splits)` of two NumPy arrays.
@@ -212,12 +216,12 @@ def ragged(value: Any, n_queries: int, name: str) -> tuple[Ids, NDArray[np.int64
         value = value.to_list()
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
-            f"{name}: got {type(value).__name__}; expected a list with one array of ids per query, "
+            f"{name}: got {type(value).__name__}; expected a list with one array of ids per {one}, "
             "or (values, row_splits)"
         )
     if len(value) != n_queries:
         raise ValueError(
-            f"{name}: got {len(value)} lists; expected one per query, n_queries = {n_queries}"
+            f"{name}: got {len(value)} lists; expected one per {one}, {n_queries} in all"
         )
     splits = np.zeros(n_queries + 1, dtype=np.int64)
     texts: list[str] = []
@@ -257,3 +261,20 @@ def _csr(value: tuple[Any, Any], n_queries: int, name: str) -> Ragged:
             f"from 0 to the number of values, {len(values)}"
         )
     return values, splits
+
+
+def printable(text: str) -> str:
+    r"""Escape what does not show in a line: control characters, line ends, marks of direction.
+
+    Examples
+    --------
+    >>> printable("Amélie\x1b[31m")
+    'Amélie\\u001b[31m'
+    """
+    return "".join(c if c.isprintable() else escape(c) for c in text)
+
+
+def escape(character: str) -> str:
+    """Write a character as JSON (below U+10000) and TOML write it."""
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

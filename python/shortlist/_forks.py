@@ -177,7 +177,10 @@ def _before() -> None:
             store.before_fork()
     end = time.monotonic() + _LOCK_SECONDS
     awaited = [lock for lock in list(_locks) if lock.is_awaited]
-    _gate.own.held = [lock for lock in awaited if lock.hold(end - time.monotonic())]
+    _gate.own.held = held = []  # filled one by one: an interrupt may come in between
+    for lock in awaited:
+        if lock.hold(end - time.monotonic()):
+            held.append(lock)
 
 
 def _in_parent() -> None:

@@ -6,18 +6,21 @@ import faulthandler
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow's C++ part; "0" asks for all of it
 _HIDES = "2"
+_redirecting = threading.RLock()  # file descriptor 2 is the whole process's
 
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
-    """Keep back what is written to standard error inside the block, and show it if the block fails.
+    """Hide what is written to standard error inside the block, and show it if the block fails.
 
-    For imports alone: what other threads write meanwhile is kept back too. With
+    For imports alone: what other threads write meanwhile is hidden too, and they wait with imports
+    of their own. With
     TF_CPP_MIN_LOG_LEVEL=0, which `shortlist --verbose` sets, everything is shown as it comes. If
     the process is ended by a signal, Python's faulthandler says where.
 
@@ -28,6 +31,11 @@ def quiet_start() -> Iterator[None]:
     if os.environ.setdefault(LOG_LEVEL, _HIDES) == "0":
         yield
         return
+    with _redirecting:
+        yield from _hidden()
+
+
+def _hidden() -> Iterator[None]:
     if sys.stderr is not None:
         sys.stderr.flush()
     try:

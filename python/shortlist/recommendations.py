@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shortlist._checks import printable
 from shortlist.errors import ShortlistError
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
@@ -230,7 +231,7 @@ class Recommendations:
         id_type = pa.string() if self.item_ids.dtype.kind == "O" else pa.int64()
         columns = {
             "request": pa.array(requests),
-            "user_id": pa.array(user_ids[requests].tolist()),
+            "user_id": pa.array(user_ids.tolist()).take(pa.array(requests)),
             "rank": pa.array(places + 1),
             "item_id": pa.array(self.item_ids[is_real].tolist(), id_type),
             "score": pa.array(self.scores[is_real]),
@@ -356,7 +357,7 @@ class Recommendation:
     @property
     def name(self) -> str:
         """The request's number, and its user if it has one."""
-        user = "" if self.user_id is None else f", user {self.user_id}"
+        user = "" if self.user_id is None else f", user {printable(str(self.user_id))}"
         return f"request {self.request}{user}"
 
     def _real(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -379,7 +380,8 @@ class Recommendation:
         places = self._places()
         lines = [f"{self.name}, from {self.source}: {len(places)} items"]
         for rank, (item_id, score, title) in enumerate(places[:n_items], start=1):
-            lines.append(f"  {rank:>3}  {score:>9.4f}  {item_id!s:>10}  {title or ''}".rstrip())
+            shown, name = printable(str(item_id)), printable(title or "")
+            lines.append(f"  {rank:>3}  {score:>9.4f}  {shown:>10}  {name}".rstrip())
         if n_items is not None and len(places) > n_items:
             lines.append(f"       … {len(places) - n_items} more")
         return lines

@@ -76,7 +76,7 @@ def test_string_ids_filter_by_string():
     [
         (5, TypeError, "got int; expected a list with one array of ids per query"),
         ("ab", TypeError, "got str; expected a list with one array of ids per query"),
-        ([[1]], ValueError, "got 1 lists; expected one per query, n_queries = 2"),
+        ([[1]], ValueError, "got 1 lists; expected one per query, 2 in all"),
         ([[1], 5], TypeError, r"\[1\]: got 5; expected a 1-D array of ids or None"),
         ([["a"], [1]], TypeError, "got numbers and strings; expected ids of one kind"),
         ([["a"], ["b"]], TypeError, "got str; the item ids of this index are int64"),

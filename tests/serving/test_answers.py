@@ -7,6 +7,7 @@ import pickle
 import weakref
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import shortlist
@@ -212,3 +213,23 @@ def test_the_whole_text_leaves_nothing_out(engine):
     assert text.count("\n") == 7 * 13
     assert "more" not in text
     assert answer.to_text(1, 2).endswith("… 10 more\n… 6 more requests")
+
+
+def test_control_characters_of_others_are_escaped_for_people(make_tiny_bundle, tmp_path):
+    with shortlist.load(make_tiny_bundle(tmp_path / "x.shortlist", "string").path) as engine:
+        engine.upsert_items([{"item_id": "é100", "title": "Clear\x1b[2J"}])
+        answer = engine.recommend([{"user_id": "a\x1b[31m"}], allow=["é100"])
+    for shown in (repr(answer), repr(answer[0]), answer.to_text()):
+        assert "\x1b" not in shown
+        assert "Clear\\u001b[2J" in shown
+        assert "user a\\u001b[31m" in shown
+    assert answer.titles[0, 0] == "Clear\x1b[2J"
+
+
+def test_the_type_of_user_ids_does_not_depend_on_the_items(text_engine):
+    requests = [{"user_id": "é5"}]
+    kinds = {
+        text_engine.recommend(requests, allow=allow).to_arrow().schema.field("user_id").type
+        for allow in ([], None)
+    }
+    assert kinds == {pa.string()}

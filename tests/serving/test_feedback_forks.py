@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from shortlist import DataError, FeedbackLog, ShortlistError
+from shortlist import DataError, FeedbackLog, ShortlistError, _forks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 EVENT = {"user_id": 1, "item_id": 2, "kind": "click", "timestamp": 3}
@@ -276,3 +276,22 @@ def test_an_id_with_nul_is_no_other_users(tmp_path):
         with pytest.raises(DataError, match=r"user_id: .*row 0 is 'a\\x00b', expected text with"):
             log.erase_user("a\0b")
         assert len(log) == 1
+
+
+def test_an_interrupt_while_a_fork_waits_leaves_no_lock_held(monkeypatch):
+    locks = [_forks.ForkLock(is_awaited=True) for _ in range(3)]
+    calls = []
+
+    def hold(self, seconds):
+        calls.append(self)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return self._lock.acquire(timeout=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_forks, "_locks", locks)
+        patch.setattr(_forks.ForkLock, "hold", hold)
+        with pytest.raises(KeyboardInterrupt):
+            _forks._before()
+        _forks._in_parent()  # as after any fork
+    assert not [lock for lock in locks if lock._lock.locked()]

@@ -78,7 +78,7 @@ def test_text_ids_are_filtered_too(text_engine, text_world):
             TypeError,
             r"allow\[1\]: got None, expected a list of ids; \[\] a",
         ),
-        ({"allow": [[1]]}, ValueError, "allow: got 1 lists; expected one per query"),
+        ({"allow": [[1]]}, ValueError, "allow: got 1 lists; expected one per request"),
         ({"allow": [1.5]}, TypeError, "allow: got float 1.5 at position 0"),
         ({"exclude_seen": ()}, TypeError, r"exclude_seen: got \(\), expected True, False, or kind"),
         ({"exclude_seen": "view"}, TypeError, r"exclude_seen: .*; for one kind: \('view',\)"),
@@ -158,3 +158,36 @@ def test_kinds_of_the_log_and_of_requests_count_where_the_bundle_has_none(engine
         )  # fmt: skip
         assert shown.propensities is not None
         assert log.read().column("propensity").null_count == len(log)  # cannot be asked again
+
+
+@pytest.mark.parametrize("n_ids", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", ["exclude", "allow"])
+@pytest.mark.parametrize("in_trial", [False, True])
+def test_a_recorded_call_takes_filters(world, tmp_path, n_ids, name, in_trial):
+    ids = world.item_ids.tolist()[:n_ids]
+    with (
+        shortlist.load(world.path, n_threads=1) as engine,
+        FeedbackLog(tmp_path / "feedback.log") as log,
+    ):
+        if in_trial:
+            engine.start_trial(world.path, share=0.5)
+        answer = engine.recommend(
+            user_ids=[5, 9], top_n=40, feedback=log, record=True, **{name: ids}
+        )
+        assert log.read().num_rows == answer.counts.sum()
+        shown = {item for one in answer for item in one.item_ids.tolist()}
+        assert shown <= set(ids) if name == "allow" else not shown & set(ids)
+
+
+def test_ids_for_many_requests_are_excluded_by_a_mask_as_one_by_one(engine, world):
+    ids = world.item_ids.tolist()[:3]
+    assert rows_of(engine, [{}] * 600, exclude=ids) == [ALL - {0, 1, 2}] * 600
+
+
+def test_wrong_choices_are_named(engine):
+    with pytest.raises(ValueError, match=r"unknown: got array\(\[1, 2\]\), expected 'ignore'"):
+        engine.recommend([{}], unknown=np.array([1, 2]))
+    with pytest.raises(TypeError, match=r"exclude_seen: got \[\['buy'\]\], expected True, False"):
+        engine.recommend([{}], exclude_seen=[["buy"]])
+    with pytest.raises(ValueError, match="exclude: got 2 lists; expected one per request, 1 in al"):
+        engine.recommend([{}], exclude=[[1], [2]])

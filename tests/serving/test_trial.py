@@ -11,6 +11,7 @@ import pytest
 
 import shortlist
 from shortlist import BundleError, DataError, ShortlistError
+from shortlist._serving.switch import Switch
 from shortlist._serving.trial import falls_to_candidate
 
 HISTORY = [100, 107]
@@ -346,3 +347,18 @@ def test_one_request_of_several_may_fall_to_the_candidate(engine, other):
         shares.add(int((engine.recommend(requests).version > 1).sum()))
         engine.end_trial()
     assert 1 in shares
+
+
+def test_a_shadow_ends_where_the_engine_closes_while_the_trial_starts(world, other, monkeypatch):
+    engine = shortlist.load(world.path)
+    load = Switch._load
+
+    def load_and_close(self, *args):
+        loaded = load(self, *args)
+        self.is_closed = True
+        return loaded
+
+    monkeypatch.setattr(Switch, "_load", load_and_close)
+    with pytest.raises(ShortlistError, match="closed"):
+        engine.start_trial(other.path, 1.0, shadow=True)
+    assert not [t for t in threading.enumerate() if t.name == "shortlist-shadow"]

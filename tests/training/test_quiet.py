@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -81,3 +83,28 @@ def test_commands_start_tensorflow_quietly_unless_verbose(place, tmp_path):
     more = run(code.format(command)).stderr.splitlines()
     assert more[-1] == lines[-1]
     assert len(more) > len(lines)
+
+
+def test_two_threads_leave_standard_error_as_it_was(capfd, monkeypatch):
+    monkeypatch.setenv(LOG_LEVEL, "2")
+    is_inside, may_end = threading.Event(), threading.Event()
+
+    def first():
+        with quiet_start():
+            is_inside.set()
+            may_end.wait(10)
+
+    def second():
+        with quiet_start():
+            write_as_c_does("start-up\n")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert is_inside.wait(10)
+    threads[1].start()
+    time.sleep(0.05)  # the second one would begin inside of the first
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    write_as_c_does("after\n")
+    assert capfd.readouterr().err == "after\n"

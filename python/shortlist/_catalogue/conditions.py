@@ -11,12 +11,14 @@ Words may have capitals. A column of lists is equal to a value, or in a list of 
 its entries is. What is compared with null is null; the whole counts as false where it is null.
 """
 
+import contextlib
 import re
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from shortlist._columns.reading import Array, to_array
+from shortlist._columns.times import parse_time
 from shortlist.errors import DataError
 
 _TOKEN = re.compile(
@@ -42,6 +44,7 @@ _COMPARISONS = {
 }
 _WORDS = ("and", "or", "not", "in", "is", "null")
 _DEEPEST = 50  # of parentheses and "not"
+_LONGEST_NUMBER = 40  # digits that are read as a whole number; no type of a column has more
 
 
 class _Token(NamedTuple):
@@ -129,38 +132,76 @@ class _Reader:
         if is_not or self._next.value == "in":
             self._need("in")
             self._need("(")
-            found = self._compared(column, "equal")
+            values = [self._value()]
             while self._take(","):
-                found = self._pc.or_kleene(found, self._compared(column, "equal"))
+                values.append(self._value())
             self._need(")")
+            found = self._among(column, values)
             return self._pc.invert(found) if is_not else found
         sign = self._step("=, !=, <, <=, >, >=, 'in', 'not in' or 'is'", "sign")
         if sign.value not in _COMPARISONS:
             self._fail("=, !=, <, <=, > or >=", sign)
-        return self._compared(column, _COMPARISONS[sign.value])
+        return self._compared(column, _COMPARISONS[sign.value], self._value())
 
-    def _compared(self, column: _Token, name: str) -> Any:
-        """Compare a column with the value that comes next."""
+    def _value(self) -> _Token:
+        return self._step("a number, a text in single quotes, true or false", "value")
+
+    def _compared(self, column: _Token, name: str, token: _Token) -> Any:
+        """Compare a column with a value."""
         pa, values = self._pa, self._table.column(column.value)
-        token = self._step("a number, a text in single quotes, true or false", "value")
-        value = token.value
         try:
-            if pa.types.is_temporal(values.type) and isinstance(value, str):
-                value = pa.scalar(value).cast(values.type)
-            if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-                return self._of_lists(values.combine_chunks(), name, value)
+            if _is_list(pa, values.type):
+                if name not in ("equal", "not_equal"):
+                    raise TypeError(name)
+                return self._of_lists(column, [token], is_equal=name == "equal")
+            values, value = self._alike(values, token)
             return getattr(self._pc, name)(values, value).cast(pa.bool_())
         except (pa.ArrowException, TypeError, OverflowError):
             self._fail(f"a value that {column.value!r} ({values.type}) compares with", token)
 
-    def _of_lists(self, lists: Any, name: str, value: Any) -> Any:
-        """Say of each list whether an entry is equal, or whether none is."""
-        if name not in ("equal", "not_equal"):
-            raise TypeError(name)  # `_compared` says where
-        hits = _flags(self._pc.equal(self._pc.list_flatten(lists), value))
+    def _among(self, column: _Token, tokens: list[_Token]) -> Any:
+        """Say of each row whether it is equal to one of the values; null where it is null."""
+        values = self._table.column(column.value)
+        if _is_list(self._pa, values.type):
+            return self._of_lists(column, tokens, is_equal=True)
+        return self._pa.array(self._is_in(column, values, tokens), mask=_flags(values.is_null()))
+
+    def _is_in(self, column: _Token, values: Any, tokens: list[_Token]) -> Array:
+        """Say of each value whether it is one of some, in one pass."""
+        pa, same, wanted = self._pa, values, []
+        for token in tokens:
+            try:
+                same, value = self._alike(values, token)
+                self._pc.equal(same.slice(0, 0), value)  # of a kind that compares
+            except (pa.ArrowException, TypeError, OverflowError):
+                kind = self._table.schema.field(column.value).type
+                self._fail(f"a value that {column.value!r} ({kind}) compares with", token)
+            with contextlib.suppress(pa.ArrowException):  # 1.5 among whole numbers: never
+                wanted.append(pa.scalar(value).cast(same.type))
+        chosen = pa.array([value.as_py() for value in wanted], same.type)
+        return _flags(self._pc.is_in(same, value_set=chosen))
+
+    def _alike(self, values: Any, token: _Token) -> tuple[Any, Any]:
+        """Return values and a value that Arrow compares: times as UTC moments."""
+        pa, value = self._pa, token.value
+        kind = values.type
+        if not (isinstance(value, str) and (pa.types.is_timestamp(kind) or pa.types.is_date(kind))):
+            return values, value
+        if (moment := parse_time(value.strip())) is None:
+            self._fail("a time such as '2026-05-01' or '2026-05-01T12:00:00Z'", token)
+        zone = kind.tz if pa.types.is_timestamp(kind) else None
+        moments = values if pa.types.is_timestamp(kind) else values.cast(pa.timestamp("s"))
+        return moments, pa.scalar(moment, pa.timestamp("us", zone))
+
+    def _of_lists(self, column: _Token, tokens: list[_Token], *, is_equal: bool) -> Any:
+        """Say of each list whether an entry is equal to one of the values, or whether none is."""
+        lists = self._table.column(column.value).combine_chunks()
+        lengths = to_array(self._pc.fill_null(self._pc.list_value_length(lists), 0))
+        owners = np.repeat(np.arange(len(lists)), lengths)
+        hits = self._is_in(column, self._pc.list_flatten(lists), tokens)
         found = np.zeros(len(lists), dtype=np.bool_)
-        found[to_array(self._pc.list_parent_indices(lists))[hits]] = True
-        return self._pa.array(found == (name == "equal"), mask=_flags(lists.is_null()))
+        found[owners[hits]] = True
+        return self._pa.array(found == is_equal, mask=_flags(lists.is_null()))
 
     @property
     def _next(self) -> _Token:
@@ -193,6 +234,10 @@ class _Reader:
         )
 
 
+def _is_list(pa: Any, kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _flags(values: Any) -> Array:
     """Return a pyarrow column of bool as NumPy: False where it is null."""
     import pyarrow.compute
@@ -222,7 +267,7 @@ def _tokens(where: str) -> list[_Token]:
 def _token(kind: str, text: str, start: int) -> _Token:
     match kind:
         case "number":
-            is_whole = text.lstrip("+-").isdigit()
+            is_whole = text.lstrip("+-").isdigit() and len(text) < _LONGEST_NUMBER
             return _Token("value", int(text) if is_whole else float(text), start)
         case "text":
             return _Token("value", text.replace("''", "'"), start - 1)

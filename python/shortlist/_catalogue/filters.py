@@ -48,7 +48,7 @@ class Filters(NamedTuple):
 
     def are_free(self, n_requests: int) -> Array:
         """Say of each request (n,) whether it has no filter at all."""
-        if (self.exclude, self.allow, self.seen) != (None, None, None):
+        if not (self.exclude is None and self.allow is None and self.seen is None):
             return np.zeros(n_requests, dtype=np.bool_)
         is_list = isinstance(self.where, (list, tuple))
         wheres = self.where if is_list else [self.where] * n_requests
@@ -71,6 +71,7 @@ class RowFilters(NamedTuple):
 
 
 NO_FILTERS = Filters()
+_FEW_IDS = 1024  # that are excluded one by one, not by a mask
 _NO_ROWS = RowFilters(None, None, Masks([], None))
 
 
@@ -105,7 +106,7 @@ def _read_ids(value: Any, n_requests: int, name: str, state: Catalogue) -> Ids |
     if _arguments.is_one_list(value):
         ids = _checks.item_ids(value, name)
     else:
-        ids, splits = _checks.ragged(value, n_requests, name)
+        ids, splits = _checks.ragged(value, n_requests, name, "request")
         missing = [i for i, own in enumerate(value) if own is None] if name == "allow" else []
         if missing:
             raise TypeError(
@@ -122,14 +123,22 @@ def rows_of(filters: Filters, n_requests: int, state: Catalogue) -> RowFilters:
     if filters is NO_FILTERS:
         return _NO_ROWS
     masks = read_where(filters.where, n_requests, state.items.mask)
-    own = _mask_of(filters.exclude, filters.allow, state)
+    excluded = _for_each(filters.exclude, n_requests)
+    own = _mask_of(excluded, filters.allow, state)
     masks = masks if own is None else masks.narrowed(own)
-    lists = [ids for ids in (filters.exclude, filters.seen) if isinstance(ids, Ragged)]
+    lists = [ids for ids in (excluded, filters.seen) if isinstance(ids, Ragged)]
     exclude = lists[0] if len(lists) == 1 else _joined(*lists) if lists else None
     if isinstance(filters.allow, Ragged):
         left = _left(Ragged(state.rows_of(filters.allow.values), filters.allow.splits), masks)
         return RowFilters(as_rows(exclude, state), left, Masks([], None))
     return RowFilters(as_rows(exclude, state), None, masks)
+
+
+def _for_each(exclude: Ids | None, n_requests: int) -> Ids | None:
+    """Repeat ids for all requests where that is less than a mask of the catalogue costs."""
+    if exclude is None or isinstance(exclude, Ragged) or len(exclude) * n_requests > _FEW_IDS:
+        return exclude
+    return Ragged(np.tile(exclude, n_requests), np.arange(n_requests + 1) * len(exclude))
 
 
 def _mask_of(exclude: Ids | None, allow: Ids | None, state: Catalogue) -> Array | None:

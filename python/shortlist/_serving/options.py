@@ -33,10 +33,9 @@ def read_exclude_seen(exclude_seen: Any) -> tuple[bool, frozenset[str]]:
     """Return whether all of a history stays out, or the kinds whose items do."""
     if exclude_seen is True or exclude_seen is False:  # the usual case
         return exclude_seen, frozenset()
-    if isinstance(exclude_seen, (list, tuple, set, frozenset)):
-        kinds = frozenset(exclude_seen)
-        if kinds and all(isinstance(kind, str) for kind in kinds):
-            return False, kinds
+    is_some = isinstance(exclude_seen, (list, tuple, set, frozenset)) and len(exclude_seen) > 0
+    if is_some and all(isinstance(kind, str) for kind in exclude_seen):
+        return False, frozenset(exclude_seen)
     if isinstance(exclude_seen, np.bool_):
         return bool(exclude_seen), frozenset()
     fix = f"; for one kind: ({exclude_seen!r:.60},)" if isinstance(exclude_seen, str) else ""
@@ -48,7 +47,7 @@ def read_exclude_seen(exclude_seen: Any) -> tuple[bool, frozenset[str]]:
 
 def check_unknown(unknown: Any) -> bool:
     """Return whether ids that the bundle does not know are an error."""
-    if unknown not in ("ignore", "error"):
+    if not isinstance(unknown, str) or unknown not in ("ignore", "error"):
         raise ValueError(f"unknown: got {unknown!r}, expected 'ignore' or 'error'")
     return bool(unknown == "error")
 

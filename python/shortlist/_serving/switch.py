@@ -69,9 +69,13 @@ class Switch:
             new = self._load(path, verify)
             with _closed_on_error(new):
                 trial = Trial(self.loaded, new, share, shadow=shadow, salt=salt)
-                with self._writing:
-                    self.now()
-                    self.trial = trial
+                try:
+                    with self._writing:
+                        self.now()
+                        self.trial = trial
+                finally:
+                    if self.trial is not trial:  # the engine was closed, or an interrupt came
+                        trial.end()
 
     def end_trial(self, promote: bool) -> TrialReport:
         """End the trial and give its last counts; see `Engine.end_trial`."""

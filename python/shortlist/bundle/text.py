@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shortlist._checks import printable
 from shortlist.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist.bundle.records import FeatureRecord
 
@@ -26,23 +27,6 @@ def describe(path: Path, manifest: Manifest) -> dict[str, object]:
         "files": {name: dict(record) for name, record in files.items()},
         "size": manifest.size,
     }
-
-
-def printable(text: str) -> str:
-    r"""Escape what does not show in a line: control characters, line ends, marks of direction.
-
-    Examples
-    --------
-    >>> printable("Amélie\x1b[31m")
-    'Amélie\\u001b[31m'
-    """
-    return "".join(c if c.isprintable() else escape(c) for c in text)
-
-
-def escape(character: str) -> str:
-    """Write a character as JSON (below U+10000) and TOML write it."""
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def summarise(path: Path, manifest: Manifest) -> str:

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         new version, 4 where drift did.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if "recommend" in words[:2]:  # behind --traceback
+    if next((word for word in words if not word.startswith("-")), None) == "recommend":
         words = recommend.with_dashes(words)
     with escaping():
         return _run(_build_parser().parse_args(words))

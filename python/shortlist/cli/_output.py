@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from shortlist.bundle.text import escape, printable
+from shortlist._checks import escape, printable
 
 _HANDLER = "shortlist-escape"
 

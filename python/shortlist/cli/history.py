@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist.bundle.text import printable
+from shortlist._checks import printable
 from shortlist.cli._common import new_parser
 from shortlist.cli._output import print_json, show
 

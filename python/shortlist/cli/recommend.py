@@ -125,10 +125,10 @@ def _read_requests(path: str) -> list[dict[str, object]]:
             continue
         try:
             request = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
             raise DataError(
                 f"--requests {path}, line {number}: got {line[:60]!r}, expected one JSON object "
-                f"a line ({getattr(error, 'msg', 'nested too deeply')})"
+                f"a line ({_why(error)})"
             ) from error
         if not isinstance(request, dict):
             raise DataError(
@@ -137,6 +137,12 @@ def _read_requests(path: str) -> list[dict[str, object]]:
             )
         requests.append(request)
     return requests
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(getattr(error, "msg", "a number with too many digits"))
 
 
 def _read_text(path: str) -> str:
