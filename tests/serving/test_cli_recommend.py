@@ -116,3 +116,18 @@ def test_a_file_that_cannot_be_written_is_named_before_the_work(tmp_path, capsys
             main(["recommend", "none.shortlist", "--user", "5", "--out", str(tmp_path / name)]) == 1
         )
         assert why in capsys.readouterr().err
+
+
+def test_a_file_and_json_together_are_wrong_usage(world, tmp_path, capsys):
+    argv = ["recommend", str(world.path), "--user", "5", "--json", "--out", str(tmp_path / "x.csv")]
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    assert "not allowed with argument --json" in capsys.readouterr().err
+
+
+def test_requests_are_read_before_the_bundle(tmp_path, capsys):
+    (tmp_path / "requests.jsonl").write_text('{"history": [' + "1" * 5000 + "]}")
+    for name, said in (("none.jsonl", "none.jsonl"), ("requests.jsonl", "line 1: got '{\"history")):
+        argv = ["recommend", str(tmp_path / "none.shortlist"), "--requests", str(tmp_path / name)]
+        assert main(argv) == 1
+        assert said in capsys.readouterr().err

@@ -45,8 +45,9 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--threads", type=whole_number(0), default=1, help="threads (default: 1; 0 = all)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON list of answers")
-    parser.add_argument(
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print one JSON list of answers")
+    printed.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
@@ -155,12 +156,10 @@ def _read_text(path: str) -> str:
         raise DataError(f"--requests {path}: {error}; expected a file of JSON lines") from error
 
 
-def _requests(args: argparse.Namespace, engine: Engine) -> Any:
+def _of_flags(args: argparse.Namespace, engine: Engine) -> Any:
     if args.user is not None:
         return {"user_id": _parse_ids(args.user, engine.user_id_dtype, "--user")}
-    if args.history is not None:
-        return {"history": [_parse_ids(args.history, engine.item_id_dtype, "--history")]}
-    return _read_requests(args.requests)
+    return {"history": [_parse_ids(args.history, engine.item_id_dtype, "--history")]}
 
 
 def _say_unknown(answer: Recommendations) -> None:
@@ -209,10 +208,11 @@ def run(args: argparse.Namespace) -> int:
     import shortlist
 
     _check_out(args.out)
+    read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
         exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
         answer = engine.recommend(
-            _requests(args, engine),
+            _of_flags(args, engine) if read is None else read,
             top_n=args.top_n,
             exclude_seen=not args.include_seen,
             where=args.where,
