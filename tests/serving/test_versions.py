@@ -133,7 +133,8 @@ def test_a_prune_that_was_killed_is_finished_by_the_next(champion, monkeypatch, 
 def test_nothing_to_keep_is_refused(champion, capsys):
     with pytest.raises(ValueError, match="keep: got 0, expected at least 1 version"):
         versions.prune(champion, 0)
-    arguments = ["update", str(champion), "--feedback", "log", "--keep", "0"]
+    (log := champion.parent / "feedback.log").touch()
+    arguments = ["update", str(champion), "--feedback", str(log), "--keep", "0"]
     assert main(arguments) != 0
     assert "--keep: got 0, expected at least 1 version" in capsys.readouterr().err
 
