@@ -8,8 +8,12 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
+from shortlist.training.cleaning.files import load_configured
+from shortlist.training.config.settings import load_config
+from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import loop
 from shortlist.training.pipeline import demo
+from shortlist.training.splits.split import configured_split
 
 N_USERS, N_ITEMS, N_EVENTS = 30, 20, 8
 
@@ -89,3 +93,16 @@ def test_a_failing_demo_says_why_without_a_traceback(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("shortlist demo: error: ")
     assert str(tmp_path / "none") in error
+
+
+def test_the_demos_columns_become_features_on_its_real_data():
+    config = load_config(demo.PRESET)
+    dataset, _ = load_configured(config, progress=False)
+    features = FeatureSet.fit(dataset, configured_split(dataset, config), config)
+    assert {f"{one.side}.{one.name}": one.kind for one in features.features} == {
+        "user.age": "numeric",
+        "user.gender": "categorical",
+        "user.occupation": "categorical",
+        "item.year": "numeric",
+        "item.genres": "multi_categorical",
+    }
