@@ -151,8 +151,37 @@ def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("weights.npz", "config.toml", "data/events.parquet", "notes.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "data/dataset.json").touch()
     remove_run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwrite_deletes_no_file_that_training_did_not_write(shop, tmp_path, capsys):
+    work, own = tmp_path / "work", ["cleaning.txt", "data/events.csv", "data/users.parquet"]
+    (work / "data").mkdir(parents=True)
+    shop.events.write_csv(work / "data/events.csv")
+    (work / "data/users.parquet").write_text("mine")
+    (work / "cleaning.txt").touch()
+    argv = ["train", "--data", str(work / "data/events.csv"), "--preset", "popularity", "--run"]
+    argv += [str(work), "--out", str(tmp_path / "x.shortlist"), "--quiet"]
+    for flags in ([], ["--overwrite"], ["--resume"]):
+        assert main([*argv, *flags]) == 1
+        assert "give another run_dir (--run FOLDER)" in capsys.readouterr().err
+    remove_run(work)
+    assert sorted(str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()) == own
+
+
+def test_overwrite_leaves_what_was_put_beside_a_run_and_trains_there(shop, tmp_path):
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--preset", "popularity", "--quiet"]
+    argv += ["--out", str(tmp_path / "x.shortlist")]
+    assert main(argv) == 0
+    (tmp_path / "x.run/data/notes.txt").touch()
+    assert main([*argv, "--overwrite"]) == 0
+    assert (tmp_path / "x.run/data/notes.txt").exists()
+    remove_run(tmp_path / "x.run")
+    left = [p.name for p in (tmp_path / "x.run").rglob("*") if p.is_file()]
+    assert sorted(left) == ["dataset.json", "notes.txt"]
 
 
 def test_overwrite_trains_anew_and_keeps_the_old_run_until_the_data_is_read(shop, tmp_path, capsys):
