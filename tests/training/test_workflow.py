@@ -122,6 +122,15 @@ def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, ca
         assert second.report()["n_users"] == 0
 
 
+def test_export_leaves_out_the_users_that_the_training_was_told_to(files, tmp_path):
+    out, again = tmp_path / "x.shortlist", tmp_path / "again.shortlist"
+    argv = ["train", *files, "--preset", "popularity", "--no-users", "--quiet", "--out", str(out)]
+    assert main(argv) == 0
+    assert main(["export", str(out.with_suffix(".run")), "--out", str(again)]) == 0
+    with shortlist.load(again) as engine:
+        assert engine.report()["n_users"] == 0
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
