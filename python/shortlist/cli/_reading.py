@@ -59,15 +59,18 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, events: bool = Tru
 
 
 def reading_options(args: argparse.Namespace) -> dict[str, object]:
-    """Return what the flags of `add_reading_arguments` say, by setting; only what was given."""
+    """Return what the flags of `add_reading_arguments` say, by setting; only what was given.
+
+    Each column is a setting of its own, ``columns.user_id`` or ``ignore.item.size``: it goes with
+    those that are named elsewhere, and does not replace them.
+    """
     options: dict[str, object] = {}
     for flag, (name, _, example) in _RENAMED.items():
-        if texts := getattr(args, name, []):
-            options[name] = _pairs(flag, texts, f"OURS=THEIRS, e.g. {flag} {example}")
-    if args.lists:
-        options["lists"] = _pairs("--list", args.lists, "COLUMN=SEPARATOR")
-    if args.ignore:
-        options["ignore"] = list(args.ignore)
+        pairs = _pairs(flag, getattr(args, name, []), f"OURS=THEIRS, e.g. {flag} {example}")
+        options |= {f"{name}.{ours}": theirs for ours, theirs in pairs.items()}
+    lists = _pairs("--list", args.lists, "COLUMN=SEPARATOR")
+    options |= {f"lists.{column}": separator for column, separator in lists.items()}
+    options |= {f"ignore.{column}": True for column in args.ignore}
     if getattr(args, "time_unit", "auto") != "auto":
         options["time_unit"] = args.time_unit
     if getattr(args, "time_format", ""):
