@@ -255,8 +255,9 @@ def test_a_worse_challenger_changes_nothing_and_is_not_trained_again(folder, cap
     assert report["gate"]["segments"]["new items"]["n_users"] > 0
     assert any("NDCG@10 falls" in reason for reason in report["gate"]["reasons"])
     assert files_of(champion) == before
-    message = updated(folder, capsys, "--ignore-drift")
-    assert f"version {report['version']} was trained from this one on the very same" in message
+    told = updated(folder, capsys, "--ignore-drift")
+    assert told["refused_by"] == "history"
+    assert f"version {report['version']} was already trained on these events" in told["reason"]
     assert main(["rollback", str(champion), "--to", report["version"]]) == 0
 
 

@@ -34,7 +34,7 @@ from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
 from shortlist.training.updates.report import UpdateReport
-from shortlist.training.updates.tables import with_tables
+from shortlist.training.updates.tables import holds_tables, with_tables
 from shortlist.versions import (
     KEPT,
     history,
@@ -80,7 +80,7 @@ class DriftError(ShortlistError):
 
 
 class RefusedError(ShortlistError):
-    """There is a version of the very same events already: refused, or rolled back."""
+    """There is a version of the very same data already: refused, or rolled back."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def update_bundle(
         ``train.batch_size``.
     ignore_drift, ignore_gate : bool
         Go on in spite of alarms; replace in spite of the gate. A version that the gate refused
-        before, of the same events and settings, is then taken as it is.
+        before, of the same events, tables and settings, is then taken as it is.
     keep : int
         So many of the newest other versions stay beside the champion, see `versions.prune`; with
         `out` none is removed.
@@ -176,7 +176,7 @@ def update_bundle(
     DriftError
         Drift passes a threshold of ``[update]``.
     RefusedError
-        A version of the same events was refused or rolled back, and nothing else is new.
+        A version of the same data was refused or rolled back, and nothing else is new.
     ShortlistError
         Another update of the bundle is at work.
     """
@@ -406,9 +406,10 @@ def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None
 
 
 def _tried(request: UpdateRequest, manifest: Manifest, known: Dataset) -> Mapping[str, Any] | None:
-    """Find the version that was trained from this one on the same events, to take it as it is.
+    """Find the version that was trained from this one on the same data, to take it as it is.
 
-    None where there is none, or where settings of the training change.
+    None where there is none, or where settings of the training change. The data are the events and
+    the tables that are given now.
 
     Raises
     ------
@@ -418,18 +419,22 @@ def _tried(request: UpdateRequest, manifest: Manifest, known: Dataset) -> Mappin
     if any(not key.startswith(JUDGING) for key in request.overrides):
         return None
     sha256 = fingerprint(known.events)
+    given = [name for name in ("items", "users") if getattr(request, name) is not None]
     for row in history(request.bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["parent"] == manifest.version and row["state"] not in _IN_LINE:
-            is_judged_anew = bool(request.overrides) and row["state"] == "refused"
-            if request.ignore_gate or is_judged_anew:
-                return row
-            fate = "refused or rolled back" if row["state"] == "other" else row["state"]
-            raise RefusedError(
-                f"feedback: version {row['version']} was trained from this one on the very same "
-                f"events, and {fate}; nothing to do until more come. To have it after all: "
-                "--ignore-gate; to train with other settings: --set"
-            )
+        if not is_same or row["parent"] != manifest.version or row["state"] in _IN_LINE:
+            continue
+        if not holds_tables(Path(row["path"]).parent / str(row["run"]), known, given):
+            continue
+        is_judged_anew = bool(request.overrides) and row["state"] == "refused"
+        if request.ignore_gate or is_judged_anew:
+            return row
+        fate = "refused or rolled back" if row["state"] == "other" else row["state"]
+        raise RefusedError(
+            f"version {row['version']} was already trained on these events and {fate}. Wait for "
+            f"new events, or take {row['version']} with --ignore-gate. To train with other "
+            "settings: --set"
+        )
     return None
 
 

@@ -11,11 +11,12 @@ from shortlist.errors import DataError
 from shortlist.training.data.reading import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from shortlist.training.data.events import Dataset
 
-__all__ = ["with_tables"]
+__all__ = ["holds_tables", "with_tables"]
 
 
 def with_tables(
@@ -38,6 +39,17 @@ def with_tables(
         merged = _merged(dataset.users, reading.entities("user", users)[0], "users")
         dataset = dataclasses.replace(dataset, users=merged)
     return dataset
+
+
+def holds_tables(run_dir: Path, dataset: Dataset, names: Iterable[str]) -> bool:
+    """Say whether a run was trained with a dataset's tables of these names: "items", "users"."""
+    try:
+        return all(
+            pl.read_parquet(run_dir / "data" / f"{name}.parquet").equals(getattr(dataset, name))
+            for name in names
+        )
+    except (OSError, pl.exceptions.PolarsError):
+        return False
 
 
 def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -99,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
         show(f"shortlist update: REFUSED by {error}", file=sys.stderr)
         return REFUSED_BY_DRIFT
     except update.RefusedError as error:
-        show(f"shortlist update: REFUSED before: {error}", file=sys.stderr)
+        if args.json:
+            print_json({"refused_by": "history", "reason": str(error)})
+        show(f"shortlist update: REFUSED: {error}", file=sys.stderr)
         return REFUSED_BY_GATE
     if args.json:
         print_json(report.to_dict())
