@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
-from shortlist.cli._common import add_data_arguments, data_flags
+from shortlist.cli._common import add_data_arguments, data_flags, reading_said
 
 COMMANDS = (
     *("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect"),
@@ -254,6 +255,14 @@ def test_running_out_of_memory_is_one_line(world, capsys, monkeypatch):
     assert main(["recommend", str(world.path), "--user", "5"]) == 1
     expected = "shortlist recommend: error: not enough memory: Unable to allocate 3 TiB\n"
     assert capsys.readouterr().err == expected
+
+
+def test_what_is_said_of_tables_is_said_once(capsys):
+    """Not again for each training of a search."""
+    with reading_said("tune"):
+        for text in ("10 rows", "10 rows", "11 rows"):
+            logging.getLogger("shortlist.reading").info(text)
+    assert capsys.readouterr().err == "shortlist tune: 10 rows\nshortlist tune: 11 rows\n"
 
 
 def test_the_flags_that_say_how_tables_are_read_can_be_given_on():

@@ -215,6 +215,18 @@ def evaluated(bundle, capsys, *flags):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.filterwarnings("default")
+def test_evaluate_says_what_it_read_and_warns_in_lines(trained, shop, tmp_path, capsys):
+    twice = tmp_path / "events.csv"
+    pl.concat([shop.events, shop.events.tail(1)]).write_csv(twice)
+    assert main(["evaluate", str(trained), "--data", str(twice), "--no-baselines", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["n_items"] == 30
+    assert "shortlist evaluate: events.csv: 481 rows" in shown.err
+    assert "shortlist evaluate: warning: events.csv: 1 of 481 events repeat" in shown.err
+    assert ".py:" not in shown.err
+
+
 def test_tables_that_are_not_given_are_those_of_the_bundle(trained, shop, files, tmp_path, capsys):
     """Users' features decide lists, and items without events are ranked."""
     whole = evaluated(trained, capsys, *files)

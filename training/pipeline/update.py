@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+import warnings as python_warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
 from shortlist.training.updates.report import UpdateReport
-from shortlist.training.updates.tables import holds_tables, with_tables
+from shortlist.training.updates.tables import check_names, holds_tables, with_tables
 from shortlist.versions import (
     KEPT,
     history,
@@ -194,6 +195,7 @@ def update_bundle(
         progress=progress,
     )
     check_settings(request.overrides)
+    check_names(request.overrides, {"item": items, "user": users})
     if out is not None:
         check_target(out)
         new_run = out.with_suffix(".run")
@@ -212,11 +214,11 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     clock = _Clock()
     champion, arrived = _read(request)
     before, parent = champion.run.split.dataset, champion.manifest.version
-    reading = Reading.of(champion.config.data)
-    known = with_tables(add_events(before, arrived), request.items, request.users, reading)
+    completed = _completed(request, champion)
     clock.lap("reading")
-    drift = _checked_drift(request, champion, arrived)
+    drift = _checked_drift(request, champion, completed, arrived)
     clock.lap("drift")
+    known = add_events(completed, arrived)
     plan = _plan(champion, arrived, known)
     tried = _tried(request, champion.manifest, known) if replaces else None
     if tried is None:
@@ -279,14 +281,22 @@ def _read(request: UpdateRequest) -> tuple[_Champion, pl.DataFrame]:
     return _Champion(manifest, run, with_skips(config, arrived)), arrived
 
 
+def _completed(request: UpdateRequest, champion: _Champion) -> Dataset:
+    """Put the rows of the given tables into the dataset of the training."""
+    config, before = champion.config, champion.run.split.dataset
+    with python_warnings.catch_warnings():
+        if not any(key.startswith("data.ignore") for key in request.overrides):
+            # Columns that the training left out need not be in a table of new rows.
+            python_warnings.filterwarnings("ignore", ".*: ignore names")
+        return with_tables(before, request.items, request.users, Reading.of(config.data))
+
+
 def _checked_drift(
-    request: UpdateRequest, champion: _Champion, arrived: pl.DataFrame
+    request: UpdateRequest, champion: _Champion, completed: Dataset, arrived: pl.DataFrame
 ) -> DriftReport:
     """Measure the drift; alarms end the update, unless they are to be ignored."""
     run, config = champion.run, champion.config
-    reading = Reading.of(config.data)
-    dataset = with_tables(run.split.dataset, request.items, request.users, reading)
-    split = dataclasses.replace(run.split, dataset=dataset)
+    split = dataclasses.replace(run.split, dataset=completed)
     with shortlist.load(request.bundle, n_threads=config.train.n_threads) as engine:
         drift = measure_drift(engine, split, run.features, arrived, config.update)
     if drift.alarms and not request.ignore_drift:

@@ -203,15 +203,19 @@ def require_extra(module: str, extra: str) -> ModuleType:
 
 
 class _ShownLines(logging.Handler):
-    """Prints records to stderr as commands print: names of columns are another's."""
+    """Prints records to stderr as commands print, each once: names of columns are another's."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
         self._prefix = prefix
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        show(self._prefix + record.getMessage(), file=sys.stderr)
+        """Print one record, unless an earlier training of the same command said so."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            show(self._prefix + line, file=sys.stderr)
 
 
 @contextmanager
