@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,21 @@ def test_overwrite_trains_anew_and_keeps_the_old_run_until_the_data_is_read(shop
     assert weights.stat().st_mtime_ns > first
     assert "seed = 5" in (tmp_path / "x.run/config.toml").read_text()
     assert "error" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_next_commands_read_what_the_settings_file_names(shop, tmp_path, capsys):
+    shop.events.rename({"user_id": "who"}).write_csv(tmp_path / "events.csv")
+    (tmp_path / "shop.toml").write_text(
+        f'[data]\npath = "{tmp_path}/events.csv"\n[data.columns]\nuser_id = "who"\n'
+        '[model]\nencoder = "cooccurrence"\n'
+    )
+    out = str(tmp_path / "x.shortlist")
+    argv = ["train", "--config", str(tmp_path / "shop.toml"), "--quiet", "--out", out]
+    assert main([*argv, "--set", "data.ignore=['event.value']"]) == 0
+    command = next(x for x in capsys.readouterr().out.splitlines() if " evaluate " in x)
+    given = ["--data", f"{tmp_path}/events.csv", "--column", "user_id=who"]
+    assert shlex.split(command) == ["shortlist", "evaluate", out, *given, "--ignore", "event.value"]
+    assert main([*shlex.split(command)[1:], "--no-baselines"]) == 0
 
 
 def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path, capsys):

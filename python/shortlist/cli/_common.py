@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist._quiet import quiet_start
 from shortlist.cli._output import show
-from shortlist.cli._reading import add_reading_arguments, reading_flags, reading_options
+from shortlist.cli._reading import add_reading_arguments, reading_options
 from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
@@ -122,16 +122,6 @@ def data_overrides(args: argparse.Namespace) -> dict[str, object]:
         if getattr(args, name) is not None:
             overrides[f"data.{name}"] = str(getattr(args, name))
     return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
-
-
-def data_flags(args: argparse.Namespace) -> list[str]:
-    """Return the flags of `add_data_arguments` that were given, for another command."""
-    flags: list[str] = []
-    for name in ("data", "items", "users"):
-        value = getattr(args, name)
-        flags += [] if value is None else [f"--{name}", str(value)]
-    flags += [] if args.format == "auto" else ["--format", args.format]
-    return flags + reading_flags(args)
 
 
 def whole_number(least: int) -> Callable[[str], int]:
