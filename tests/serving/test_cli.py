@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
-from shortlist.cli._common import add_data_arguments, data_flags
+from shortlist.cli._common import add_data_arguments, data_overrides, reading_said
+from shortlist.cli._reading import data_flags
 
 COMMANDS = (
     *("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect"),
@@ -256,14 +258,22 @@ def test_running_out_of_memory_is_one_line(world, capsys, monkeypatch):
     assert capsys.readouterr().err == expected
 
 
+def test_what_is_said_of_tables_is_said_once(capsys):
+    """Not again for each training of a search."""
+    with reading_said("tune"):
+        for text in ("10 rows", "10 rows", "11 rows"):
+            logging.getLogger("shortlist.reading").info(text)
+    assert capsys.readouterr().err == "shortlist tune: 10 rows\nshortlist tune: 11 rows\n"
+
+
 def test_the_flags_that_say_how_tables_are_read_can_be_given_on():
+    settings = pytest.importorskip("shortlist.training.config.settings")
     parser = argparse.ArgumentParser()
     add_data_arguments(parser, required=False)
-    given = ["--data", "a b.csv", "--users", "u.csv", "--format", "events"]
+    given = ["--data", "a b.csv", "--format", "events", "--users", "u.csv"]
     given += ["--column", "user_id=who", "--user-column", "user_id=id", "--list", "tags=|"]
     given += ["--list", "x=;", "--ignore", "user.x", "--time-unit", "ms", "--time-format", "%Y"]
     given += ["--allow-future"]
-    args = parser.parse_args(given)
-    assert data_flags(args) == given
-    assert parser.parse_args(data_flags(args)) == args
-    assert data_flags(parser.parse_args([])) == []
+    overrides = data_overrides(parser.parse_args(given))
+    assert data_flags(settings.load_config(overrides=overrides).data) == given
+    assert data_flags(settings.load_config().data) == []

@@ -353,6 +353,28 @@ def test_every_command_that_reads_tables_takes_the_same_flags(command):
         assert reading.allow_future
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_flag_leaves_the_columns_that_are_named_elsewhere(command):
+    whole = {"item_columns": {"item_id": "code", "title": "name"}, "lists": {"topics": ","}}
+    elsewhere = from_toml(to_toml(apply_overrides(load_config(), {"data.ignore": ["item.size"]})))
+    elsewhere = apply_overrides(elsewhere, {f"data.{k}": v for k, v in whole.items()})
+    args = _build_parser().parse_args([command, *COMMANDS[command], *FLAGS])
+    options = {f"data.{name}": value for name, value in reading_options(args).items()}
+    reading = Reading.of(apply_overrides(elsewhere, options).data)
+    assert reading.item_columns == {"item_id": "sku", "title": "name"}
+    assert reading.lists == {"topics": ",", "tags": "|"}
+    assert reading.ignore == ("item.size", "item.raw")
+
+
+def test_settings_and_flags_name_columns_together(shop, capsys):
+    named = ["--set", "data.columns.item_id=book", "--set", "data.columns.user_id=Customer No"]
+    argv = ["clean", "--data", str(shop / "events.csv"), "--out", str(shop / "clean.csv")]
+    assert main([*argv, *named, "--column", "timestamp=Order date"]) == 0, capsys.readouterr().err
+    (shop / "names.toml").write_text('[data.columns]\nuser_id = "Customer No"\nitem_id = "book"\n')
+    config = ["--config", str(shop / "names.toml")]
+    assert main([*argv, *config, "--column", "timestamp=Order date"]) == 0
+
+
 def test_evaluation_reads_the_columns_that_the_training_declared(tmp_path):
     training = {"config": {"data": {"features": {"index": "numeric", "user.level_0": {}}}}}
     reading = Reading.of(_trained_config(training).data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ import pytest
 import shortlist
 from shortlist.cli import main
 from shortlist.training.config.settings import EventsConfig, UpdateConfig
+from shortlist.training.fit.fit import load_run
 from shortlist.training.fit.warm_start import go_on
 from shortlist.training.pipeline import update
 from shortlist.training.splits.split import leave_one_out
@@ -148,7 +150,12 @@ def test_what_the_gate_refused_is_taken_as_it_is(folder, capsys, monkeypatch):
     monkeypatch.setattr(update, "go_on", trained_again)
     status, out, err = updated(folder, capsys, "--ignore-drift")
     assert (status, out) == (3, "")
-    assert f"REFUSED before: feedback: version {refused['version']}" in err
+    version = refused["version"]
+    assert f"REFUSED: version {version} was already trained on these events and refused. W" in err
+    assert f"Wait for new events, or take {version} with --ignore-gate." in err
+    status, out, err = updated(folder, capsys, "--ignore-drift", "--json")
+    assert (status, json.loads(out)["refused_by"]) == (3, "history")
+    assert json.loads(out)["reason"] in err
     status, out, err = updated(folder, capsys, *calm, "--json")  # judged once more, not trained
     assert status == 3
     assert json.loads(out)["refused_by"] == "gate"
@@ -171,7 +178,37 @@ def test_what_the_gate_refused_is_taken_as_it_is(folder, capsys, monkeypatch):
     assert [row["state"] for row in history(champion)] == ["champion", "rolled back"]
     status, _, err = updated(folder, capsys, *calm)  # other thresholds do not undo a rollback
     assert status == 3
-    assert "rolled back; nothing to do until more come" in err
+    assert "was already trained on these events and rolled back. Wait for new events" in err
+
+
+def test_another_table_is_trained_on_after_a_refusal(tmp_path, capsys, monkeypatch):
+    """What is put right in a table is no version that was refused with the table as it was."""
+    walks(0, 12, 1_700_000_000, ["view"]).write_csv(tmp_path / "events.csv")
+    items = pl.DataFrame({"item_id": range(30), "price": [1.0 + i for i in range(30)]})
+    items.with_columns(size=pl.lit(1)).write_parquet(tmp_path / "items.parquet")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), *SMALL]
+    argv += ["--items", str(tmp_path / "items.parquet"), "--ignore", "item.size"]
+    assert main([*argv, "--out", str(tmp_path / "shop.shortlist")]) == 0
+    with shortlist.FeedbackLog(tmp_path / "feedback.log") as log:
+        log.append_many(walks(12, 8, 1_700_100_000, ["view"]))
+    for name, price in (("wrong", 900.0), ("right", 9.0)):
+        table = items.head(1).with_columns(price=pl.lit(price))
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    wrong, right = (["--items", str(tmp_path / f"{n}.parquet")] for n in ("wrong", "right"))
+    with monkeypatch.context() as patch:
+        patch.setattr(update, "go_on", spoilt)
+        status, _, err = updated(tmp_path, capsys, "--ignore-drift", *wrong)
+    assert status == 3
+    assert "ignore names" not in err  # the new table need not have what is left out
+    refused = history(tmp_path / "shop.shortlist")[1]
+    assert "was already trained" in updated(tmp_path, capsys, "--ignore-drift", *wrong)[2]
+    assert "was already trained" in updated(tmp_path, capsys, "--ignore-drift")[2]
+    status, out, _ = updated(tmp_path, capsys, "--ignore-drift", "--ignore-gate", "--json", *right)
+    report = json.loads(out)
+    assert (status, report["is_taken_as_it_was"], report["is_champion"]) == (0, False, True)
+    assert report["version"] != refused["version"]
+    kept = load_run(tmp_path / "shop.versions" / Path(report["run"]).name).split.dataset.items
+    assert kept.filter(pl.col("item_id") == 0)["price"].item() == 9.0
 
 
 def test_states_of_versions_that_cannot_be_read_say_nothing(folder, capsys, monkeypatch):

@@ -110,7 +110,9 @@ def test_replay_prints_a_table_and_writes_json_and_a_picture(tmp_path, capsys):
             "--work", str(tmp_path / "work"), "--plot", str(tmp_path / "replay.png")]  # fmt: skip
     argv += [part for setting in small for part in ("--set", setting)]
     assert main(argv) == 0
-    table = capsys.readouterr().out
+    table, said = capsys.readouterr()
+    assert said.count("shortlist replay: events.csv: 600 rows") == 1
+    assert ".py:" not in said
     result = json.loads((tmp_path / "work" / "replay.json").read_text())
     first, second = result["cycles"]
     assert len(set(first["ndcg"].values())) == 1  # one model still

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -151,8 +152,37 @@ def test_a_run_is_removed_and_what_else_lies_there_stays(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("weights.npz", "config.toml", "data/events.parquet", "notes.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "data/dataset.json").touch()
     remove_run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwrite_deletes_no_file_that_training_did_not_write(shop, tmp_path, capsys):
+    work, own = tmp_path / "work", ["cleaning.txt", "data/events.csv", "data/users.parquet"]
+    (work / "data").mkdir(parents=True)
+    shop.events.write_csv(work / "data/events.csv")
+    (work / "data/users.parquet").write_text("mine")
+    (work / "cleaning.txt").touch()
+    argv = ["train", "--data", str(work / "data/events.csv"), "--preset", "popularity", "--run"]
+    argv += [str(work), "--out", str(tmp_path / "x.shortlist"), "--quiet"]
+    for flags in ([], ["--overwrite"], ["--resume"]):
+        assert main([*argv, *flags]) == 1
+        assert "give another run_dir (--run FOLDER)" in capsys.readouterr().err
+    remove_run(work)
+    assert sorted(str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()) == own
+
+
+def test_overwrite_leaves_what_was_put_beside_a_run_and_trains_there(shop, tmp_path):
+    shop.events.write_csv(tmp_path / "events.csv")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--preset", "popularity", "--quiet"]
+    argv += ["--out", str(tmp_path / "x.shortlist")]
+    assert main(argv) == 0
+    (tmp_path / "x.run/data/notes.txt").touch()
+    assert main([*argv, "--overwrite"]) == 0
+    assert (tmp_path / "x.run/data/notes.txt").exists()
+    remove_run(tmp_path / "x.run")
+    left = [p.name for p in (tmp_path / "x.run").rglob("*") if p.is_file()]
+    assert sorted(left) == ["dataset.json", "notes.txt"]
 
 
 def test_overwrite_trains_anew_and_keeps_the_old_run_until_the_data_is_read(shop, tmp_path, capsys):
@@ -169,6 +199,21 @@ def test_overwrite_trains_anew_and_keeps_the_old_run_until_the_data_is_read(shop
     assert weights.stat().st_mtime_ns > first
     assert "seed = 5" in (tmp_path / "x.run/config.toml").read_text()
     assert "error" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_next_commands_read_what_the_settings_file_names(shop, tmp_path, capsys):
+    shop.events.rename({"user_id": "who"}).write_csv(tmp_path / "events.csv")
+    (tmp_path / "shop.toml").write_text(
+        f'[data]\npath = "{tmp_path}/events.csv"\n[data.columns]\nuser_id = "who"\n'
+        '[model]\nencoder = "cooccurrence"\n'
+    )
+    out = str(tmp_path / "x.shortlist")
+    argv = ["train", "--config", str(tmp_path / "shop.toml"), "--quiet", "--out", out]
+    assert main([*argv, "--set", "data.ignore=['event.value']"]) == 0
+    command = next(x for x in capsys.readouterr().out.splitlines() if " evaluate " in x)
+    given = ["--data", f"{tmp_path}/events.csv", "--column", "user_id=who"]
+    assert shlex.split(command) == ["shortlist", "evaluate", out, *given, "--ignore", "event.value"]
+    assert main([*shlex.split(command)[1:], "--no-baselines"]) == 0
 
 
 def test_train_says_what_it_understood_and_ends_with_a_judgement(shop, tmp_path, capsys):

@@ -114,6 +114,9 @@ def test_the_command_prints_the_best_settings(shop, tmp_path, monkeypatch, capsy
     argv = ["tune", "--data", str(tmp_path / "events.csv"), "--space", str(tmp_path / "space.toml"),
             "--study", str(tmp_path / "study"), "--trials", "1", "--quiet", "--json"]  # fmt: skip
     assert main(argv) == 0
-    result = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert "shortlist tune: events.csv: 480 rows" in shown.err
+    assert ".py:" not in shown.err
+    result = json.loads(shown.out)
     assert result["best"] == {"model.dropout": 0.1}
     assert result["NDCG@10"] == 0.25

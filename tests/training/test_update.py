@@ -182,8 +182,15 @@ def test_what_cannot_be_updated_says_why_and_leaves_everything(folder, capsys):
     before = files()
     bad_items, other_type = folder / "new_items.parquet", folder / "typed.csv"
     for flags, message in (
-        (["--set", "model.dim=16"], "model.dim: cannot change in an update"),
+        (
+            ["--set", "model.dim=16"],
+            "train.batch_size, data.item_columns, data.user_columns, data.",
+        ),
         (["--set", "data.features.price=ignore"], "data.features.price: cannot change in an"),
+        (
+            ["--user-column", "user_id=who"],
+            "data.user_columns.user_id: got names of columns, but no",
+        ),
         (["--run", str(folder / "none.run")], "run folder: expected that of the training of"),
         (["--set", "update.max_psi=0.05"], "drift: PSI of user.city is"),
         (["--set", "update.max_score_psi=0.1"], "PSI of the scores is"),
@@ -211,6 +218,21 @@ def test_what_cannot_be_updated_says_why_and_leaves_everything(folder, capsys):
     assert main([*argv, "--run", str(folder / "away.run")]) == 1
     assert "none.log, which is no file, expected a feedback log" in capsys.readouterr().err
     assert not missing.exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_update_reads_its_tables_once_and_says_so_in_lines(folder, capsys, shop):
+    new = shop.items.head(2).with_columns(
+        item_id=pl.Series([NEW_ITEM, "i31"]), index=pl.Series([0, 1])
+    )
+    new.write_parquet(folder / "new_items.parquet")
+    flags = ["--items", str(folder / "new_items.parquet"), "--ignore", "item.size"]
+    said = updated(folder, capsys, *flags, "--set", "update.max_psi=0")
+    assert "REFUSED by drift" in said  # before any training
+    assert said.count("shortlist update: new_items.parquet: 2 rows") == 1
+    assert said.count("shortlist update: warning: new_items.parquet: column 'index' is not re") == 1
+    assert said.count("ignore names 'size', which the table has not") == 1
+    assert ".py:" not in said
 
 
 def test_the_threads_are_set_before_tensorflow_is_used(folder, monkeypatch):
@@ -255,8 +277,9 @@ def test_a_worse_challenger_changes_nothing_and_is_not_trained_again(folder, cap
     assert report["gate"]["segments"]["new items"]["n_users"] > 0
     assert any("NDCG@10 falls" in reason for reason in report["gate"]["reasons"])
     assert files_of(champion) == before
-    message = updated(folder, capsys, "--ignore-drift")
-    assert f"version {report['version']} was trained from this one on the very same" in message
+    told = updated(folder, capsys, "--ignore-drift")
+    assert told["refused_by"] == "history"
+    assert f"version {report['version']} was already trained on these events" in told["reason"]
     assert main(["rollback", str(champion), "--to", report["version"]]) == 0
 
 

@@ -122,6 +122,15 @@ def test_export_from_the_run_folder_gives_the_same_answers(trained, tmp_path, ca
         assert second.report()["n_users"] == 0
 
 
+def test_export_leaves_out_the_users_that_the_training_was_told_to(files, tmp_path):
+    out, again = tmp_path / "x.shortlist", tmp_path / "again.shortlist"
+    argv = ["train", *files, "--preset", "popularity", "--no-users", "--quiet", "--out", str(out)]
+    assert main(argv) == 0
+    assert main(["export", str(out.with_suffix(".run")), "--out", str(again)]) == 0
+    with shortlist.load(again) as engine:
+        assert engine.report()["n_users"] == 0
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -204,6 +213,18 @@ def test_events_that_the_training_may_have_seen_are_named_a_doubt(
 def evaluated(bundle, capsys, *flags):
     assert main(["evaluate", str(bundle), *flags, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.filterwarnings("default")
+def test_evaluate_says_what_it_read_and_warns_in_lines(trained, shop, tmp_path, capsys):
+    twice = tmp_path / "events.csv"
+    pl.concat([shop.events, shop.events.tail(1)]).write_csv(twice)
+    assert main(["evaluate", str(trained), "--data", str(twice), "--no-baselines", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["n_items"] == 30
+    assert "shortlist evaluate: events.csv: 481 rows" in shown.err
+    assert "shortlist evaluate: warning: events.csv: 1 of 481 events repeat" in shown.err
+    assert ".py:" not in shown.err
 
 
 def test_tables_that_are_not_given_are_those_of_the_bundle(trained, shop, files, tmp_path, capsys):

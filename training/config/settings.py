@@ -466,7 +466,7 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
 
     Text given for a setting that is not text is read as a TOML value, so flags can be passed on
     as they are. ``data.features.NAME`` declares one column, ``data.columns.NAME`` renames one,
-    ``events.weights.KIND`` weights one kind.
+    ``events.weights.KIND`` weights one kind; True for ``data.ignore.NAME`` adds a name to the list.
     """
     for key, value in overrides.items():
         section, _, name = key.partition(".")
@@ -478,6 +478,8 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
         present = getattr(getattr(config, section), table, None)
         if entry and isinstance(present, dict):
             name, value = table, {**present, entry: value}
+        elif entry and isinstance(present, tuple) and value in (True, "true"):
+            name, value = table, (*present, entry)
         config = _replace(config, section, {name: value})
     return config
 

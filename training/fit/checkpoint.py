@@ -32,9 +32,10 @@ WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoc
 # Results first: without them the rest is no run that could go on.
 _WRITTEN = (
     *(CHECKPOINT, WEIGHTS, SCORER, "metrics.jsonl", "tensorboard"),
-    *("config.toml", "features.json", "data", "cleaning.json", "cleaning.txt"),
+    *("config.toml", "features.json", "cleaning.json", "cleaning.txt"),
 )
 _FRAMES = ("events", "items", "users", "test_events")
+_COPY = "data/dataset.json"  # says that `data` is a run's and complete
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
@@ -143,8 +144,12 @@ def open_run_folder(
     write_atomic(run_dir / "config.toml", to_toml(config).encode())
 
 
-def check_run_folder(run_dir: Path, config: Config, resume: bool) -> Config | None:
+def check_run_folder(
+    run_dir: Path, config: Config, resume: bool, *, overwrite: bool = False
+) -> Config | None:
     """Check, before anything is read, that a run of these settings can go into a folder.
+
+    With ``overwrite`` a run that it holds is to be deleted first.
 
     Returns
     -------
@@ -154,11 +159,19 @@ def check_run_folder(run_dir: Path, config: Config, resume: bool) -> Config | No
     Raises
     ------
     DataError
-        The folder is none, or it holds a run and ``resume`` is False, or a run of other settings.
+        The folder is none, or it holds a run and ``resume`` is False, or a run of other settings,
+        or its subfolder ``data`` is not of a run.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise DataError(f"run folder: got {run_dir}, which is a file; expected a folder (--run)")
-    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS)):
+    data = run_dir / "data"
+    if not (run_dir / _COPY).exists() and data.exists() and (data.is_file() or any(data.iterdir())):
+        raise DataError(
+            f"run folder: got {run_dir}, but {data} there is not of a run (no dataset.json), "
+            "expected a new folder or that of a run; give another run_dir (--run FOLDER), or "
+            f"delete {data} if it was left by a training that was killed as it began"
+        )
+    if overwrite or not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS)):
         return None
     if not resume:
         raise DataError(
@@ -171,13 +184,20 @@ def check_run_folder(run_dir: Path, config: Config, resume: bool) -> Config | No
 
 
 def remove_run(run_dir: Path) -> None:
-    """Delete what training wrote into a run folder, and nothing else that lies there."""
-    for name in _WRITTEN:
+    """Delete what training wrote into a run folder, and nothing else; no run, nothing deleted."""
+    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS, _COPY)):
+        return
+    data, is_copy = run_dir / "data", (run_dir / _COPY).exists()
+    frames = [f"data/{name}.parquet" for name in _FRAMES] if is_copy else []
+    for name in (*_WRITTEN, *frames):
         path = run_dir / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    # Beside other files dataset.json stays: it says that a run may be written there again.
+    if is_copy and [path.name for path in data.iterdir()] == [Path(_COPY).name]:
+        shutil.rmtree(data)
 
 
 def read_finished(run_dir: Path) -> Config:

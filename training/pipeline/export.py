@@ -29,12 +29,16 @@ class ExportedRun:
 
 
 def export_run(run_dir: Path, out: Path, *, store_users: bool = True) -> ExportedRun:
-    """Export a run folder's best weights to a bundle."""
+    """Export a run folder's best weights to a bundle.
+
+    Users are stored if ``store_users`` and the run's setting ``export.store_users`` say so.
+    """
     require_tensorflow()
     check_target(out)
-    read_finished(run_dir)  # before TensorFlow is imported
+    config = read_finished(run_dir)  # before TensorFlow is imported
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.fit.fit import load_run
-    exported = export_bundle(load_run(run_dir), out, store_users=store_users)
+    stores_users = store_users and config.export.store_users
+    exported = export_bundle(load_run(run_dir), out, store_users=stores_users)
     return ExportedRun(out, run_dir, exported.parity)

@@ -191,8 +191,7 @@ def train_and_export(
     _check_plot(config, plot)
     if resume and overwrite:
         raise DataError("resume and overwrite: got both, expected one of them")
-    if not overwrite:
-        checkpoint.check_run_folder(run_dir, config, resume)
+    checkpoint.check_run_folder(run_dir, config, resume, overwrite=overwrite)
     data = _understand(config, frames, progress=progress)
     with quiet_start():
         from shortlist.export.writer import export_bundle

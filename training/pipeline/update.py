@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+import warnings as python_warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from shortlist.training.updates.drift import measure_drift, open_log, run_of
 from shortlist.training.updates.gate import GateReport, compare, segments_of
 from shortlist.training.updates.new_events import add_events, new_events, with_skips
 from shortlist.training.updates.report import UpdateReport
-from shortlist.training.updates.tables import with_tables
+from shortlist.training.updates.tables import check_names, holds_tables, with_tables
 from shortlist.versions import (
     KEPT,
     history,
@@ -80,7 +81,7 @@ class DriftError(ShortlistError):
 
 
 class RefusedError(ShortlistError):
-    """There is a version of the very same events already: refused, or rolled back."""
+    """There is a version of the very same data already: refused, or rolled back."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,12 @@ def update_bundle(
     items, users : Path, optional
         Tables of new items or users; a row of a known one replaces it.
     overrides : mapping, optional
-        Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads`` and
-        ``train.batch_size``.
+        Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads``,
+        ``train.batch_size``, and of ``[data]`` how the new tables are read: ``item_columns``,
+        ``user_columns``, ``lists`` and ``ignore``.
     ignore_drift, ignore_gate : bool
         Go on in spite of alarms; replace in spite of the gate. A version that the gate refused
-        before, of the same events and settings, is then taken as it is.
+        before, of the same events, tables and settings, is then taken as it is.
     keep : int
         So many of the newest other versions stay beside the champion, see `versions.prune`; with
         `out` none is removed.
@@ -176,7 +178,7 @@ def update_bundle(
     DriftError
         Drift passes a threshold of ``[update]``.
     RefusedError
-        A version of the same events was refused or rolled back, and nothing else is new.
+        A version of the same data was refused or rolled back, and nothing else is new.
     ShortlistError
         Another update of the bundle is at work.
     """
@@ -194,6 +196,7 @@ def update_bundle(
         progress=progress,
     )
     check_settings(request.overrides)
+    check_names(request.overrides, {"item": items, "user": users})
     if out is not None:
         check_target(out)
         new_run = out.with_suffix(".run")
@@ -212,11 +215,11 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     clock = _Clock()
     champion, arrived = _read(request)
     before, parent = champion.run.split.dataset, champion.manifest.version
-    reading = Reading.of(champion.config.data)
-    known = with_tables(add_events(before, arrived), request.items, request.users, reading)
+    completed = _completed(request, champion)
     clock.lap("reading")
-    drift = _checked_drift(request, champion, arrived)
+    drift = _checked_drift(request, champion, completed, arrived)
     clock.lap("drift")
+    known = add_events(completed, arrived)
     plan = _plan(champion, arrived, known)
     tried = _tried(request, champion.manifest, known) if replaces else None
     if tried is None:
@@ -279,14 +282,22 @@ def _read(request: UpdateRequest) -> tuple[_Champion, pl.DataFrame]:
     return _Champion(manifest, run, with_skips(config, arrived)), arrived
 
 
+def _completed(request: UpdateRequest, champion: _Champion) -> Dataset:
+    """Put the rows of the given tables into the dataset of the training."""
+    config, before = champion.config, champion.run.split.dataset
+    with python_warnings.catch_warnings():
+        if not any(key.startswith("data.ignore") for key in request.overrides):
+            # Columns that the training left out need not be in a table of new rows.
+            python_warnings.filterwarnings("ignore", ".*: ignore names")
+        return with_tables(before, request.items, request.users, Reading.of(config.data))
+
+
 def _checked_drift(
-    request: UpdateRequest, champion: _Champion, arrived: pl.DataFrame
+    request: UpdateRequest, champion: _Champion, completed: Dataset, arrived: pl.DataFrame
 ) -> DriftReport:
     """Measure the drift; alarms end the update, unless they are to be ignored."""
     run, config = champion.run, champion.config
-    reading = Reading.of(config.data)
-    dataset = with_tables(run.split.dataset, request.items, request.users, reading)
-    split = dataclasses.replace(run.split, dataset=dataset)
+    split = dataclasses.replace(run.split, dataset=completed)
     with shortlist.load(request.bundle, n_threads=config.train.n_threads) as engine:
         drift = measure_drift(engine, split, run.features, arrived, config.update)
     if drift.alarms and not request.ignore_drift:
@@ -339,8 +350,8 @@ def check_settings(overrides: Mapping[str, object]) -> None:
         if not key.startswith(MAY_CHANGE):
             raise DataError(
                 f"{key}: cannot change in an update, which goes on from trained weights; expected "
-                "settings of [update] or [export], train.n_threads or train.batch_size. Fix: leave "
-                "it out, or train again with `shortlist train`"
+                f"settings of [update] or [export], or {', '.join(MAY_CHANGE[2:])}. Fix: leave it "
+                "out, or train again with `shortlist train`"
             )
 
 
@@ -406,9 +417,10 @@ def _check_same_run(run: TrainedModel, manifest: Manifest, folder: Path) -> None
 
 
 def _tried(request: UpdateRequest, manifest: Manifest, known: Dataset) -> Mapping[str, Any] | None:
-    """Find the version that was trained from this one on the same events, to take it as it is.
+    """Find the version that was trained from this one on the same data, to take it as it is.
 
-    None where there is none, or where settings of the training change.
+    None where there is none, or where settings of the training change. The data are the events and
+    the tables that are given now.
 
     Raises
     ------
@@ -418,18 +430,22 @@ def _tried(request: UpdateRequest, manifest: Manifest, known: Dataset) -> Mappin
     if any(not key.startswith(JUDGING) for key in request.overrides):
         return None
     sha256 = fingerprint(known.events)
+    given = [name for name in ("items", "users") if getattr(request, name) is not None]
     for row in history(request.bundle):
         is_same = row.get("data", {}).get("sha256") == sha256
-        if is_same and row["parent"] == manifest.version and row["state"] not in _IN_LINE:
-            is_judged_anew = bool(request.overrides) and row["state"] == "refused"
-            if request.ignore_gate or is_judged_anew:
-                return row
-            fate = "refused or rolled back" if row["state"] == "other" else row["state"]
-            raise RefusedError(
-                f"feedback: version {row['version']} was trained from this one on the very same "
-                f"events, and {fate}; nothing to do until more come. To have it after all: "
-                "--ignore-gate; to train with other settings: --set"
-            )
+        if not is_same or row["parent"] != manifest.version or row["state"] in _IN_LINE:
+            continue
+        if not holds_tables(Path(row["path"]).parent / str(row["run"]), known, given):
+            continue
+        is_judged_anew = bool(request.overrides) and row["state"] == "refused"
+        if request.ignore_gate or is_judged_anew:
+            return row
+        fate = "refused or rolled back" if row["state"] == "other" else row["state"]
+        raise RefusedError(
+            f"version {row['version']} was already trained on these events and {fate}. Wait for "
+            f"new events, or take {row['version']} with --ignore-gate. To train with other "
+            "settings: --set"
+        )
     return None
 
 

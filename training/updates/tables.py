@@ -11,11 +11,23 @@ from shortlist.errors import DataError
 from shortlist.training.data.reading import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from shortlist.training.data.events import Dataset
 
-__all__ = ["with_tables"]
+__all__ = ["check_names", "holds_tables", "with_tables"]
+
+
+def check_names(overrides: Mapping[str, object], tables: Mapping[str, Path | None]) -> None:
+    """Refuse names of columns for an "item" or "user" table that is not given."""
+    for side, table in tables.items():
+        named = [key for key in overrides if key.startswith(f"data.{side}_columns")]
+        if named and table is None:
+            raise DataError(
+                f"{', '.join(named)}: got names of columns, but no {side} table. Fix: give it with "
+                f"--{side}s, or leave --{side}-column out"
+            )
 
 
 def with_tables(
@@ -38,6 +50,17 @@ def with_tables(
         merged = _merged(dataset.users, reading.entities("user", users)[0], "users")
         dataset = dataclasses.replace(dataset, users=merged)
     return dataset
+
+
+def holds_tables(run_dir: Path, dataset: Dataset, names: Iterable[str]) -> bool:
+    """Say whether a run was trained with a dataset's tables of these names: "items", "users"."""
+    try:
+        return all(
+            pl.read_parquet(run_dir / "data" / f"{name}.parquet").equals(getattr(dataset, name))
+            for name in names
+        )
+    except (OSError, pl.exceptions.PolarsError):
+        return False
 
 
 def _merged(old: pl.DataFrame | None, new: pl.DataFrame, name: str) -> pl.DataFrame:

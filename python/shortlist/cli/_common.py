@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist._quiet import quiet_start
 from shortlist.cli._output import show
-from shortlist.cli._reading import add_reading_arguments, reading_flags, reading_options
+from shortlist.cli._reading import add_reading_arguments, reading_options
 from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
@@ -124,16 +124,6 @@ def data_overrides(args: argparse.Namespace) -> dict[str, object]:
     return overrides | {f"data.{name}": value for name, value in reading_options(args).items()}
 
 
-def data_flags(args: argparse.Namespace) -> list[str]:
-    """Return the flags of `add_data_arguments` that were given, for another command."""
-    flags: list[str] = []
-    for name in ("data", "items", "users"):
-        value = getattr(args, name)
-        flags += [] if value is None else [f"--{name}", str(value)]
-    flags += [] if args.format == "auto" else ["--format", args.format]
-    return flags + reading_flags(args)
-
-
 def whole_number(least: int) -> Callable[[str], int]:
     """Return an argparse type: a whole number not below `least`."""
 
@@ -203,15 +193,19 @@ def require_extra(module: str, extra: str) -> ModuleType:
 
 
 class _ShownLines(logging.Handler):
-    """Prints records to stderr as commands print: names of columns are another's."""
+    """Prints records to stderr as commands print, each once: names of columns are another's."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
         self._prefix = prefix
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        show(self._prefix + record.getMessage(), file=sys.stderr)
+        """Print one record, unless an earlier training of the same command said so."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            show(self._prefix + line, file=sys.stderr)
 
 
 @contextmanager

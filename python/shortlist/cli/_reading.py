@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from shortlist.errors import DataError
 
@@ -59,15 +60,18 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, events: bool = Tru
 
 
 def reading_options(args: argparse.Namespace) -> dict[str, object]:
-    """Return what the flags of `add_reading_arguments` say, by setting; only what was given."""
+    """Return what the flags of `add_reading_arguments` say, by setting; only what was given.
+
+    Each column is a setting of its own, ``columns.user_id`` or ``ignore.item.size``: it goes with
+    those that are named elsewhere, and does not replace them.
+    """
     options: dict[str, object] = {}
     for flag, (name, _, example) in _RENAMED.items():
-        if texts := getattr(args, name, []):
-            options[name] = _pairs(flag, texts, f"OURS=THEIRS, e.g. {flag} {example}")
-    if args.lists:
-        options["lists"] = _pairs("--list", args.lists, "COLUMN=SEPARATOR")
-    if args.ignore:
-        options["ignore"] = list(args.ignore)
+        pairs = _pairs(flag, getattr(args, name, []), f"OURS=THEIRS, e.g. {flag} {example}")
+        options |= {f"{name}.{ours}": theirs for ours, theirs in pairs.items()}
+    lists = _pairs("--list", args.lists, "COLUMN=SEPARATOR")
+    options |= {f"lists.{column}": separator for column, separator in lists.items()}
+    options |= {f"ignore.{column}": True for column in args.ignore}
     if getattr(args, "time_unit", "auto") != "auto":
         options["time_unit"] = args.time_unit
     if getattr(args, "time_format", ""):
@@ -77,16 +81,19 @@ def reading_options(args: argparse.Namespace) -> dict[str, object]:
     return options
 
 
-def reading_flags(args: argparse.Namespace) -> list[str]:
-    """Return the flags of `add_reading_arguments` that were given, for another command."""
-    named = {flag: getattr(args, name, []) for flag, (name, _, _) in _RENAMED.items()}
-    named |= {"--list": args.lists, "--ignore": args.ignore}
-    flags = [word for flag, texts in named.items() for text in texts for word in (flag, text)]
-    if getattr(args, "time_unit", "auto") != "auto":
-        flags += ["--time-unit", args.time_unit]
-    if getattr(args, "time_format", ""):
-        flags += ["--time-format", args.time_format]
-    return flags + (["--allow-future"] if getattr(args, "allow_future", False) else [])
+def data_flags(data: Any) -> list[str]:
+    """Return the flags by which another command reads what ``[data]`` of the settings says."""
+    flags = [] if data.path == "" else ["--data", data.path]
+    flags += [] if data.format == "auto" else ["--format", data.format]
+    for name in ("items", "users"):
+        flags += [f"--{name}", getattr(data, name)] if getattr(data, name) else []
+    named = {flag: getattr(data, name) for flag, (name, _, _) in _RENAMED.items()}
+    for flag, pairs in (named | {"--list": data.lists}).items():
+        flags += [word for ours, theirs in pairs.items() for word in (flag, f"{ours}={theirs}")]
+    flags += [word for name in data.ignore for word in ("--ignore", name)]
+    flags += [] if data.time_unit == "auto" else ["--time-unit", data.time_unit]
+    flags += ["--time-format", data.time_format] if data.time_format else []
+    return flags + (["--allow-future"] if data.allow_future else [])
 
 
 def _pairs(flag: str, texts: Sequence[str], form: str) -> dict[str, str]:

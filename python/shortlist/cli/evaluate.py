@@ -12,6 +12,7 @@ from shortlist.cli._common import (
     check_bundle,
     check_output,
     new_parser,
+    reading_said,
     require_extra,
     whole_number,
 )
@@ -81,20 +82,22 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.report, "--report")
     check_bundle(args.bundle)
     _check_data(args)
-    report = require_extra("shortlist.training.pipeline.evaluation", "train").evaluate(
-        args.bundle,
-        args.data,
-        format=args.format,
-        items=args.items,
-        users=args.users,
-        reading=reading_options(args),
-        protocol=args.protocol,
-        on=args.on,
-        ks=tuple(args.k),
-        include_seen=args.include_seen,
-        baselines=not args.no_baselines,
-        progress=not args.json,
-    )
+    evaluation = require_extra("shortlist.training.pipeline.evaluation", "train")
+    with reading_said("evaluate"):
+        report = evaluation.evaluate(
+            args.bundle,
+            args.data,
+            format=args.format,
+            items=args.items,
+            users=args.users,
+            reading=reading_options(args),
+            protocol=args.protocol,
+            on=args.on,
+            ks=tuple(args.k),
+            include_seen=args.include_seen,
+            baselines=not args.no_baselines,
+            progress=not args.json,
+        )
     for warning in report.warnings:
         show(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
     pages = require_extra("shortlist.training.evaluation.report", "train")

@@ -15,6 +15,7 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
+    reading_said,
     require_extra,
     whole_number,
 )
@@ -66,9 +67,12 @@ def run(args: argparse.Namespace) -> int:
     if not config.data.path:
         raise DataError("--data: got nothing, expected a data set, such as movielens-100k")
     files = require_extra("shortlist.training.cleaning.files", "train")
-    dataset, _ = files.load_configured(config, progress=not args.quiet)
     replay = require_extra("shortlist.training.pipeline.replay", "train")
-    with folder_for(Path(tempfile.gettempdir()) / "replay") as temporary:
+    with (
+        folder_for(Path(tempfile.gettempdir()) / "replay") as temporary,
+        reading_said("replay"),
+    ):
+        dataset, _ = files.load_configured(config, progress=not args.quiet)
         report = replay.replay(
             dataset,
             config,

@@ -12,7 +12,6 @@ from shortlist.cli._common import (
     add_data_arguments,
     add_settings_arguments,
     check_output,
-    data_flags,
     data_overrides,
     new_parser,
     parse_overrides,
@@ -20,6 +19,7 @@ from shortlist.cli._common import (
     require_extra,
 )
 from shortlist.cli._output import print_json, show
+from shortlist.cli._reading import data_flags
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
     if args.preset and args.config:
         raise DataError("--preset and --config: got both, expected one; put the rest into --set")
     overrides = _read_overrides(args)
+    settings = require_extra("shortlist.training.config.settings", "train")
     if args.print_config:
-        config = require_extra("shortlist.training.config.settings", "train")
         page = require_extra("shortlist.training.config.help", "train")
-        show(page.describe_config(config.load_config(args.preset, args.config, overrides)))
+        show(page.describe_config(settings.load_config(args.preset, args.config, overrides)))
         return 0
     if args.out is None:
         raise DataError("--out: got nothing, expected the bundle to write, e.g. movies.shortlist")
@@ -116,14 +116,17 @@ def run(args: argparse.Namespace) -> int:
         print_json(report.to_dict())
     else:
         show(report)
-        show("\n".join(["next:", *_next_commands(args, report.user)]))
+        data = settings.load_config(args.preset, args.config, overrides).data
+        show("\n".join(["next:", *_next_commands(args.out, data_flags(data), report.user)]))
     return 0
 
 
-def _next_commands(args: argparse.Namespace, user: str | None) -> list[str]:
+def _next_commands(bundle: Path, flags: list[str], user: str | None) -> list[str]:
     """Give the commands that show what the bundle is worth and what it says."""
-    out = shlex.quote(str(args.out))
-    data = shlex.join(data_flags(args)) or "--data EVENTS"
+    out = shlex.quote(str(bundle))
     # Written as one word: ids may begin with a dash.
     request = "--history ITEM" if user is None else shlex.quote(f"--user={user}")
-    return [f"  shortlist evaluate {out} {data}", f"  shortlist recommend {out} {request}"]
+    return [
+        f"  shortlist evaluate {out} {shlex.join(flags)}",
+        f"  shortlist recommend {out} {request}",
+    ]

@@ -12,6 +12,7 @@ from shortlist.cli._common import (
     data_overrides,
     new_parser,
     parse_overrides,
+    reading_said,
     require_extra,
     whole_number,
 )
@@ -54,16 +55,17 @@ def run(args: argparse.Namespace) -> int:
     """Search, and print the best settings."""
     require_extra("optuna", "tune")
     tuning = require_extra("shortlist.training.pipeline.tune", "train")
-    report = tuning.tune_files(
-        preset=args.preset,
-        config_path=args.config,
-        overrides=parse_overrides(args.set) | data_overrides(args),
-        space_path=args.space,
-        folder=args.study,
-        n_trials=args.trials,
-        seed=args.seed,
-        progress=not args.quiet,
-    )
+    with reading_said("tune"):
+        report = tuning.tune_files(
+            preset=args.preset,
+            config_path=args.config,
+            overrides=parse_overrides(args.set) | data_overrides(args),
+            space_path=args.space,
+            folder=args.study,
+            n_trials=args.trials,
+            seed=args.seed,
+            progress=not args.quiet,
+        )
     if args.json:
         print_json(report.to_dict())
     else:

@@ -13,6 +13,7 @@ from shortlist.cli._common import (
     check_log,
     new_parser,
     parse_overrides,
+    reading_said,
     require_extra,
 )
 from shortlist.cli._output import print_json, show
@@ -79,27 +80,30 @@ def run(args: argparse.Namespace) -> int:
     update = require_extra("shortlist.training.pipeline.update", "train")
     pages = require_extra("shortlist.training.updates.report", "train")
     try:
-        report = update.update_bundle(
-            args.bundle,
-            feedback=args.feedback,
-            out=args.out,
-            run_dir=args.run_dir,
-            items=args.items,
-            users=args.users,
-            overrides=parse_overrides(args.set)
-            | {f"data.{name}": value for name, value in reading_options(args).items()},
-            ignore_drift=args.ignore_drift,
-            ignore_gate=args.ignore_gate,
-            keep=args.keep,
-            progress=not args.quiet,
-        )
+        with reading_said("update"):
+            report = update.update_bundle(
+                args.bundle,
+                feedback=args.feedback,
+                out=args.out,
+                run_dir=args.run_dir,
+                items=args.items,
+                users=args.users,
+                overrides=parse_overrides(args.set)
+                | {f"data.{name}": value for name, value in reading_options(args).items()},
+                ignore_drift=args.ignore_drift,
+                ignore_gate=args.ignore_gate,
+                keep=args.keep,
+                progress=not args.quiet,
+            )
     except update.DriftError as error:
         if args.json:
             print_json({"refused_by": "drift", "drift": error.report.to_dict()})
         show(f"shortlist update: REFUSED by {error}", file=sys.stderr)
         return REFUSED_BY_DRIFT
     except update.RefusedError as error:
-        show(f"shortlist update: REFUSED before: {error}", file=sys.stderr)
+        if args.json:
+            print_json({"refused_by": "history", "reason": str(error)})
+        show(f"shortlist update: REFUSED: {error}", file=sys.stderr)
         return REFUSED_BY_GATE
     if args.json:
         print_json(report.to_dict())
