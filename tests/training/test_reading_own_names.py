@@ -202,6 +202,7 @@ def moments(source, **how):
     [
         (("24.12.2025 18:30", "1.2.2025 8:05"), ("2025-12-24 18:30:00", "2025-02-01 08:05:00")),
         (("03.02.2025", "04.02.2025"), ("2025-02-03 00:00:00", "2025-02-04 00:00:00")),
+        (("01.13.2025", "02.03.2025"), ("2025-01-13 00:00:00", "2025-02-03 00:00:00")),
         (("12/24/2025", "02/03/2025"), ("2025-12-24 00:00:00", "2025-02-03 00:00:00")),
         (
             ("2/3/2025, 12:05:00 AM", "12/24/2024, 6:30:15 PM"),
@@ -251,6 +252,9 @@ def test_rows_of_two_orders_are_refused_with_both(tmp_path):
         with pytest.raises(DataError, match=said):
             read(path)
     assert clean_events(path, time_format="%d/%m/%Y")[0].height == 2
+    dotted = at(tmp_path, "01.02.2025", "01.13.2025", "13.01.2025")
+    with pytest.raises(DataError, match=r"line 4: got '13.01.2025' with the day first, and line 3"):
+        read_events(dotted)
 
 
 def test_one_time_that_is_none_is_named_beside_its_column(tmp_path):

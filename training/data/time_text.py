@@ -203,12 +203,11 @@ def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.Data
     is_ordered = text.str.contains(_ORDERED).fill_null(False)
     first = text.str.extract(r"^([0-9]+)").cast(pl.Int64, strict=False)
     second = text.str.extract(r"^[0-9]+[./-]([0-9]+)").cast(pl.Int64, strict=False)
-    # With dots the day is first wherever dates are written so.
-    is_dotted = is_ordered & text.str.contains(r"^[0-9]+\.")
     flags = {
         "ordered": is_ordered,
-        "day": is_dotted | (is_ordered & (first > 12) & (second <= 12)),
-        "month": is_ordered & ~is_dotted & (second > 12) & (first <= 12),
+        "day": is_ordered & (first > 12) & (second <= 12),
+        "month": is_ordered & (second > 12) & (first <= 12),
+        "dots": is_ordered & text.str.contains(r"^[0-9]+\."),
         "time": is_time,
         "given": text.is_not_null(),
     }
@@ -229,6 +228,8 @@ def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.Data
         )
     if n["day"] or n["month"]:
         return DAY_FIRST if n["day"] else MONTH_FIRST
+    if n["dots"]:  # most who write dots begin with the day
+        return DAY_FIRST
     row, got = _first(rows, is_ordered, collect)
     ways = [(order, layout_of(got, order)) for order in (DAY_FIRST, MONTH_FIRST)]
     said = " or ".join(f"{_flag(layout)} for {_day_of(got, order)}" for order, layout in ways)
