@@ -285,6 +285,21 @@ def test_one_time_that_is_none_is_named_beside_its_column(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("1700000000", "1700000001", "2024-05-01"), r"a number \(seconds since 1970\)"),
+        (("1700000000000", "1700000000001", "soon"), r"a number \(milliseconds since 1970\)"),
+        (("20240501", "20240502", "2024-05-01"), "a day such as 20240501"),
+        (("2024-05-01", "2024-05-02", "1700000000"), "ISO 8601 text"),
+    ],
+)
+def test_a_time_written_otherwise_than_the_others_is_named_so(tmp_path, texts, expected):
+    said = f"line 4: got '{texts[2]}', expected {expected}, as the others of the column"
+    with pytest.raises(DataError, match=said):
+        read_events(at(tmp_path, *texts))
+
+
+@pytest.mark.parametrize(
     "texts", [("24.12.25 18:30", "25.12.25 9:00"), ("soon", "later"), ("24.12.2025", *("x",) * 3)]
 )
 def test_times_that_cannot_be_read_are_said_to_be_so(tmp_path, texts):
