@@ -1,6 +1,7 @@
 """Metrics equal hand-computed and naive ones; evaluation asks the ranker the right question."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -209,6 +210,9 @@ def test_targets_already_in_the_history_are_no_targets():
     result = evaluate_users(Fixed(3), split, ks=(1,))
     assert result.targets[0].tolist() == [2]
     assert result.users.n_seen_targets == 1
+    assert result.users.sentence("test") == (
+        "1 of 1 test users measured; also left out: 1 seen targets of users with new ones"
+    )
     assert result.metrics()["Recall@1"] == 1.0
 
 
@@ -225,9 +229,12 @@ def test_every_user_is_measured_or_left_out_for_one_reason():
     assert counts.measured + sum(counts.left_out().values()) == 4
     assert counts.sentence("test") == (
         "1 of 3 test users measured; left out: 1 whose targets are all in their history, 1 without "
-        "a history, 1 without a test target; seen targets left out: 1"
+        "a history; 1 more user has no test target"
     )
     assert counts.sentence("valid").startswith("1 of 3 validation users measured")
+    later = replace(counts, measured=20, seen_targets=0, no_history=0, no_target=40)
+    said = "20 of 20 test users measured; 40 more users have no test target"
+    assert later.sentence("test") == said
     repeats = evaluate_users(Fixed(3), split, ks=(1,), include_seen=True)
     assert repeats.users.left_out() == counts.left_out() | {"seen_targets": 0}
     assert repeats.user_ids.tolist() == [1, 2]

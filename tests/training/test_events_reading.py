@@ -178,7 +178,10 @@ LINE3 = "user_id,item_id,timestamp,value\n1,1,1,1\n{}\n"
         ("1,,2,", "column 'item_id', line 3: got nothing (empty or null), expected an id"),
         ('1,"",2,', "column 'item_id', line 3: got nothing (empty or null), expected an id"),
         ("1,2,,", "column 'timestamp', line 3: got nothing (empty or null), expected a time"),
-        ("1,2,soon,", "column 'timestamp', line 3: got 'soon', expected a time"),
+        (
+            "1,2,soon,",
+            "column 'timestamp', line 3: got 'soon', expected a number (seconds since 1970)",
+        ),
         ("1,2,nan,", "column 'timestamp', line 3: got 'nan', expected a finite time"),
         ("1,2,1e400,", "column 'timestamp', line 3: got '1e400', expected a finite time"),
         ("1,2,2,five", "column 'value', line 3: got 'five', expected a number"),

@@ -111,6 +111,50 @@ def test_a_line_that_is_none_is_named(tmp_path, line, said, pack):
         read_items(path)
 
 
+MIXED = [
+    ({"item_id": "a"}, {"item_id": ["x"]}, "item_id", r"line 2: .*got '\[\"x\"\]', a list"),
+    ({"item_id": "a"}, {"item_id": True}, "item_id", "line 2: .*got 'true', true or false"),
+    ({"item_id": "a"}, {"item_id": {"id": "b"}}, "item_id", "line 2: .*an object"),
+    ({"item_id": 1}, {"item_id": {"id": 2}}, "item_id", "line 2: .*an object"),
+    ({"item_id": {"id": 2}}, {"item_id": 1}, "item_id", "line 1: .*an object"),
+    ({"item_id": 1, "user": "u"}, {"item_id": 1, "user": {"id": 2}}, "user", "line 2: .*an object"),
+    (
+        {"item_id": 1, "u": {"id": "a"}},
+        {"item_id": 1, "u": {"id": []}},
+        "u.id",
+        r"line 2: .*a list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "column", "said"), MIXED)
+def test_a_value_that_is_no_id_beside_ids_is_named(tmp_path, first, second, column, said):
+    own = {"user_id": "u", "timestamp": 1_700_000_000}
+    path = write(tmp_path / "events.jsonl", text_of([own | first, own | second]))
+    columns = {"user_id": column} if column.startswith("u") else {}
+    for read in (read_events, clean_events):
+        with pytest.raises(DataError, match=f"events.jsonl, {said}.*Fix: give the column one"):
+            read(path, columns=columns)
+    if column == "item_id":
+        with pytest.raises(DataError, match=f"events.jsonl, {said}.*Fix: give the column one"):
+            read_items(path, columns={"item_id": "item_id"})
+
+
+def test_text_that_looks_like_json_is_an_id(tmp_path):
+    events = [EVENTS[0] | {"item_id": text} for text in ("true", "[x]", '{"a": 1}')]
+    path = write(tmp_path / "events.jsonl", text_of(events))
+    assert set(read_events(path)["item_id"]) == {"true", "[x]", '{"a": 1}'}
+
+
+@pytest.mark.parametrize("odd", [{"id": 2}, {"b": {"c": 2}}, True])
+def test_what_cannot_be_read_in_a_column_that_is_not_used_does_not_matter(tmp_path, odd):
+    first = {"b": 1} if "b" in (odd if isinstance(odd, dict) else ()) else 1
+    events = [EVENTS[0] | {"x": first}, EVENTS[1] | {"x": odd}]
+    path = write(tmp_path / "events.jsonl", text_of(events))
+    assert read_events(path).rows() == ROWS
+    assert clean_events(path)[0].rows() == ROWS
+
+
 def test_other_files_called_json_lines_are_named(tmp_path):
     for data, said in (
         (b"", "is empty"),

@@ -20,6 +20,7 @@ from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.entities import read_items
 from shortlist.training.data.events import read_events
 from shortlist.training.data.reading import Reading
+from shortlist.training.data.time_text import DAY_FIRST, ordered_microseconds
 from shortlist.training.pipeline.evaluation import _trained_config
 from shortlist.training.pipeline.update import check_settings
 from shortlist.training.updates.tables import with_tables
@@ -202,6 +203,7 @@ def moments(source, **how):
     [
         (("24.12.2025 18:30", "1.2.2025 8:05"), ("2025-12-24 18:30:00", "2025-02-01 08:05:00")),
         (("03.02.2025", "04.02.2025"), ("2025-02-03 00:00:00", "2025-02-04 00:00:00")),
+        (("01.13.2025", "02.03.2025"), ("2025-01-13 00:00:00", "2025-02-03 00:00:00")),
         (("12/24/2025", "02/03/2025"), ("2025-12-24 00:00:00", "2025-02-03 00:00:00")),
         (
             ("2/3/2025, 12:05:00 AM", "12/24/2024, 6:30:15 PM"),
@@ -225,7 +227,14 @@ def test_days_in_the_order_of_the_column_are_read(tmp_path, texts, expected):
     )
 
 
-@pytest.mark.parametrize("clock", ["", " 18:30", " 18:30:05", ", 6:30 PM", " 18:30:05.25"])
+@pytest.mark.parametrize(
+    "clock",
+    [
+        *("", " 18:30", " 18:30:05", " 18:30:05.25", ", 18:30:05,123", "T18:30Z"),
+        *(", 6:30 PM", " 6:30 p.m.", " 6:30:05 P.M.", " 6:30pm", " 6:30\u202fp.m. +02:00"),
+        *(" 18:30+02", " 18:30 -0200", " 18:30:05,5+02:00"),
+    ],
+)
 def test_an_order_that_no_row_decides_is_asked_about(tmp_path, clock):
     path = at(tmp_path, f"01/02/2025{clock}", f"11/12/2024{clock}")
     with pytest.raises(DataError, match=r"line 2: got '01/02/2025.*no row decides it") as caught:
@@ -234,8 +243,11 @@ def test_an_order_that_no_row_decides_is_asked_about(tmp_path, clock):
         clean_events(path)
     ways = re.findall(r"--time-format '([^']+)' for ([0-9-]+)", str(caught.value))
     assert [day for _, day in ways] == ["2025-02-01", "2025-01-02"]
+    order = ordered_microseconds(pl.lit(f"01/02/2025{clock}"), DAY_FIRST)
+    seconds = (pl.select(order).item() // 1_000_000) % 86_400
     for layout, day in ways:
-        assert moments(path, time_format=layout)[0].startswith(day)
+        found = moments(path, time_format=layout)[0]
+        assert found == f"{day} {datetime.timedelta(seconds=seconds)!s:0>8}"
     out = tmp_path / "clean.csv"
     argv = ["clean", "--data", str(path), "--out", str(out)]
     assert main(argv) == 1
@@ -251,6 +263,9 @@ def test_rows_of_two_orders_are_refused_with_both(tmp_path):
         with pytest.raises(DataError, match=said):
             read(path)
     assert clean_events(path, time_format="%d/%m/%Y")[0].height == 2
+    dotted = at(tmp_path, "01.02.2025", "01.13.2025", "13.01.2025")
+    with pytest.raises(DataError, match=r"line 4: got '13.01.2025' with the day first, and line 3"):
+        read_events(dotted)
 
 
 def test_one_time_that_is_none_is_named_beside_its_column(tmp_path):
@@ -267,6 +282,21 @@ def test_one_time_that_is_none_is_named_beside_its_column(tmp_path):
         DataError, match=r"line 3: got '25.12.2025', expected a time written as '%d"
     ):
         read_events(path, time_format="%d.%m.%y")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("1700000000", "1700000001", "2024-05-01"), r"a number \(seconds since 1970\)"),
+        (("1700000000000", "1700000000001", "soon"), r"a number \(milliseconds since 1970\)"),
+        (("20240501", "20240502", "2024-05-01"), "a day such as 20240501"),
+        (("2024-05-01", "2024-05-02", "1700000000"), "ISO 8601 text"),
+    ],
+)
+def test_a_time_written_otherwise_than_the_others_is_named_so(tmp_path, texts, expected):
+    said = f"line 4: got '{texts[2]}', expected {expected}, as the others of the column"
+    with pytest.raises(DataError, match=said):
+        read_events(at(tmp_path, *texts))
 
 
 @pytest.mark.parametrize(
@@ -300,6 +330,8 @@ def test_times_that_cannot_be_read_are_said_to_be_so(tmp_path, texts):
         ("%d %b %Y", ("24 Dec 2025", "1 Feb 2025"), ("2025-12-24 00:00:00", "2025-02-01 00:00:00")),
         ("%d.%m.%Y %H:%M:%S.%f %z", ("24.12.2025 18:30:00.25 +0200",), ("2025-12-24 16:30:00",)),
         ("%m/%d/%Y %I:%M %p", ("12/24/2025 06:30 pm",), ("2025-12-24 18:30:00",)),
+        ("%m/%d/%Y %I:%M %p.", ("12/24/2025 06:30 pm.",), ("2025-12-24 18:30:00",)),
+        ("%d %b %Y, %H:%M %z", ("24 Dec 2025, 18:30 +02",), ("2025-12-24 16:30:00",)),
     ],
 )
 def test_a_layout_says_how_times_are_written(tmp_path, layout, texts, expected):

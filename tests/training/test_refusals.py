@@ -115,6 +115,27 @@ def test_drift_refuses_with_a_status_of_its_own(folder, capsys):
     assert updated(folder, capsys, *flags)[:2] == (4, "")
 
 
+def test_drift_asks_as_the_bundle_was_trained_to_answer(folder, capsys):
+    log = folder / "all.log"
+    with shortlist.FeedbackLog(log) as everything:
+        everything.append_many(walks(12, 30, 1_700_100_000, ["view", "view", "cart"]))
+    argv = ["inspect", str(folder / "shop.shortlist"), "--feedback", str(log)]
+    capsys.readouterr()
+    assert main(argv) == 0
+    assert " → none (nobody got an answer), 40 of 40 and 0 of 40 users" in capsys.readouterr().out
+    assert main([*argv, "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)["drift"]["score"]
+    assert (score["now"], score["psi"], score["n_now"]) == (None, None, 0)
+    run = folder / "shop.run" / "config.toml"
+    text = run.read_text()
+    assert "include_seen = false" in text
+    run.write_text(text.replace("include_seen = false", "include_seen = true"))
+    report = inspect_drift(folder / "shop.shortlist", log)
+    assert report.score.n_now == 40
+    assert report.coverage.now > 0.0
+    assert not any("coverage" in alarm for alarm in report.alarms)
+
+
 def spoilt(*args, **options):
     run = go_on(*args, **options)
     table = run.two_tower.item_encoder.id_table

@@ -89,7 +89,7 @@ def test_a_training_on_five_events_says_that_they_are_too_few(tmp_path, capsys):
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--set", "train.epochs=1", "--quiet"]
     assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "1 of 1 validation users measured; left out: 1 without a validation target" in lines
+    assert "1 of 1 validation users measured; 1 more user has no validation target" in lines
     assert "1 user: too few to judge (at least 20 are needed); get more data" in lines
 
 

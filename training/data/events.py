@@ -21,9 +21,10 @@ from shortlist.training.data.columns import (
     parse_times,
     parse_values,
 )
-from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
+from shortlist.training.data.tables import Table, TableSource, log, require_columns, scan_table
 
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "kind", "value")
+_NEEDED = EVENT_COLUMNS[:3]
 DEFAULT_KIND = "event"
 _ID_TYPES = (pl.Int64, pl.String)
 
@@ -182,8 +183,10 @@ def read_events(
     DataError
         Names the column, the place, what came, what was expected and the fix.
     """
-    table = read_table(source, columns=columns, ignore=ignore, what="events")
-    say_columns(table.source, table.columns, table.frame.height)
+    whole = scan_table(source, columns=columns, ignore=ignore)
+    require_columns(whole, _NEEDED, "events")
+    table = whole.only(EVENT_COLUMNS).read("events")
+    say_columns(table.source, whole.columns, table.frame.height)
     return events_from_table(
         table,
         time_unit=time_unit,
@@ -222,7 +225,7 @@ def events_from_table(
             f"duplicates: got {duplicates!r}, expected 'drop', 'keep' or 'error'. "
             "Fix: use one of these"
         )
-    require_columns(table, ("user_id", "item_id", "timestamp"), "events")
+    require_columns(table, _NEEDED, "events")
     ticks, per_second = parse_times(
         table,
         "timestamp",

@@ -142,6 +142,10 @@ def layout_microseconds(column: str, dtype: Any, layout: str) -> pl.Expr:
     else:  # 010131 of a typed table is 10131
         width = len(_SHOWN.strftime(layout))
         text = pl.col(column).cast(pl.Int64, strict=False).cast(pl.String).str.zfill(width)
+    if "%p" in layout:  # polars knows AM and pm, not p.m.
+        text = text.str.replace_all(r"([0-9\s])([AaPp])\.?([Mm])\b\.?", "${1}${2}${3}")
+    if ",%f" in layout:
+        text = text.str.replace_all(",", ".", literal=True)
     read = (text + rest).str.to_datetime(form, strict=False, time_unit="us")
     return read.dt.epoch("us")
 
@@ -149,9 +153,12 @@ def layout_microseconds(column: str, dtype: Any, layout: str) -> pl.Expr:
 def _chrono(layout: str) -> tuple[str, str]:
     """Turn a layout of `time.strptime` into one of polars, and what is to be added to the text.
 
-    Fractions are other letters there, and an hour needs a minute.
+    Fractions are other letters there, behind a point, a zone may lack its minutes by other letters,
+    and an hour needs a minute.
     """
-    form = layout.replace(".%f", "%.f").replace("%f", "%6f")
+    form = layout.replace(",", ".") if ",%f" in layout else layout
+    form = form.replace(".%f", "%.f").replace("%f", "%6f")
+    form = form.replace("%p.", "%p").replace("%z", "%#z")
     has_minute = re.search(r"%-?[MTRXcrs+]", form)
     if re.search(r"%-?[HIkl]", form) and not has_minute:
         return f"{form}|%M", "|00"
@@ -162,7 +169,9 @@ def check_layout(layout: str) -> None:
     """Raise a DataError if a layout does not say the day of a time."""
     form = _chrono(layout)[0]
     try:
-        text = pl.Series([_SHOWN]).dt.replace_time_zone("UTC").dt.strftime(form)
+        text = (
+            pl.Series([_SHOWN]).dt.replace_time_zone("UTC").dt.strftime(form.replace("%#z", "%z"))
+        )
         read = text.str.to_datetime(form, strict=False, time_unit="us")[0]
     except Exception:  # of polars, which has many
         read = None
@@ -203,12 +212,11 @@ def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.Data
     is_ordered = text.str.contains(_ORDERED).fill_null(False)
     first = text.str.extract(r"^([0-9]+)").cast(pl.Int64, strict=False)
     second = text.str.extract(r"^[0-9]+[./-]([0-9]+)").cast(pl.Int64, strict=False)
-    # With dots the day is first wherever dates are written so.
-    is_dotted = is_ordered & text.str.contains(r"^[0-9]+\.")
     flags = {
         "ordered": is_ordered,
-        "day": is_dotted | (is_ordered & (first > 12) & (second <= 12)),
-        "month": is_ordered & ~is_dotted & (second > 12) & (first <= 12),
+        "day": is_ordered & (first > 12) & (second <= 12),
+        "month": is_ordered & (second > 12) & (first <= 12),
+        "dots": is_ordered & text.str.contains(r"^[0-9]+\."),
         "time": is_time,
         "given": text.is_not_null(),
     }
@@ -229,6 +237,8 @@ def order_of(table: Table | LazyTable, collect: Callable[[pl.LazyFrame], pl.Data
         )
     if n["day"] or n["month"]:
         return DAY_FIRST if n["day"] else MONTH_FIRST
+    if n["dots"]:  # most who write dots begin with the day
+        return DAY_FIRST
     row, got = _first(rows, is_ordered, collect)
     ways = [(order, layout_of(got, order)) for order in (DAY_FIRST, MONTH_FIRST)]
     said = " or ".join(f"{_flag(layout)} for {_day_of(got, order)}" for order, layout in ways)

@@ -52,6 +52,18 @@ if TYPE_CHECKING:
 _MICROSECONDS = TICKS["us"]
 # Larger numbers would wrap around when they are turned into microseconds; no time is that large.
 _LARGEST = 2**62
+# What a time is in a column of each form.
+_WORDS = {
+    "text": "ISO 8601 text",
+    "s": "a number (seconds since 1970)",
+    "ms": "a number (milliseconds since 1970)",
+    "us": "a number (microseconds since 1970)",
+    "ns": "a number (nanoseconds since 1970)",
+    "days": "a day such as 20240501",
+    "minutes": "a minute such as 202405011000",
+    "moments": "a second such as 20240501100000",
+    "milliseconds": "a millisecond such as 20240501100000123",
+}
 
 
 def written_as(
@@ -145,7 +157,9 @@ def expected_of(form: str) -> str:
     """Say in words what a time of a column is, by `written_as`'s answer."""
     if form in (DAY_FIRST, MONTH_FIRST):
         return f"a time with the {form}, as others of the column"
-    return f"a time written as {form!r}" if "%" in form else EXPECTED
+    if "%" in form:
+        return f"a time written as {form!r}"
+    return f"{_WORDS[form]}, as the others of the column" if form in _WORDS else EXPECTED
 
 
 def numbers(column: str, dtype: Any) -> pl.Expr:

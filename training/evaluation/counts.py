@@ -26,6 +26,8 @@ class UserCounts:
         Left out: a sample was measured.
     n_targets, n_seen_targets : int
         Targets of the measured users, and targets of any user that were left out as seen.
+    n_seen_beside : int
+        Those of them whose user has other targets.
     """
 
     measured: int
@@ -35,6 +37,7 @@ class UserCounts:
     not_drawn: int = 0
     n_targets: int = 0
     n_seen_targets: int = 0
+    n_seen_beside: int = 0
 
     @property
     def n_in_part(self) -> int:
@@ -44,22 +47,26 @@ class UserCounts:
     def left_out(self) -> dict[str, int]:
         """Return the number of users left out for each reason."""
         counts = asdict(self)
-        return {name: counts[name] for name in _REASONS}
+        return {name: counts[name] for name in (*_REASONS, "no_target")}
 
     def sentence(self, on: str) -> str:
         """Say how many users of a part ("test" or "valid") are measured, and why not all are."""
         part = "validation" if on == "valid" else on
         text = f"{self.measured:,} of {self.n_in_part:,} {part} users measured"
-        reasons = [f"{n:,} {_REASONS[name]}" for name, n in self.left_out().items() if n]
+        left_out = self.left_out()
+        reasons = [f"{left_out[name]:,} {why}" for name, why in _REASONS.items() if left_out[name]]
         text += f"; left out: {', '.join(reasons)}" if reasons else ""
-        if self.n_seen_targets:
-            text += f"; seen targets left out: {self.n_seen_targets:,}"
-        return text.format(part=part)
+        if self.n_seen_beside:
+            text += f"; also left out: {self.n_seen_beside:,} seen targets of users with new ones"
+        if self.no_target:
+            have = "user has" if self.no_target == 1 else "users have"
+            text += f"; {self.no_target:,} more {have} no {part} target"
+        return text
 
 
+# Why users with a target in the part are not measured.
 _REASONS = {
     "seen_targets": "whose targets are all in their history",
     "no_history": "without a history",
     "not_drawn": "not in the sample",
-    "no_target": "without a {part} target",
 }

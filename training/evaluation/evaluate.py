@@ -237,7 +237,7 @@ def evaluate_users(
         raise DataError(f"on: got {on!r}, expected 'valid' or 'test'. Fix: use one of these")
     histories = split.histories("train" if on == "valid" else "valid")
     lists = split.targets(on)
-    values, splits, n_seen = _distinct_targets(
+    values, splits, seen = _distinct_targets(
         lists, histories, len(split.catalogue), include_seen=include_seen
     )
     has_target, is_cold = np.diff(splits) > 0, histories.lengths == 0
@@ -268,7 +268,8 @@ def evaluate_users(
             seen_targets=int((~has_target).sum()),
             not_drawn=int(is_chosen.sum()) - len(chosen),
             n_targets=int(kept_splits[-1]),
-            n_seen_targets=n_seen,
+            n_seen_targets=int(seen.sum()),
+            n_seen_beside=int(seen[has_target].sum()),
         ),
     )
 
@@ -312,8 +313,8 @@ def _count_users(split: Split) -> int:
 
 def _distinct_targets(
     targets: ItemLists, histories: ItemLists, n_items: int, *, include_seen: bool
-) -> tuple[Rows, Rows, int]:
-    """Return (values, row_splits) of distinct targets, and how many were left out as seen."""
+) -> tuple[Rows, Rows, Rows]:
+    """Return (values, row_splits) of distinct targets, and how many each user had before."""
     n_users = len(targets)
     key = np.unique(np.repeat(np.arange(n_users), targets.lengths) * n_items + targets.rows)
     is_counted = np.ones(len(key), np.bool_)
@@ -322,7 +323,8 @@ def _distinct_targets(
         is_counted = np.isin(key, seen, invert=True)
     counts = np.bincount(key[is_counted] // n_items, minlength=n_users)
     splits = np.concatenate([[0], np.cumsum(counts)])
-    return key[is_counted] % n_items, splits, int((~is_counted).sum())
+    n_seen = np.bincount(key[~is_counted] // n_items, minlength=n_users)
+    return key[is_counted] % n_items, splits, n_seen
 
 
 def _rank(

@@ -299,7 +299,7 @@ def _checked_drift(
     run, config = champion.run, champion.config
     split = dataclasses.replace(run.split, dataset=completed)
     with shortlist.load(request.bundle, n_threads=config.train.n_threads) as engine:
-        drift = measure_drift(engine, split, run.features, arrived, config.update)
+        drift = measure_drift(engine, split, run.features, arrived, config)
     if drift.alarms and not request.ignore_drift:
         raise DriftError(
             f"drift: {'; '.join(drift.alarms)}. Fix: train again on all events, or go on with "

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shortlist.bundle.manifest import Manifest
     from shortlist.engine import Engine
-    from shortlist.training.config.settings import UpdateConfig
+    from shortlist.training.config.settings import Config, UpdateConfig
     from shortlist.training.data.arrays import Floats, Requests
     from shortlist.training.features.feature import Feature
 
@@ -58,12 +58,12 @@ class ScoreDrift:
     """Mean score of the top 10 of users of the training and of the new events, and its PSI.
 
     ``n_users`` of each were drawn from ``all_before`` and ``all_now``; ``n_before`` and ``n_now``
-    of them got an answer.
+    of them got an answer. A mean of nobody is None, and so is the PSI then.
     """
 
-    before: float
-    now: float
-    psi: float
+    before: float | None
+    now: float | None
+    psi: float | None
     n_users: int = 0
     n_before: int = 0
     n_now: int = 0
@@ -155,7 +155,7 @@ def inspect_drift(
         with open_log(feedback) as log:
             arrived = new_events(log, dataset, config)
         features = FeatureSet.from_json(text)
-        return measure_drift(engine, split, features, arrived, config.update)
+        return measure_drift(engine, split, features, arrived, config)
 
 
 def open_log(place: str | Path) -> FeedbackLog:
@@ -170,7 +170,7 @@ def measure_drift(
     split: Split,
     features: FeatureSet,
     arrived: pl.DataFrame,
-    settings: UpdateConfig,
+    config: Config,
 ) -> DriftReport:
     """Compare new events with those of the training.
 
@@ -184,13 +184,14 @@ def measure_drift(
         As fitted in training.
     arrived : polars.DataFrame
         The new events.
-    settings : UpdateConfig
-        The thresholds.
+    config : Config
+        Of the training: whether it recommends items again, and the thresholds of ``update``.
     """
     if arrived.height == 0:
         raise DataError("feedback: got no event that the training did not have, expected some")
     known = split.known_events("valid")
-    before, now = _answers(engine, split, known, arrived)
+    exclude_seen = not config.split.include_seen
+    before, now = _answers(engine, split, known, arrived, exclude_seen=exclude_seen)
     new_kinds, undeclared = _new_kinds(split, known, arrived)
     report = DriftReport(
         n_events=arrived.height,
@@ -198,9 +199,9 @@ def measure_drift(
         unknown_items=_unknown(known["item_id"], arrived["item_id"]),
         psi=_feature_psi(split, features, known, arrived),
         score=ScoreDrift(
-            float(before.scores.mean()),
-            float(now.scores.mean()),
-            _psi_of_numbers(before.scores, now.scores),
+            _mean(before.scores),
+            _mean(now.scores),
+            _psi_of_scores(before.scores, now.scores),
             before.n_users,
             len(before.scores),
             len(now.scores),
@@ -211,7 +212,15 @@ def measure_drift(
         new_kinds=new_kinds,
         undeclared_kinds=undeclared,
     )
-    return replace(report, alarms=tuple(_alarms(report, settings)))
+    return replace(report, alarms=tuple(_alarms(report, config.update)))
+
+
+def _mean(scores: Floats) -> float | None:
+    return float(scores.mean()) if len(scores) else None
+
+
+def _psi_of_scores(before: Floats, now: Floats) -> float | None:
+    return _psi_of_numbers(before, now) if len(before) and len(now) else None
 
 
 def _unknown(known: pl.Series, arrived: pl.Series) -> float:
@@ -253,13 +262,18 @@ def drift_lines(report: DriftReport) -> list[str]:
         f"drift since training, {report.n_events:,} new events",
         f"  events of unknown users  {report.unknown_users:.1%}",
         f"  events of unknown items  {report.unknown_items:.1%}",
-        f"  mean score of the top 10 {score.before:.4f} → {score.now:.4f}, PSI {score.psi:.3f}, "
-        f"{_answered(score)}",
+        f"  mean score of the top 10 {_shown(score.before)} → {_shown(score.now)}, "
+        + (f"PSI {score.psi:.3f}, " if score.psi is not None else "")
+        + _answered(score),
         f"  coverage of the top 10   {coverage.before:.1%} → {coverage.now:.1%}",
     ]
     lines += [f"  new kind {kind!r}: {part:.0%} of events" for kind, part in new_kinds]
     lines += [f"  PSI of {name:<18} {value:.3f}" for name, value in report.psi.items()]
     return lines + [f"  ALARM {alarm}" for alarm in report.alarms]
+
+
+def _shown(mean: float | None) -> str:
+    return "none (nobody got an answer)" if mean is None else f"{mean:.4f}"
 
 
 def _answered(score: ScoreDrift) -> str:
@@ -282,7 +296,7 @@ def _alarms(report: DriftReport, settings: UpdateConfig) -> list[str]:
         for name, value in report.psi.items()
         if value > settings.max_psi
     ]
-    if report.score.psi > settings.max_score_psi:
+    if report.score.psi is not None and report.score.psi > settings.max_score_psi:
         alarms.append(
             f"PSI of the scores is {report.score.psi:.3f}, above "
             f"{settings.max_score_psi:g} (update.max_score_psi)"
@@ -374,7 +388,12 @@ def _psi_of_numbers(before: NDArray[Any], now: NDArray[Any]) -> float:
 
 
 def _answers(
-    engine: Engine, split: Split, known: pl.DataFrame, arrived: pl.DataFrame
+    engine: Engine,
+    split: Split,
+    known: pl.DataFrame,
+    arrived: pl.DataFrame,
+    *,
+    exclude_seen: bool,
 ) -> list[_Answers]:
     """Ask for as many users of the training as of the new events: scores and coverage of each."""
     both = add_events(split.dataset, arrived).events
@@ -392,7 +411,9 @@ def _answers(
             table = align_users(split.dataset, to_id_array(wanted["user_id"]))
             names = [feature.name for feature in engine.bundle.manifest.features_of("user")]
             requests |= {name: table[name].to_list() for name in names if name in table.columns}
-        answer = engine.recommend(requests, top_n=min(TOP_N, len(engine.index)), stages=1)
+        answer = engine.recommend(
+            requests, top_n=min(TOP_N, len(engine.index)), exclude_seen=exclude_seen, stages=1
+        )
         is_there = answer.indices >= 0
         is_answered = answer.counts > 0
         sums = np.where(is_there, answer.scores, 0.0).sum(axis=1)[is_answered]

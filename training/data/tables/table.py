@@ -7,7 +7,7 @@ import logging
 import shlex
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.data.tables.frames import frame_of
+from shortlist.training.data.tables.json_lines import check_not_mixed
 from shortlist.training.data.tables.kinds import read_lines
 from shortlist.training.data.tables.lines import Lines, opened
 from shortlist.training.data.tables.names import nearest_column
@@ -24,6 +25,12 @@ from shortlist.training.data.tables.text import unique, without_blank_lines
 
 # A path, or a polars / pandas / pyarrow frame (the two latter are optional imports).
 TableSource: TypeAlias = Any
+# The columns of each table that hold text or numbers.
+_OWN = {
+    "events": ("user_id", "item_id", "timestamp", "kind", "value"),
+    "items": ("item_id",),
+    "users": ("user_id",),
+}
 # What the commands print about reading.
 log = logging.getLogger("shortlist.reading")
 
@@ -95,6 +102,24 @@ class LazyTable:
         """Turn an error of polars while reading into one that names the line, where it can be."""
         return explained(self.source, self.places.parts, error)
 
+    def only(self, names: Collection[str]) -> LazyTable:
+        """Leave out all other columns; what cannot be read in them does not matter."""
+        return replace(self, frame=self.frame.select(n for n in self.columns if n in names))
+
+    def read(self, what: str) -> Table:
+        """Read the table whole; DataError if that cannot be done, or it has no rows."""
+        try:
+            frame = self.frame.collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.explain(error) from error
+        if frame.width == 0 or frame.height == 0:
+            raise DataError(
+                f"{self.source}: the {what} table has {frame.height} rows and "
+                f"{frame.width} columns, expected at least one row under a header. "
+                f"Fix: give a table that has {what}"
+            )
+        return Table(frame, self.source, self.is_text, places=self.places)
+
 
 def read_table(
     source: TableSource,
@@ -129,18 +154,7 @@ def read_table(
         The file is missing, empty, damaged, of an unknown type or encoding, has two columns of one
         name, or a mapped column is absent.
     """
-    table = scan_table(source, columns=columns, ignore=ignore, what=what)
-    try:
-        frame = table.frame.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise table.explain(error) from error
-    if frame.width == 0 or frame.height == 0:
-        raise DataError(
-            f"{table.source}: the {what} table has {frame.height} rows and "
-            f"{frame.width} columns, expected at least one row under a header. "
-            f"Fix: give a table that has {what}"
-        )
-    return Table(frame, table.source, table.is_text, places=table.places)
+    return scan_table(source, columns=columns, ignore=ignore, what=what).read(what)
 
 
 def scan_table(
@@ -164,6 +178,9 @@ def scan_table(
         flat = [_flat(part, ignore) for part in parts]
         frames = [frame for frame, _ in flat]
         schemas = [frame.collect_schema() for frame in frames]
+        own = [(columns or {}).get(name, name) for name in _OWN[what]]
+        for part, frame in zip(parts, frames, strict=True):
+            check_not_mixed(part, frame, own)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise explained(name, parts, error) from error
     for part, schema in zip(parts, schemas, strict=True):
