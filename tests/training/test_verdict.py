@@ -88,8 +88,10 @@ def test_a_training_on_five_events_says_that_they_are_too_few(tmp_path, capsys):
     (tmp_path / "events.csv").write_text("\n".join(rows))
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--set", "train.epochs=1", "--quiet"]
     assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "1 of 1 validation users measured; 1 more user has no validation target" in lines
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert "measured on 1 user: the metrics of fewer than" in err
+    assert "1 of 1 validation user measured; 1 more user has no validation target" in lines
     assert "1 user: too few to judge (at least 20 are needed); get more data" in lines
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from shortlist.training.config.settings import UpdateConfig
 from shortlist.training.data.arrays import Floats
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 
 __all__ = ["MIN_USERS", "PRESETS", "Verdict", "judge"]
@@ -91,14 +92,14 @@ def judge(
     n_users = len(own)
     if n_users < MIN_USERS:
         sentence = (
-            f"{n_users:,} user{'s' * (n_users != 1)}: too few to judge (at least {MIN_USERS} are "
-            "needed); get more data"
+            f"{counted(n_users, 'user')}: too few to judge (at least {MIN_USERS} are needed); get "
+            "more data"
         )
         return Verdict("undecided", sentence, n_users, metric)
     if n_items <= k:
         sentence = (
-            f"{n_items:,} items: a list of {k} holds all of them, so that these figures say "
-            "nothing; get more data, or look at fewer places"
+            f"{counted(n_items, 'item')}: a list of {k} holds all of them, so that these figures "
+            "say nothing; get more data, or look at fewer places"
         )
         return Verdict("undecided", sentence, n_users, metric)
     if not baselines:

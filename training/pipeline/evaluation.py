@@ -17,6 +17,7 @@ import shortlist
 from shortlist.bundle.tables import map_file, read_table
 from shortlist.training.cleaning.files import Frames, load_configured
 from shortlist.training.config.settings import Config, apply_overrides
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import Evaluation, EvaluationReport, evaluate_users
 from shortlist.training.evaluation.verdict import PRESETS, judge
@@ -344,7 +345,7 @@ def _completed(dataset: Dataset, engine: Engine) -> _Data:
         dataset = replace(dataset, items=stored)
     elif n_new:
         warnings.append(
-            f"the data lacks {n_new:,} items that the bundle has; they are ranked all the same"
+            f"the data lacks {counted(n_new, 'item')} that the bundle has: ranked all the same"
         )
         both = (dataset.items, stored.filter(is_new))
         key = pl.col("item_id")
