@@ -110,7 +110,8 @@ def judge(
     low, high = bootstrap_intervals({metric: difference})[metric]
     mean = float(difference.mean())
     figures = f"{metric} {mean:+.4f}, 95 % from {low:+.4f} to {high:+.4f}, {n_users:,} users"
-    prefer = f"prefer it (--preset {presets[best]})" if best in presets else "rank by it instead"
+    prefer = f"use {best} instead"
+    prefer += f" (--preset {presets[best]})" if best in presets else ""
     if low > 0.0:
         judgement, sentence = "better", f"{name} is better than {best} ({figures})"
     elif high < 0.0:

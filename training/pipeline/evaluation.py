@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,7 +169,9 @@ def _report(
         _mostly_repeats(own.users),
         *data.warnings,
     ]
-    others = {other: lists.per_user() for other, lists in measured.items() if other not in rankers}
+    model = manifest.training.get("config", {}).get("model", {})
+    rivals = _rivals([other for other in measured if other not in rankers], model.get("encoder"))
+    others = {other: measured[other].per_user() for other in rivals}
     n_items = len(split.catalogue)
     return EvaluationReport(
         dataset=data.dataset.name,
@@ -223,9 +225,8 @@ def validate(run: TrainedModel) -> Validation | None:
         quick["own frequency"] = OwnFrequency()
     weights = split.weights(split.train)
     others = {
-        name: measure(model.fit(split.train, split.catalogue, weights))
-        for name, model in quick.items()
-        if PRESETS.get(name) != run.config.model.encoder  # no model is better than itself
+        name: measure(quick[name].fit(split.train, split.catalogue, weights))
+        for name in _rivals(quick, run.config.model.encoder)
     }
     judged = "the model" if run.scorer is None else "the first stage"
     return Validation(
@@ -242,6 +243,11 @@ def validate(run: TrainedModel) -> Validation | None:
             presets=_presets(n_items),
         ),
     )
+
+
+def _rivals(baselines: Iterable[str], encoder: str | None) -> list[str]:
+    """Name the baselines that are not the judged model itself."""
+    return [name for name in baselines if encoder is None or PRESETS.get(name) != encoder]
 
 
 def _presets(n_items: int) -> dict[str, str]:
