@@ -211,7 +211,7 @@ def test_targets_already_in_the_history_are_no_targets():
     assert result.targets[0].tolist() == [2]
     assert result.users.n_seen_targets == 1
     assert result.users.sentence("test") == (
-        "1 of 1 test users measured; also left out: 1 seen targets of users with new ones"
+        "1 of 1 test user measured; also left out: 1 seen target of users with new ones"
     )
     assert result.metrics()["Recall@1"] == 1.0
 

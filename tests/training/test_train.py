@@ -18,7 +18,7 @@ import shortlist.training
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.config.settings import load_config
-from shortlist.training.data.events import make_events
+from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.data.summary import summarise_events
 from shortlist.training.fit.checkpoint import remove_run
 from shortlist.training.fit.loop import how_it_ended
@@ -38,8 +38,18 @@ def events_of(kinds, times=None):
 def test_a_summary_counts_users_items_repeats_days_and_kinds():
     summary = summarise_events([events_of(["view", "buy", "view", "view"])])
     assert summary.lines()[0] == "4 events of 2 users and 2 items, 2023-11-14 to 2023-11-17"
-    assert summary.lines()[1] == "1 events (25%) repeat an item that their user had before"
+    assert summary.lines()[1] == "1 event (25%) repeats an item that its user had before"
     assert summary.lines()[2] == "kinds: view 3, buy 1"
+
+
+def test_one_is_counted_as_one():
+    one = make_events(pl.Series(["u"]), pl.Series(["a"]))
+    assert summarise_events([one], has_times=False).lines()[0] == "1 event of 1 user and 1 item"
+    assert repr(Dataset("x", one)) == "Dataset('x', 1 event, 1 user, 1 item)"
+    config = load_config(overrides={"train.epochs": 1})
+    assert how_it_ended(rows(0.1), config).startswith("done: 1 epoch, best was 1")
+    unmeasured = [{"epoch": 1, "is_best": False}]
+    assert how_it_ended(unmeasured, config).startswith("done: 1 epoch, nothing held out")
 
 
 def test_a_summary_of_parts_is_that_of_the_whole():

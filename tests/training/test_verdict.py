@@ -8,6 +8,7 @@ import pytest
 from shortlist.cli import main
 from shortlist.training.evaluation.tables import distinct_metrics, text_table
 from shortlist.training.evaluation.verdict import MIN_USERS, judge
+from shortlist.training.pipeline.evaluation import evaluate
 
 
 def users(*values, n=400):
@@ -40,13 +41,15 @@ def test_what_is_within_the_error_says_what_to_prefer():
     assert verdict.sentence.startswith(
         "shop.shortlist is no better than ItemKNN with recency within the error"
     )
-    assert verdict.sentence.endswith(": prefer it (--preset cooccurrence), or get more data")
+    assert verdict.sentence.endswith(
+        ": use ItemKNN with recency instead (--preset cooccurrence), or get more data"
+    )
 
 
 def test_what_is_worse_or_the_same_is_called_so():
     worse = judged(users(0.1), {"ItemKNN": users(0.2)})
     assert worse.judgement == "worse"
-    assert worse.sentence.endswith(": prefer it (--preset item-knn)")
+    assert worse.sentence.endswith(": use ItemKNN instead (--preset item-knn)")
     same = judged(users(0.2), {"ItemKNN": users(0.2)})
     assert same.judgement == "no better"
     assert same.sentence == "shop.shortlist is as good as ItemKNN for each of 400 users"
@@ -88,9 +91,21 @@ def test_a_training_on_five_events_says_that_they_are_too_few(tmp_path, capsys):
     (tmp_path / "events.csv").write_text("\n".join(rows))
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--set", "train.epochs=1", "--quiet"]
     assert main([*argv, "--out", str(tmp_path / "x.shortlist")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "1 of 1 validation users measured; 1 more user has no validation target" in lines
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert "measured on 1 user: the metrics of fewer than" in err
+    assert "1 of 1 validation user measured; 1 more user has no validation target" in lines
     assert "1 user: too few to judge (at least 20 are needed); get more data" in lines
+
+
+def test_a_bundle_of_a_baseline_is_not_compared_with_that(shop, tmp_path):
+    shop.events.write_csv(tmp_path / "events.csv")
+    bundle = str(tmp_path / "x.shortlist")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--preset", "cooccurrence", "--quiet"]
+    assert main([*argv, "--out", bundle]) == 0
+    report = evaluate(bundle, tmp_path / "events.csv")
+    assert "ItemKNN with recency" in report.metrics
+    assert report.verdict.baseline not in (None, "ItemKNN with recency")
 
 
 def test_a_training_is_judged_on_validation_by_quick_baselines(shop, tmp_path, capsys):

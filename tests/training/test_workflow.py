@@ -245,7 +245,7 @@ def test_tables_that_are_not_given_are_those_of_the_bundle(trained, shop, files,
     shop.items.filter(pl.col("item_id") != "i29").write_parquet(items)
     short = evaluated(trained, capsys, "--data", str(fewer), "--items", str(items))
     assert short["n_items"] == 30
-    assert any("lacks 1 items that the bundle has" in warning for warning in short["warnings"])
+    assert any("lacks 1 item that the bundle has" in warning for warning in short["warnings"])
 
 
 def test_unknown_items_are_cleaned_as_in_training_without_the_item_table(shop, tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
+from shortlist.training.data.counted import counted
 from shortlist.training.data.summary import EventSummary
 
 N_EXAMPLES = 3
@@ -72,7 +73,7 @@ class CleaningReport:
         dropped = self.n_rows - self.n_kept
         share = dropped / max(self.n_rows, 1)
         lines = [
-            f"{self.source}: {self.n_rows:,} events, {self.n_kept:,} kept, "
+            f"{self.source}: {counted(self.n_rows, 'event')}, {self.n_kept:,} kept, "
             f"{dropped:,} dropped ({share:.2%}), {self.seconds:.1f} s",
             f"{'rule':<14} {'seen':>13} {'dropped':>12}",
         ]

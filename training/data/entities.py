@@ -11,6 +11,7 @@ import polars as pl
 from shortlist._columns.values import FLOAT_MAX, MISSING_TEXTS
 from shortlist.errors import DataError
 from shortlist.training.data.columns import first_true, parse_ids
+from shortlist.training.data.counted import counted
 from shortlist.training.data.tables import Table, TableSource, log, read_table, require_columns
 
 ID_COLUMNS = {"items": "item_id", "users": "user_id"}
@@ -98,9 +99,9 @@ def entities_from_table(
     ]
     features = {name: _feature(table, name, lists.get(name)) for name in kept}
     log.info(
-        "%s: %s rows of %s read; columns: %s",
+        "%s: %s of %s read; columns: %s",
         table.source,
-        f"{len(ids):,}",
+        counted(len(ids), "row"),
         what,
         ", ".join([id_column, *kept]),
     )

@@ -21,6 +21,7 @@ from shortlist.training.data.columns import (
     parse_times,
     parse_values,
 )
+from shortlist.training.data.counted import counted
 from shortlist.training.data.tables import Table, TableSource, log, require_columns, scan_table
 
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "kind", "value")
@@ -74,9 +75,9 @@ class Dataset:
     def __repr__(self) -> str:
         """Say how much there is, instead of printing the frames."""
         return (
-            f"Dataset({self.name!r}, {self.events.height:,} events, "
-            f"{self.events['user_id'].n_unique():,} users, "
-            f"{self.events['item_id'].n_unique():,} items)"
+            f"Dataset({self.name!r}, {counted(self.events.height, 'event')}, "
+            f"{counted(self.events['user_id'].n_unique(), 'user')}, "
+            f"{counted(self.events['item_id'].n_unique(), 'item')})"
         )
 
     def _check_entities(self, name: str, column: str) -> None:
@@ -200,9 +201,9 @@ def say_columns(source: str, columns: list[str], n_rows: int) -> None:
     """Say how many events were read, and which columns are not theirs."""
     others = [name for name in columns if name not in EVENT_COLUMNS]
     log.info(
-        "%s: %s rows of events read%s",
+        "%s: %s of events read%s",
         source,
-        f"{n_rows:,}",
+        counted(n_rows, "row"),
         f"; columns not used: {', '.join(map(repr, others))}" if others else "",
     )
 

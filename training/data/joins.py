@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from shortlist.errors import DataError
+from shortlist.training.data.counted import counted
 from shortlist.training.data.tables import log
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def check_joins(dataset: Dataset, least: float = MIN_COVERAGE) -> None:
         if table is None:
             continue
         share = coverage(dataset.events, table, key)
-        said = (
-            f"{share:.1%} of {dataset.events.height:,} events have their {what} in the {what} table"
-        )
+        n_events = dataset.events.height
+        have = "has its" if n_events == 1 else "have their"
+        said = f"{share:.1%} of {counted(n_events, 'event')} {have} {what} in the {what} table"
         if share < least:
             raise DataError(
                 f"{dataset.name}: {said}, expected at least {least:.0%}: "

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import polars as pl
 
+from shortlist.training.data.counted import counted
+
 # Kinds that say more than a view, by what shops call them; without one it is the rarest kind.
 _STRONG = ("purchase", "buy", "order", "sale", "checkout", "booking")
 
@@ -55,10 +57,16 @@ class EventSummary:
         """
         span = "" if self.first is None else f", {self.first} to {self.last}"
         share = self.n_repeats / max(self.n_events, 1)
-        n_repeats = f"{self.n_repeats:,} events ({share:.0%})" if self.n_repeats else "no events"
+        repeats = (
+            f"{counted(self.n_repeats, 'event')} ({share:.0%})" if self.n_repeats else "no events"
+        )
+        repeats += (
+            " repeats an item that its" if self.n_repeats == 1 else " repeat an item that their"
+        )
+        of_whom = f"{counted(self.n_users, 'user')} and {counted(self.n_items, 'item')}"
         lines = [
-            f"{self.n_events:,} events of {self.n_users:,} users and {self.n_items:,} items{span}",
-            f"{n_repeats} repeat an item that their user had before",
+            f"{counted(self.n_events, 'event')} of {of_whom}{span}",
+            f"{repeats} user had before",
         ]
         said = [_kind(*kind, weights, dislikes) for kind in self.kinds.items()]
         lines.append(f"kinds: {', '.join(said)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from shortlist.training.data.counted import counted
+
 __all__ = ["UserCounts"]
 
 
@@ -52,15 +54,16 @@ class UserCounts:
     def sentence(self, on: str) -> str:
         """Say how many users of a part ("test" or "valid") are measured, and why not all are."""
         part = "validation" if on == "valid" else on
-        text = f"{self.measured:,} of {self.n_in_part:,} {part} users measured"
+        text = f"{self.measured:,} of {counted(self.n_in_part, f'{part} user')} measured"
         left_out = self.left_out()
         reasons = [f"{left_out[name]:,} {why}" for name, why in _REASONS.items() if left_out[name]]
         text += f"; left out: {', '.join(reasons)}" if reasons else ""
         if self.n_seen_beside:
-            text += f"; also left out: {self.n_seen_beside:,} seen targets of users with new ones"
+            text += f"; also left out: {counted(self.n_seen_beside, 'seen target')} of users with "
+            text += "new ones"
         if self.no_target:
-            have = "user has" if self.no_target == 1 else "users have"
-            text += f"; {self.no_target:,} more {have} no {part} target"
+            have = "has" if self.no_target == 1 else "have"
+            text += f"; {counted(self.no_target, 'more user')} {have} no {part} target"
         return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.evaluate import EvaluationReport
 from shortlist.training.evaluation.plots import plot_metrics
 from shortlist.training.evaluation.published import published_table
@@ -85,8 +86,8 @@ def _captions(report: EvaluationReport) -> list[str]:
     captions = [
         report.users.sentence(report.on)
         if report.users is not None
-        else f"{report.n_users:,} {report.on} users",
-        f"All {report.n_items:,} items ranked, {seen}",
+        else counted(report.n_users, f"{report.on} user"),
+        f"All {counted(report.n_items, 'item')} ranked, {seen}",
         f"95 % bootstrap intervals of {bundle}",
     ]
     stored = [name for name, source in report.tables.items() if source == "bundle"]
@@ -107,7 +108,7 @@ def _ranker_rows(report: EvaluationReport) -> dict[str, Mapping[str, float]]:
 
 
 def _segment_rows(report: EvaluationReport) -> dict[str, Mapping[str, float]]:
-    return {f"{s.name} ({s.n_users} users)": s.metrics for s in report.segments}
+    return {f"{s.name} ({counted(s.n_users, 'user')})": s.metrics for s in report.segments}
 
 
 def _chosen(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from shortlist.training.config.settings import UpdateConfig
 from shortlist.training.data.arrays import Floats
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 
 __all__ = ["MIN_USERS", "PRESETS", "Verdict", "judge"]
@@ -91,14 +92,14 @@ def judge(
     n_users = len(own)
     if n_users < MIN_USERS:
         sentence = (
-            f"{n_users:,} user{'s' * (n_users != 1)}: too few to judge (at least {MIN_USERS} are "
-            "needed); get more data"
+            f"{counted(n_users, 'user')}: too few to judge (at least {MIN_USERS} are needed); get "
+            "more data"
         )
         return Verdict("undecided", sentence, n_users, metric)
     if n_items <= k:
         sentence = (
-            f"{n_items:,} items: a list of {k} holds all of them, so that these figures say "
-            "nothing; get more data, or look at fewer places"
+            f"{counted(n_items, 'item')}: a list of {k} holds all of them, so that these figures "
+            "say nothing; get more data, or look at fewer places"
         )
         return Verdict("undecided", sentence, n_users, metric)
     if not baselines:
@@ -109,7 +110,8 @@ def judge(
     low, high = bootstrap_intervals({metric: difference})[metric]
     mean = float(difference.mean())
     figures = f"{metric} {mean:+.4f}, 95 % from {low:+.4f} to {high:+.4f}, {n_users:,} users"
-    prefer = f"prefer it (--preset {presets[best]})" if best in presets else "rank by it instead"
+    prefer = f"use {best} instead"
+    prefer += f" (--preset {presets[best]})" if best in presets else ""
     if low > 0.0:
         judgement, sentence = "better", f"{name} is better than {best} ({figures})"
     elif high < 0.0:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm  # a widget in notebooks
 
 from shortlist.errors import DataError
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users
@@ -51,13 +52,13 @@ def how_it_ended(history: Sequence[EpochRow], config: Config) -> str:
     n_epochs, patience = len(history), config.train.patience
     best = next((row for row in reversed(history) if row["is_best"]), None)
     if best is None:
-        return f"done: {n_epochs} epochs, nothing held out to measure; the last was kept"
+        return f"done: {counted(n_epochs, 'epoch')}, nothing held out to measure; the last was kept"
     kept = f"best was {best['epoch']:.0f} ({METRIC} {best[METRIC]:.4f})"
     if n_epochs < config.train.epochs:
         span = "an epoch" if patience == 1 else f"{patience} epochs"
         return f"stopped after epoch {n_epochs}: no better for {span}, {kept}"
     advice = "; still rising: more train.epochs may help" if best["epoch"] == n_epochs else ""
-    return f"done: all {n_epochs} epochs, {kept}{advice}"
+    return f"done: {'all ' * (n_epochs > 1)}{counted(n_epochs, 'epoch')}, {kept}{advice}"
 
 
 class DivergedError(DataError):

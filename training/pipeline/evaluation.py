@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import shortlist
 from shortlist.bundle.tables import map_file, read_table
 from shortlist.training.cleaning.files import Frames, load_configured
 from shortlist.training.config.settings import Config, apply_overrides
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import Evaluation, EvaluationReport, evaluate_users
 from shortlist.training.evaluation.verdict import PRESETS, judge
@@ -168,7 +169,9 @@ def _report(
         _mostly_repeats(own.users),
         *data.warnings,
     ]
-    others = {other: lists.per_user() for other, lists in measured.items() if other not in rankers}
+    model = manifest.training.get("config", {}).get("model", {})
+    rivals = _rivals([other for other in measured if other not in rankers], model.get("encoder"))
+    others = {other: measured[other].per_user() for other in rivals}
     n_items = len(split.catalogue)
     return EvaluationReport(
         dataset=data.dataset.name,
@@ -222,9 +225,8 @@ def validate(run: TrainedModel) -> Validation | None:
         quick["own frequency"] = OwnFrequency()
     weights = split.weights(split.train)
     others = {
-        name: measure(model.fit(split.train, split.catalogue, weights))
-        for name, model in quick.items()
-        if PRESETS.get(name) != run.config.model.encoder  # no model is better than itself
+        name: measure(quick[name].fit(split.train, split.catalogue, weights))
+        for name in _rivals(quick, run.config.model.encoder)
     }
     judged = "the model" if run.scorer is None else "the first stage"
     return Validation(
@@ -241,6 +243,11 @@ def validate(run: TrainedModel) -> Validation | None:
             presets=_presets(n_items),
         ),
     )
+
+
+def _rivals(baselines: Iterable[str], encoder: str | None) -> list[str]:
+    """Name the baselines that are not the judged model itself."""
+    return [name for name in baselines if encoder is None or PRESETS.get(name) != encoder]
 
 
 def _presets(n_items: int) -> dict[str, str]:
@@ -344,7 +351,7 @@ def _completed(dataset: Dataset, engine: Engine) -> _Data:
         dataset = replace(dataset, items=stored)
     elif n_new:
         warnings.append(
-            f"the data lacks {n_new:,} items that the bundle has; they are ranked all the same"
+            f"the data lacks {counted(n_new, 'item')} that the bundle has: ranked all the same"
         )
         both = (dataset.items, stored.filter(is_new))
         key = pl.col("item_id")

@@ -22,6 +22,7 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured, save_report
 from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.settings import CLOSED_FORM, Config, load_config
+from shortlist.training.data.counted import counted
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.summary import EventSummary, summarise_events
@@ -292,7 +293,7 @@ def _doubts(split: Split, validation: Validation | None) -> tuple[str, ...]:
         return (_nothing_held_out(split),)
     if (n_users := validation.users.measured) < FEW_USERS:
         return (
-            f"measured on {n_users} users: the metrics of fewer than {FEW_USERS} say "
+            f"measured on {counted(n_users, 'user')}: the metrics of fewer than {FEW_USERS} say "
             "little; get more data",
         )
     return ()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shortlist.training.data.counted import counted
+
 if TYPE_CHECKING:
     import shortlist
     from shortlist.export.parity import Parity
@@ -132,7 +134,9 @@ class TrainReport:
             lines += [*self._table(self.validation), self.validation.verdict.sentence]
         if self.cleaning is not None:
             n_dropped = self.cleaning.n_rows - self.cleaning.n_kept
-            lines.append(f"cleaning dropped {n_dropped:,} events: see {self.run}/cleaning.txt")
+            lines.append(
+                f"cleaning dropped {counted(n_dropped, 'event')}: see {self.run}/cleaning.txt"
+            )
         return "\n".join([*lines, f"bundle: {self.bundle}", f"run:    {self.run}"])
 
     def _table(self, validation: Validation) -> list[str]:
@@ -143,7 +147,7 @@ class TrainReport:
         columns = dict(sorted(validation.baselines.items(), key=lambda row: row[1][SHOWN[0]]))
         columns[f"{self.bundle.name}{first}"] = self.metrics
         lines = [
-            f"validation: {held_out}; all {validation.n_items:,} items ranked",
+            f"validation: {held_out}; all {counted(validation.n_items, 'item')} ranked",
             validation.users.sentence("valid"),
             " " * WIDTH + "  ".join(columns),
         ]

@@ -20,6 +20,7 @@ from shortlist.errors import DataError
 from shortlist.feedback import FeedbackLog
 from shortlist.feedback.acts import SKIP
 from shortlist.training.config.settings import read_config
+from shortlist.training.data.counted import counted
 from shortlist.training.data.events import DEFAULT_KIND
 from shortlist.training.features.features import FeatureSet, align_items, align_users
 from shortlist.training.fit import checkpoint
@@ -259,7 +260,7 @@ def drift_lines(report: DriftReport) -> list[str]:
     """Write a report for people."""
     score, coverage, new_kinds = report.score, report.coverage, report.new_kinds.items()
     lines = [
-        f"drift since training, {report.n_events:,} new events",
+        f"drift since training, {counted(report.n_events, 'new event')}",
         f"  events of unknown users  {report.unknown_users:.1%}",
         f"  events of unknown items  {report.unknown_items:.1%}",
         f"  mean score of the top 10 {_shown(score.before)} → {_shown(score.now)}, "
@@ -279,7 +280,8 @@ def _shown(mean: float | None) -> str:
 def _answered(score: ScoreDrift) -> str:
     """Say of how many users the means are, and why not of the others."""
     text = (
-        f"{score.n_before:,} of {score.all_before:,} and {score.n_now:,} of {score.all_now:,} users"
+        f"{score.n_before:,} of {score.all_before:,} and {score.n_now:,} of "
+        f"{counted(score.all_now, 'user')}"
     )
     reasons = {
         "not drawn": (score.all_before - score.n_users, score.all_now - score.n_users),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.evaluation.next_events import per_user
 
@@ -136,8 +137,8 @@ def compare(
     whole = compared["all"]
     if not whole.is_judged:
         reasons.append(
-            f"the held-out events are of {whole.n_users} users, too few to judge by: expected "
-            f"{settings.min_users} (update.min_users)"
+            f"the held-out events are of {counted(whole.n_users, 'user')}, too few to judge by: "
+            f"expected {settings.min_users} (update.min_users)"
         )
     elif whole.difference < -settings.tolerance * whole.champion:
         reasons.append(
@@ -146,7 +147,7 @@ def compare(
         )
     reasons += [
         f"{name}: worse by {-segment.difference:.4f} NDCG@10 ({segment.interval[0]:+.4f} to "
-        f"{segment.interval[1]:+.4f}, {segment.n_users} users)"
+        f"{segment.interval[1]:+.4f}, {counted(segment.n_users, 'user')})"
         for name, segment in compared.items()
         if segment.is_judged and segment.interval[1] < 0.0
     ]

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shortlist.training.data.counted import counted
 from shortlist.training.updates.drift import drift_lines
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def update_lines(report: UpdateReport, champion: Path) -> list[str]:
     """Write a report for people."""
     lines = [
         *drift_lines(report.drift),
-        f"{report.n_events:,} new events: {report.n_trained:,} trained on, "
-        f"{report.n_held_out:,} held out; {report.n_new_items:,} new items, "
-        f"{report.n_new_users:,} new users; {report.n_freed:,} events that the last training "
-        "held out, trained on too",
+        f"{counted(report.n_events, 'new event')}: {report.n_trained:,} trained on, "
+        f"{report.n_held_out:,} held out; {counted(report.n_new_items, 'new item')}, "
+        f"{counted(report.n_new_users, 'new user')}; {counted(report.n_freed, 'event')} that the "
+        "last training held out, trained on too",
         ", ".join(f"{name} {value:.1f} s" for name, value in report.seconds.items()),
         f"NDCG@10 on the newest events: {_ranked(report)}",
         *(_segment_line(name, segment) for name, segment in report.gate.segments.items()),
@@ -139,7 +140,7 @@ def _ranked(report: UpdateReport) -> str:
         if n
     ]
     left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
-    return f"{gate.n_ranked:,} of {report.n_held_out:,} held-out events ranked{left_out}"
+    return f"{gate.n_ranked:,} of {counted(report.n_held_out, 'held-out event')} ranked{left_out}"
 
 
 def _segment_line(name: str, segment: GateSegment) -> str:
@@ -148,6 +149,6 @@ def _segment_line(name: str, segment: GateSegment) -> str:
     low, high = segment.interval
     return (
         f"  {name:<12} {segment.champion:.4f} → {segment.challenger:.4f}, difference "
-        f"{segment.difference:+.4f} ({low:+.4f} to {high:+.4f}), {segment.n_users:,} users"
+        f"{segment.difference:+.4f} ({low:+.4f} to {high:+.4f}), {counted(segment.n_users, 'user')}"
         + ("" if segment.is_judged else ", too few to judge")
     )
