@@ -182,7 +182,7 @@ def test_what_cannot_be_updated_says_why_and_leaves_everything(folder, capsys):
     before = files()
     bad_items, other_type = folder / "new_items.parquet", folder / "typed.csv"
     for flags, message in (
-        (["--set", "model.dim=16"], "model.dim: cannot change in an update"),
+        (["--set", "model.dim=16"], "train.batch_size, data.item_columns, data.user"),
         (["--set", "data.features.price=ignore"], "data.features.price: cannot change in an"),
         (
             ["--user-column", "user_id=who"],

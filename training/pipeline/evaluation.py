@@ -81,8 +81,8 @@ def evaluate(
     format : str
         How the files of ``events`` are laid out.
     reading : mapping, optional
-        Settings of ``[data]`` that say how tables are read: ``columns``, ``lists``, ``time_unit``,
-        ``allow_future``.
+        Settings of ``[data]`` that say how tables are read: ``columns``, ``item_columns``,
+        ``user_columns``, ``lists``, ``ignore``, ``time_unit``, ``time_format``, ``allow_future``.
     protocol : str
         How events are held out; "auto" as the bundle was trained.
     on : {"test", "valid"}

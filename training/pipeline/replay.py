@@ -5,9 +5,10 @@ Protocol. Events are sorted by time; the first ``first`` part trains, the rest i
 every event is ranked just before it happens: the history is all the user's events before it, those
 of the same cycle included, as an engine with a feedback log would know them; each model ranks all
 items that it was trained with, but for those of the history. Left out are events without any event
-of their user before them, and items that the user had before. NDCG@10 is averaged over a user's
-events of the cycle, then over users; intervals are 95 % bootstrap intervals over users, paired for
-differences. After a cycle its events go into a feedback log, and
+of their user before them, and items that the user had before. With ``split.include_seen`` items of
+the history are ranked and count. NDCG@10 is averaged over a user's events of the cycle, then over
+users; intervals are 95 % bootstrap intervals over users, paired for differences. After a cycle its
+events go into a feedback log, and
 
 - never updated: stays as trained on the first part;
 - updated: goes on from its own last state as `shortlist update` does, on all new events of the log;

@@ -158,8 +158,9 @@ def update_bundle(
     items, users : Path, optional
         Tables of new items or users; a row of a known one replaces it.
     overrides : mapping, optional
-        Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads`` and
-        ``train.batch_size``.
+        Settings that may change: those of ``[update]`` and ``[export]``, ``train.n_threads``,
+        ``train.batch_size``, and of ``[data]`` how the new tables are read: ``item_columns``,
+        ``user_columns``, ``lists`` and ``ignore``.
     ignore_drift, ignore_gate : bool
         Go on in spite of alarms; replace in spite of the gate. A version that the gate refused
         before, of the same events, tables and settings, is then taken as it is.
@@ -349,8 +350,8 @@ def check_settings(overrides: Mapping[str, object]) -> None:
         if not key.startswith(MAY_CHANGE):
             raise DataError(
                 f"{key}: cannot change in an update, which goes on from trained weights; expected "
-                "settings of [update] or [export], train.n_threads or train.batch_size. Fix: leave "
-                "it out, or train again with `shortlist train`"
+                f"settings of [update] or [export], or {', '.join(MAY_CHANGE[2:])}. Fix: leave it "
+                "out, or train again with `shortlist train`"
             )
 
 
