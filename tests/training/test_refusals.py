@@ -248,3 +248,21 @@ def test_beside_another_place_a_refusal_leaves_both_bundles(folder, capsys, monk
     assert "REFUSED by the gate" in shown
     assert out.is_dir()
     assert not (folder / "shop.versions").exists()
+
+
+def test_cleaning_keeps_the_events_of_items_that_come_with_the_update(tmp_path, capsys):
+    walks(0, 12, 1_700_000_000, ["view"]).write_csv(tmp_path / "events.csv")
+    pl.DataFrame({"item_id": range(30), "price": range(30)}).write_csv(tmp_path / "items.csv")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--items", str(tmp_path / "items.csv")]
+    argv += [*SMALL, "--set", "cleaning.enabled=true", "--out", str(tmp_path / "shop.shortlist")]
+    assert main(argv) == 0
+    new = walks(12, 8, 1_700_100_000, ["view"]).with_columns(
+        item_id=pl.when(pl.col("item_id") == 3).then(30).otherwise("item_id")
+    )
+    with shortlist.FeedbackLog(tmp_path / "feedback.log") as log:
+        log.append_many(new)
+    pl.DataFrame({"item_id": [30], "price": [7]}).write_csv(tmp_path / "new.csv")
+    flags = ["--items", str(tmp_path / "new.csv"), "--ignore-drift", "--ignore-gate", "--json"]
+    status, out, _ = updated(tmp_path, capsys, *flags)
+    report = json.loads(out)
+    assert (status, report["n_events"], report["n_new_items"]) == (0, new.height, 1)

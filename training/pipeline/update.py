@@ -213,9 +213,8 @@ def update_bundle(
 def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool) -> UpdateReport:
     """Read, measure drift, train, export to a path, judge, and replace the champion if asked to."""
     clock = _Clock()
-    champion, arrived = _read(request)
+    champion, completed, arrived = _read(request)
     before, parent = champion.run.split.dataset, champion.manifest.version
-    completed = _completed(request, champion)
     clock.lap("reading")
     drift = _checked_drift(request, champion, completed, arrived)
     clock.lap("drift")
@@ -261,8 +260,8 @@ def _update(request: UpdateRequest, path: Path, new_run: Path, *, replaces: bool
     )
 
 
-def _read(request: UpdateRequest) -> tuple[_Champion, pl.DataFrame]:
-    """Find the champion's run, and read the events of the log that it did not have."""
+def _read(request: UpdateRequest) -> tuple[_Champion, Dataset, pl.DataFrame]:
+    """Find the champion's run, complete its tables, and read the log's events that are new."""
     bundle = request.bundle
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
@@ -272,19 +271,19 @@ def _read(request: UpdateRequest) -> tuple[_Champion, pl.DataFrame]:
     with open_log(request.feedback) as log:
         run = load_run(folder)
         _check_same_run(run, manifest, folder)
-        arrived = new_events(log, run.split.dataset, config)
+        completed = _completed(request, run.split.dataset, config)
+        arrived = new_events(log, completed, config)
         n_logged, log_path = len(log), log.path
     if arrived.height == 0:
         raise DataError(
             f"feedback: got {n_logged:,} rows in {log_path}, none of which is an event that the "
             "training did not have, expected new ones; nothing to do until more come"
         )
-    return _Champion(manifest, run, with_skips(config, arrived)), arrived
+    return _Champion(manifest, run, with_skips(config, arrived)), completed, arrived
 
 
-def _completed(request: UpdateRequest, champion: _Champion) -> Dataset:
+def _completed(request: UpdateRequest, before: Dataset, config: Config) -> Dataset:
     """Put the rows of the given tables into the dataset of the training."""
-    config, before = champion.config, champion.run.split.dataset
     with python_warnings.catch_warnings():
         if not any(key.startswith("data.ignore") for key in request.overrides):
             # Columns that the training left out need not be in a table of new rows.
