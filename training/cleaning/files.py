@@ -62,11 +62,8 @@ def clean_files(
         out,
         _rules_of(config),
         items=None if tables.items is None else tables.items["item_id"],
-        columns=reading.columns,
-        ignore=reading.ignored("event"),
-        time_unit=reading.time_unit,
-        time_format=reading.time_format,
         progress=progress,
+        **reading.of_events,
     )
     save_report(report, report_path or out.with_name(f"{out.name}.report.json"))
     return report
@@ -129,11 +126,8 @@ def load_configured(
         sources.events,
         cleaning,
         items=item_ids if tables.items is None else tables.items["item_id"],
-        columns=reading.columns,
-        ignore=reading.ignored("event"),
-        time_unit=reading.time_unit,
-        time_format=reading.time_format,
         progress=progress,
+        **reading.of_events,
     )
     path = Path(data.path).resolve()
     name = path.name if path.is_dir() else path.stem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from shortlist.errors import DataError
 from shortlist.training.data.entities import ID_COLUMNS, entities_from_table
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SIDES = {"event": "events", "item": "items", "user": "users"}
+
+
+class EventOptions(TypedDict):
+    """Options of `events.read_events` and of cleaning that say how a table of events is read."""
+
+    columns: Mapping[str, str]
+    ignore: tuple[str, ...]
+    time_unit: str
+    time_format: str
 
 
 @dataclass(frozen=True)
@@ -68,16 +77,23 @@ class Reading:
         own = f"{side}."
         return tuple(name.removeprefix(own) for name in self.ignore if name.startswith(own))
 
+    @property
+    def of_events(self) -> EventOptions:
+        """What every reader of events takes, in memory or streaming."""
+        return {
+            "columns": self.columns,
+            "ignore": self.ignored("event"),
+            "time_unit": self.time_unit,
+            "time_format": self.time_format,
+        }
+
     def events(self, source: TableSource) -> pl.DataFrame:
         """Read a table of events."""
         return read_events(
             source,
-            columns=self.columns,
-            ignore=self.ignored("event"),
-            time_unit=self.time_unit,
-            time_format=self.time_format,
             allow_future=self.allow_future,
             duplicates=self.duplicates,
+            **self.of_events,
         )
 
     def entities(self, side: str, source: TableSource) -> tuple[pl.DataFrame, bool]:
