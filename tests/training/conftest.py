@@ -61,3 +61,18 @@ def small_config() -> Config:
             "train.warmup_steps": 2,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def spoilt():
+    """Give a function in place of `go_on`: it trains on, then mixes the items up."""
+    from shortlist.training.fit.warm_start import go_on  # TensorFlow, for the tests that train
+
+    def train_and_spoil(*args, **options):
+        run = go_on(*args, **options)
+        table = run.two_tower.item_encoder.id_table
+        table.assign(np.random.default_rng(0).permutation(table.numpy()))
+        run.two_tower.refresh()
+        return run
+
+    return train_and_spoil

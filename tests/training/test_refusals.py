@@ -15,7 +15,6 @@ import shortlist
 from shortlist.cli import main
 from shortlist.training.config.settings import EventsConfig, UpdateConfig
 from shortlist.training.fit.fit import load_run
-from shortlist.training.fit.warm_start import go_on
 from shortlist.training.pipeline import update
 from shortlist.training.splits.split import leave_one_out
 from shortlist.training.updates.drift import (
@@ -136,15 +135,7 @@ def test_drift_asks_as_the_bundle_was_trained_to_answer(folder, capsys):
     assert not any("coverage" in alarm for alarm in report.alarms)
 
 
-def spoilt(*args, **options):
-    run = go_on(*args, **options)
-    table = run.two_tower.item_encoder.id_table
-    table.assign(np.random.default_rng(0).permutation(table.numpy()))
-    run.two_tower.refresh()
-    return run
-
-
-def test_what_the_gate_refused_is_taken_as_it_is(folder, capsys, monkeypatch):
+def test_what_the_gate_refused_is_taken_as_it_is(folder, capsys, monkeypatch, spoilt):
     def trained_again(*_, **__):
         raise AssertionError("a training has begun")
 
@@ -202,7 +193,7 @@ def test_what_the_gate_refused_is_taken_as_it_is(folder, capsys, monkeypatch):
     assert "was already trained on these events and rolled back. Wait for new events" in err
 
 
-def test_another_table_is_trained_on_after_a_refusal(tmp_path, capsys, monkeypatch):
+def test_another_table_is_trained_on_after_a_refusal(tmp_path, capsys, monkeypatch, spoilt):
     """What is put right in a table is no version that was refused with the table as it was."""
     walks(0, 12, 1_700_000_000, ["view"]).write_csv(tmp_path / "events.csv")
     items = pl.DataFrame({"item_id": range(30), "price": [1.0 + i for i in range(30)]})
@@ -232,7 +223,7 @@ def test_another_table_is_trained_on_after_a_refusal(tmp_path, capsys, monkeypat
     assert kept.filter(pl.col("item_id") == 0)["price"].item() == 9.0
 
 
-def test_states_of_versions_that_cannot_be_read_say_nothing(folder, capsys, monkeypatch):
+def test_states_of_versions_that_cannot_be_read_say_nothing(folder, capsys, monkeypatch, spoilt):
     monkeypatch.setattr(update, "go_on", spoilt)
     assert updated(folder, capsys, "--ignore-drift")[0] == 3
     for text in ("{", "[]", '{"x": 1}'):
@@ -240,7 +231,7 @@ def test_states_of_versions_that_cannot_be_read_say_nothing(folder, capsys, monk
         assert history(folder / "shop.shortlist")[1]["state"] == "other"
 
 
-def test_beside_another_place_a_refusal_leaves_both_bundles(folder, capsys, monkeypatch):
+def test_beside_another_place_a_refusal_leaves_both_bundles(folder, capsys, monkeypatch, spoilt):
     monkeypatch.setattr(update, "go_on", spoilt)
     out = folder / "new.shortlist"
     status, shown, _ = updated(folder, capsys, "--ignore-drift", "--out", str(out))

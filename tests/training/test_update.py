@@ -20,7 +20,6 @@ from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.config.settings import load_config
 from shortlist.training.fit.fit import load_run
-from shortlist.training.fit.warm_start import go_on
 from shortlist.training.pipeline import update
 from shortlist.training.splits.leakage import mark_new
 from shortlist.training.updates.new_events import new_events
@@ -252,14 +251,9 @@ def files_of(bundle):
     return {path.name: path.read_bytes() for path in bundle.iterdir()}
 
 
-def test_a_worse_challenger_changes_nothing_and_is_not_trained_again(folder, capsys, monkeypatch):
-    def spoilt(*args, **options):
-        run = go_on(*args, **options)
-        table = run.two_tower.item_encoder.id_table
-        table.assign(np.random.default_rng(0).permutation(table.numpy()))
-        run.two_tower.refresh()
-        return run
-
+def test_a_worse_challenger_changes_nothing_and_is_not_trained_again(
+    folder, capsys, monkeypatch, spoilt
+):
     champion = folder / "shop.shortlist"
     before = files_of(champion)
     with monkeypatch.context() as patch:
