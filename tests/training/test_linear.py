@@ -69,7 +69,8 @@ def test_the_bundle_gives_the_metrics_of_the_baseline_in_an_evaluation(made):
     run, path = made
     with shortlist.load(path) as engine:
         bundle = evaluation.bundle_rankers("bundle", engine, run.split)
-        found = evaluation.evaluate_split(bundle, run.split, on="valid")
+        lists = evaluation.evaluate_rankers(bundle, run.split, on="valid")
+    found = {name: evaluated.metrics() for name, evaluated in lists.items()}
     row = found[ROWS[run.config.model.encoder]]
     assert found["bundle"] == pytest.approx(row, abs=5e-5)
     assert found["bundle"] == pytest.approx(run.metrics | found["bundle"], abs=5e-5)

@@ -83,8 +83,9 @@ def test_an_ensemble_trains_and_its_bundle_answers_alike(shop, small_config, tmp
     export_bundle(run, tmp_path / "a.shortlist")
     with shortlist.load(tmp_path / "a.shortlist") as engine:
         rankers = evaluation.bundle_rankers("bundle", engine, run.split)
-        found = evaluation.evaluate_split(rankers, run.split, on="valid", baselines=False)
-    assert found["bundle"] == pytest.approx(run.metrics | found["bundle"], abs=5e-5)
+        lists = evaluation.evaluate_rankers(rankers, run.split, on="valid", baselines=False)
+    found = lists["bundle"].metrics()
+    assert found == pytest.approx(run.metrics | found, abs=5e-5)
     again = load_run(tmp_path / "a.run").two_tower
     np.testing.assert_array_equal(again.item_vectors(), run.two_tower.item_vectors())
 

@@ -10,7 +10,7 @@ import pytest
 import shortlist
 from shortlist.cli import main
 from shortlist.training.fit.fit import load_run
-from shortlist.training.pipeline.evaluation import evaluate_split
+from shortlist.training.pipeline.evaluation import evaluate_rankers
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "train.batch_size=512", "--set", "train.epochs=2", "--set", "model.dim=16",
@@ -69,8 +69,9 @@ def test_the_model_beats_popularity_on_held_out_purchases_and_views(bundle):
     run = load_run(bundle.with_suffix(".run"))
     weights = run.split.weights(run.split.train)
     assert (weights < 0).any()
-    metrics = evaluate_split({"model": run.ranker()}, run.split, on="valid")
-    assert metrics["model"]["Recall@20"] > 1.3 * metrics["popularity"]["Recall@20"]
+    lists = evaluate_rankers({"model": run.ranker()}, run.split, on="valid")
+    recall = {name: evaluated.metrics()["Recall@20"] for name, evaluated in lists.items()}
+    assert recall["model"] > 1.3 * recall["popularity"]
 
 
 def test_evaluation_of_the_bundle_cleans_and_weights_as_in_training(bundle, shop, capsys):

@@ -53,7 +53,8 @@ def test_train_leaves_a_bundle_a_run_folder_and_a_plot(trained):
 
 def test_bundle_gives_the_metrics_of_the_model_it_was_made_from(trained, files, capsys):
     run = load_run(trained.with_suffix(".run"))
-    own = evaluation.evaluate_split({"keras": run.ranker()}, run.split, baselines=False)["keras"]
+    lists = evaluation.evaluate_rankers({"keras": run.ranker()}, run.split, baselines=False)
+    own = lists["keras"].metrics()
     capsys.readouterr()
     assert main(["evaluate", str(trained), *files, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -73,7 +73,8 @@ def run_demo(out: Path, *, data: str = DATA, seed: int = 1) -> None:
     split = make_split(dataset, "leave-one-out")
     with shortlist.load(bundle, n_threads=0) as engine:
         rankers = evaluation.bundle_rankers("shortlist", engine, split)
-        metrics = evaluation.evaluate_split(rankers, split, ks=(10,))
+        measured = evaluation.evaluate_rankers(rankers, split, ks=(10,))
+    metrics = {name: lists.metrics() for name, lists in measured.items()}
     print(text_table(metrics, distinct_metrics(metrics)))
     if report.validation is not None:
         print(f"validation: {report.validation.verdict.sentence}")

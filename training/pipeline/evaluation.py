@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from shortlist.training.fit.fit import TrainedModel
     from shortlist.training.splits.parts import Split
 
-__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers", "evaluate_split", "validate"]
+__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers", "validate"]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 MAX_SCORES = 200_000_000  # that a baseline computes at the end of a training: seconds
@@ -279,22 +279,6 @@ def evaluate_rankers(
         name: evaluate_users(ranker, split, on, tuple(ks), include_seen=include_seen)
         for name, ranker in everyone.items()
     }
-
-
-def evaluate_split(
-    rankers: Mapping[str, Ranker],
-    split: Split,
-    *,
-    on: str = "test",
-    ks: Sequence[int] = (10, 20),
-    baselines: bool = True,
-    include_seen: bool = False,
-) -> dict[str, dict[str, float]]:
-    """Return the metrics of each of `evaluate_rankers`."""
-    measured = evaluate_rankers(
-        rankers, split, on=on, ks=ks, baselines=baselines, include_seen=include_seen
-    )
-    return {name: lists.metrics() for name, lists in measured.items()}
 
 
 def bundle_rankers(name: str, engine: Engine, split: Split) -> dict[str, EngineRanker]:
