@@ -150,9 +150,8 @@ class Checker {
         if (one.field() == entry::kValue) value = one.content();
       }
       if (key != "location" || files_.count(std::string(value)) > 0) continue;
-      throw_bad("tensor " + shown(name_of_tensor(bytes)) +
-                    " to lie in a file that the manifest "
-                    "lists",
+      const std::string name = shown(name_of_tensor(bytes));
+      throw_bad("tensor " + name + " to lie in a file that the manifest lists",
                 "the location " + shown(value) + kFix);
     }
   }
