@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from shortlist.training.cleaning.clean import clean_file
-from shortlist.training.config.settings import CleaningConfig
+from shortlist.training.config.sections import CleaningConfig
 
 CHUNK = 2_000_000
 

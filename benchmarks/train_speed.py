@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from shortlist.training.config.settings import Config, load_config
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import load_config
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit.fit import build_model, configured_split, train

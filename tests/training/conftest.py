@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shortlist.training.config.settings import Config, load_config
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import load_config
 from shortlist.training.data.events import Dataset
 
 N_USERS, N_ITEMS = 40, 30

@@ -15,7 +15,7 @@ from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training.cleaning import clean as cleaning
 from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file, core_mask
-from shortlist.training.config.settings import CleaningConfig
+from shortlist.training.config.sections import CleaningConfig
 from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events, read_events
 from shortlist.training.data.formats import read_dataset
 

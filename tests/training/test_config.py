@@ -5,9 +5,9 @@ import pytest
 from shortlist.cli import main
 from shortlist.cli._common import BUDGETS, PRESETS
 from shortlist.errors import DataError
+from shortlist.training.config.sections import Config
 from shortlist.training.config.settings import (
     SECTIONS,
-    Config,
     apply_overrides,
     from_toml,
     load_config,

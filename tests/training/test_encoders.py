@@ -8,7 +8,8 @@ import pytest
 from shortlist.errors import DataError
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.writer import export_bundle
-from shortlist.training.config.settings import ENCODERS, apply_overrides
+from shortlist.training.config.sections import ENCODERS
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.fit.fit import train

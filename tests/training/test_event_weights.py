@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from shortlist.errors import DataError
 from shortlist.export.tables import item_table
-from shortlist.training.config.settings import EventsConfig, apply_overrides, from_toml, to_toml
+from shortlist.training.config.sections import EventsConfig
+from shortlist.training.config.settings import apply_overrides, from_toml, to_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.sequences import Sequences

@@ -2,7 +2,8 @@ import pytest
 
 from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import KINDS, PARAMETERS, FeatureSpec
-from shortlist.training.config.settings import Config, apply_overrides, from_toml, to_toml
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import apply_overrides, from_toml, to_toml
 
 
 def test_a_kind_alone_and_a_table_are_the_same_declaration():

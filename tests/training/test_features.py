@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import Config, apply_overrides
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.features import (
     Feature,

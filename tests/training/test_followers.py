@@ -8,7 +8,8 @@ from scipy import sparse
 
 import shortlist
 from shortlist.export.writer import export_bundle
-from shortlist.training.config.settings import ScorerConfig, apply_overrides
+from shortlist.training.config.sections import ScorerConfig
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.fit import second_stage
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.second_stage import load_reranker, train_reranker

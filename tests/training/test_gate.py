@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from shortlist.training.config.settings import UpdateConfig
+from shortlist.training.config.sections import UpdateConfig
 from shortlist.training.evaluation.next_events import NextEvents
 from shortlist.training.updates.gate import compare
 

@@ -15,7 +15,8 @@ import shortlist
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.export.writer import export_bundle
-from shortlist.training.config.settings import CLOSED_FORM, apply_overrides, load_config
+from shortlist.training.config.sections import CLOSED_FORM
+from shortlist.training.config.settings import apply_overrides, load_config
 from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.second_stage import candidates_of, first_stage

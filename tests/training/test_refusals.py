@@ -13,7 +13,7 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
-from shortlist.training.config.settings import EventsConfig, UpdateConfig
+from shortlist.training.config.sections import EventsConfig, UpdateConfig
 from shortlist.training.fit.fit import load_run
 from shortlist.training.pipeline import update
 from shortlist.training.splits.split import leave_one_out

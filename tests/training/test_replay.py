@@ -6,7 +6,7 @@ import pytest
 
 from shortlist.cli import main
 from shortlist.errors import DataError
-from shortlist.training.config.settings import EventsConfig
+from shortlist.training.config.sections import EventsConfig
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.next_events import NextEvents, OwnCatalogue
 from shortlist.training.fit.sequences import Sequences

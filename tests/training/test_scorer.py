@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf2onnx
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import ScorerConfig
+from shortlist.training.config.sections import ScorerConfig
 from shortlist.training.models.losses import candidate_softmax
 from shortlist.training.models.scorer import (
     DNNScorer,

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from shortlist.training.config.settings import TrainConfig, apply_overrides
+from shortlist.training.config.sections import TrainConfig
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit.fit import build_model
 from shortlist.training.fit.loop import Loop

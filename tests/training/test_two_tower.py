@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf2onnx
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import ENCODERS, apply_overrides, load_config
+from shortlist.training.config.sections import ENCODERS
+from shortlist.training.config.settings import apply_overrides, load_config
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import FeatureSet, align_items
 from shortlist.training.models.two_tower import TwoTower

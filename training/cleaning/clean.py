@@ -22,7 +22,7 @@ from shortlist._temporary import folder_for
 from shortlist.errors import DataError
 from shortlist.training.cleaning import rules
 from shortlist.training.cleaning.report import N_EXAMPLES, CleaningReport, Example, RuleReport
-from shortlist.training.config.settings import CleaningConfig
+from shortlist.training.config.sections import CleaningConfig
 from shortlist.training.data import times
 from shortlist.training.data.columns import (
     lost_digits,

@@ -12,7 +12,8 @@ import polars as pl
 from shortlist.errors import DataError
 from shortlist.training.cleaning.clean import clean_dataset, clean_events, clean_file
 from shortlist.training.cleaning.report import CleaningReport
-from shortlist.training.config.settings import CleaningConfig, Config, load_config
+from shortlist.training.config.sections import CleaningConfig, Config
+from shortlist.training.config.settings import load_config
 from shortlist.training.data.datasets import DATASETS, read_all, with_lists
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.formats import detect_format, table_in

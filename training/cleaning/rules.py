@@ -26,7 +26,7 @@ from shortlist.training.data.columns import (
 from shortlist.training.data.times import microseconds
 
 if TYPE_CHECKING:
-    from shortlist.training.config.settings import CleaningConfig
+    from shortlist.training.config.sections import CleaningConfig
     from shortlist.training.data.tables import LazyTable
 
 # Rules that look at one row, in order; the code of a dropped row is its place here + 1.

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from shortlist.training.config.settings import SECTIONS, Config, presets
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import SECTIONS, presets
 from shortlist.training.config.values import toml_value
 
 __all__ = ["describe_config"]

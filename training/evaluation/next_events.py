@@ -17,7 +17,7 @@ from shortlist.training.splits.parts import to_id_array
 from shortlist.training.splits.weights import is_target
 
 if TYPE_CHECKING:
-    from shortlist.training.config.settings import EventsConfig
+    from shortlist.training.config.sections import EventsConfig
     from shortlist.training.data.arrays import Floats, Rows
     from shortlist.training.evaluation.evaluate import Ranker
     from shortlist.training.splits.parts import IdArray, Split

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from shortlist.training.config.settings import UpdateConfig
+from shortlist.training.config.sections import UpdateConfig
 from shortlist.training.data.arrays import Floats
 from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.metrics import bootstrap_intervals

@@ -18,7 +18,7 @@ import polars as pl
 
 from shortlist.errors import DataError
 from shortlist.training.config.feature_spec import FeatureSpec
-from shortlist.training.config.settings import CLOSED_FORM
+from shortlist.training.config.sections import CLOSED_FORM
 from shortlist.training.data.joins import MIN_COVERAGE, check_joins
 from shortlist.training.data.tables import log
 from shortlist.training.features.feature import DAY, Feature, infer_kind, pad_lists

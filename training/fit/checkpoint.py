@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from shortlist._temporary import replacing
 from shortlist.errors import DataError
-from shortlist.training.config.settings import Config, read_config, to_toml
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import read_config, to_toml
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.reading import Reading
 from shortlist.training.features.features import FeatureSet

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import Config
+from shortlist.training.config.sections import Config
 from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.ranker import TwoTowerRanker

@@ -35,7 +35,7 @@ from shortlist.training.splits.parts import to_id_array
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import Config
+    from shortlist.training.config.sections import Config
     from shortlist.training.features.features import Feature
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shortlist.training.config.settings import ScorerConfig
+from shortlist.training.config.sections import ScorerConfig
 from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
 from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users, pad_lists
@@ -36,7 +36,7 @@ from shortlist.training.models.scorer import DNNScorer, fit_candidates
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import Config
+    from shortlist.training.config.sections import Config
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import IdArray, Split
 

@@ -34,7 +34,7 @@ from shortlist.training.models.losses import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import Config, TrainConfig
+    from shortlist.training.config.sections import Config, TrainConfig
     from shortlist.training.data.arrays import Tensor
     from shortlist.training.fit.sequences import Batch
     from shortlist.training.models.two_tower import TwoTower

@@ -30,7 +30,7 @@ from shortlist.training.splits.leakage import check_no_leakage, mark_new
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import Config
+    from shortlist.training.config.sections import Config
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split
 

@@ -16,7 +16,7 @@ from shortlist.training.models.scorer import DNNScorer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.config.sections import ScorerConfig
     from shortlist.training.data.arrays import Tensor
 
 USER_FEATURES = ("history length",)

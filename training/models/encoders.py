@@ -18,7 +18,7 @@ from shortlist.training.models.transformer import TransformerEncoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shortlist.training.config.settings import ModelConfig
+    from shortlist.training.config.sections import ModelConfig
     from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import FeatureSet
 

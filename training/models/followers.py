@@ -17,7 +17,7 @@ from keras import ops
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.config.sections import ScorerConfig
     from shortlist.training.data.arrays import Tensor
 
 N_FOLLOWERS = 20  # kept of each item

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import CLOSED_FORM, Config
+from shortlist.training.config.sections import CLOSED_FORM, Config
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,

@@ -23,7 +23,7 @@ from shortlist.training.models.weights import assign_weights
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from shortlist.training.config.settings import ScorerConfig
+    from shortlist.training.config.sections import ScorerConfig
     from shortlist.training.data.arrays import Tensor
 
 LOSSES = {

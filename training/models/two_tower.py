@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shortlist.index import Metric
-    from shortlist.training.config.settings import Config
+    from shortlist.training.config.sections import Config
     from shortlist.training.data.arrays import Tensor
     from shortlist.training.features.features import Feature, FeatureSet
 

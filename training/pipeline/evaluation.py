@@ -16,7 +16,8 @@ import polars as pl
 import shortlist
 from shortlist.bundle.tables import map_file, read_table
 from shortlist.training.cleaning.files import Frames, load_configured
-from shortlist.training.config.settings import Config, apply_overrides
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import Evaluation, EvaluationReport, evaluate_users

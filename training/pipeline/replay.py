@@ -51,7 +51,7 @@ from shortlist.training.updates.new_events import add_events, new_events
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shortlist.training.config.settings import Config
+    from shortlist.training.config.sections import Config
     from shortlist.training.data.arrays import Floats
 
 __all__ = ["cut_cycles", "replay", "replay_table"]

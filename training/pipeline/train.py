@@ -21,7 +21,8 @@ from shortlist.bundle import check_target
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured, save_report
 from shortlist.training.config.environment import require_tensorflow
-from shortlist.training.config.settings import CLOSED_FORM, Config, load_config
+from shortlist.training.config.sections import CLOSED_FORM, Config
+from shortlist.training.config.settings import load_config
 from shortlist.training.data.counted import counted
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset

@@ -17,7 +17,8 @@ from shortlist._quiet import quiet_start
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import load_configured
 from shortlist.training.config.environment import require_tensorflow
-from shortlist.training.config.settings import Config, apply_overrides, load_config, to_toml
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import apply_overrides, load_config, to_toml
 from shortlist.training.evaluation.plots import plot_trials
 from shortlist.training.fit.checkpoint import write_atomic
 from shortlist.training.pipeline.train import check_data

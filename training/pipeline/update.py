@@ -21,7 +21,8 @@ from shortlist.bundle import Bundle, check_target
 from shortlist.errors import DataError, ShortlistError
 from shortlist.export.lineage import save_parent
 from shortlist.export.writer import export_bundle
-from shortlist.training.config.settings import Config, SplitConfig, apply_overrides, read_config
+from shortlist.training.config.sections import Config, SplitConfig
+from shortlist.training.config.settings import apply_overrides, read_config
 from shortlist.training.data.reading import Reading
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.next_events import NextEvents

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import EventsConfig
+from shortlist.training.config.sections import EventsConfig
 from shortlist.training.data.events import Dataset
 from shortlist.training.splits.weights import event_weights, is_target
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from shortlist.errors import DataError
-from shortlist.training.config.settings import Config, EventsConfig
+from shortlist.training.config.sections import Config, EventsConfig
 from shortlist.training.data.events import Dataset
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.weights import check_kinds, is_target

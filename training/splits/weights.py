@@ -17,7 +17,7 @@ from shortlist.training.config.values import unknown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import EventsConfig
+    from shortlist.training.config.sections import EventsConfig
 
 _DAY = 86_400
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from shortlist.bundle.manifest import Manifest
     from shortlist.engine import Engine
-    from shortlist.training.config.settings import Config, UpdateConfig
+    from shortlist.training.config.sections import Config, UpdateConfig
     from shortlist.training.data.arrays import Floats, Requests
     from shortlist.training.features.feature import Feature
 

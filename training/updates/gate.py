@@ -21,7 +21,7 @@ from shortlist.training.evaluation.next_events import per_user
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import UpdateConfig
+    from shortlist.training.config.sections import UpdateConfig
     from shortlist.training.evaluation.evaluate import Ranker
     from shortlist.training.evaluation.next_events import NextEvents
     from shortlist.training.splits.parts import Split

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from shortlist.training.config.settings import CleaningConfig, Config
+    from shortlist.training.config.sections import CleaningConfig, Config
 
 __all__ = ["add_events", "log_events", "new_events", "with_skips"]
 

@@ -114,7 +114,7 @@ def _check_data(args: argparse.Namespace) -> None:
     """Refuse data that is not there, before TensorFlow is imported."""
     settings = require_extra("shortlist.training.config.settings", "train")
     overrides = {f"data.{name}": str(value) for name, value in _paths(args).items()}
-    config = settings.apply_overrides(settings.Config(), overrides)
+    config = settings.load_config(overrides=overrides)
     require_extra("shortlist.training.pipeline.train", "train").check_data(config)
 
 
