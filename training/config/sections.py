@@ -147,6 +147,15 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class ChoiceConfig:
+    """Section ``[choice]``: what `train` tries where nothing is set of what it trains."""
+
+    minutes: float = _number(
+        30.0, 0.0, 1e6, text="that trying encoders and training the best may take; 0 = no choice"
+    )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Section ``[model]``: the two encoders."""
 
@@ -357,6 +366,7 @@ class Config:
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -12,8 +12,9 @@ from shortlist.errors import DataError
 from shortlist.training.config.sections import Config
 from shortlist.training.config.values import check_value, toml_value, unknown
 
-OLD_PRESETS = {"pool": "balanced"}  # former names, still understood
 PRESET_FOLDER = Path(__file__).parent / "presets"
+CHOSEN_SECTIONS = ("model", "linear", "train", "scorer")  # they say what is trained
+OPEN_SETTINGS = ("train.seed", "train.n_threads", "train.evaluate_every", "scorer.seed")
 SECTIONS: tuple[str, ...] = tuple(section.name for section in dataclasses.fields(Config))
 
 
@@ -47,13 +48,35 @@ def load_config(
         raise DataError(f"preset and path: got {preset!r} and {path!s}, expected only one of them")
     config = Config()
     if preset is not None:
-        preset = OLD_PRESETS.get(preset, preset)
-        if preset not in presets():
-            raise DataError(unknown("preset", preset, presets()))
-        path = PRESET_FOLDER / f"{preset}.toml"
+        path = _preset_path(preset)
     if path is not None:
         config = read_config(path)
     return apply_overrides(config, overrides or {})
+
+
+def leaves_open(
+    preset: str | None = None,
+    path: str | Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> bool:
+    """Say whether `load_config` of the same leaves open what is trained, for `train` to choose.
+
+    It does unless something of `CHOSEN_SECTIONS` but `OPEN_SETTINGS` is set, if to its default.
+    """
+    if preset is not None:
+        path = _preset_path(preset)
+    tree = {} if path is None else tomllib.loads(read_text(path))
+    names = {f"{section}.{key}" for section, values in tree.items() for key in values}
+    names |= set(overrides or {})
+    return not any(
+        name.partition(".")[0] in CHOSEN_SECTIONS and name not in OPEN_SETTINGS for name in names
+    )
+
+
+def _preset_path(preset: str) -> Path:
+    if preset not in presets():
+        raise DataError(unknown("preset", preset, presets()))
+    return PRESET_FOLDER / f"{preset}.toml"
 
 
 def read_config(path: str | Path) -> Config:

@@ -30,9 +30,10 @@ from shortlist.training.features.features import FeatureSet
 STATE = "state.json"  # entry of an .npz file that holds everything which is not an array
 CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
 WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
+CHOICE, CANDIDATES = "choice.json", "candidates"  # what `train` chose, and its runs until then
 # Results first: without them the rest is no run that could go on.
 _WRITTEN = (
-    *(CHECKPOINT, WEIGHTS, SCORER, "metrics.jsonl", "tensorboard"),
+    *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, "metrics.jsonl", "tensorboard"),
     *("config.toml", "features.json", "cleaning.json", "cleaning.txt"),
 )
 _FRAMES = ("events", "items", "users", "test_events")
@@ -172,13 +173,16 @@ def check_run_folder(
             "expected a new folder or that of a run; give another run_dir (--run FOLDER), or "
             f"delete {data} if it was left by a training that was killed as it began"
         )
-    if overwrite or not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS)):
+    is_begun = any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
+    if overwrite or not (is_begun or (run_dir / CANDIDATES).exists()):
         return None
     if not resume:
         raise DataError(
             f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
             "it, overwrite=True (--overwrite) to delete it, or another run_dir (--run FOLDER)"
         )
+    if not is_begun:
+        return None  # nothing is chosen yet
     old = read_config(run_dir / "config.toml")
     _check_same_settings(old, config, run_dir)
     return old
@@ -186,7 +190,7 @@ def check_run_folder(
 
 def remove_run(run_dir: Path) -> None:
     """Delete what training wrote into a run folder, and nothing else; no run, nothing deleted."""
-    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS, _COPY)):
+    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS, CANDIDATES, _COPY)):
         return
     data, is_copy = run_dir / "data", (run_dir / _COPY).exists()
     frames = [f"data/{name}.parquet" for name in _FRAMES] if is_copy else []

@@ -22,7 +22,7 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured, save_report
 from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.sections import CLOSED_FORM, Config
-from shortlist.training.config.settings import load_config
+from shortlist.training.config.settings import apply_overrides, leaves_open, load_config
 from shortlist.training.data.counted import counted
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset
@@ -30,6 +30,7 @@ from shortlist.training.data.summary import EventSummary, summarise_events
 from shortlist.training.data.tables import log
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint
+from shortlist.training.pipeline.choice import load_choice
 from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
@@ -48,7 +49,6 @@ class _Understood:
     dataset: Dataset
     cleaning: CleaningReport | None
     split: Split
-    features: FeatureSet
     events: EventSummary
 
 
@@ -79,12 +79,14 @@ def train(
     out : path
         Bundle to write, NAME.shortlist.
     preset : str, optional
-        "fast", "balanced" (the default settings), "best", or another of `config.presets`.
+        "fast", "balanced" (the default) or "best": models are tried on what is held out for
+        validation, and the best one is trained; or another of `config.presets`.
     config : path, optional
         TOML file of settings, in place of a preset.
     settings : mapping, optional
-        Single settings over these, such as ``{"train.epochs": 5}`` or
-        ``{"data.columns.user_id": "customer"}``.
+        Single settings over these, such as ``{"choice.minutes": 10}`` or
+        ``{"data.columns.user_id": "customer"}``. Nothing is chosen where one of them, or the
+        file, says what is trained: ``{"model.encoder": "gru"}`` or ``{"train.epochs": 5}``.
     run_dir : path, optional
         Checkpoints and logs; NAME.run beside the bundle by default.
     resume : bool
@@ -189,6 +191,11 @@ def train_and_export(
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
+    chooses = config.choice.minutes > 0 and leaves_open(preset, config_path, overrides)
+    config = apply_overrides(config, {} if chooses else {"choice.minutes": 0.0})
+    choice = load_choice(run_dir) if chooses and resume else None
+    if choice is not None:
+        config = apply_overrides(config, choice.settings)
     check_data(config, frames)
     _check_plot(config, plot)
     if resume and overwrite:
@@ -197,18 +204,19 @@ def train_and_export(
     data = _understand(config, frames, progress=progress)
     with quiet_start():
         from shortlist.export.writer import export_bundle
-        from shortlist.training.fit import fit
+        from shortlist.training.pipeline.choose import train_chosen
         from shortlist.training.pipeline.evaluation import validate
     if overwrite:
         checkpoint.remove_run(run_dir)
-    run = fit.train(
+    run, choice = train_chosen(
         data.dataset,
+        data.split,
         config,
         run_dir,
-        split=data.split,
-        features=data.features,
+        choice=choice,
         resume=resume,
         progress=progress,
+        say=log.info,
     )
     if data.cleaning is not None:
         save_report(data.cleaning, run.run_dir / "cleaning.json")
@@ -222,7 +230,7 @@ def train_and_export(
         bundle=out,
         run=run.run_dir,
         events=data.events,
-        features={f"{f.side}.{f.name}": f.kind for f in data.features.features},
+        features={f"{f.side}.{f.name}": f.kind for f in run.features.features},
         user=str(data.split.train["user_id"][0]) if config.export.store_users else None,
         cleaning=data.cleaning,
         ended=run.ended,
@@ -231,6 +239,7 @@ def train_and_export(
         second_stage=run.reranker_report,
         parity=exported.parity,
         warnings=_doubts(run.split, validation),
+        choice=choice,
     )
 
 
@@ -264,13 +273,13 @@ def _understand(config: Config, frames: Frames | None, *, progress: bool) -> _Un
     dataset, cleaning = load_configured(config, frames=frames, progress=progress)
     _check_can_rank(dataset)
     split = configured_split(dataset, config)
-    features = FeatureSet.fit(dataset, split, config)
+    FeatureSet.fit(dataset, split, config)  # says what a column is, and refuses what cannot be
     if config.model.encoder in CLOSED_FORM:
         log.info("columns of items and users: none, as %r learns from events", config.model.encoder)
     events = summarise_events([dataset.events], has_times=dataset.has_times)
     for line in events.lines(config.events.weights, config.events.negative_kinds):
         log.info("%s", line)
-    return _Understood(dataset, cleaning, split, features, events)
+    return _Understood(dataset, cleaning, split, events)
 
 
 def _check_can_rank(dataset: Dataset) -> None:

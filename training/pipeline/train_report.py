@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shortlist.training.evaluation.counts import UserCounts
     from shortlist.training.evaluation.verdict import Verdict
     from shortlist.training.fit.second_stage import RerankerReport
+    from shortlist.training.pipeline.choice import Choice
 
 WIDTH = 13  # of the names of metrics
 SHOWN = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "coverage@10")
@@ -89,6 +90,8 @@ class TrainReport:
     parity : Parity
     warnings : tuple of str
         Reasons to doubt the result, as sentences.
+    choice : Choice or None
+        What was tried and chosen; None where the settings say what is trained.
     """
 
     bundle: Path
@@ -103,6 +106,7 @@ class TrainReport:
     second_stage: RerankerReport | None
     parity: Parity
     warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     def load(self, **options: object) -> shortlist.Engine:
         """Open the bundle: `shortlist.load` with its options."""
@@ -125,11 +129,13 @@ class TrainReport:
             "second_stage": {} if self.second_stage is None else self.second_stage.to_dict(),
             "parity": self.parity.to_dict(),
             "warnings": list(self.warnings),
+            "choice": {} if self.choice is None else self.choice.to_dict(),
         }
 
     def __str__(self) -> str:
         """Write the results for people, with the baselines beside them."""
-        lines = [self.ended] if self.ended else []
+        lines = [] if self.choice is None else [str(self.choice)]
+        lines += [self.ended] if self.ended else []
         if self.validation is not None:
             lines += [*self._table(self.validation), self.validation.verdict.sentence]
         if self.cleaning is not None:

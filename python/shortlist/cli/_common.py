@@ -56,9 +56,9 @@ def add_global_arguments(parser: argparse.ArgumentParser, *, default: object = F
 
 # Of the training companion, which serving does not import. First those for any data, and when.
 BUDGETS = {
-    "fast": "a first look in a fraction of the time",
-    "balanced": "the default settings",
-    "best": "a transformer and a second stage, for what ships",
+    "fast": "tries models for 5 minutes, for a first look",
+    "balanced": "for up to 30 minutes (the default)",
+    "best": "for up to 2 hours, for what ships",
 }
 PRESETS = (
     "beauty",
@@ -69,6 +69,7 @@ PRESETS = (
     "movielens-100k",
     "movielens-1m",
     "movielens-1m-temporal",
+    "pool",
     "popularity",
 )
 

@@ -1,0 +1,191 @@
+"""What `shortlist train` tries where the user gives no settings, and what fits into the budget.
+
+What an encoder costs is computed from the sizes of the data and not from a clock, so the same data,
+settings and seed choose the same on every machine. `docs/quality.md` says why these candidates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from shortlist.training.config.settings import apply_overrides
+from shortlist.training.models.linear import is_affordable
+from shortlist.training.pipeline.choice import Settings
+
+if TYPE_CHECKING:
+    from shortlist.training.config.sections import Config
+    from shortlist.training.splits.parts import Split
+
+__all__ = ["RUNGS", "Candidate", "base_models", "encoders", "epoch_seconds", "fitting", "variants"]
+
+RUNGS = (2, 6)  # epochs after which the better half, then the best encoder alone, goes on
+MIN_EPOCHS = 3  # fewer teach an encoder too little
+MANY_EXAMPLES = 300_000  # from here on an epoch has the steps that several have of fewer examples
+MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
+SPEED = 4e10  # products and sums a second of training, on two shared cores (benchmarks/training.py)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An encoder to be tried.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict of str to object
+        What differs from the defaults, by setting.
+    epochs : int
+        Of a whole training.
+    epoch_seconds : float
+        As `epoch_seconds` computes them.
+    """
+
+    name: str
+    settings: Settings
+    epochs: int
+    epoch_seconds: float
+
+    def with_epochs(self, epochs: int) -> Candidate:
+        """Return it with fewer or more epochs."""
+        settings = self.settings | {"train.epochs": epochs}
+        return dataclasses.replace(self, settings=settings, epochs=epochs)
+
+
+def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
+    """Name the closed-form models that these data allow."""
+    yield "popularity", {"model.encoder": "popularity"}
+    n_items = len(split.catalogue)
+    if is_affordable("ease", n_items):
+        if split.dataset.has_times:
+            yield "co-occurrence", {"model.encoder": "cooccurrence", "model.history_length": 100}
+        counts = split.train.group_by("user_id").len()["len"].cast(pl.Int64)
+        if int((counts**2).sum()) <= MAX_PAIRS:
+            yield "item-knn", {"model.encoder": "item-knn", "model.history_length": 10_000}
+        for l2 in (100.0, 400.0, 1600.0):
+            yield (
+                f"EASE, l2 {l2:g}",
+                {"model.encoder": "ease", "model.history_length": 10_000, "linear.ease_l2": l2},
+            )
+    if importlib.util.find_spec("implicit") is not None:
+        yield (
+            "iALS of 64",
+            {"model.encoder": "ials", "model.dim": 64, "model.history_length": 1000},
+        )
+
+
+def variants(name: str, settings: Settings, split: Split) -> Iterator[tuple[str, Settings]]:
+    """Name variants of the best closed-form model; popularity has none."""
+    encoder = settings["model.encoder"]
+    if encoder == "ials":
+        for dim in (128, 256):
+            yield f"iALS of {dim}", settings | {"model.dim": dim}
+    elif encoder != "popularity" and split.dataset.has_times:
+        for trend, days in ((0.5, 15.0), (1.6, 15.0), (1.6, 3.0)):
+            trends: Settings = {"linear.trend": trend, "linear.trend_days": days}
+            yield f"{name}, trend {trend:g} of {days:g} days", settings | trends
+
+
+def encoders(config: Config, n_examples: int, n_items: int) -> list[Candidate]:
+    """Return the encoders worth trying, each with all its epochs.
+
+    Parameters
+    ----------
+    config : Config
+        The settings that a candidate does not name.
+    n_examples : int
+        Train events that are targets.
+    n_items : int
+        Of the catalogue.
+    """
+    found = []
+    for name, settings in _encoder_settings(n_examples).items():
+        own = apply_overrides(config, settings)
+        seconds = epoch_seconds(own, n_examples, n_items)
+        found.append(Candidate(name, settings, own.train.epochs, seconds))
+    return found
+
+
+def epoch_seconds(config: Config, n_examples: int, n_items: int) -> float:
+    """Return what an epoch takes on two shared cores, computed from its products."""
+    model, n_scored = config.model, n_items
+    if config.train.loss != "full" and (
+        n_items > config.train.full_softmax_limit or config.train.loss != "auto"
+    ):
+        n_scored = config.train.n_negatives
+    layer = 8 * model.dim**2 + 4 * model.dim * model.hidden + 4 * model.history_length * model.dim
+    encoder = layer * (1 if model.encoder == "pool" else model.n_blocks)
+    return 6.0 * n_examples * (n_scored * model.dim + encoder) / SPEED
+
+
+def fitting(candidates: list[Candidate], seconds: float) -> list[Candidate]:
+    """Return the candidates that fit into the budget together, the dearest left out first.
+
+    The last one that is left gets fewer epochs if that makes it fit.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+    seconds : float
+        The budget.
+    """
+    kept = sorted(candidates, key=lambda candidate: candidate.epoch_seconds)
+    while len(kept) > 1 and _cost(kept) > seconds:
+        del kept[-1]
+    if kept and _cost(kept) > seconds:
+        epochs = int(seconds / kept[0].epoch_seconds)
+        kept = [kept[0].with_epochs(epochs)] if epochs >= MIN_EPOCHS else []
+    return [candidate for candidate in kept if candidate.epochs >= 1]
+
+
+def _cost(candidates: list[Candidate]) -> float:
+    """Return the seconds of trying these and training the one that costs most."""
+    by_cost = sorted((c.epoch_seconds for c in candidates), reverse=True)
+    first, second = RUNGS
+    half = by_cost[: (len(by_cost) + 1) // 2]
+    longest = max(c.epoch_seconds * max(0, c.epochs - second) for c in candidates)
+    return first * sum(by_cost) + (second - first) * sum(half) + longest
+
+
+def _encoder_settings(n_examples: int) -> dict[str, Settings]:
+    """Return the settings of the encoders by name; all taught by what follows what but `pool`."""
+    taught: Settings = {
+        "model.encoder": "transformer",
+        "train.history_dropout": 0.0,
+        "train.item_init": "cooccurrence",
+        "scorer.enabled": True,
+    }
+    narrow: Settings = {"model.dim": 64, "model.history_length": 100, "model.hidden": 256}
+    if n_examples < MANY_EXAMPLES:
+        narrow |= {"model.n_blocks": 1, "model.dropout": 0.3}
+        narrow |= {"train.epochs": 40, "train.batch_size": 1024}
+    else:
+        narrow |= {"train.epochs": 18, "train.batch_size": 2048}
+    wide: Settings = {
+        "model.dim": 256,
+        "model.hidden": 256,
+        "model.n_blocks": 1,
+        "model.n_heads": 4,
+        "model.dropout": 0.3,
+        "train.epochs": 8,
+        "train.batch_size": 1024,
+    }
+    return {
+        "pool of 64": {
+            "model.encoder": "pool",
+            "model.dropout": 0.4,
+            "train.epochs": 12,
+            "train.batch_size": 1024,
+            "train.learning_rate": 4e-3,
+            "train.temperature": 0.1,
+            "train.label_smoothing": 0.1,
+            "scorer.enabled": True,
+        },
+        "transformer of 64": taught | narrow | {"train.teacher": 0.1},
+        "transformer of 256": taught | wide | {"train.teacher": 0.2},
+    }
