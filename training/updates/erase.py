@@ -15,7 +15,7 @@ import polars as pl
 from shortlist._temporary import sweep
 from shortlist.errors import DataError
 from shortlist.training.config.settings import read_config
-from shortlist.training.fit.checkpoint import load_dataset_copy, write_atomic
+from shortlist.training.fit.checkpoint import CANDIDATES, load_dataset_copy, write_atomic
 from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ def erase_user(run_dir: str | Path, user_id: int | str) -> int:
         run's split. Nothing is changed then.
     """
     run_dir = Path(run_dir)
+    if (run_dir / CANDIDATES).exists():
+        raise DataError(
+            f"run folder: {run_dir} was interrupted while `train` chose a model, and holds the "
+            "user's events for each; expected a finished run. Fix: `train` with --resume or "
+            "--overwrite, or delete the folder"
+        )
     if not (run_dir / "config.toml").exists():
         raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
     for folder in (run_dir, run_dir / "data"):

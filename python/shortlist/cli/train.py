@@ -25,17 +25,27 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
 
+_UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0, "": 1.0}  # in minutes
+
 
 def add_parser(subparsers: SubParsers) -> None:
     """Declare the subcommand's flags."""
     parser = new_parser(
         subparsers,
         "train",
-        "Train the encoders (and the scorer) on events, then export a bundle.",
-        "shortlist train --data movielens-100k --preset movielens-100k --out movies.shortlist",
+        "Try models on events, train the best one, and export a bundle. Nothing is tried where a "
+        "preset, a file or --set says what is trained.",
+        "shortlist train --data movielens-100k --budget 10m --out movies.shortlist",
     )
     add_data_arguments(parser, required=False)
     add_settings_arguments(parser)
+    parser.add_argument(
+        "--budget",
+        type=_minutes,
+        metavar="TIME",
+        help="that trying encoders and training the best may take, as computed from the sizes of "
+        "the data: 90s, 30m, 2h (default: 30m); the same as --set choice.minutes=30",
+    )
     parser.add_argument("--seed", type=int, help="random seed (same seed, same metrics)")
     parser.add_argument(
         "--out", type=Path, metavar="BUNDLE", help="bundle to write (NAME.shortlist; required)"
@@ -66,12 +76,26 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.set_defaults(run=run)
 
 
+def _minutes(text: str) -> float:
+    """Read a time such as 90s, 30m or 2h as minutes."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
+    try:
+        minutes = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        minutes = -1.0
+    if not 0.0 < minutes <= 1e6:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 90s, 30m or 2h")
+    return minutes
+
+
 def _read_overrides(args: argparse.Namespace) -> dict[str, object]:
     overrides = parse_overrides(args.set)
     if args.no_users:
         overrides["export.store_users"] = False
     if args.seed is not None:
         overrides["train.seed"] = args.seed
+    if args.budget is not None:
+        overrides["choice.minutes"] = args.budget
     return overrides | data_overrides(args)
 
 
