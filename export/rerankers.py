@@ -17,6 +17,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FollowerTable:
+    """What follows what, as both operators take it.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_items + 1, n_followers), int32
+        Item codes; 0 = no more.
+    shares : ndarray of shape (n_items + 1, n_followers), float32
+    fading : ndarray of shape (n_latest,), float32
+        What the latest items count for, the newest last.
+    """
+
+    codes: NDArray[np.int32]
+    shares: NDArray[np.float32]
+    fading: NDArray[np.float32]
+
+    def constants(self, nodes: Nodes, history_length: int) -> list[str]:
+        """Append the tables; returns their names."""
+        fading = self.fading[-history_length:]
+        return [
+            nodes.constant(self.codes, np.int32),
+            nodes.constant(self.shares, np.float32),
+            nodes.constant(fading, np.float32),
+        ]
+
+
+@dataclass(frozen=True)
 class DenseReranker:
     """The DNN scorer as ai.shortlist.RerankDense takes it.
 
@@ -24,14 +51,16 @@ class DenseReranker:
     ----------
     of_history, of_candidate : ndarray of shape (n_items + 1, n_factors), float32
     popularity : ndarray of shape (n_items + 1,), float32
-    mean, std : ndarray of shape (5,), float32
+    mean, std : ndarray of shape (n_features,), float32
         As `training.models.candidates.Tables`.
     layers : sequence of (matrix, bias)
-        (n_in, n_out) and (n_out,), float32; 5 numbers in at first, 1 out at the end.
+        (n_in, n_out) and (n_out,), float32; n_features numbers in at first, 1 out at the end.
     activation, output : str
         As the settings name them.
     n_latest : int
         Items of the history that the feature "linear of the latest" looks at.
+    followers : FollowerTable or None
+        Of the sixth feature; None: there are five.
     """
 
     of_history: NDArray[np.float32]
@@ -43,6 +72,7 @@ class DenseReranker:
     activation: str
     output: str
     n_latest: int
+    followers: FollowerTable | None = None
 
     def add(self, nodes: Nodes, inputs: Sequence[str], history_length: int) -> list[str]:
         """Append the operator; returns the names of rows, scores and counts."""
@@ -50,13 +80,15 @@ class DenseReranker:
         weights = np.concatenate([part.ravel() for layer in self.layers for part in layer])
         tables = (self.of_history, self.of_candidate, self.popularity, self.mean, self.std)
         constants = [nodes.constant(table, np.float32) for table in tables]
+        constants.append(nodes.constant(sizes, np.int64))
+        constants.append(nodes.constant(weights, np.float32))
+        if self.followers is not None:
+            constants += self.followers.constants(nodes, history_length)
         return nodes.add_many(
             "RerankDense",
             3,
             *inputs,
             *constants,
-            nodes.constant(sizes, np.int64),
-            nodes.constant(weights, np.float32),
             domain=PLUGIN_DOMAIN,
             history_length=history_length,
             n_latest=self.n_latest,
@@ -71,24 +103,17 @@ class FollowerReranker:
 
     Attributes
     ----------
-    followers : ndarray of shape (n_items + 1, n_followers), int32
-        Item codes; 0 = no more.
-    shares : ndarray of shape (n_items + 1, n_followers), float32
-    fading : ndarray of shape (n_latest,), float32
-        What the latest items count for, the newest last.
+    followers : FollowerTable
     weight : float
     """
 
-    followers: NDArray[np.int32]
-    shares: NDArray[np.float32]
-    fading: NDArray[np.float32]
+    followers: FollowerTable
     weight: float
 
     def add(self, nodes: Nodes, inputs: Sequence[str], history_length: int) -> list[str]:
         """Append the operator; returns the names of rows, scores and counts."""
-        constants = [nodes.constant(self.followers, np.int32)]
-        for values in (self.shares, self.fading[-history_length:], [self.weight]):
-            constants.append(nodes.constant(values, np.float32))
+        constants = self.followers.constants(nodes, history_length)
+        constants.append(nodes.constant([self.weight], np.float32))
         return nodes.add_many("RerankFollowers", 3, *inputs, *constants, domain=PLUGIN_DOMAIN)
 
 

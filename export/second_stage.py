@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from shortlist.export.rerankers import DenseReranker, FollowerReranker, Reranker
+from shortlist.export.rerankers import DenseReranker, FollowerReranker, FollowerTable, Reranker
+from shortlist.training.config.sections import ScorerConfig
 from shortlist.training.fit.second_stage import Scorer
 from shortlist.training.models import candidates, followers
-from shortlist.training.models.followers import FollowerScorer
+from shortlist.training.models.followers import Followers, FollowerScorer
 
 
 def describe_reranker(scorer: Scorer) -> Reranker:
     """Describe the second stage as our operators take it."""
     settings = scorer.config
     if isinstance(scorer, FollowerScorer):
-        ages = np.arange(followers.N_LATEST - 1, -1, -1, dtype=np.float32)
-        fading = (settings.follower_decay**ages).astype(np.float32)
-        table = scorer.followers
-        return FollowerReranker(table.codes, table.shares, fading, settings.follower_weight)
+        return FollowerReranker(_table(scorer.followers, settings), settings.follower_weight)
     weights = list(scorer.scorer.get_weights().values())
     tables = scorer.tables
     return DenseReranker(
@@ -30,4 +28,11 @@ def describe_reranker(scorer: Scorer) -> Reranker:
         activation=settings.activation,
         output=settings.output,
         n_latest=candidates.N_LATEST,
+        followers=None if tables.followers is None else _table(tables.followers, settings),
     )
+
+
+def _table(counts: Followers, settings: ScorerConfig) -> FollowerTable:
+    ages = np.arange(followers.N_LATEST - 1, -1, -1, dtype=np.float32)
+    fading = (settings.follower_decay**ages).astype(np.float32)
+    return FollowerTable(counts.codes, counts.shares, fading)

@@ -105,6 +105,9 @@ OrtCustomOp make_reranker() {
 OrtCustomOp make_rerank_dense() {
   OrtCustomOp op = make_reranker<RerankDenseKernel>();
   op.GetName = [](const OrtCustomOp*) { return "RerankDense"; };
+  op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t number) {
+    return number < RerankDenseKernel::kFollowers ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
+  };
   return op;
 }
 

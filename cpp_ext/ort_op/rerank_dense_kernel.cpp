@@ -9,7 +9,7 @@ namespace shortlist::ort_op {
 namespace {
 
 constexpr const char* kName = "RerankDense";
-enum Feature : std::size_t { kLength, kSimilarity, kLinear, kLatest, kPopular };
+enum Feature : std::size_t { kLength, kSimilarity, kLinear, kLatest, kPopular, kFollowed };
 
 std::size_t count_of(const OrtApi& api, const OrtKernelInfo* info, const char* attribute) {
   std::int64_t count = 0;
@@ -48,6 +48,7 @@ struct Buffers {
 }  // namespace
 
 ONNXTensorElementDataType RerankDenseKernel::input_type(std::size_t number) {
+  if (number == kFollowers) return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
   const bool is_float = number == Candidates::kScores || (number >= kOfHistory && number != kSizes);
   return is_float ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 }
@@ -71,7 +72,18 @@ RerankDenseKernel::RerankDenseKernel(const OrtApi& api, const OrtKernelInfo* inf
       sizes_(read_constant(api, info, kName, kSizes, "sizes", 1)),
       weights_(read_constant(api, info, kName, kWeights, "weights", 1)),
       n_codes_(static_cast<std::size_t>(of_history_.shape[0])),
-      n_factors_(static_cast<std::size_t>(of_history_.shape[1])) {
+      n_factors_(static_cast<std::size_t>(of_history_.shape[1])),
+      n_features_(kMostFeatures - 1) {
+  std::size_t n_inputs = 0;
+  check(api.KernelInfo_GetInputCount(info, &n_inputs));
+  if (n_inputs > kFollowers) {
+    followers_.emplace(api, info, kName, kFollowers);
+    n_features_ = kMostFeatures;
+    if (followers_->n_codes() != n_codes_) {
+      throw_bad(kName, "followers", std::to_string(followers_->n_codes()) + " rows",
+                std::to_string(n_codes_) + " as of_history");
+    }
+  }
   if (of_candidate_.shape != of_history_.shape) {
     throw_bad(kName, "of_candidate", "shape " + to_text(of_candidate_.shape),
               to_text(of_history_.shape) + " as of_history");
@@ -80,11 +92,11 @@ RerankDenseKernel::RerankDenseKernel(const OrtApi& api, const OrtKernelInfo* inf
     throw_bad(kName, "popularity", "shape " + to_text(popularity_.shape),
               "(" + std::to_string(std::max<std::size_t>(1, n_codes_)) + ",), one for each code");
   }
-  if (mean_.size != kNFeatures || std_.size != kNFeatures) {
+  if (mean_.size != n_features_ || std_.size != n_features_) {
     throw_bad(kName, "mean and std", to_text(mean_.shape) + " and " + to_text(std_.shape),
-              "(5,), one for each feature");
+              "(" + std::to_string(n_features_) + ",), one for each feature");
   }
-  for (std::size_t i = 0; i < kNFeatures; ++i) scale_[i] = 1.0F / std_.as<float>()[i];
+  for (std::size_t i = 0; i < n_features_; ++i) scale_[i] = 1.0F / std_.as<float>()[i];
   read_layers();
 }
 
@@ -92,9 +104,10 @@ void RerankDenseKernel::read_layers() {
   const std::int64_t* const sizes = sizes_.as<std::int64_t>();
   const std::size_t n = sizes_.size;
   const auto is_size = [](std::int64_t size) { return size >= 1 && size <= 1 << 20; };
-  if (n < 2 || sizes[0] != kNFeatures || sizes[n - 1] != 1 ||
-      !std::all_of(sizes, sizes + n, is_size)) {
-    throw_bad(kName, "sizes", "other numbers", "5 first, 1 at the end, none below 1");
+  if (n < 2 || !std::all_of(sizes, sizes + n, is_size) || sizes[n - 1] != 1 ||
+      static_cast<std::size_t>(sizes[0]) != n_features_) {
+    throw_bad(kName, "sizes", "other numbers",
+              std::to_string(n_features_) + " first, 1 at the end, none below 1");
   }
   std::size_t at = 0;
   for (std::size_t i = 0; i + 1 < n; ++i) {
@@ -124,7 +137,7 @@ class RerankDenseKernel::Request {
     std::vector<float>&values = buffers.values, &next = buffers.next;
     const std::size_t n = candidates_.n_candidates();
     const std::size_t stride = (n + kRerankLanes - 1) / kRerankLanes * kRerankLanes;
-    buffers.features.resize(kNFeatures * stride);
+    buffers.features.resize(kernel_.n_features_ * stride);
     values.resize(kernel_.widest_ * kRerankLanes);
     next.resize(values.size());
     fill(request, stride, buffers.features.data());
@@ -147,7 +160,7 @@ class RerankDenseKernel::Request {
   }
 
  private:
-  // The features of all candidates: (kNFeatures, stride).
+  // The features of all candidates: (n_features, stride).
   void fill(std::size_t request, std::size_t stride, float* features) const {
     constexpr float kLeast = std::numeric_limits<float>::lowest();
     std::vector<float>& sums = thread_buffers().sums;
@@ -170,7 +183,9 @@ class RerankDenseKernel::Request {
                    row(kLinear), row(kLatest));
     const float* const popularity = kernel_.popularity_.as<float>();
     for (std::size_t i = 0; i < n; ++i) row(kPopular)[i] = popularity[codes[i]];
-    for (const Feature feature : {kLinear, kLatest, kPopular}) {
+    if (kernel_.followers_) kernel_.followers_->sum_shares(candidates_, request, row(kFollowed));
+    for (std::size_t number = kLinear; number < kernel_.n_features_; ++number) {
+      const auto feature = static_cast<Feature>(number);
       out = row(feature);
       for (std::size_t i = 0; i < n; ++i) {
         out[i] = codes[i] > 0 ? standard(feature, out[i]) : 0.0F;

@@ -7,9 +7,11 @@
 //   of_candidate   float (n_codes, n_factors): tables by item code. Row 0 of of_candidate is not
 //                  looked at.
 //   popularity     float (n_codes,)
-//   mean, std      float (5,): of the features below
-//   sizes          int64 (n_layers + 1,): numbers that each dense layer takes; 5 first, 1 at the
-//   end weights        float (n_weights,): matrix (n_in, n_out), then bias (n_out,), layer by layer
+//   mean, std      float (n_features,): of the features below, 5 or 6 with followers
+//   sizes          int64 (n_layers + 1,): numbers that each dense layer takes; n_features first,
+//                  1 at the end
+//   weights        float (n_weights,): matrix (n_in, n_out), then bias (n_out,), layer by layer
+//   those of follower_table.hpp, optional, all or none
 // Outputs
 //   those of candidates.hpp
 // Attributes
@@ -18,12 +20,15 @@
 //
 // Features of a candidate, each brought to mean 0 and standard deviation 1: log(1 + items of the
 // history that count); the first stage's score; its factors times the sum of the history's; the
-// same of the n_latest newest; its popularity. The last three are 0 where the code is 0.
+// same of the n_latest newest; its popularity; with followers, FollowerTable::sum_shares. All but
+// the first two are 0 where the code is 0.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "ort_op/candidates.hpp"
+#include "ort_op/follower_table.hpp"
 #include "ort_op/ort_api.hpp"
 #include "ort_op/rerank_loops.hpp"
 
@@ -39,6 +44,9 @@ class RerankDenseKernel {
     kStd,
     kSizes,
     kWeights,
+    kFollowers,
+    kShares,
+    kFading,
     kNInputs
   };
   enum Output : std::size_t { kNOutputs = Candidates::kNOutputs };
@@ -52,7 +60,7 @@ class RerankDenseKernel {
   OrtStatus* run(OrtKernelContext* context) const noexcept;
 
  private:
-  static constexpr std::size_t kNFeatures = 5;
+  static constexpr std::size_t kMostFeatures = 6;
   struct Layer {
     std::size_t n_in, n_out;
     const float* weights;
@@ -68,8 +76,9 @@ class RerankDenseKernel {
   Activation activation_;
   bool has_sigmoid_;
   Tensor of_history_, of_candidate_, popularity_, mean_, std_, sizes_, weights_;
-  std::size_t n_codes_, n_factors_, widest_ = 1;
-  float scale_[kNFeatures];  // 1 / std
+  std::optional<FollowerTable> followers_;
+  std::size_t n_codes_, n_factors_, n_features_, widest_ = 1;
+  float scale_[kMostFeatures];  // 1 / std
   std::vector<Layer> layers_;
 };
 

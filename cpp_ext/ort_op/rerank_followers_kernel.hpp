@@ -2,19 +2,16 @@
 // followed the latest items of the history in the training.
 //
 // Inputs
-//   those of candidates.hpp, then constants:
-//   followers   int32 (n_codes, n_followers): item codes; 0 = there are no more
-//   shares      float (n_codes, n_followers): how often each follows
-//   fading      float (n_latest,): what the latest items count for, the newest last
+//   those of candidates.hpp, then constants: those of follower_table.hpp, and
 //   weight      float (1,)
 // Outputs
 //   those of candidates.hpp
 //
-// New score = first score + weight * sum over the latest items of fading * share of the candidate
-// among the item's followers; nothing is added where the code is 0.
+// New score = first score + weight * FollowerTable::sum_shares.
 #pragma once
 
 #include "ort_op/candidates.hpp"
+#include "ort_op/follower_table.hpp"
 #include "ort_op/ort_api.hpp"
 
 namespace shortlist::ort_op {
@@ -43,8 +40,8 @@ class RerankFollowersKernel {
   void score(const Candidates& candidates, std::size_t request, float* scores) const;
 
   const OrtApi& api_;
-  Tensor followers_, shares_, fading_, weight_;
-  std::size_t n_codes_, n_followers_;
+  FollowerTable followers_;
+  Tensor weight_;
 };
 
 }  // namespace shortlist::ort_op

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import shortlist
 from shortlist import _core
-from shortlist.export.rerankers import DenseReranker, FollowerReranker
+from shortlist.export.rerankers import DenseReranker, FollowerReranker, FollowerTable
 from shortlist.training.graphs.nodes import Nodes
 
 N_CODES, LENGTH = 60, 9
@@ -45,25 +45,30 @@ def session(reranker, history_length=6, n_threads=1):
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 
-def dense(n_factors=7, hidden=(9, 4), activation="relu", output="linear"):
+def dense(n_factors=7, hidden=(9, 4), activation="relu", output="linear", table=None):
     random = np.random.default_rng(3)
 
     def normal(*shape):
         return random.normal(size=shape).astype(np.float32)
 
-    sizes = (5, *hidden, 1)
+    n_features = 5 if table is None else 6
+    sizes = (n_features, *hidden, 1)
     layers = [(normal(a, b), normal(b)) for a, b in itertools.pairwise(sizes)]
     tables = (normal(N_CODES, n_factors), normal(N_CODES, n_factors), normal(N_CODES))
-    std = np.abs(normal(5)) + 0.5
-    return DenseReranker(*tables, normal(5), std, layers, activation, output, 3)
+    std = np.abs(normal(n_features)) + 0.5
+    return DenseReranker(*tables, normal(n_features), std, layers, activation, output, 3, table)
 
 
-def followers():
+def follower_table():
     random = np.random.default_rng(4)
     codes = np.array([random.permutation(N_CODES)[:8] for _ in range(N_CODES)], np.int32)
     codes[0] = 0
     shares = random.random((N_CODES, 8)).astype(np.float32)
-    return FollowerReranker(codes, shares, np.array([0.25, 0.5, 1], np.float32), 0.7)
+    return FollowerTable(codes, shares, np.array([0.25, 0.5, 1], np.float32))
+
+
+def followers():
+    return FollowerReranker(follower_table(), 0.7)
 
 
 def requests(n, m=40, **given):
@@ -111,6 +116,9 @@ def dense_scores(reranker, feeds, i, history_length=6):
         ],
         axis=1,
     )
+    if reranker.followers is not None:
+        sums = sum_shares(reranker.followers, feeds, i)
+        features = np.concatenate([features, sums[:, None]], axis=1)
     values = (features - reranker.mean) / reranker.std
     values[codes == 0, 2:] = 0
     for matrix, bias in reranker.layers[:-1]:
@@ -119,14 +127,18 @@ def dense_scores(reranker, feeds, i, history_length=6):
     return ACTIVATIONS["sigmoid"](values) if reranker.output == "sigmoid" else values
 
 
-def follower_scores(reranker, feeds, i):
-    latest = feeds["history"][i][feeds["history"][i] > 0][-len(reranker.fading) :]
+def sum_shares(table, feeds, i):
+    latest = feeds["history"][i][feeds["history"][i] > 0][-len(table.fading) :]
     codes, totals = feeds["codes"][i], np.zeros(len(feeds["codes"][i]))
-    for fading, item in zip(reranker.fading[::-1], latest[::-1], strict=False):
-        is_it = reranker.followers[item][:, None] == codes
-        totals += fading * (is_it * reranker.shares[item][:, None]).sum(axis=0)
+    for fading, item in zip(table.fading[::-1], latest[::-1], strict=False):
+        is_it = table.codes[item][:, None] == codes
+        totals += fading * (is_it * table.shares[item][:, None]).sum(axis=0)
+    return totals * (codes > 0)
+
+
+def follower_scores(reranker, feeds, i):
     first = np.where(np.isneginf(feeds["scores"][i]), 0, feeds["scores"][i])
-    return first + reranker.weight * totals * (codes > 0)
+    return first + reranker.weight * sum_shares(reranker.followers, feeds, i)
 
 
 def check(found, feeds, scores_of):
@@ -149,11 +161,19 @@ def check(found, feeds, scores_of):
         np.testing.assert_allclose(scores[i, :n], best, rtol=2e-5, atol=2e-5)
 
 
+RERANKERS = [
+    dense(activation="gelu"),
+    dense(activation="gelu", table=follower_table()),
+    followers(),
+]
+
+
+@pytest.mark.parametrize("table", [None, follower_table()])
 @pytest.mark.parametrize("output", ["linear", "sigmoid"])
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize(("n_factors", "hidden"), [(7, (9, 4)), (32, ()), (16, (1,)), (33, (64,))])
-def test_the_network_ranks_as_in_numpy(n_factors, hidden, activation, output):
-    reranker = dense(n_factors, hidden, activation, output)
+def test_the_network_ranks_as_in_numpy(n_factors, hidden, activation, output, table):
+    reranker = dense(n_factors, hidden, activation, output, table)
     run = session(reranker)
     for top_n in (1, 12, 40, 70):
         feeds = requests(23, top_n=np.array([top_n]))
@@ -168,7 +188,7 @@ def test_followers_rank_as_in_numpy():
         check(run.run(None, feeds), feeds, lambda i, f=feeds: follower_scores(reranker, f, i))
 
 
-@pytest.mark.parametrize("reranker", [dense(activation="gelu"), followers()])
+@pytest.mark.parametrize("reranker", RERANKERS)
 def test_neither_levels_nor_batches_nor_threads_change_a_bit(reranker):
     feeds = requests(37)
     run = session(reranker)
@@ -189,7 +209,7 @@ def test_neither_levels_nor_batches_nor_threads_change_a_bit(reranker):
         _core.set_simd_level(level)
 
 
-@pytest.mark.parametrize("reranker", [dense(activation="gelu"), followers()])
+@pytest.mark.parametrize("reranker", RERANKERS)
 def test_places_without_an_item_change_no_bit_and_cost_no_ranking(reranker):
     feeds = requests(9)
     extra = 1 << 20
@@ -210,7 +230,7 @@ def test_places_without_an_item_change_no_bit_and_cost_no_ranking(reranker):
     assert counts.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("reranker", [dense(), followers()])
+@pytest.mark.parametrize("reranker", RERANKERS)
 def test_one_stage_keeps_the_first_answer(reranker):
     feeds = requests(9, stages=np.array([1]))
     rows, scores, counts = session(reranker).run(None, feeds)
@@ -243,7 +263,7 @@ def test_equal_scores_go_to_the_lower_row():
         ({"stages": np.array([3])}, "stages: got 3, expected 1 or 2"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("reranker", [dense(), followers()])
+@pytest.mark.parametrize("reranker", RERANKERS)
 def test_bad_inputs_are_named_with_what_was_expected(reranker, given, message):
     run = session(reranker)
     with pytest.raises(Exception, match=message):
@@ -268,7 +288,25 @@ def test_a_network_that_does_not_fit_is_refused_at_load(changes, message):
         session(dataclasses.replace(dense(), **changes))
 
 
-def test_followers_that_do_not_fit_are_refused_at_load():
-    changed = dataclasses.replace(followers(), shares=np.zeros((3, 8), np.float32))
-    with pytest.raises(Exception, match=r"shares: got shape \(3, 8\), expected \(60, 8\)"):
-        session(changed)
+@pytest.mark.parametrize("take", [lambda table: followers(), lambda table: dense(table=table)])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"shares": np.zeros((3, 8), np.float32)},
+            r"shares: got shape \(3, 8\), expected \(60, 8\)",
+        ),
+        ({"fading": np.zeros(0, np.float32)}, "fading: got no numbers, expected one for each"),
+    ],
+)
+def test_followers_that_do_not_fit_are_refused_at_load(take, changes, message):
+    changed = dataclasses.replace(follower_table(), **changes)
+    with pytest.raises(Exception, match=message):
+        session(dataclasses.replace(take(changed), followers=changed))
+
+
+def test_followers_of_other_items_are_refused_at_load():
+    table = follower_table()
+    table = dataclasses.replace(table, codes=table.codes[:9], shares=table.shares[:9])
+    with pytest.raises(Exception, match="followers: got 9 rows, expected 60 as of_history"):
+        session(dense(table=table))

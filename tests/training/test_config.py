@@ -166,7 +166,6 @@ def test_the_preset_balanced_is_the_default():
     assert minutes == [5.0, 30.0, 120.0, 0.0]
 
 
-
 def test_a_table_of_settings_takes_text_only():
     with pytest.raises(DataError, match=r"data\.columns\.user_id: got 3, expected text"):
         from_toml("[data.columns]\nuser_id = 3")

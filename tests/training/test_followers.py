@@ -14,6 +14,7 @@ from shortlist.training.fit import second_stage
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.second_stage import load_reranker, train_reranker
 from shortlist.training.fit.teacher import count_followers
+from shortlist.training.models.candidates import CandidateScorer, Tables, restore
 from shortlist.training.models.followers import (
     N_FOLLOWERS,
     N_LATEST,
@@ -23,6 +24,7 @@ from shortlist.training.models.followers import (
 )
 from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline.update import hold_out
+from shortlist.training.splits.split import make_split
 
 WANTED = {"scorer.enabled": True, "scorer.kind": "followers", "scorer.n_candidates": 15}
 
@@ -164,3 +166,39 @@ def test_evaluating_on_validation_does_not_warn_of_a_trained_second_stage(run, s
         assert evaluation._second_stage_has_seen(engine, "valid") is None
     loaded = load_run(run.run_dir)
     assert isinstance(loaded.scorer, FollowerScorer)
+
+
+def tables_of(n_items, followers):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2, n_items + 1, 3)).astype(np.float32)
+    popularity = rng.random(n_items + 1).astype(np.float32)
+    n_features = 5 if followers is None else 6
+    mean = rng.random(n_features).astype(np.float32)
+    return Tables(*vectors, popularity, mean, mean + 0.5, followers)
+
+
+@pytest.mark.parametrize("has_followers", [True, False])
+def test_the_network_mixes_followers_in_where_events_have_an_order(has_followers):
+    followers = Followers.of(follows_of([(0, 1, 4.0), (0, 2, 1.0), (2, 1, 1.0)]))
+    scorer = CandidateScorer(ScorerConfig(), tables_of(6, followers if has_followers else None))
+    inputs = {
+        "history": np.array([[0, 0, 3, 1], [1, 3, 2, 6]]),
+        "candidates": np.array([[2, 3, 5, 0], [4, 5, 0, 0]]),
+        "similarity": np.array([[0.5, 0.25, 0.1, 0.0], [0.5, 0.25, 0.0, 0.0]], np.float32),
+    }
+    user, item = scorer.features(inputs)
+    assert item.shape == (2, 4, 5 if has_followers else 4)
+    # The graph, which joins the features with the first layer, says the same as the layers alone.
+    n = item.shape[0] * item.shape[1]
+    flat = scorer.scorer.predict(user.reshape(n, -1), item.reshape(n, -1)).reshape(2, 4)
+    np.testing.assert_allclose(np.asarray(scorer.model(inputs)), flat, rtol=1e-5, atol=1e-5)
+    again = restore(ScorerConfig(), scorer.get_weights())
+    np.testing.assert_array_equal(again.model(inputs), scorer.model(inputs))
+
+
+def test_without_an_order_the_network_has_no_followers(shop):
+    for has_times in (True, False):
+        data = dataclasses.replace(shop, has_times=has_times)
+        tables = second_stage.fit_tables(make_split(data, "leave-one-out"), ScorerConfig())
+        assert (tables.followers is not None) == has_times
+        assert len(tables.mean) == (6 if has_times else 5)

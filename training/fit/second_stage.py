@@ -1,8 +1,9 @@
 """The second stage in the pipeline: the scorer learns to order the first stage's candidates.
 
-The DNN is trained on the validation events: on train events the encoders, which have seen them,
-rank the targets far too well for the scorer to learn what it will meet in service. Whether it helps
-is measured on the same users by cross-fitting: each is ranked by a scorer that never saw them.
+The DNN mixes the first stage's score with what linear factors, followers and popularity say of a
+candidate. It is trained on the validation events: on train events the encoders, which have seen
+them, rank the targets far too well for the scorer to learn what it will meet in service. Whether
+it helps is measured by cross-fitting: each user is ranked by a scorer that never saw them.
 Followers (``scorer.kind``) are counted in the train part; validation only says whether they help.
 """
 
@@ -221,7 +222,10 @@ def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
     before, after, popular = (
         np.concatenate([np.zeros_like(table[:1]), table]) for table in (*factors, popularity)
     )
-    return Tables(before, after, popular, np.zeros(5, np.float32), np.ones(5, np.float32))
+    followers = fit_followers(split, settings) if split.dataset.has_times else None
+    mean, std = np.zeros(6, np.float32), np.ones(6, np.float32)
+    n = 5 if followers is None else 6
+    return Tables(before, after, popular, mean[:n], std[:n], followers)
 
 
 def fit_followers(split: Split, settings: ScorerConfig) -> Followers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from shortlist.training.models.followers import Followers, FollowerShares
 from shortlist.training.models.scorer import DNNScorer
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 USER_FEATURES = ("history length",)
 ITEM_FEATURES = ("similarity", "linear", "linear of the latest", "popularity")
+OF_FOLLOWERS = "followers"  # one item feature more, where events have an order
 N_LATEST = 10  # items of the history that the feature "linear of the latest" looks at
 CHUNK = 256  # requests at once
 
@@ -35,8 +36,10 @@ class Tables:
         See `factors.linear_factors`.
     popularity : ndarray of shape (n_items + 1,), float32
         Log of 1 + train events.
-    mean, std : ndarray of shape (5,), float32
+    mean, std : ndarray of shape (5,) or (6,), float32
         Of the features (user's, then item's) over the training candidates.
+    followers : Followers or None
+        None: their feature is left out.
     """
 
     of_history: NDArray[np.float32]
@@ -44,6 +47,16 @@ class Tables:
     popularity: NDArray[np.float32]
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+    followers: Followers | None = None
+
+    @property
+    def item_features(self) -> tuple[str, ...]:
+        """Names of the features of a candidate."""
+        return ITEM_FEATURES if self.followers is None else (*ITEM_FEATURES, OF_FOLLOWERS)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the tables by name, but for the followers."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "followers"}
 
 
 class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
@@ -52,24 +65,29 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
     What is not known of an item that came after the training is 0: that of the average candidate.
     """
 
-    def __init__(self, tables: Tables, **kwargs: Any) -> None:
+    def __init__(self, tables: Tables, follower_decay: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for field in fields(Tables):
-            values = getattr(tables, field.name)
+        for name, values in tables.arrays().items():
             weight = self.add_weight(
-                name=field.name, shape=values.shape, initializer="zeros", trainable=False
+                name=name, shape=values.shape, initializer="zeros", trainable=False
             )
             weight.assign(values)
-            setattr(self, field.name, weight)
+            setattr(self, name, weight)
+        self.shares = None
+        if tables.followers is not None:
+            self.shares = FollowerShares(tables.followers, follower_decay, name="follower_shares")
         self.built = True
 
     def call(
         self, history: Tensor, candidates: Tensor, similarity: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return user features (batch, n, 1) and item features (batch, n, 4)."""
+        """Return user features (batch, n, 1) and item features (batch, n, 4 or 5)."""
         popularity = ops.expand_dims(tf.gather(self.popularity, candidates), -1)
         linear = self._linear(history, candidates)
-        item = ops.concatenate([ops.expand_dims(similarity, -1), linear, popularity], axis=-1)
+        parts = [ops.expand_dims(similarity, -1), linear, popularity]
+        if self.shares is not None:
+            parts.append(ops.expand_dims(self.shares(history, candidates), -1))
+        item = ops.concatenate(parts, axis=-1)
         item = (item - self.mean[1:]) / self.std[1:]
         known = ops.expand_dims(ops.cast(candidates > 0, "float32"), -1)
         item = ops.concatenate([item[..., :1], item[..., 1:] * known], axis=-1)
@@ -88,7 +106,7 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
         ----------
         history, candidates, similarity : tensors
             As for `call`.
-        matrix, bias : tensors of shape (5, n_units) and (n_units,), float32
+        matrix, bias : tensors of shape (n_features, n_units) and (n_units,), float32
 
         Returns
         -------
@@ -102,7 +120,10 @@ class CandidateFeatures(keras.layers.Layer):  # type: ignore[misc]
         known = ops.expand_dims(ops.cast(candidates > 0, "float32"), -1)
         own = (popularity * scaled[3] - ops.matmul(mean[None, 1:], scaled[1:])) * known
         of_user = ops.matmul(self._user(history), matrix[:1]) + (bias - mean[0] * scaled[0])
-        return ops.matmul(values, scaled[:3]) + own + ops.expand_dims(of_user, 1)
+        layer = ops.matmul(values, scaled[:3]) + own + ops.expand_dims(of_user, 1)
+        if self.shares is None:
+            return layer
+        return layer + ops.expand_dims(self.shares(history, candidates), -1) * scaled[4]
 
     def _linear(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Score candidates by the whole history and by its latest items: (batch, n, 2)."""
@@ -152,8 +173,8 @@ class CandidateScorer:
     def __init__(self, config: ScorerConfig, tables: Tables) -> None:
         self.config = config
         self.tables = tables
-        self.scorer = DNNScorer(config, len(USER_FEATURES), len(ITEM_FEATURES))
-        self._features = CandidateFeatures(tables, name="candidate_features")
+        self.scorer = DNNScorer(config, len(USER_FEATURES), len(tables.item_features))
+        self._features = CandidateFeatures(tables, config.follower_decay, name="candidate_features")
         history = keras.Input((None,), dtype="int64", name="history")
         candidates = keras.Input((None,), dtype="int64", name="candidates")
         similarity = keras.Input((None,), dtype="float32", name="similarity")
@@ -163,25 +184,32 @@ class CandidateScorer:
         self.model = keras.Model(inputs, score, name="second_stage")
 
     def features(self, inputs: dict[str, NDArray[Any]]) -> tuple[Any, Any]:
-        """Compute the features of many requests: user (n, m, 1) and item (n, m, 4), float32."""
+        """Compute the features of many requests: user (n, m, 1), item (n, m, 4 or 5), float32."""
         parts = [
             self._features(*(inputs[name][i : i + CHUNK] for name in INPUTS))
             for i in range(0, len(inputs["history"]), CHUNK)
         ]
         return tuple(np.concatenate([np.asarray(p[k]) for p in parts]) for k in range(2))  # type: ignore[return-value]
 
-    def get_weights(self) -> dict[str, NDArray[np.float32]]:
+    def get_weights(self) -> dict[str, NDArray[Any]]:
         """Copy the tables and the weights out, by name."""
-        tables = {f"table.{f.name}": getattr(self.tables, f.name) for f in fields(Tables)}
-        return tables | self.scorer.get_weights()
+        tables = {f"table.{name}": values for name, values in self.tables.arrays().items()}
+        followers = self.tables.followers
+        named = {} if followers is None else followers.named()
+        return tables | named | self.scorer.get_weights()
 
 
 INPUTS = ("history", "candidates", "similarity")
 
 
-def restore(config: ScorerConfig, weights: dict[str, NDArray[np.float32]]) -> CandidateScorer:
+def restore(config: ScorerConfig, weights: dict[str, NDArray[Any]]) -> CandidateScorer:
     """Rebuild a scorer from what `CandidateScorer.get_weights` gave."""
-    tables = Tables(**{f.name: weights[f"table.{f.name}"] for f in dataclasses.fields(Tables)})
+    named = {
+        name.removeprefix("table."): values
+        for name, values in weights.items()
+        if name.startswith("table.")
+    }
+    tables = Tables(**named, followers=Followers.from_named(weights))  # type: ignore[arg-type]
     scorer = CandidateScorer(config, tables)
     scorer.scorer.set_weights(weights)
     return scorer

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 N_FOLLOWERS = 20  # kept of each item
 N_LATEST = 5  # items of the history that count
+PREFIX = "followers."  # of the tables' names in a file
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ class Followers:
         codes[row[is_first] + 1, place[is_first]] = column[is_first] + 1
         shares[row[is_first] + 1, place[is_first]] = (count / most)[is_first]
         return cls(codes, shares)
+
+    def named(self) -> dict[str, NDArray[Any]]:
+        """Return the tables by the names that they have in a file."""
+        return {f"{PREFIX}{name}": table for name, table in vars(self).items()}
+
+    @classmethod
+    def from_named(cls, tables: dict[str, NDArray[Any]]) -> Followers | None:
+        """Take them from what `named` gave, among others; None if they are not there."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        if PREFIX + names[0] not in tables:
+            return None
+        return cls(**{name: tables[PREFIX + name] for name in names})
 
 
 class FollowerShares(keras.layers.Layer):  # type: ignore[misc]
@@ -115,10 +128,11 @@ class FollowerScorer:
 
     def get_weights(self) -> dict[str, NDArray[Any]]:
         """Copy the tables out, by name."""
-        return {f"followers.{name}": table for name, table in vars(self.followers).items()}
+        return self.followers.named()
 
 
 def restore_followers(config: ScorerConfig, weights: dict[str, NDArray[Any]]) -> FollowerScorer:
     """Rebuild a scorer from what `FollowerScorer.get_weights` gave."""
-    names = [field.name for field in dataclasses.fields(Followers)]
-    return FollowerScorer(config, Followers(**{n: weights[f"followers.{n}"] for n in names}))
+    followers = Followers.from_named(weights)
+    assert followers is not None
+    return FollowerScorer(config, followers)
