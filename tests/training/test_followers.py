@@ -24,7 +24,6 @@ from shortlist.training.models.followers import (
 )
 from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline.update import hold_out
-from shortlist.training.splits.split import make_split
 
 WANTED = {"scorer.enabled": True, "scorer.kind": "followers", "scorer.n_candidates": 15}
 
@@ -172,13 +171,14 @@ def tables_of(n_items, followers):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2, n_items + 1, 3)).astype(np.float32)
     popularity = rng.random(n_items + 1).astype(np.float32)
+    vectors[:, 0] = popularity[0] = 0.0
     n_features = 5 if followers is None else 6
     mean = rng.random(n_features).astype(np.float32)
     return Tables(*vectors, popularity, mean, mean + 0.5, followers)
 
 
 @pytest.mark.parametrize("has_followers", [True, False])
-def test_the_network_mixes_followers_in_where_events_have_an_order(has_followers):
+def test_the_network_mixes_followers_in_but_in_runs_of_before(has_followers):
     followers = Followers.of(follows_of([(0, 1, 4.0), (0, 2, 1.0), (2, 1, 1.0)]))
     scorer = CandidateScorer(ScorerConfig(), tables_of(6, followers if has_followers else None))
     inputs = {
@@ -194,11 +194,3 @@ def test_the_network_mixes_followers_in_where_events_have_an_order(has_followers
     np.testing.assert_allclose(np.asarray(scorer.model(inputs)), flat, rtol=1e-5, atol=1e-5)
     again = restore(ScorerConfig(), scorer.get_weights())
     np.testing.assert_array_equal(again.model(inputs), scorer.model(inputs))
-
-
-def test_without_an_order_the_network_has_no_followers(shop):
-    for has_times in (True, False):
-        data = dataclasses.replace(shop, has_times=has_times)
-        tables = second_stage.fit_tables(make_split(data, "leave-one-out"), ScorerConfig())
-        assert (tables.followers is not None) == has_times
-        assert len(tables.mean) == (6 if has_times else 5)

@@ -222,10 +222,10 @@ def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
     before, after, popular = (
         np.concatenate([np.zeros_like(table[:1]), table]) for table in (*factors, popularity)
     )
-    followers = fit_followers(split, settings) if split.dataset.has_times else None
-    mean, std = np.zeros(6, np.float32), np.ones(6, np.float32)
-    n = 5 if followers is None else 6
-    return Tables(before, after, popular, mean[:n], std[:n], followers)
+    followers = fit_followers(split, settings)
+    return Tables(
+        before, after, popular, np.zeros(6, np.float32), np.ones(6, np.float32), followers
+    )
 
 
 def fit_followers(split: Split, settings: ScorerConfig) -> Followers:

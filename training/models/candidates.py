@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 USER_FEATURES = ("history length",)
 ITEM_FEATURES = ("similarity", "linear", "linear of the latest", "popularity")
-OF_FOLLOWERS = "followers"  # one item feature more, where events have an order
+OF_FOLLOWERS = "followers"  # one item feature more; runs of before have none
 N_LATEST = 10  # items of the history that the feature "linear of the latest" looks at
 CHUNK = 256  # requests at once
 
@@ -39,7 +39,7 @@ class Tables:
     mean, std : ndarray of shape (5,) or (6,), float32
         Of the features (user's, then item's) over the training candidates.
     followers : Followers or None
-        None: their feature is left out.
+        None, in runs of before: their feature is left out.
     """
 
     of_history: NDArray[np.float32]

@@ -62,8 +62,7 @@ def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
     yield "popularity", {"model.encoder": "popularity"}
     n_items = len(split.catalogue)
     if is_affordable("ease", n_items):
-        if split.dataset.has_times:
-            yield "co-occurrence", {"model.encoder": "cooccurrence", "model.history_length": 100}
+        yield "co-occurrence", {"model.encoder": "cooccurrence", "model.history_length": 100}
         counts = split.train.group_by("user_id").len()["len"].cast(pl.Int64)
         if int((counts**2).sum()) <= MAX_PAIRS:
             yield "item-knn", {"model.encoder": "item-knn", "model.history_length": 10_000}
