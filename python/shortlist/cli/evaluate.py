@@ -32,6 +32,8 @@ def add_parser(subparsers: SubParsers) -> None:
         "evaluate",
         "Rank the whole catalogue for the test users, report metrics, and judge by baselines.",
         "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out\n"
+        "  shortlist evaluate new.shortlist --data events.parquet --against old.shortlist "
+        "--report new.md\n"
         "  shortlist evaluate new.shortlist --off-policy feedback.log --top-n 2",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -61,9 +63,29 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="another bundle, measured on the same users and items and compared user by user "
+        "(repeatable)",
+    )
+    parser.add_argument(
+        "--by-column",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="column of the item table, such as genres: its shares of the lists, and calibration "
+        "(repeatable)",
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument(
-        "--report", type=Path, help="write tables to this Markdown file and a plot beside it (.png)"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write tables to this Markdown file and a plot beside it (.png)",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     add_off_policy_arguments(parser)
@@ -80,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     if args.off_policy is not None:
         return run_off_policy(args)
     check_output(args.report, "--report")
-    check_bundle(args.bundle)
+    for bundle in (args.bundle, *args.against):
+        check_bundle(bundle)
+    pages = require_extra("shortlist.training.evaluation.report", "train")
     _check_data(args)
     evaluation = require_extra("shortlist.training.pipeline.evaluation", "train")
     with reading_said("evaluate"):
@@ -96,11 +120,12 @@ def run(args: argparse.Namespace) -> int:
             ks=tuple(args.k),
             include_seen=args.include_seen,
             baselines=not args.no_baselines,
+            against=args.against,
+            by_column=args.by_column,
             progress=not args.json,
         )
     for warning in report.warnings:
         show(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
-    pages = require_extra("shortlist.training.evaluation.report", "train")
     if args.report:
         pages.write_report(report, args.report)
     if args.json:
