@@ -1,11 +1,13 @@
-"""The result of an evaluation: as text for a terminal, as a Markdown page."""
+"""The result of an evaluation: as text for a terminal, as a Markdown page, as an HTML page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from shortlist._temporary import replacing
+from shortlist.errors import DataError
 from shortlist.training.evaluation.evaluation_report import EvaluationReport
+from shortlist.training.evaluation.html_report import evaluation_html
 from shortlist.training.evaluation.plots import plot_metrics
 from shortlist.training.evaluation.published import published_table
 from shortlist.training.evaluation.report_tables import (
@@ -20,7 +22,9 @@ from shortlist.training.evaluation.report_tables import (
 from shortlist.training.evaluation.segments import format_table
 from shortlist.training.evaluation.tables import text_table
 
-__all__ = ["evaluation_markdown", "evaluation_text", "write_report"]
+__all__ = ["check_report_path", "evaluation_markdown", "evaluation_text", "write_report"]
+
+_ENDINGS = (".html", ".md")
 
 
 def evaluation_text(report: EvaluationReport) -> str:
@@ -84,12 +88,33 @@ def _as_markdown(table: Table) -> list[str]:
     return [f"## {table.title}", *(f"{note}." for note in table.notes), *rows]
 
 
+def check_report_path(path: Path) -> None:
+    """Refuse a file whose ending says no format that `write_report` has."""
+    if path.suffix.lower() not in _ENDINGS:
+        ending = path.suffix or "no ending"
+        raise DataError(
+            f"report: got {path} ({ending}), expected {' or '.join(_ENDINGS)}: one page with plots "
+            f"inside, or Markdown with a picture beside it; e.g. {path.stem or 'report'}.html"
+        )
+
+
 def write_report(report: EvaluationReport, path: Path) -> None:
-    """Write the page of `evaluation_markdown` and its picture, NAME.md and NAME.png."""
-    picture = path.with_suffix(".png")
-    plot_metrics(report, picture)
+    """Write one HTML page, or the page of `evaluation_markdown` and its picture NAME.png.
+
+    Raises
+    ------
+    DataError
+        The path ends in neither .html nor .md.
+    """
+    check_report_path(path)
+    if path.suffix.lower() == ".html":
+        page = evaluation_html(report)
+    else:
+        picture = path.with_suffix(".png")
+        plot_metrics(report, picture)
+        page = evaluation_markdown(report, plot=picture.name)
     with replacing(path) as file:
-        file.write(evaluation_markdown(report, plot=picture.name).encode())
+        file.write(page.encode("utf-8", "backslashreplace"))
 
 
 def _verdict(report: EvaluationReport) -> list[str]:

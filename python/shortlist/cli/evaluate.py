@@ -33,7 +33,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "Rank the whole catalogue for the test users, report metrics, and judge by baselines.",
         "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out\n"
         "  shortlist evaluate new.shortlist --data events.parquet --against old.shortlist "
-        "--report new.md\n"
+        "--report new.html\n"
         "  shortlist evaluate new.shortlist --off-policy feedback.log --top-n 2",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -85,7 +85,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "--report",
         type=Path,
         metavar="FILE",
-        help="write tables to this Markdown file and a plot beside it (.png)",
+        help="write a page: FILE.html has the plots inside, FILE.md a plot beside it (.png)",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     add_off_policy_arguments(parser)
@@ -105,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
     for bundle in (args.bundle, *args.against):
         check_bundle(bundle)
     pages = require_extra("shortlist.training.evaluation.report", "train")
+    if args.report:
+        pages.check_report_path(args.report)
     _check_data(args)
     evaluation = require_extra("shortlist.training.pipeline.evaluation", "train")
     with reading_said("evaluate"):
