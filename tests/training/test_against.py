@@ -199,3 +199,11 @@ def test_few_users_and_small_differences_decide_nothing():
     chance = compare("a", many, "b", shifted, k=10, n_items=100)
     assert chance.judgement == "no difference"
     assert chance.sentence.startswith("no difference within the error between a and b: +0.0000 ± ")
+
+
+def test_comparisons_need_events(folder, tmp_path, capsys):
+    argv = ["evaluate", str(folder / "walk.shortlist"), "--off-policy", str(tmp_path / "x.log")]
+    for flags in (["--against", "x"], ["--by-column", "x"], ["--seeds", "2"], ["--report", "x.md"]):
+        assert main([*argv, *flags]) == 1
+        message = f"{flags[0]}: got it beside --off-policy, expected it with --data"
+        assert message in capsys.readouterr().err

@@ -93,7 +93,9 @@ def test_random_lists_equal_the_naive_reference(split):
     vectors = Vectors()
     histories = split.histories("valid")
     column = ItemColumn("tags", pl.Series("tags", TAGS, pl.List(pl.String)))
-    got = beyond_accuracy({"x": result}, ["x"], histories, vectors, [column])
+    got = beyond_accuracy(
+        {"x": result}, {"x": result.metrics()}, ["x"], histories, vectors, [column]
+    )
     lists = [[row for row in ranked[:4].tolist() if row >= 0] for ranked in result.ranked_rows]
 
     def cosine(i, j):
@@ -148,11 +150,12 @@ def test_the_ends_of_the_scales(split):
 
     rows = split.histories("valid")
     one = evaluate_users(Same([0]), split, ks=(1,), include_seen=True)
-    got = beyond_accuracy({"x": one}, [], rows, Equal()).metrics["x"]
+    got = beyond_accuracy({"x": one}, {"x": one.metrics()}, [], rows, Equal()).metrics["x"]
     assert got["Gini@1"] == pytest.approx(1.0)
     assert "ILD@1" not in got  # a list of one has no pair
     all_of_them = evaluate_users(Same(range(N_ITEMS)), split, ks=(N_ITEMS,), include_seen=True)
-    got = beyond_accuracy({"x": all_of_them}, [], rows, Equal()).metrics["x"]
+    metrics = {"x": all_of_them.metrics()}
+    got = beyond_accuracy({"x": all_of_them}, metrics, [], rows, Equal()).metrics["x"]
     assert got[f"Gini@{N_ITEMS}"] == pytest.approx(0.0)
     assert got[f"ILD@{N_ITEMS}"] == pytest.approx(0.0, abs=1e-6)
 

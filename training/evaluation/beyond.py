@@ -168,6 +168,7 @@ def _ranges(numbers: pl.Series) -> pl.Series:
 
 def beyond_accuracy(
     evaluations: Mapping[str, Evaluation],
+    accuracy: Mapping[str, Mapping[str, float]],
     bundles: Sequence[str],
     histories: ItemLists,
     vectors: ItemVectors,
@@ -179,6 +180,8 @@ def beyond_accuracy(
     ----------
     evaluations : mapping of str to Evaluation
         All of the same users.
+    accuracy : mapping of str to mapping
+        Their metrics: coverage and novelty are among them.
     bundles : sequence of str
         Those whose shares of columns are of interest.
     histories : ItemLists
@@ -196,12 +199,11 @@ def beyond_accuracy(
     for name, evaluation in evaluations.items():
         ranked = evaluation.ranked_rows[:, :k]
         rows = np.append(evaluation.item_rows, -1)[ranked]
-        accuracy = evaluation.metrics()
         own = {
             f"ILD@{k}": _mean(_distances(rows, vectors)),
             f"Gini@{k}": _gini(ranked, len(evaluation.item_rows)),
-            f"coverage@{k}": accuracy[f"coverage@{k}"],
-            f"novelty@{k}": accuracy[f"novelty@{k}"],
+            f"coverage@{k}": accuracy[name][f"coverage@{k}"],
+            f"novelty@{k}": accuracy[name][f"novelty@{k}"],
         }
         users, places = np.nonzero(rows >= 0)
         lists = _matrix(users, rows[users, places], len(rows), histories)

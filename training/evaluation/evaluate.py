@@ -205,16 +205,13 @@ def evaluate_users(
     ranked = _rank(ranker, histories, chosen, max(ks), users_at_once, exclude_seen=not include_seen)
     keep = np.repeat(np.isin(np.arange(len(lists)), chosen), np.diff(splits))
     kept_splits = np.concatenate([[0], np.cumsum(np.diff(splits)[chosen])])
-    popularity = np.bincount(
-        split.item_rows(split.train["item_id"]), minlength=len(split.catalogue)
-    )
     row_on_ground = np.append(np.where(ground, np.cumsum(ground) - 1, -1), -1)  # of row −1 too
     return Evaluation(
         user_ids=histories.user_ids[chosen],
         ranked_rows=row_on_ground[ranked],
         targets=(row_on_ground[values[keep]], kept_splits),
         history_lengths=histories.lengths[chosen],
-        train_popularity=popularity[ground],
+        train_popularity=_train_popularity(split)[ground],
         ks=tuple(ks),
         users=UserCounts(
             measured=len(chosen),
@@ -260,6 +257,11 @@ def _nobody(split: Split, on: str, n_users: int, n_cold: int) -> str:
         "use another split or cold_users=True; where items come again, split.include_seen "
         "(evaluate --include-seen)"
     )
+
+
+def _train_popularity(split: Split) -> Rows:
+    rows = split.item_rows(split.train["item_id"])
+    return np.bincount(rows, minlength=len(split.catalogue))
 
 
 def _count_users(split: Split) -> int:

@@ -1,10 +1,10 @@
-"""Measure a bundle, or a run that just ended, beside baselines."""
+"""Measure a bundle beside others and beside baselines."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings as python_warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
 from shortlist.training.evaluation.evaluation_report import EvaluationReport
 from shortlist.training.evaluation.ground import OnGround
 from shortlist.training.evaluation.metrics import bootstrap_intervals
-from shortlist.training.evaluation.verdict import PRESETS, judge
+from shortlist.training.evaluation.seeds import no_seeds, seeds_report
+from shortlist.training.evaluation.verdict import judge
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
@@ -31,7 +32,6 @@ from shortlist.training.models.baselines import (
     Popularity,
     RecencyItemKNN,
 )
-from shortlist.training.models.linear import is_affordable
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.compared import (
     common_ground,
@@ -45,7 +45,8 @@ from shortlist.training.pipeline.completed import (
     items_of_training,
     missing_user_features,
 )
-from shortlist.training.pipeline.train_report import Validation
+from shortlist.training.pipeline.seeds import SeedPlan, check_seeds, other_events, plan_seeds
+from shortlist.training.pipeline.validation import affordable_presets, rivals
 from shortlist.training.splits.held_out import check_held_out
 from shortlist.training.splits.split import configured_split
 
@@ -56,16 +57,15 @@ if TYPE_CHECKING:
     from shortlist.engine import Engine
     from shortlist.training.data.arrays import Floats
     from shortlist.training.data.tables import TableSource
+    from shortlist.training.evaluation.beyond import ItemColumn
     from shortlist.training.evaluation.counts import UserCounts
     from shortlist.training.evaluation.evaluate import Ranker
     from shortlist.training.evaluation.verdict import Verdict
-    from shortlist.training.fit.fit import TrainedModel
     from shortlist.training.splits.parts import Split
 
-__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers", "validate"]
+__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers"]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
-MAX_SCORES = 200_000_000  # that a baseline computes at the end of a training: seconds
 
 
 def evaluate(
@@ -83,6 +83,8 @@ def evaluate(
     baselines: bool = True,
     against: str | Path | Engine | Sequence[str | Path | Engine] = (),
     by_column: str | Sequence[str] = (),
+    seeds: int | None = None,
+    seeds_out: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationReport:
     """Evaluate a bundle on held-out events, through `Engine.recommend` as its users do.
@@ -117,8 +119,13 @@ def evaluate(
         only some of the bundles have are neither ranked nor targets.
     by_column : str or sequence of str
         Columns of the item table: their shares of the lists, and how well lists are calibrated.
+    seeds : int, optional
+        Train the bundle's own settings anew with so many other seeds, on the train part of
+        ``events``, and measure each exported bundle.
+    seeds_out : path, optional
+        Folder that keeps these bundles and their runs; a temporary one by default.
     progress : bool
-        Show what is downloaded.
+        Show what is downloaded, and the progress of trainings.
 
     Returns
     -------
@@ -130,7 +137,7 @@ def evaluate(
     ------
     DataError
         A table cannot be read, nobody can be evaluated, a bundle was trained on events that it
-        would be tested on, or bundles cannot be compared.
+        would be tested on, bundles cannot be compared, or a bundle cannot be trained anew.
 
     Examples
     --------
@@ -144,6 +151,7 @@ def evaluate(
     source = {"path": str(events) if is_path else "", "format": format, **(reading or {})}
     frames = Frames(None if is_path else events, items, users)
     names = [by_column] if isinstance(by_column, str) else list(by_column)
+    check_seeds(seeds, seeds_out)
     with opened(bundle, list_bundles(against)) as engines:
         engine = next(iter(engines.values()))
         config = _evaluation_config(engine.bundle.manifest.training, source, protocol)
@@ -153,7 +161,13 @@ def evaluate(
         dataset, _ = load_configured(config, progress=progress, frames=frames, item_ids=item_ids)
         data = completed(dataset, engines)
         task = _Task(engines, data, configured_split(data.dataset, config), config, on, tuple(ks))
-        return _report(task, names, baselines=baselines)
+        columns = [item_column(column, task.split, engines) for column in names]
+        plan = None
+        if seeds is not None:
+            name, out = next(iter(engines)), None if seeds_out is None else Path(seeds_out)
+            plan = plan_seeds(name, engine, dataset, config, n_seeds=seeds, out=out)
+        report = _report(task, columns, baselines=baselines)
+        return report if plan is None else _with_seeds(report, task, plan, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -188,11 +202,10 @@ class _Task:
         return [prefix + warning for warning in found if warning]
 
 
-def _report(task: _Task, by_column: Sequence[str], *, baselines: bool) -> EvaluationReport:
+def _report(task: _Task, columns: Sequence[ItemColumn], *, baselines: bool) -> EvaluationReport:
     """Measure the bundles and the baselines, and judge."""
     split, engines = task.split, task.engines
     name = next(iter(engines))
-    columns = [item_column(column, split, engines) for column in by_column]
     warnings = [warning for label in engines for warning in task.warnings_of(label)]
     ground, left_out = common_ground(split, engines)
     rankers: dict[str, Ranker] = {}
@@ -210,6 +223,7 @@ def _report(task: _Task, by_column: Sequence[str], *, baselines: bool) -> Evalua
     own = measured[name]
     more = (_mostly_repeats(own.users), left_out, *task.data.warnings)
     per_user = {other: lists.per_user() for other, lists in measured.items()}
+    metrics = {other: lists.metrics() for other, lists in measured.items()}
     histories = split.histories("train" if task.on == "valid" else "valid")
     vectors = EngineVectors(engines[name], split)
     intervals = _intervals(per_user)
@@ -220,7 +234,7 @@ def _report(task: _Task, by_column: Sequence[str], *, baselines: bool) -> Evalua
         on=task.on,
         n_users=own.users.measured,
         n_items=n_items,
-        metrics={other: lists.metrics() for other, lists in measured.items()},
+        metrics=metrics,
         intervals=intervals[name],
         segments=(*own.by_history_length(), *own.by_target_popularity()),
         warnings=(*warnings, *(warning for warning in more if warning)),
@@ -234,8 +248,31 @@ def _report(task: _Task, by_column: Sequence[str], *, baselines: bool) -> Evalua
             for other in engines
             if other != name
         ),
-        beyond=beyond_accuracy(measured, list(engines), histories, vectors, columns),
+        beyond=beyond_accuracy(measured, metrics, list(engines), histories, vectors, columns),
     )
+
+
+def _with_seeds(
+    report: EvaluationReport, task: _Task, plan: SeedPlan, *, progress: bool
+) -> EvaluationReport:
+    """Train the bundle's settings with other seeds, and add what comes of it."""
+    name, engine = next(iter(task.engines.items()))
+    if not plan.seeds:
+        return replace(report, seeds=no_seeds(plan.config.model.encoder))
+    ground, _ = common_ground(task.split, task.engines)
+
+    def measure(other: Engine) -> dict[str, float]:
+        ranker = EngineRanker(other, task.split, ground=ground)
+        return evaluate_users(
+            ranker, task.split, task.on, task.ks, include_seen=task.include_seen, ground=ground
+        ).metrics()
+
+    metric = f"NDCG@{task.ks[0]}"
+    runs = plan.run(measure, metric, progress=progress)
+    found = seeds_report(name, report.metrics[name], report.intervals, runs, metric)
+    doubts = (*plan.warnings, other_events(engine.bundle.manifest, task.split))
+    warnings = (*report.warnings, *(doubt for doubt in doubts if doubt))
+    return replace(report, seeds=found, warnings=warnings)
 
 
 def _intervals(
@@ -263,73 +300,10 @@ def _judged(
     """Compare the bundle with the best baseline that is not the same model."""
     name = next(iter(task.engines))
     model = task.engines[name].bundle.manifest.training.get("config", {}).get("model", {})
-    rivals = _rivals([other for other in per_user if other not in rankers], model.get("encoder"))
-    others = {other: per_user[other] for other in rivals}
-    presets = _presets(n_items)
+    baselines = [other for other in per_user if other not in rankers]
+    others = {other: per_user[other] for other in rivals(baselines, model.get("encoder"))}
+    presets = affordable_presets(n_items)
     return judge(name, per_user[name], others, k=task.ks[0], n_items=n_items, presets=presets)
-
-
-def validate(run: TrainedModel) -> Validation | None:
-    """Rank what was held out with the encoders of a run and with quick baselines, and judge.
-
-    Returns
-    -------
-    Validation or None
-        None where nothing was held out.
-    """
-    split, settings = run.split, run.config.split
-    if not run.metrics:
-        return None
-    n_items = len(split.catalogue)
-    most = max(2_000, min(20_000, MAX_SCORES // n_items))
-
-    def measure(ranker: Ranker) -> Evaluation:
-        return evaluate_users(
-            ranker,
-            split,
-            "valid",
-            (10, 20),
-            include_seen=settings.include_seen,
-            max_users=most,
-        )
-
-    own = measure(run.ranker())
-    quick: dict[str, Baseline] = {
-        "popularity": Popularity(),
-        "ItemKNN with recency": RecencyItemKNN(),
-    }
-    if settings.include_seen:
-        quick["own frequency"] = OwnFrequency()
-    weights = split.weights(split.train)
-    others = {
-        name: measure(quick[name].fit(split.train, split.catalogue, weights))
-        for name in _rivals(quick, run.config.model.encoder)
-    }
-    judged = "the model" if run.scorer is None else "the first stage"
-    return Validation(
-        protocol=split.protocol,
-        users=replace(own.users, measured=own.users.measured + own.users.not_drawn, not_drawn=0),
-        n_items=n_items,
-        baselines={name: lists.metrics() for name, lists in others.items()},
-        verdict=judge(
-            judged,
-            own.per_user(),
-            {name: lists.per_user() for name, lists in others.items()},
-            k=10,
-            n_items=n_items,
-            presets=_presets(n_items),
-        ),
-    )
-
-
-def _rivals(baselines: Iterable[str], encoder: str | None) -> list[str]:
-    """Name the baselines that are not the judged model itself."""
-    return [name for name in baselines if encoder is None or PRESETS.get(name) != encoder]
-
-
-def _presets(n_items: int) -> dict[str, str]:
-    """Name the presets that make bundles of the baselines, for so many items."""
-    return {name: encoder for name, encoder in PRESETS.items() if is_affordable(encoder, n_items)}
 
 
 def evaluate_rankers(

@@ -198,7 +198,7 @@ def train_and_export(
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.fit import fit
-        from shortlist.training.pipeline.evaluation import validate
+        from shortlist.training.pipeline.validation import validate
     if overwrite:
         checkpoint.remove_run(run_dir)
     run = fit.train(

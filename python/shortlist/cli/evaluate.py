@@ -80,6 +80,15 @@ def add_parser(subparsers: SubParsers) -> None:
         help="column of the item table, such as genres: its shares of the lists, and calibration "
         "(repeatable)",
     )
+    parser.add_argument(
+        "--seeds",
+        type=whole_number(1),
+        metavar="N",
+        help="train the bundle's own settings anew with N other seeds, and measure each bundle",
+    )
+    parser.add_argument(
+        "--seeds-out", type=Path, metavar="FOLDER", help="keep these bundles and their runs here"
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument(
         "--report",
@@ -100,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
             "of them: events to rank, or a feedback log to estimate from"
         )
     if args.off_policy is not None:
+        _check_no_ranking(args)
         return run_off_policy(args)
     check_output(args.report, "--report")
     for bundle in (args.bundle, *args.against):
@@ -124,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
             baselines=not args.no_baselines,
             against=args.against,
             by_column=args.by_column,
+            seeds=args.seeds,
+            seeds_out=args.seeds_out,
             progress=not args.json,
         )
     for warning in report.warnings:
@@ -135,6 +147,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(pages.evaluation_markdown(report) if args.markdown else pages.evaluation_text(report))
     return 0
+
+
+def _check_no_ranking(args: argparse.Namespace) -> None:
+    """Refuse flags that say something of ranked events, beside a feedback log."""
+    for flag in ("against", "by_column", "seeds", "seeds_out", "report"):
+        if getattr(args, flag):
+            name = f"--{flag.replace('_', '-')}"
+            raise DataError(
+                f"{name}: got it beside --off-policy, expected it with --data; leave it out, or "
+                "give --data in place of --off-policy"
+            )
 
 
 def _check_data(args: argparse.Namespace) -> None:
