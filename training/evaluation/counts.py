@@ -47,7 +47,8 @@ class UserCounts:
     @property
     def n_in_part(self) -> int:
         """Users with a target in the part."""
-        return self.measured + sum(getattr(self, name) for name in REASONS)
+        left_out = self.left_out()
+        return self.measured + sum(left_out[name] for name in REASONS)
 
     def left_out(self) -> dict[str, int]:
         """Return the number of users left out for each reason."""

@@ -70,8 +70,9 @@ def dots(rows: Sequence[Dot], title: str, *, digits: int = 4, are_differences: b
     ends = [end for point in points for end in (point.value, *(point.interval or ()))]
     ends += [0.0] if are_differences else []
     ticks = _ticks(min(ends), max(ends))
-    low, high = min(*ends, ticks[0]), max(*ends, ticks[-1])
-    scale = (_RIGHT - _LEFT) / ((high - low) or 1.0)
+    low: float = min(*ends, ticks[0])
+    high: float = max(*ends, ticks[-1])
+    scale = (_RIGHT - _LEFT) / (high - low)
 
     def x(value: float) -> float:
         return _LEFT + (value - low) * scale

@@ -61,14 +61,13 @@ class SeedsReport:
         """Return a table: a row a seed, then what they have in common, by metric."""
         if not self.runs:
             return {}
-        spread = {name: high - low for name, (low, high) in self.ranges.items()}
-        return {f"seed {run.seed}": run.metrics for run in self.runs} | {
-            "median": self.medians,
-            "lowest": {name: low for name, (low, _) in self.ranges.items()},
-            "highest": {name: high for name, (_, high) in self.ranges.items()},
-            "between seeds": spread,
-            "between users": self.widths,
-        }
+        rows: dict[str, Mapping[str, float]] = {f"seed {r.seed}": r.metrics for r in self.runs}
+        rows["median"] = self.medians
+        rows["lowest"] = {name: low for name, (low, _) in self.ranges.items()}
+        rows["highest"] = {name: high for name, (_, high) in self.ranges.items()}
+        rows["between seeds"] = {name: high - low for name, (low, high) in self.ranges.items()}
+        rows["between users"] = self.widths
+        return rows
 
 
 def no_seeds(encoder: str) -> SeedsReport:

@@ -126,8 +126,8 @@ def common_ground(
     catalogue = split.catalogue.tolist()
     owned = {label: set(engine.index.item_ids.tolist()) for label, engine in engines.items()}
     has = {label: np.array([item in ids for item in catalogue]) for label, ids in owned.items()}
-    table = np.stack(list(has.values()))
-    some = table.any(axis=0) & ~table.all(axis=0)
+    n_have = np.sum(list(has.values()), axis=0)
+    some: npt.NDArray[np.bool_] = (n_have > 0) & (n_have < len(has))
     if not some.any():
         return None, None
     lacks = [f"{label} lacks {int((some & ~own).sum()):,}" for label, own in has.items()]
