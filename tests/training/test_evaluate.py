@@ -224,7 +224,7 @@ def test_every_user_is_measured_or_left_out_for_one_reason():
     counts = evaluate_users(Fixed(3), split, ks=(1,)).users
     assert counts.measured == 1
     assert counts.left_out() == {
-        "seen_targets": 1, "no_history": 1, "not_drawn": 0, "no_target": 1
+        "seen_targets": 1, "no_history": 1, "not_drawn": 0, "other_items": 0, "no_target": 1
     }  # fmt: skip
     assert counts.measured + sum(counts.left_out().values()) == 4
     assert counts.sentence("test") == (

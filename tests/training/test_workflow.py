@@ -11,7 +11,7 @@ import pytest
 
 import shortlist
 from shortlist.cli import main
-from shortlist.training.evaluation.evaluate import EvaluationReport
+from shortlist.training.evaluation.evaluation_report import EvaluationReport
 from shortlist.training.evaluation.published import published_table
 from shortlist.training.fit import fit
 from shortlist.training.fit.fit import load_run

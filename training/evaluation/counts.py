@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from shortlist.training.data.counted import counted
 
-__all__ = ["UserCounts"]
+__all__ = ["REASONS", "UserCounts"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class UserCounts:
         cannot hold.
     not_drawn : int
         Left out: a sample was measured.
+    other_items : int
+        Left out: all their targets are items that only some of the compared bundles have.
     n_targets, n_seen_targets : int
         Targets of the measured users, and targets of any user that were left out as seen.
     n_seen_beside : int
@@ -40,23 +42,25 @@ class UserCounts:
     n_targets: int = 0
     n_seen_targets: int = 0
     n_seen_beside: int = 0
+    other_items: int = 0
 
     @property
     def n_in_part(self) -> int:
         """Users with a target in the part."""
-        return self.measured + self.no_history + self.seen_targets + self.not_drawn
+        left_out = self.left_out()
+        return self.measured + sum(left_out[name] for name in REASONS)
 
     def left_out(self) -> dict[str, int]:
         """Return the number of users left out for each reason."""
         counts = asdict(self)
-        return {name: counts[name] for name in (*_REASONS, "no_target")}
+        return {name: counts[name] for name in (*REASONS, "no_target")}
 
     def sentence(self, on: str) -> str:
         """Say how many users of a part ("test" or "valid") are measured, and why not all are."""
         part = "validation" if on == "valid" else on
         text = f"{self.measured:,} of {counted(self.n_in_part, f'{part} user')} measured"
         left_out = self.left_out()
-        reasons = [f"{left_out[name]:,} {why}" for name, why in _REASONS.items() if left_out[name]]
+        reasons = [f"{left_out[name]:,} {why}" for name, why in REASONS.items() if left_out[name]]
         text += f"; left out: {', '.join(reasons)}" if reasons else ""
         if self.n_seen_beside:
             text += f"; also left out: {counted(self.n_seen_beside, 'seen target')} of users with "
@@ -68,8 +72,9 @@ class UserCounts:
 
 
 # Why users with a target in the part are not measured.
-_REASONS = {
+REASONS = {
     "seen_targets": "whose targets are all in their history",
     "no_history": "without a history",
     "not_drawn": "not in the sample",
+    "other_items": "whose targets are items that only some of the bundles have",
 }

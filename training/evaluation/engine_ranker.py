@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shortlist.training.data.arrays import Requests
     from shortlist.training.splits.parts import IdArray, Split
 
-__all__ = ["EngineRanker"]
+__all__ = ["EngineRanker", "EngineVectors"]
 
 
 class EngineRanker:
@@ -35,10 +35,17 @@ class EngineRanker:
         Gives the catalogue and the user table.
     stages : int, optional
         As for `Engine.recommend`.
+    ground : ndarray of shape (n_items,), bool, optional
+        The items of the split's catalogue that may be ranked; all by default.
     """
 
     def __init__(
-        self, engine: Engine, split: Split, *, stages: Literal[1, 2] | None = None
+        self,
+        engine: Engine,
+        split: Split,
+        *,
+        stages: Literal[1, 2] | None = None,
+        ground: NDArray[np.bool_] | None = None,
     ) -> None:
         self.engine = engine
         self.stages: Literal[1, 2] | None = stages
@@ -50,6 +57,8 @@ class EngineRanker:
         self._catalogue_rows = np.array(
             [rows.get(item_id, -1) for item_id in bundle_ids.tolist()] + [-1], dtype=np.int64
         )
+        own = self._catalogue_rows[:-1]
+        self._allow = None if ground is None else bundle_ids[np.append(ground, False)[own]]
 
     def rank(
         self,
@@ -74,9 +83,30 @@ class EngineRanker:
                 )
             requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
         answer = self.engine.recommend(
-            requests, top_n=top_n, exclude_seen=exclude_seen, stages=self.stages
+            requests,
+            top_n=top_n,
+            exclude_seen=exclude_seen,
+            stages=self.stages,
+            allow=self._allow,
         )
         return self._catalogue_rows[answer.indices]
+
+
+class EngineVectors:
+    """The item vectors of a bundle, by rows of a split's catalogue."""
+
+    def __init__(self, engine: Engine, split: Split) -> None:
+        self._index = engine.index
+        places = {item: row for row, item in enumerate(engine.index.item_ids.tolist())}
+        # The last: a missing place.
+        own = [places.get(item, -1) for item in split.catalogue.tolist()] + [-1]
+        self._rows = np.array(own, dtype=np.int64)
+
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors (n, dim) of catalogue rows (n,), and which rows have one."""
+        own = self._rows[rows]
+        is_there = own >= 0
+        return self._index.vectors(np.where(is_there, own, 0)), is_there
 
 
 def _event_features(wanted: Iterable[str], split: Split) -> FeatureSet:

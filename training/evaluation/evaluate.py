@@ -1,4 +1,4 @@
-"""Rank all items for the users of a split and measure the lists; tables for people.
+"""Rank all items for the users of a split and measure the lists.
 
 Metrics and their formulas are in `shortlist.training.evaluation.metrics`.
 """
@@ -6,10 +6,11 @@ Metrics and their formulas are in `shortlist.training.evaluation.metrics`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from shortlist.errors import DataError
@@ -25,12 +26,10 @@ from shortlist.training.evaluation.segments import (
     format_table,
     segment_table,
 )
-from shortlist.training.evaluation.verdict import Verdict
 from shortlist.training.splits.parts import IdArray, ItemLists, Split
 
 __all__ = [
     "Evaluation",
-    "EvaluationReport",
     "Ranker",
     "Segment",
     "bootstrap_intervals",
@@ -41,58 +40,6 @@ __all__ = [
     "ranking_metrics",
     "segment_table",
 ]
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """Metrics of a bundle and of other rankers on one part of a split.
-
-    Attributes
-    ----------
-    dataset, protocol, on : str
-        What was ranked; ``on`` is "test" or "valid".
-    n_users, n_items : int
-        Users that the means hold, and items ranked for each.
-    metrics : dict of str to dict
-        Metrics of each ranker; the first is the bundle.
-    intervals : dict of str to (low, high)
-        95 % bootstrap intervals of the bundle's metrics.
-    segments : tuple of Segment
-        Of the bundle: by length of the history, then by popularity of the target.
-    warnings : tuple of str
-        Reasons to doubt the bundle's metrics, as sentences.
-    include_seen : bool
-        Items of the history are ranked too, and count as targets.
-    users : UserCounts or None
-        Users left out, by reason.
-    tables : dict of str to str
-        Where "items" and "users" were taken from: "data", "bundle", or "none".
-    verdict : Verdict or None
-        What the figures allow to say.
-    """
-
-    dataset: str
-    protocol: str
-    on: str
-    n_users: int
-    n_items: int
-    metrics: dict[str, dict[str, float]]
-    intervals: dict[str, tuple[float, float]]
-    segments: tuple[Segment, ...]
-    warnings: tuple[str, ...] = ()
-    include_seen: bool = False
-    users: UserCounts | None = None
-    tables: dict[str, str] = field(default_factory=dict)
-    verdict: Verdict | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON; ``left_out`` is the users left out, by reason."""
-        users = self.users or UserCounts(self.n_users)
-        return asdict(self) | {
-            "users": asdict(users),
-            "left_out": users.left_out(),
-            "verdict": None if self.verdict is None else self.verdict.to_dict(),
-        }
 
 
 class Ranker(Protocol):
@@ -142,6 +89,9 @@ class Evaluation:
     ks : tuple of int
     users : UserCounts
         How many users are evaluated, and why the others are not.
+    item_rows : ndarray of shape (n_items,), int64
+        Rows in the split's catalogue of the items that were ranked: the item rows above count
+        these.
     """
 
     user_ids: IdArray
@@ -151,6 +101,7 @@ class Evaluation:
     train_popularity: Rows
     ks: tuple[int, ...]
     users: UserCounts
+    item_rows: Rows
 
     def metrics(self) -> dict[str, float]:
         """Return all metrics, averaged over users."""
@@ -198,6 +149,7 @@ def evaluate_users(
     cold_users: bool = False,
     include_seen: bool = False,
     max_users: int | None = None,
+    ground: npt.NDArray[np.bool_] | None = None,
     users_at_once: int = 1024,
 ) -> Evaluation:
     """Rank all items for each user of a part and keep the lists.
@@ -216,6 +168,8 @@ def evaluate_users(
         Items of the history are ranked and count as targets: for what is bought or played again.
     max_users : int, optional
         Evaluate so many users at most, drawn with a fixed seed.
+    ground : ndarray of shape (n_items,), bool, optional
+        The items of the catalogue that the ranker ranks; others are no targets. All by default.
     users_at_once : int
         Users in one call of the ranker.
 
@@ -237,9 +191,9 @@ def evaluate_users(
         raise DataError(f"on: got {on!r}, expected 'valid' or 'test'. Fix: use one of these")
     histories = split.histories("train" if on == "valid" else "valid")
     lists = split.targets(on)
-    values, splits, seen = _distinct_targets(
-        lists, histories, len(split.catalogue), include_seen=include_seen
-    )
+    if ground is None:
+        ground = np.ones(len(split.catalogue), np.bool_)
+    values, splits, seen = _distinct_targets(lists, histories, ground, include_seen=include_seen)
     has_target, is_cold = np.diff(splits) > 0, histories.lengths == 0
     is_chosen = has_target if cold_users else has_target & ~is_cold
     chosen = np.flatnonzero(is_chosen)
@@ -251,26 +205,26 @@ def evaluate_users(
     ranked = _rank(ranker, histories, chosen, max(ks), users_at_once, exclude_seen=not include_seen)
     keep = np.repeat(np.isin(np.arange(len(lists)), chosen), np.diff(splits))
     kept_splits = np.concatenate([[0], np.cumsum(np.diff(splits)[chosen])])
-    popularity = np.bincount(
-        split.item_rows(split.train["item_id"]), minlength=len(split.catalogue)
-    )
+    row_on_ground = np.append(np.where(ground, np.cumsum(ground) - 1, -1), -1)  # of row −1 too
     return Evaluation(
         user_ids=histories.user_ids[chosen],
-        ranked_rows=ranked,
-        targets=(values[keep], kept_splits),
+        ranked_rows=row_on_ground[ranked],
+        targets=(row_on_ground[values[keep]], kept_splits),
         history_lengths=histories.lengths[chosen],
-        train_popularity=popularity,
+        train_popularity=_train_popularity(split)[ground],
         ks=tuple(ks),
         users=UserCounts(
             measured=len(chosen),
             no_target=_count_users(split) - len(lists),
             no_history=0 if cold_users else int((has_target & is_cold).sum()),
-            seen_targets=int((~has_target).sum()),
+            seen_targets=int((~has_target & (seen > 0)).sum()),
+            other_items=int((~has_target & (seen == 0)).sum()),
             not_drawn=int(is_chosen.sum()) - len(chosen),
             n_targets=int(kept_splits[-1]),
             n_seen_targets=int(seen.sum()),
             n_seen_beside=int(seen[has_target].sum()),
         ),
+        item_rows=np.flatnonzero(ground),
     )
 
 
@@ -305,6 +259,11 @@ def _nobody(split: Split, on: str, n_users: int, n_cold: int) -> str:
     )
 
 
+def _train_popularity(split: Split) -> Rows:
+    rows = split.item_rows(split.train["item_id"])
+    return np.bincount(rows, minlength=len(split.catalogue))
+
+
 def _count_users(split: Split) -> int:
     frames = (split.dataset.events, split.dataset.test_events)
     ids = [frame["user_id"] for frame in frames if frame is not None]
@@ -312,18 +271,23 @@ def _count_users(split: Split) -> int:
 
 
 def _distinct_targets(
-    targets: ItemLists, histories: ItemLists, n_items: int, *, include_seen: bool
+    targets: ItemLists,
+    histories: ItemLists,
+    ground: npt.NDArray[np.bool_],
+    *,
+    include_seen: bool,
 ) -> tuple[Rows, Rows, Rows]:
     """Return (values, row_splits) of distinct targets, and how many each user had before."""
-    n_users = len(targets)
+    n_users, n_items = len(targets), len(ground)
     key = np.unique(np.repeat(np.arange(n_users), targets.lengths) * n_items + targets.rows)
     is_counted = np.ones(len(key), np.bool_)
     if not include_seen:
         seen = np.repeat(np.arange(n_users), histories.lengths) * n_items + histories.rows
         is_counted = np.isin(key, seen, invert=True)
+    n_seen = np.bincount(key[~is_counted] // n_items, minlength=n_users)
+    is_counted &= ground[key % n_items]
     counts = np.bincount(key[is_counted] // n_items, minlength=n_users)
     splits = np.concatenate([[0], np.cumsum(counts)])
-    n_seen = np.bincount(key[~is_counted] // n_items, minlength=n_users)
     return key[is_counted] % n_items, splits, n_seen
 
 

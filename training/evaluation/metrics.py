@@ -24,7 +24,7 @@ novelty@k      mean over recommended items of −log2(c_i / Σ c), the self-info
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ from shortlist.training.data.arrays import Floats, Rows
 
 # One array of target rows a user, or (values, row_splits).
 Targets: TypeAlias = "Sequence[npt.NDArray[np.integer]] | tuple[Rows, Rows]"
+
+Key = TypeVar("Key")  # what names a metric
 
 PER_USER = ("HR", "Recall", "NDCG", "MRR", "MAP")
 _USERS_AT_ONCE = 1 << 14
@@ -125,8 +127,8 @@ def per_user_metrics(
 
 
 def bootstrap_intervals(
-    per_user: Mapping[str, Floats], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+    per_user: Mapping[Key, Floats], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[Key, tuple[float, float]]:
     """Estimate confidence intervals of the users' means by the percentile bootstrap.
 
     Users are drawn with replacement ``n_resamples`` times (Efron and Tibshirani 1993); all metrics
@@ -134,8 +136,8 @@ def bootstrap_intervals(
 
     Returns
     -------
-    dict of str to (float, float)
-        Metric name → (low, high) such that ``level`` of the resampled means lie between.
+    dict of (float, float)
+        Key of ``per_user`` → (low, high) such that ``level`` of the resampled means lie between.
     """
     if not (0 < level < 1 and n_resamples >= 1):
         raise DataError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shortlist.training.evaluation.evaluate import EvaluationReport
+    from shortlist.training.evaluation.evaluation_report import EvaluationReport
     from shortlist.training.evaluation.replays import ReplayReport
 
 __all__ = ["plot_history", "plot_metrics", "plot_replay", "plot_trials"]

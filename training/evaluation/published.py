@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shortlist.training.evaluation.evaluate import EvaluationReport
+from shortlist.training.evaluation.evaluation_report import EvaluationReport
 
-__all__ = ["PUBLISHED", "Published", "published_table"]
+__all__ = ["PUBLISHED", "Published", "published_rows", "published_table"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,16 @@ PUBLISHED: dict[tuple[int, int], list[Published]] = {
 }
 
 
-def published_table(report: EvaluationReport) -> str:
-    """Write what is published on the set and protocol of an evaluation, as Markdown.
-
-    Returns
-    -------
-    str
-        A table; empty if nothing is known, or the evaluation is not of the test users.
-    """
+def published_rows(report: EvaluationReport) -> list[Published]:
+    """Return what is published on the set and protocol of an evaluation of the test users."""
     if report.protocol != "leave-one-out" or report.on != "test" or report.include_seen:
-        return ""
-    rows = PUBLISHED.get((report.n_users, report.n_items), [])
+        return []
+    return PUBLISHED.get((report.n_users, report.n_items), [])
+
+
+def published_table(report: EvaluationReport) -> str:
+    """Write what `published_rows` gives as a Markdown table; empty if that is nothing."""
+    rows = published_rows(report)
     if not rows:
         return ""
     lines = [f"| {r.model} | {r.hit_rate:.3f} | {r.ndcg:.3f} | {r.source} |" for r in rows]

@@ -1,45 +1,59 @@
-"""The result of an evaluation: as text for a terminal, as a Markdown page, as a picture."""
+"""The result of an evaluation: as text for a terminal, as a Markdown page, as an HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from shortlist.training.data.counted import counted
-from shortlist.training.evaluation.evaluate import EvaluationReport
+from shortlist._temporary import replacing
+from shortlist.errors import DataError
+from shortlist.training.evaluation.evaluation_report import EvaluationReport
+from shortlist.training.evaluation.html_report import evaluation_html
 from shortlist.training.evaluation.plots import plot_metrics
 from shortlist.training.evaluation.published import published_table
+from shortlist.training.evaluation.report_tables import (
+    ENDS,
+    Table,
+    accuracy,
+    captions,
+    further_tables,
+    ranker_rows,
+    segment_rows,
+)
 from shortlist.training.evaluation.segments import format_table
-from shortlist.training.evaluation.tables import distinct_metrics, text_table
+from shortlist.training.evaluation.tables import text_table
 
-__all__ = ["evaluation_markdown", "evaluation_text", "write_report"]
+__all__ = ["check_report_path", "evaluation_markdown", "evaluation_text", "write_report"]
 
-_ENDS = ("95 % from", "to")  # rows of the bundle's intervals
+_ENDINGS = (".html", ".md")
 
 
 def evaluation_text(report: EvaluationReport) -> str:
-    """Write an evaluation for a terminal: a table for each cut-off, then the segments."""
+    """Write an evaluation for a terminal: a table for each cut-off, the segments, the rest."""
     bundle = next(iter(report.metrics))
     rows = {
-        name.replace(f"{bundle},", " ") if name not in _ENDS else f"  {name}": row
-        for name, row in _ranker_rows(report).items()
+        name.replace(f"{bundle},", " ") if name not in ENDS else f"  {name}": row
+        for name, row in ranker_rows(report).items()
     }
-    columns = distinct_metrics(rows)
-    cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in columns))
-    tables = []
-    for k in cutoffs:
-        tables.append(text_table(rows, [name for name in columns if name.endswith(f"@{k}")]))
-    first = [name for name in columns if name.endswith(f"@{cutoffs[0]}")]
-    segments = _segment_rows(report)
+    cutoffs = list(dict.fromkeys(int(name.partition("@")[2]) for name in accuracy(rows)))
+    segments = segment_rows(report)
+    first = accuracy(rows, cutoffs[0])
     shown = [name for name in first if any(name in row for row in segments.values())]
     parts = [
         f"{report.dataset}, {report.protocol}",
-        "\n".join(_captions(report)),
-        *tables,
+        "\n".join(captions(report)),
+        *(text_table(rows, accuracy(rows, k)) for k in cutoffs),
         text_table(segments, shown, title=f"{bundle} by segment"),
+        *map(_as_text, further_tables(report)),
         *_verdict(report),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _as_text(table: Table) -> str:
+    if not table.rows:
+        return "\n".join([table.title, *table.notes])
+    shown = text_table(table.rows, table.columns, title=table.title, digits=table.digits)
+    return "\n".join([shown, *table.notes])
 
 
 def evaluation_markdown(report: EvaluationReport, *, plot: str = "") -> str:
@@ -52,70 +66,55 @@ def evaluation_markdown(report: EvaluationReport, *, plot: str = "") -> str:
         Path of the picture beside the page, if there is one.
     """
     warnings = [f"Warning: {warning}." for warning in report.warnings]
-    rows, segments = _ranker_rows(report), _segment_rows(report)
+    rows, segments = ranker_rows(report), segment_rows(report)
     bundle = next(iter(report.metrics))
     parts = [
         f"# {report.dataset}, {report.protocol}",
-        " ".join(f"{caption}." for caption in _captions(report)),
-        format_table(_chosen(rows)),
+        " ".join(f"{caption}." for caption in captions(report)),
+        format_table(Table("", rows, accuracy(rows)).shown()),
         *([f"![NDCG of each ranker]({plot})"] if plot else []),
         *_published(report),
         f"{bundle}, by segments of users:",
-        format_table(_chosen(segments)),
+        format_table(Table("", segments, accuracy(segments)).shown()),
+        *(part for table in further_tables(report) for part in _as_markdown(table)),
         *warnings,
         *_verdict(report),
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def _as_markdown(table: Table) -> list[str]:
+    rows = [format_table(table.shown(), digits=table.digits)] if table.rows else []
+    return [f"## {table.title}", *(f"{note}." for note in table.notes), *rows]
+
+
+def check_report_path(path: Path) -> None:
+    """Refuse a file whose ending says no format that `write_report` has."""
+    if path.suffix.lower() not in _ENDINGS:
+        ending = path.suffix or "no ending"
+        raise DataError(
+            f"report: got {path} ({ending}), expected {' or '.join(_ENDINGS)}: one page with plots "
+            f"inside, or Markdown with a picture beside it; e.g. {path.stem or 'report'}.html"
+        )
+
+
 def write_report(report: EvaluationReport, path: Path) -> None:
-    """Write the page of `evaluation_markdown` and its picture, NAME.md and NAME.png."""
-    picture = path.with_suffix(".png")
-    plot_metrics(report, picture)
-    path.write_text(evaluation_markdown(report, plot=picture.name), encoding="utf-8")
+    """Write one HTML page, or the page of `evaluation_markdown` and its picture NAME.png.
 
-
-def _captions(report: EvaluationReport) -> list[str]:
-    """Say who was measured, and what was ranked how."""
-    bundle = next(iter(report.metrics))
-    seen = (
-        "seen items included (serve with exclude_seen=False)"
-        if report.include_seen
-        else "seen items left out"
-    )
-    captions = [
-        report.users.sentence(report.on)
-        if report.users is not None
-        else counted(report.n_users, f"{report.on} user"),
-        f"All {counted(report.n_items, 'item')} ranked, {seen}",
-        f"95 % bootstrap intervals of {bundle}",
-    ]
-    stored = [name for name, source in report.tables.items() if source == "bundle"]
-    if stored:
-        captions.append(f"From the bundle, not from the data: {' and '.join(stored)}")
-    return captions
-
-
-def _ranker_rows(report: EvaluationReport) -> dict[str, Mapping[str, float]]:
-    """Give the metrics of each ranker, those of the bundle with its interval."""
-    ends: list[dict[str, float]] = [{}, {}]
-    for name, interval in report.intervals.items():
-        for end, value in zip(ends, interval, strict=True):
-            end[name] = value
-    bundle = next(iter(report.metrics))
-    intervals = dict(zip(_ENDS, ends, strict=True))
-    return {bundle: report.metrics[bundle], **intervals, **report.metrics}
-
-
-def _segment_rows(report: EvaluationReport) -> dict[str, Mapping[str, float]]:
-    return {f"{s.name} ({counted(s.n_users, 'user')})": s.metrics for s in report.segments}
-
-
-def _chosen(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    columns = distinct_metrics(rows)
-    return {
-        label: {name: row[name] for name in columns if name in row} for label, row in rows.items()
-    }
+    Raises
+    ------
+    DataError
+        The path ends in neither .html nor .md.
+    """
+    check_report_path(path)
+    if path.suffix.lower() == ".html":
+        page = evaluation_html(report)
+    else:
+        picture = path.with_suffix(".png")
+        plot_metrics(report, picture)
+        page = evaluation_markdown(report, plot=picture.name)
+    with replacing(path) as file:
+        file.write(page.encode("utf-8", "backslashreplace"))
 
 
 def _verdict(report: EvaluationReport) -> list[str]:

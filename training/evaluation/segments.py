@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from shortlist.training.data.arrays import Floats
+from shortlist.training.evaluation.metrics import bootstrap_intervals
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One row of a segment table: which users, how many, their mean metrics."""
+    """One row of a segment table: which users, how many, their mean metrics, 95 % intervals."""
 
     name: str
     n_users: int
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def segment_table(
@@ -51,8 +53,10 @@ def segment_table(
             low = "" if i == 0 else f"> {edges[i - 1]:g}"
             high = "" if i == len(edges) else f"≤ {edges[i]:g}"
             label = " and ".join(part for part in (low, high) if part) or "all"
-            means = {m: float(v[members].mean()) for m, v in per_user.items()}
-            out.append(Segment(f"{name} {label}", int(members.sum()), means))
+            own = {metric: values[members] for metric, values in per_user.items()}
+            means = {metric: float(values.mean()) for metric, values in own.items()}
+            intervals = bootstrap_intervals(own)
+            out.append(Segment(f"{name} {label}", int(members.sum()), means, intervals))
     return out
 
 

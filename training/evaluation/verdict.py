@@ -12,7 +12,7 @@ from shortlist.training.data.arrays import Floats
 from shortlist.training.data.counted import counted
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 
-__all__ = ["MIN_USERS", "PRESETS", "Verdict", "judge"]
+__all__ = ["MIN_USERS", "PRESETS", "Verdict", "judge", "why_undecided"]
 
 MIN_USERS = UpdateConfig().min_users  # with fewer there is nothing to judge by, as in the gate
 # Baselines that a bundle can be made of, and the presets (and encoders) that make it.
@@ -61,6 +61,21 @@ class Verdict:
         return asdict(self)
 
 
+def why_undecided(n_users: int, n_items: int, k: int) -> str | None:
+    """Say why figures of so few users, or lists of nearly all items, say nothing; or None."""
+    if n_users < MIN_USERS:
+        return (
+            f"{counted(n_users, 'user')}: too few to judge (at least {MIN_USERS} are needed); get "
+            "more data"
+        )
+    if n_items <= k:
+        return (
+            f"{counted(n_items, 'item')}: a list of {k} holds all of them, so that these figures "
+            "say nothing; get more data, or look at fewer places"
+        )
+    return None
+
+
 def judge(
     name: str,
     per_user: Mapping[str, Floats],
@@ -90,21 +105,11 @@ def judge(
     metric = f"NDCG@{k}"
     own = per_user[metric]
     n_users = len(own)
-    if n_users < MIN_USERS:
-        sentence = (
-            f"{counted(n_users, 'user')}: too few to judge (at least {MIN_USERS} are needed); get "
-            "more data"
-        )
-        return Verdict("undecided", sentence, n_users, metric)
-    if n_items <= k:
-        sentence = (
-            f"{counted(n_items, 'item')}: a list of {k} holds all of them, so that these figures "
-            "say nothing; get more data, or look at fewer places"
-        )
-        return Verdict("undecided", sentence, n_users, metric)
-    if not baselines:
-        sentence = f"nothing to compare {name} with: no baseline was measured"
-        return Verdict("undecided", sentence, n_users, metric)
+    reason = why_undecided(n_users, n_items, k)
+    if reason is None and not baselines:
+        reason = f"nothing to compare {name} with: no baseline was measured"
+    if reason is not None:
+        return Verdict("undecided", reason, n_users, metric)
     best = max(baselines, key=lambda other: float(baselines[other][metric].mean()))
     difference = own - baselines[best][metric]
     low, high = bootstrap_intervals({metric: difference})[metric]

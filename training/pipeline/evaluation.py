@@ -1,27 +1,29 @@
-"""Measure a bundle, or a run that just ended, beside baselines."""
+"""Measure a bundle beside others and beside baselines."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings as python_warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-import shortlist
-from shortlist.bundle.tables import map_file, read_table
+from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured
 from shortlist.training.config.sections import Config
 from shortlist.training.config.settings import apply_overrides
-from shortlist.training.data.counted import counted
-from shortlist.training.evaluation.engine_ranker import EngineRanker
-from shortlist.training.evaluation.evaluate import Evaluation, EvaluationReport, evaluate_users
-from shortlist.training.evaluation.verdict import PRESETS, judge
+from shortlist.training.evaluation.beyond import beyond_accuracy
+from shortlist.training.evaluation.comparison import compare
+from shortlist.training.evaluation.engine_ranker import EngineRanker, EngineVectors
+from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
+from shortlist.training.evaluation.evaluation_report import EvaluationReport
+from shortlist.training.evaluation.ground import OnGround
+from shortlist.training.evaluation.metrics import bootstrap_intervals
+from shortlist.training.evaluation.seeds import no_seeds, seeds_report
+from shortlist.training.evaluation.verdict import judge
 from shortlist.training.models.baselines import (
     EASE,
     Baseline,
@@ -30,27 +32,40 @@ from shortlist.training.models.baselines import (
     Popularity,
     RecencyItemKNN,
 )
-from shortlist.training.models.linear import is_affordable
 from shortlist.training.models.repeats import OwnFrequency
-from shortlist.training.pipeline.train_report import Validation
+from shortlist.training.pipeline.compared import (
+    common_ground,
+    item_column,
+    list_bundles,
+    opened,
+)
+from shortlist.training.pipeline.completed import (
+    Completed,
+    completed,
+    items_of_training,
+    missing_user_features,
+)
+from shortlist.training.pipeline.seeds import SeedPlan, check_seeds, other_events, plan_seeds
+from shortlist.training.pipeline.validation import affordable_presets, rivals
 from shortlist.training.splits.held_out import check_held_out
 from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
-    from shortlist.bundle.manifest import Manifest
+    import numpy as np
+    import numpy.typing as npt
+
     from shortlist.engine import Engine
-    from shortlist.training.data.events import Dataset
+    from shortlist.training.data.arrays import Floats
     from shortlist.training.data.tables import TableSource
+    from shortlist.training.evaluation.beyond import ItemColumn
     from shortlist.training.evaluation.counts import UserCounts
     from shortlist.training.evaluation.evaluate import Ranker
-    from shortlist.training.fit.fit import TrainedModel
+    from shortlist.training.evaluation.verdict import Verdict
     from shortlist.training.splits.parts import Split
 
-__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers", "validate"]
+__all__ = ["bundle_rankers", "evaluate", "evaluate_rankers"]
 
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
-MAX_SCORES = 200_000_000  # that a baseline computes at the end of a training: seconds
-COUNTED = ("item_id", "n_events", "popular_score")  # columns of items.arrow that no table gave
 
 
 def evaluate(
@@ -66,6 +81,10 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     include_seen: bool | None = None,
     baselines: bool = True,
+    against: str | Path | Engine | Sequence[str | Path | Engine] = (),
+    by_column: str | Sequence[str] = (),
+    seeds: int | None = None,
+    seeds_out: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationReport:
     """Evaluate a bundle on held-out events, through `Engine.recommend` as its users do.
@@ -95,165 +114,196 @@ def evaluate(
         (``split.include_seen``).
     baselines : bool
         Evaluate the baselines too.
+    against : path, Engine or sequence of these
+        Other bundles, measured on the same users and items and compared user by user. Items that
+        only some of the bundles have are neither ranked nor targets.
+    by_column : str or sequence of str
+        Columns of the item table: their shares of the lists, and how well lists are calibrated.
+    seeds : int, optional
+        Train the bundle's own settings anew with so many other seeds, on the train part of
+        ``events``, and measure each exported bundle.
+    seeds_out : path, optional
+        Folder that keeps these bundles and their runs; a temporary one by default.
     progress : bool
-        Show what is downloaded.
+        Show what is downloaded, and the progress of trainings.
 
     Returns
     -------
     EvaluationReport
-        Of the bundle, with and without its second stage, and of each baseline.
+        Of the bundle, with and without its second stage, of those it is compared with, and of each
+        baseline.
 
     Raises
     ------
     DataError
-        A table cannot be read, nobody can be evaluated, or the bundle was trained on events that it
-        would be tested on.
+        A table cannot be read, nobody can be evaluated, a bundle was trained on events that it
+        would be tested on, bundles cannot be compared, or a bundle cannot be trained anew.
 
     Examples
     --------
     >>> import shortlist.training
     >>> report = shortlist.training.evaluate(  # doctest: +SKIP
-    ...     "shop.shortlist", "events.parquet"
+    ...     "shop.shortlist", "events.parquet", against="old.shortlist"
     ... )
-    >>> report.verdict.sentence  # doctest: +SKIP
+    >>> report.verdict.sentence, report.against[0].sentence  # doctest: +SKIP
     """
     is_path = isinstance(events, str | Path)
     source = {"path": str(events) if is_path else "", "format": format, **(reading or {})}
     frames = Frames(None if is_path else events, items, users)
-    with (
-        nullcontext(bundle)
-        if isinstance(bundle, shortlist.Engine)
-        else shortlist.load(bundle, n_threads=0)
-    ) as engine:
+    names = [by_column] if isinstance(by_column, str) else list(by_column)
+    check_seeds(seeds, seeds_out)
+    with opened(bundle, list_bundles(against)) as engines:
+        engine = next(iter(engines.values()))
         config = _evaluation_config(engine.bundle.manifest.training, source, protocol)
         if include_seen is not None:
             config = apply_overrides(config, {"split.include_seen": include_seen})
-        item_ids = _stored_items(engine)
+        item_ids = items_of_training(engine)
         dataset, _ = load_configured(config, progress=progress, frames=frames, item_ids=item_ids)
-        data = _completed(dataset, engine)
-        split = configured_split(data.dataset, config)
-        return _report(engine, split, config, data, on, ks, baselines=baselines)
+        data = completed(dataset, engines)
+        task = _Task(engines, data, configured_split(data.dataset, config), config, on, tuple(ks))
+        columns = [item_column(column, task.split, engines) for column in names]
+        plan = None
+        if seeds is not None:
+            name, out = next(iter(engines)), None if seeds_out is None else Path(seeds_out)
+            plan = plan_seeds(name, engine, dataset, config, n_seeds=seeds, out=out)
+        report = _report(task, columns, baselines=baselines)
+        return report if plan is None else _with_seeds(report, task, plan, progress=progress)
 
 
 @dataclass(frozen=True)
-class _Data:
-    """A dataset with what the bundle stores of its items and users, and where both came from."""
+class _Task:
+    """What is to be measured, on what."""
 
-    dataset: Dataset
-    tables: dict[str, str]
-    warnings: tuple[str, ...] = ()
+    engines: Mapping[str, Engine]
+    data: Completed
+    split: Split
+    config: Config
+    on: str
+    ks: tuple[int, ...]
+
+    @property
+    def include_seen(self) -> bool:
+        return self.config.split.include_seen
+
+    def warnings_of(self, label: str) -> list[str]:
+        """Say why the metrics of a bundle may be wrong; a DataError if they must be."""
+        engine, prefix = self.engines[label], ""
+        if label != next(iter(self.engines)):
+            prefix = f"{label}: "
+        try:
+            held_out = check_held_out(engine.bundle.manifest.training, self.split, self.on)
+        except DataError as error:
+            raise DataError(f"against: {label}: {error}" if prefix else str(error)) from error
+        found = (
+            missing_user_features(engine.bundle.manifest, self.data.dataset),
+            held_out,
+            _second_stage_has_seen(engine, self.on),
+        )
+        return [prefix + warning for warning in found if warning]
 
 
-def _report(
-    engine: Engine,
-    split: Split,
-    config: Config,
-    data: _Data,
-    on: str,
-    ks: Sequence[int],
-    *,
-    baselines: bool,
-) -> EvaluationReport:
-    """Measure the bundle and the baselines, and judge."""
-    manifest, name = engine.bundle.manifest, engine.bundle.path.name
-    include_seen = config.split.include_seen
-    held_out = check_held_out(manifest.training, split, on)
-    rankers: dict[str, Ranker] = dict(bundle_rankers(name, engine, split))
+def _report(task: _Task, columns: Sequence[ItemColumn], *, baselines: bool) -> EvaluationReport:
+    """Measure the bundles and the baselines, and judge."""
+    split, engines = task.split, task.engines
+    name = next(iter(engines))
+    warnings = [warning for label in engines for warning in task.warnings_of(label)]
+    ground, left_out = common_ground(split, engines)
+    rankers: dict[str, Ranker] = {}
+    for label, engine in engines.items():
+        rankers |= bundle_rankers(label, engine, split, ground)
     measured = evaluate_rankers(
-        rankers, split, on=on, ks=ks, baselines=baselines, include_seen=include_seen
+        rankers,
+        split,
+        on=task.on,
+        ks=task.ks,
+        baselines=baselines,
+        include_seen=task.include_seen,
+        ground=ground,
     )
     own = measured[name]
-    warnings = [
-        _missing_user_features(manifest, data.dataset),
-        held_out,
-        _second_stage_has_seen(engine, on),
-        _mostly_repeats(own.users),
-        *data.warnings,
-    ]
-    model = manifest.training.get("config", {}).get("model", {})
-    rivals = _rivals([other for other in measured if other not in rankers], model.get("encoder"))
-    others = {other: measured[other].per_user() for other in rivals}
-    n_items = len(split.catalogue)
+    more = (_mostly_repeats(own.users), left_out, *task.data.warnings)
+    per_user = {other: lists.per_user() for other, lists in measured.items()}
+    metrics = {other: lists.metrics() for other, lists in measured.items()}
+    histories = split.histories("train" if task.on == "valid" else "valid")
+    vectors = EngineVectors(engines[name], split)
+    intervals = _intervals(per_user)
+    n_items = len(own.item_rows)
     return EvaluationReport(
-        dataset=data.dataset.name,
+        dataset=task.data.dataset.name,
         protocol=split.protocol,
-        on=on,
+        on=task.on,
         n_users=own.users.measured,
         n_items=n_items,
-        metrics={other: lists.metrics() for other, lists in measured.items()},
-        intervals=own.intervals(),
+        metrics=metrics,
+        intervals=intervals[name],
         segments=(*own.by_history_length(), *own.by_target_popularity()),
-        warnings=tuple(warning for warning in warnings if warning),
-        include_seen=include_seen,
+        warnings=(*warnings, *(warning for warning in more if warning)),
+        include_seen=task.include_seen,
         users=own.users,
-        tables=data.tables,
-        verdict=judge(
-            name, own.per_user(), others, k=ks[0], n_items=n_items, presets=_presets(n_items)
+        tables=task.data.tables,
+        verdict=_judged(task, per_user, rankers, n_items),
+        ranker_intervals=intervals,
+        against=tuple(
+            compare(name, per_user[name], other, per_user[other], k=task.ks[0], n_items=n_items)
+            for other in engines
+            if other != name
         ),
+        beyond=beyond_accuracy(measured, metrics, list(engines), histories, vectors, columns),
     )
 
 
-def validate(run: TrainedModel) -> Validation | None:
-    """Rank what was held out with the encoders of a run and with quick baselines, and judge.
+def _with_seeds(
+    report: EvaluationReport, task: _Task, plan: SeedPlan, *, progress: bool
+) -> EvaluationReport:
+    """Train the bundle's settings with other seeds, and add what comes of it."""
+    name, engine = next(iter(task.engines.items()))
+    if not plan.seeds:
+        return replace(report, seeds=no_seeds(plan.config.model.encoder))
+    ground, _ = common_ground(task.split, task.engines)
 
-    Returns
-    -------
-    Validation or None
-        None where nothing was held out.
-    """
-    split, settings = run.split, run.config.split
-    if not run.metrics:
-        return None
-    n_items = len(split.catalogue)
-    most = max(2_000, min(20_000, MAX_SCORES // n_items))
-
-    def measure(ranker: Ranker) -> Evaluation:
+    def measure(other: Engine) -> dict[str, float]:
+        ranker = EngineRanker(other, task.split, ground=ground)
         return evaluate_users(
-            ranker,
-            split,
-            "valid",
-            (10, 20),
-            include_seen=settings.include_seen,
-            max_users=most,
-        )
+            ranker, task.split, task.on, task.ks, include_seen=task.include_seen, ground=ground
+        ).metrics()
 
-    own = measure(run.ranker())
-    quick: dict[str, Baseline] = {
-        "popularity": Popularity(),
-        "ItemKNN with recency": RecencyItemKNN(),
+    metric = f"NDCG@{task.ks[0]}"
+    runs = plan.run(measure, metric, progress=progress)
+    found = seeds_report(name, report.metrics[name], report.intervals, runs, metric)
+    doubts = (*plan.warnings, other_events(engine.bundle.manifest, task.split))
+    warnings = (*report.warnings, *(doubt for doubt in doubts if doubt))
+    return replace(report, seeds=found, warnings=warnings)
+
+
+def _intervals(
+    per_user: Mapping[str, Mapping[str, Floats]],
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the intervals of each ranker's metrics, all from the same draws of users."""
+    flat = {
+        (ranker, metric): values
+        for ranker, metrics in per_user.items()
+        for metric, values in metrics.items()
     }
-    if settings.include_seen:
-        quick["own frequency"] = OwnFrequency()
-    weights = split.weights(split.train)
-    others = {
-        name: measure(quick[name].fit(split.train, split.catalogue, weights))
-        for name in _rivals(quick, run.config.model.encoder)
+    intervals = bootstrap_intervals(flat)
+    return {
+        ranker: {metric: intervals[ranker, metric] for metric in metrics}
+        for ranker, metrics in per_user.items()
     }
-    judged = "the model" if run.scorer is None else "the first stage"
-    return Validation(
-        protocol=split.protocol,
-        users=replace(own.users, measured=own.users.measured + own.users.not_drawn, not_drawn=0),
-        n_items=n_items,
-        baselines={name: lists.metrics() for name, lists in others.items()},
-        verdict=judge(
-            judged,
-            own.per_user(),
-            {name: lists.per_user() for name, lists in others.items()},
-            k=10,
-            n_items=n_items,
-            presets=_presets(n_items),
-        ),
-    )
 
 
-def _rivals(baselines: Iterable[str], encoder: str | None) -> list[str]:
-    """Name the baselines that are not the judged model itself."""
-    return [name for name in baselines if encoder is None or PRESETS.get(name) != encoder]
-
-
-def _presets(n_items: int) -> dict[str, str]:
-    """Name the presets that make bundles of the baselines, for so many items."""
-    return {name: encoder for name, encoder in PRESETS.items() if is_affordable(encoder, n_items)}
+def _judged(
+    task: _Task,
+    per_user: Mapping[str, Mapping[str, Floats]],
+    rankers: Mapping[str, Ranker],
+    n_items: int,
+) -> Verdict:
+    """Compare the bundle with the best baseline that is not the same model."""
+    name = next(iter(task.engines))
+    model = task.engines[name].bundle.manifest.training.get("config", {}).get("model", {})
+    baselines = [other for other in per_user if other not in rankers]
+    others = {other: per_user[other] for other in rivals(baselines, model.get("encoder"))}
+    presets = affordable_presets(n_items)
+    return judge(name, per_user[name], others, k=task.ks[0], n_items=n_items, presets=presets)
 
 
 def evaluate_rankers(
@@ -264,29 +314,35 @@ def evaluate_rankers(
     ks: Sequence[int] = (10, 20),
     baselines: bool = True,
     include_seen: bool = False,
+    ground: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Evaluation]:
     """Rank the split's users with every ranker, then with the baselines fitted on what is known.
 
     Baselines see the same events as the histories do: train, and valid when ``on`` is "test", with
-    their weights. Those that would need too much memory are left out, with a warning.
+    their weights. Those that would need too much memory are left out, with a warning. With
+    ``ground`` (n_items,), bool, the rankers rank these items of the catalogue only.
     """
     known = split.known_events("valid" if on == "test" else "train")
     everyone = dict(rankers)
     if baselines:
         weights = split.weights(known)
         for name, model in _affordable_baselines(known, split, include_seen).items():
-            everyone[name] = model.fit(known, split.catalogue, weights)
+            fitted = model.fit(known, split.catalogue, weights)
+            everyone[name] = fitted if ground is None else OnGround(fitted, ground)
     return {
-        name: evaluate_users(ranker, split, on, tuple(ks), include_seen=include_seen)
+        name: evaluate_users(ranker, split, on, tuple(ks), include_seen=include_seen, ground=ground)
         for name, ranker in everyone.items()
     }
 
 
-def bundle_rankers(name: str, engine: Engine, split: Split) -> dict[str, EngineRanker]:
+def bundle_rankers(
+    name: str, engine: Engine, split: Split, ground: npt.NDArray[np.bool_] | None = None
+) -> dict[str, EngineRanker]:
     """Give the rankers of a bundle: as it answers by default, and with one stage if that is 2."""
-    rankers = {name: EngineRanker(engine, split)}
+    rankers = {name: EngineRanker(engine, split, ground=ground)}
     if engine.default_stages == 2:
-        rankers[f"{name}, first stage alone"] = EngineRanker(engine, split, stages=1)
+        alone = EngineRanker(engine, split, stages=1, ground=ground)
+        rankers[f"{name}, first stage alone"] = alone
     return rankers
 
 
@@ -317,55 +373,6 @@ def _affordable_baselines(
     return named
 
 
-def _stored_items(engine: Engine) -> pl.Series | None:
-    """Return the ids of the bundle's items, if its training had an item table."""
-    bundle = engine.bundle
-    table = read_table(map_file(bundle.file("items.arrow")), bundle.manifest.n_items, {})
-    has_table = set(table.column_names) - set(COUNTED)
-    return pl.Series("item_id", table.column("item_id")) if has_table else None
-
-
-def _completed(dataset: Dataset, engine: Engine) -> _Data:
-    """Add the bundle's items, and the users' features where the data has no user table."""
-    stored, warnings = _item_frame(engine), []
-    known = [frame["item_id"] for frame in (dataset.events, dataset.items) if frame is not None]
-    is_new = ~stored["item_id"].cast(pl.String).is_in(pl.concat(known).cast(pl.String).implode())
-    n_new = int(is_new.sum())
-    tables = {"items": "data" if dataset.items is not None else "bundle" if n_new else "none"}
-    if dataset.items is None:
-        dataset = replace(dataset, items=stored)
-    elif n_new:
-        warnings.append(
-            f"the data lacks {counted(n_new, 'item')} that the bundle has: ranked all the same"
-        )
-        both = (dataset.items, stored.filter(is_new))
-        key = pl.col("item_id")
-        if len({frame["item_id"].dtype for frame in both}) > 1:
-            key = key.cast(pl.String)
-        items = pl.concat([frame.with_columns(key) for frame in both], how="diagonal")
-        dataset = replace(dataset, items=items)
-    tables["users"] = "none" if dataset.users is None else "data"
-    if dataset.users is None and (users := _user_frame(engine)) is not None:
-        tables["users"] = "bundle"
-        dataset = replace(dataset, users=users)
-    return _Data(dataset, tables, tuple(warnings))
-
-
-def _item_frame(engine: Engine) -> pl.DataFrame:
-    ids = np.asarray(engine.index.item_ids)
-    return pl.DataFrame({"item_id": ids.tolist()})
-
-
-def _user_frame(engine: Engine) -> pl.DataFrame | None:
-    """Read the users' features that the bundle stores; None if it stores none."""
-    bundle, manifest = engine.bundle, engine.bundle.manifest
-    names = [feature.name for feature in manifest.features_of("user")]
-    if not names or not bundle.has("users.arrow"):
-        return None
-    table = read_table(map_file(bundle.file("users.arrow")), manifest.n_users, {})
-    return pl.DataFrame(table.select(["user_id", *names]))
-
-
 def _evaluation_config(
     training: Mapping[str, Any], source: Mapping[str, object], protocol: str
 ) -> Config:
@@ -377,19 +384,6 @@ def _evaluation_config(
     named = {f"data.{name}": value for name, value in source.items()}
     config = apply_overrides(_trained_config(training), named)
     return config if protocol == "auto" else apply_overrides(config, {"split.protocol": protocol})
-
-
-def _missing_user_features(manifest: Manifest, dataset: Dataset) -> str | None:
-    wanted = [feature.name for feature in manifest.features_of("user")]
-    has = [] if dataset.users is None else dataset.users.columns
-    missing = [name for name in wanted if name not in has]
-    if not missing:
-        return None
-    return (
-        f"the bundle was trained with user features {missing}, which the data lacks "
-        f"({'no user table' if dataset.users is None else f'it has {has}'}): ranked without them, "
-        "so its metrics are too low; give --users"
-    )
 
 
 def _second_stage_has_seen(engine: Engine, on: str) -> str | None:

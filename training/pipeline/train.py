@@ -205,7 +205,7 @@ def train_and_export(
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.pipeline.choose import train_chosen
-        from shortlist.training.pipeline.evaluation import validate
+        from shortlist.training.pipeline.validation import validate
     if overwrite:
         checkpoint.remove_run(run_dir)
     run, choice = train_chosen(

@@ -32,6 +32,8 @@ def add_parser(subparsers: SubParsers) -> None:
         "evaluate",
         "Rank the whole catalogue for the test users, report metrics, and judge by baselines.",
         "shortlist evaluate movies.shortlist --data movielens-100k --protocol leave-one-out\n"
+        "  shortlist evaluate new.shortlist --data events.parquet --against old.shortlist "
+        "--report new.html\n"
         "  shortlist evaluate new.shortlist --off-policy feedback.log --top-n 2",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -61,9 +63,38 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--no-baselines", action="store_true", help="only the bundle, no popularity, ItemKNN, EASE"
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="another bundle, measured on the same users and items and compared user by user "
+        "(repeatable)",
+    )
+    parser.add_argument(
+        "--by-column",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="column of the item table, such as genres: its shares of the lists, and calibration "
+        "(repeatable)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=whole_number(1),
+        metavar="N",
+        help="train the bundle's own settings anew with N other seeds, and measure each bundle",
+    )
+    parser.add_argument(
+        "--seeds-out", type=Path, metavar="FOLDER", help="keep these bundles and their runs here"
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument(
-        "--report", type=Path, help="write tables to this Markdown file and a plot beside it (.png)"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write a page: FILE.html has the plots inside, FILE.md a plot beside it (.png)",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     add_off_policy_arguments(parser)
@@ -78,9 +109,14 @@ def run(args: argparse.Namespace) -> int:
             "of them: events to rank, or a feedback log to estimate from"
         )
     if args.off_policy is not None:
+        _check_no_ranking(args)
         return run_off_policy(args)
     check_output(args.report, "--report")
-    check_bundle(args.bundle)
+    for bundle in (args.bundle, *args.against):
+        check_bundle(bundle)
+    pages = require_extra("shortlist.training.evaluation.report", "train")
+    if args.report:
+        pages.check_report_path(args.report)
     _check_data(args)
     evaluation = require_extra("shortlist.training.pipeline.evaluation", "train")
     with reading_said("evaluate"):
@@ -96,11 +132,14 @@ def run(args: argparse.Namespace) -> int:
             ks=tuple(args.k),
             include_seen=args.include_seen,
             baselines=not args.no_baselines,
+            against=args.against,
+            by_column=args.by_column,
+            seeds=args.seeds,
+            seeds_out=args.seeds_out,
             progress=not args.json,
         )
     for warning in report.warnings:
         show(f"shortlist evaluate: warning: {warning}", file=sys.stderr)
-    pages = require_extra("shortlist.training.evaluation.report", "train")
     if args.report:
         pages.write_report(report, args.report)
     if args.json:
@@ -108,6 +147,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(pages.evaluation_markdown(report) if args.markdown else pages.evaluation_text(report))
     return 0
+
+
+def _check_no_ranking(args: argparse.Namespace) -> None:
+    """Refuse flags that say something of ranked events, beside a feedback log."""
+    for flag in ("against", "by_column", "seeds", "seeds_out", "report"):
+        if getattr(args, flag):
+            name = f"--{flag.replace('_', '-')}"
+            raise DataError(
+                f"{name}: got it beside --off-policy, expected it with --data; leave it out, or "
+                "give --data in place of --off-policy"
+            )
 
 
 def _check_data(args: argparse.Namespace) -> None:
