@@ -272,7 +272,9 @@ class ScorerConfig:
         text="a network that learns from validation events to mix the first stage's score with "
         "counts of what follows what and linear factors, or these counts alone",
     )
-    hidden: tuple[int, ...] = _other((32, 16), text="units of the hidden layers", low=1)
+    hidden: tuple[int, ...] = _other(
+        (32, 16), text="units of the hidden layers; none where a linear mix is better", low=1
+    )
     activation: str = _choice("relu", *ACTIVATIONS, text="activation of the hidden layers")
     output: str = _choice("linear", "sigmoid", "linear", text="activation of the score")
     loss: str = _choice(
@@ -285,8 +287,8 @@ class ScorerConfig:
     dropout: float = _number(0.0, 0.0, 0.95, text="dropout after each hidden layer")
     n_candidates: int = _number(200, 1, 10_000, text="first-stage items that are put in order")
     history_length: int = _number(500, 1, 10_000, text="a user's last items that are looked at")
-    n_factors: int = _number(128, 1, 1024, text="length of the linear item factors")
-    factor_l2: float = _number(100.0, 1e-6, text="regularisation of the linear item factors")
+    n_factors: int = _number(64, 1, 1024, text="length of the linear item factors")
+    factor_l2: float = _number(300.0, 1e-6, text="regularisation of the linear item factors")
     follower_weight: float = _number(
         0.1, 0.0, 1e6, text="followers: what the latest item's first follower gains in score"
     )

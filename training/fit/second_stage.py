@@ -130,10 +130,11 @@ def train_reranker(
         if isinstance(scorer, FollowerScorer):
             scores = _scores(scorer, candidates)
         else:
-            scorer, scores = _train(split, candidates, settings, progress)
+            scorer, scores = _train(split, candidates, evaluation, settings, progress)
         report = _judged(report, evaluation, rerank(scores, candidates.rows))
     weights = {} if scorer is None else scorer.get_weights()
-    state = {"config": dataclasses.asdict(settings), "report": report.to_dict()}
+    used = settings if scorer is None else scorer.config
+    state = {"config": dataclasses.asdict(used), "report": report.to_dict()}
     checkpoint.save_arrays(run_dir / checkpoint.SCORER, weights, state)
     return scorer, report
 
@@ -253,25 +254,53 @@ def _count_users(split: Split) -> int:
 
 
 def _train(
-    split: Split, candidates: Candidates, settings: ScorerConfig, progress: bool
+    split: Split,
+    candidates: Candidates,
+    evaluation: Evaluation,
+    settings: ScorerConfig,
+    progress: bool,
 ) -> tuple[CandidateScorer, NDArray[np.float32]]:
-    """Train the DNN; the scores of the candidates are of networks that never saw their user."""
+    """Train the network, or a linear one where that is better: few users cannot teach layers.
+
+    The scores of the candidates are of networks that never saw their user.
+    """
     tables = fit_tables(split, settings)
     raw = _features(CandidateScorer(settings, tables), candidates)
     known = candidates.rows >= 0
     mean, std = raw[known].mean(axis=0), raw[known].std(axis=0)
     scale = {"mean": mean, "std": np.where(std > 0, std, 1.0).astype(np.float32)}
-    scorer = CandidateScorer(settings, dataclasses.replace(tables, **scale))
-    features = _features(scorer, candidates)
+    tables = dataclasses.replace(tables, **scale)
+    features = _features(CandidateScorer(settings, tables), candidates)
+    both = [settings, dataclasses.replace(settings, hidden=())]
+    fitted = [_cross_fitted(features, candidates, own) for own in both]
+    ndcg = [
+        float(_with_order(evaluation, rerank(scores, candidates.rows)).mean()) for scores in fitted
+    ]
+    best = ndcg.index(max(ndcg))  # the settings' own, of equals
+    scorer = CandidateScorer(both[best], tables)
+    everyone = np.ones(len(features), np.bool_)
+    rng = np.random.default_rng([settings.seed, 5])
+    final = _fit(features, candidates, everyone, both[best], rng, progress)
+    scorer.scorer.set_weights(final.get_weights())
+    return scorer, fitted[best]
+
+
+def _cross_fitted(
+    features: NDArray[np.float32], candidates: Candidates, settings: ScorerConfig
+) -> NDArray[np.float32]:
+    """Score the candidates by networks that never saw their user."""
     rng = np.random.default_rng([settings.seed, 4])
     folds = rng.permutation(len(features)) % N_FOLDS
     scores = np.zeros(candidates.rows.shape, np.float32)
     for fold in range(N_FOLDS):
         part = _fit(features, candidates, folds != fold, settings, rng, False)
         scores[folds == fold] = _predict(part, features[folds == fold])
-    final = _fit(features, candidates, np.ones(len(features), np.bool_), settings, rng, progress)
-    scorer.scorer.set_weights(final.get_weights())
-    return scorer, scores
+    return scores
+
+
+def _with_order(evaluation: Evaluation, ranked: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each user's NDCG@10 of the candidates in another order."""
+    return dataclasses.replace(evaluation, ranked_rows=ranked).per_user()[METRIC]
 
 
 def _scores(scorer: FollowerScorer, candidates: Candidates) -> NDArray[np.float32]:
@@ -318,7 +347,7 @@ def _judged(
 ) -> RerankerReport:
     """Compare NDCG@10 of both orders; the second is kept if the gain is over its own error."""
     without = evaluation.per_user()[METRIC]
-    with_it = dataclasses.replace(evaluation, ranked_rows=ranked).per_user()[METRIC]
+    with_it = _with_order(evaluation, ranked)
     gain = with_it - without
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
     return dataclasses.replace(

@@ -27,6 +27,7 @@ __all__ = ["RUNGS", "Candidate", "base_models", "encoders", "epoch_seconds", "fi
 RUNGS = (2, 6)  # epochs after which the better half, then the best encoder alone, goes on
 MIN_EPOCHS = 3  # fewer teach an encoder too little
 MANY_EXAMPLES = 300_000  # from here on an epoch has the steps that several have of fewer examples
+FACTOR_EXAMPLES = 100_000  # from here on the second stage gains by more linear factors
 MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 SPEED = 4e10  # products and sums a second of training, on two shared cores (benchmarks/training.py)
 
@@ -159,6 +160,8 @@ def _encoder_settings(n_examples: int) -> dict[str, Settings]:
         "train.item_init": "cooccurrence",
         "scorer.enabled": True,
     }
+    if n_examples >= FACTOR_EXAMPLES:
+        taught |= {"scorer.n_factors": 128, "scorer.factor_l2": 100.0}
     narrow: Settings = {"model.dim": 64, "model.history_length": 100, "model.hidden": 256}
     if n_examples < MANY_EXAMPLES:
         narrow |= {"model.n_blocks": 1, "model.dropout": 0.3}
