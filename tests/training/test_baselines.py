@@ -8,13 +8,10 @@ from shortlist.errors import DataError
 from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.events import make_events
 from shortlist.training.evaluation.evaluate import evaluate
-from shortlist.training.models.baselines import (
-    EASE,
-    ImplicitALS,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.splits.split import leave_one_out
 
 # Four users over five items; item 4 never occurs.

@@ -20,7 +20,7 @@ from shortlist.training.config.settings import apply_overrides, load_config
 from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.second_stage import candidates_of, first_stage
-from shortlist.training.models.baselines import EASE
+from shortlist.training.models.ease import EASE
 from shortlist.training.models.linear import (
     Distinct,
     FoldIn,

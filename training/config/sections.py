@@ -175,7 +175,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """Section ``[linear]``: the closed-form models; `models.baselines` has their formulas."""
+    """Section ``[linear]``: the closed-form models; docs/encoders.md has their formulas."""
 
     neighbours: int = _number(20, 1, 1_000_000, text="item-knn: neighbours kept of each item")
     shrink: float = _number(10.0, 0.0, text="item-knn: damps similarities that few users support")

@@ -16,15 +16,10 @@ from keras import ops
 
 from shortlist.errors import DataError
 from shortlist.training.config.sections import CLOSED_FORM, Config
-from shortlist.training.models.baselines import (
-    EASE,
-    Baseline,
-    ImplicitALS,
-    ItemItem,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemItem, ItemKNN, RecencyItemKNN
 from shortlist.training.models.layers import HistoryLookup, look_up, rows_by_age
 from shortlist.training.models.two_tower import (
     TwoTower,
@@ -194,7 +189,7 @@ class SameForAll(keras.layers.Layer):  # type: ignore[misc]
 class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
     """User encoder of item-item models: 1, then ``decay^age`` of each item, 0 of one not seen.
 
-    Age is the number of known items after its latest event. See `baselines.ItemItem`.
+    Age is the number of known items after its latest event. See `item_item.ItemItem`.
     """
 
     is_causal = False
@@ -235,7 +230,7 @@ class FoldIn(keras.layers.Layer):  # type: ignore[misc]
     """User encoder of implicit ALS: solve for the user from the history's item vectors v.
 
     ``(I + α Σ v vᵀ) u = (1 + α) Σ v``. As the vectors of all items have ``Σ v vᵀ ≤ I`` (see
-    `baselines.ImplicitALS.item_vectors`), the matrix has eigenvalues from 1 to 1 + α, and with
+    `als.ImplicitALS.item_vectors`), the matrix has eigenvalues from 1 to 1 + α, and with
     ``E = I − 2 / (2 + α) · (…)``, whose norm is at most α / (2 + α), the inverse is
     ``2 / (2 + α) · Π_k (I + E^(2^k))``: a handful of products, whose relative
     error in float32 is about α · 1e-8.

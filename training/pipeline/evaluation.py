@@ -24,14 +24,10 @@ from shortlist.training.evaluation.ground import OnGround
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.evaluation.seeds import no_seeds, seeds_report
 from shortlist.training.evaluation.verdict import judge
-from shortlist.training.models.baselines import (
-    EASE,
-    Baseline,
-    ImplicitALS,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.compared import (
     common_ground,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
 from shortlist.training.evaluation.verdict import PRESETS, judge
-from shortlist.training.models.baselines import Baseline, Popularity, RecencyItemKNN
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.item_item import RecencyItemKNN
 from shortlist.training.models.linear import is_affordable
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.train_report import Validation
