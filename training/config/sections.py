@@ -137,10 +137,13 @@ class SplitConfig:
     """Section ``[split]``: which events are held out."""
 
     protocol: str = _choice(
-        "auto", "auto", "leave-one-out", "temporal", "lightgcn-split", text="how to hold out"
+        "auto",
+        *("auto", "leave-one-out", "temporal", "random", "lightgcn-split"),
+        text="how to hold out",
     )
-    valid: float = _number(0.05, 0.0, 0.5, text="temporal: part of the events for validation")
-    test: float = _number(0.1, 0.0, 0.5, text="temporal: part of the events for the test")
+    valid: float = _number(0.05, 0.0, 0.5, text="temporal, random: part for validation")
+    test: float = _number(0.1, 0.0, 0.5, text="temporal, random: part for the test")
+    seed: int = _number(0, 0, 2**31 - 1, text="random, lightgcn-split: which events are drawn")
     include_seen: bool = _other(
         False, text="items of the history count as targets too: for what is bought or played again"
     )
