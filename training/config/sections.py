@@ -195,6 +195,12 @@ class LinearConfig:
         0.0, 0.0, 1e6, text="item-knn, cooccurrence, ease: what the item popular now gains in score"
     )
     trend_days: float = _number(15.0, 1e-3, 1e6, text="trend: days before the newest event")
+    repeat: float = _number(
+        0.0, 0.0, 1e6, text="the same three: what an event of the history adds to its own item"
+    )
+    repeat_decay: float = _number(
+        0.98, 0.01, 1.0, text="repeat: weight of an event, lost with each later one"
+    )
     als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
     als_alpha: float = _number(10.0, 1e-6, 1e4, text="ials: confidence in an event is 1 + this")
     als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")

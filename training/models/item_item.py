@@ -25,10 +25,12 @@ class ItemItem(Baseline):
 
     Age is 0 for the latest event; an item that comes again counts once, as its latest event. Items
     of which the history says nothing (score 0) follow those it speaks for, by popularity. With
-    `with_trend` each score is raised by what is popular now.
+    `with_trend` each score is raised by what is popular now, with `with_repeats` by how often and
+    how lately the user had the item.
     """
 
     decay = 1.0
+    repeat = 0.0
     trend, trend_days = 0.0, 0.0
     weights: Any  # (n_items, n_items), sparse or dense
     _floor: Floats
@@ -45,6 +47,26 @@ class ItemItem(Baseline):
             Before the newest train event.
         """
         self.trend, self.trend_days = trend, days
+        return self
+
+    def with_repeats(self, repeat: float, decay: float) -> Self:
+        """Let every event of the history count, and speak for its own item too.
+
+        An item i of the history then has the weight ``Σ decay^age`` over all its events.
+
+        Parameters
+        ----------
+        repeat : float
+            What such a weight adds to the score of the item itself, above 0.
+        decay : float
+            Weight of an event, lost with each later one; in (0, 1].
+        """
+        require(
+            repeat > 0 and 0 < decay <= 1,
+            f"repeat={repeat}, decay={decay}",
+            "repeat > 0 and decay in (0, 1]",
+        )
+        self.repeat, self.decay = repeat, decay
         return self
 
     def fit(
@@ -69,12 +91,15 @@ class ItemItem(Baseline):
 
     def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
         self.weights = self._item_weights(users, items, weights)
+        if self.repeat > 0.0:
+            self.weights = _with_diagonal(self.weights, self.repeat)
         counts = np.bincount(items, weights, minlength=self.n_items)
         self._floor = _FLOOR * counts / max(counts.max(initial=0.0), 1.0)
 
     def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         # A user's vector is as long as the catalogue and nearly all zero: a sparse product.
-        scores = _history_matrix(histories, self.n_items, self.decay) @ self.weights
+        history = _history_matrix(histories, self.n_items, self.decay, all_events=self.repeat > 0.0)
+        scores = history @ self.weights
         dense: Floats = scores.toarray() if sparse.issparse(scores) else scores
         dense = dense + self._trend
         return top_rows(np.where(dense == 0.0, self._floor, dense), excluded, top_n)
@@ -166,8 +191,21 @@ class RecencyItemKNN(ItemItem):
         return sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
 
 
-def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> Any:
-    """Return the CSR matrix of decay^age (age 0 is the latest event); repeats keep the latest."""
+def _with_diagonal(weights: Any, value: float) -> Any:
+    """Add a value to each item's weight for itself; dense weights change."""
+    if sparse.issparse(weights):
+        return weights + sparse.diags(np.full(weights.shape[0], float(value)))
+    weights[np.diag_indices(len(weights))] += value
+    return weights
+
+
+def _history_matrix(
+    histories: list[Rows], n_items: int, decay: float, *, all_events: bool = False
+) -> Any:
+    """Return the CSR matrix of decay^age (age 0 is the latest event).
+
+    Of an item that comes again the latest event counts, or the sum of all.
+    """
     lengths = np.array([len(rows) for rows in histories], dtype=np.int64)
     splits = np.concatenate([[0], np.cumsum(lengths)])
     rows = np.concatenate([*histories, np.empty(0, np.int64)])
@@ -176,8 +214,9 @@ def _history_matrix(histories: list[Rows], n_items: int, decay: float = 1.0) -> 
     order = np.lexsort((age, rows, users))
     key = users[order] * n_items + rows[order]
     first = order[np.concatenate([[True], key[1:] != key[:-1]])] if len(order) else order
+    counted = order if all_events else first
     # Weights below 1e-12 of the latest cannot change a list worth showing.
-    recent = first[age[first] * -np.log(decay) < 28] if decay < 1 else first
+    recent = counted[age[counted] * -np.log(decay) < 28] if decay < 1 else counted
     return sparse.csr_matrix(
         (decay ** age[recent].astype(np.float64), (users[recent], rows[recent])),
         shape=(len(histories), n_items),

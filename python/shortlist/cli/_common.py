@@ -70,6 +70,7 @@ PRESETS = (
     "movielens-1m",
     "movielens-1m-temporal",
     "popularity",
+    "repeats",
 )
 
 
