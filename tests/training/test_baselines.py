@@ -89,6 +89,19 @@ def test_ease_equals_the_closed_form():
     assert got[1].tolist() == best_first(weights[2] + weights[3], [2, 3])
 
 
+def test_ease_damps_long_histories_and_popular_items():
+    n_items, n_users = SEEN.sum(axis=1), np.maximum(SEEN.sum(axis=0), 1)
+    damped = SEEN * (n_items / n_items.mean())[:, None] ** -0.4 * (n_users / n_users.mean()) ** -0.7
+    inverse = np.linalg.inv(damped.T @ damped + 3 * np.eye(5))
+    weights = np.eye(5) - inverse / np.diag(inverse)
+    weights *= (n_users / n_users.mean())[:, None] ** -0.7
+    model = EASE(3, user_power=0.4, item_power=0.7).fit(TRAIN, CATALOGUE)
+    np.testing.assert_allclose(model.item_vectors()[:, 1:], weights.T, atol=1e-6)
+    got = rank(model, [[0], [2, 3]])
+    assert got[0].tolist() == best_first(weights[0], [0])
+    assert got[1].tolist() == best_first(weights[2] + weights[3], [2, 3])
+
+
 @pytest.mark.parametrize("model", ALL)
 def test_seen_items_never_come_back_and_more_places_than_items_are_missing(model):
     got = rank(model(), [[1, 2, 1], []], top_n=9)

@@ -269,6 +269,26 @@ def test_with_repeats_every_event_counts_and_speaks_for_its_own_item(toy, model)
     assert ranked[0].tolist() == order[:10].tolist()
 
 
+def test_the_preset_of_tastes_without_order_is_evaluated_on_its_own_draw(toy, tmp_path):
+    run = train(toy, load_config("general"), tmp_path / "toy.run", progress=False)
+    assert run.split.protocol == "random"
+    model = build_baseline(run.config)
+    assert (model.l2, model.user_power, model.item_power) == (900, 0.375, 0.1)
+    export_bundle(run, tmp_path / "toy.shortlist")
+    model.fit(run.split.train, run.split.catalogue)
+    with shortlist.load(tmp_path / "toy.shortlist") as engine:
+        bundle = evaluation.bundle_rankers("bundle", engine, run.split)
+        lists = evaluation.evaluate_rankers(
+            bundle | {"baseline": model}, run.split, baselines=False
+        )
+        report = evaluation.evaluate(engine, toy.events, items=toy.items, baselines=False)
+    found = {name: evaluated.metrics() for name, evaluated in lists.items()}
+    assert found["bundle"] == pytest.approx(found["baseline"], abs=5e-5)
+    assert not any("may have seen" in warning for warning in report.warnings)
+    assert report.protocol == "random"
+    assert report.metrics["toy.shortlist"] == pytest.approx(found["bundle"])
+
+
 @pytest.mark.parametrize("encoder", ["item-knn", "cooccurrence", "ease"])
 def test_repeats_survive_into_the_bundle(toy, tmp_path, encoder):
     config = load_config("repeats", overrides={"model.encoder": encoder})

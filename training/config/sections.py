@@ -191,6 +191,12 @@ class LinearConfig:
     )
     power: float = _number(0.1, -10.0, 10.0, text="cooccurrence: how much popular items are damped")
     ease_l2: float = _number(400.0, 1e-6, text="ease: regularisation")
+    ease_user_power: float = _number(
+        0.0, -10.0, 10.0, text="ease: how much users of many items are damped in the fit"
+    )
+    ease_item_power: float = _number(
+        0.0, -10.0, 10.0, text="ease: how much popular items are damped"
+    )
     trend: float = _number(
         0.0, 0.0, 1e6, text="item-knn, cooccurrence, ease: what the item popular now gains in score"
     )

@@ -66,7 +66,7 @@ def build_baseline(config: Config) -> Baseline:
         case "cooccurrence":
             model = RecencyItemKNN(linear.window, linear.decay_gap, linear.decay_age, linear.power)
         case _:
-            model = EASE(linear.ease_l2)
+            model = EASE(linear.ease_l2, linear.ease_user_power, linear.ease_item_power)
     if linear.repeat > 0.0:
         model = model.with_repeats(linear.repeat, linear.repeat_decay)
     return model.with_trend(linear.trend, linear.trend_days) if linear.trend > 0.0 else model

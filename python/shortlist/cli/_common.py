@@ -64,6 +64,7 @@ PRESETS = (
     "beauty",
     "cooccurrence",
     "ease",
+    "general",
     "ials",
     "item-knn",
     "movielens-100k",
