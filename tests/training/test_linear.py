@@ -328,7 +328,7 @@ def test_a_catalogue_whose_table_would_not_fit_is_refused_by_name():
     check_settings(config, 8_191)
     with pytest.raises(DataError, match=r"got 'ease' with 8,192 items.*0\.3 GiB, expected") as told:
         check_settings(config, 8_192)
-    assert "use 'ials' (to begin with, model.dim=128 and linear.als_l2=1)" in str(told.value)
+    assert "use 'ials' (to begin with, model.dim=256 and linear.als_l2=2)" in str(told.value)
     check_settings(load_config("ials"), 10_000_000)
 
 

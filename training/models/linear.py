@@ -89,7 +89,7 @@ def check_settings(config: Config, n_items: int) -> None:
     raise DataError(
         f"model.encoder: got {encoder!r} with {n_items:,} items, whose table takes "
         f"{size / 2**30:.1f} GiB, expected at most {MAX_TABLE / 2**30:.2f} GiB (8,191 items). "
-        "Fix: use 'ials' (to begin with, model.dim=128 and linear.als_l2=1), 'popularity' or an "
+        "Fix: use 'ials' (to begin with, model.dim=256 and linear.als_l2=2), 'popularity' or an "
         "encoder that is trained, such as 'pool'; or keep the items with most events ([cleaning] "
         "k_core)"
     )
