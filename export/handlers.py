@@ -61,6 +61,29 @@ def _write_gru(context: Any, node: Any, name: str, args: Any) -> None:
         )
 
 
+def _write_scatter(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write values (batch, length) at places (row, column) of a matrix, each row in its own.
+
+    Of ScatterND, which tf2onnx would write, ONNX Runtime shares the updates out among threads:
+    where an item comes twice, one of them may be lost.
+    """
+    matrix, places, values = node.input
+    shapes, dtypes = [context.get_shape(node.output[0])], [context.get_dtype(node.output[0])]
+    reduction = "add" if node.type == "TensorScatterAdd" else "max"
+    context.remove_node(node.name)
+    column = context.make_const(f"{name}_column", np.array(1)).output[0]
+    columns = context.make_node("Gather", [places, column], attr={"axis": 2}).output[0]
+    context.make_node(
+        "ScatterElements",
+        [matrix, columns, values],
+        attr={"axis": 1, "reduction": reduction},
+        name=node.name,
+        outputs=[node.output[0]],
+        shapes=shapes,
+        dtypes=dtypes,
+    )
+
+
 def _width(context: Any, value: str) -> int:
     return int(context.get_shape(value)[-1])
 
@@ -68,4 +91,6 @@ def _width(context: Any, value: str) -> int:
 HANDLERS: dict[str, tuple[Any, list[str]]] = {
     "Erfc": (_write_erfc, []),
     stand_ins.GRU: (_write_gru, []),
+    "TensorScatterAdd": (_write_scatter, []),
+    "TensorScatterMax": (_write_scatter, []),
 }

@@ -8,13 +8,10 @@ from shortlist.errors import DataError
 from shortlist.training.data.datasets import load_dataset
 from shortlist.training.data.events import make_events
 from shortlist.training.evaluation.evaluate import evaluate
-from shortlist.training.models.baselines import (
-    EASE,
-    ImplicitALS,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.splits.split import leave_one_out
 
 # Four users over five items; item 4 never occurs.
@@ -88,6 +85,19 @@ def test_ease_equals_the_closed_form():
     inverse = np.linalg.inv(SEEN.T @ SEEN + 3 * np.eye(5))
     weights = np.eye(5) - inverse / np.diag(inverse)
     got = rank(EASE(l2=3), [[0], [2, 3]])
+    assert got[0].tolist() == best_first(weights[0], [0])
+    assert got[1].tolist() == best_first(weights[2] + weights[3], [2, 3])
+
+
+def test_ease_damps_long_histories_and_popular_items():
+    n_items, n_users = SEEN.sum(axis=1), np.maximum(SEEN.sum(axis=0), 1)
+    damped = SEEN * (n_items / n_items.mean())[:, None] ** -0.4 * (n_users / n_users.mean()) ** -0.7
+    inverse = np.linalg.inv(damped.T @ damped + 3 * np.eye(5))
+    weights = np.eye(5) - inverse / np.diag(inverse)
+    weights *= (n_users / n_users.mean())[:, None] ** -0.7
+    model = EASE(3, user_power=0.4, item_power=0.7).fit(TRAIN, CATALOGUE)
+    np.testing.assert_allclose(model.item_vectors()[:, 1:], weights.T, atol=1e-6)
+    got = rank(model, [[0], [2, 3]])
     assert got[0].tolist() == best_first(weights[0], [0])
     assert got[1].tolist() == best_first(weights[2] + weights[3], [2, 3])
 

@@ -93,13 +93,18 @@ def test_a_file_closes_the_choice_by_what_it_sets(tmp_path):
 # What is tried
 
 
-def test_data_without_times_get_no_trend(walk):
+def test_what_is_tried_is_what_the_data_allow(walk):
     split = make_split(walk, "leave-one-out")
     names = [name for name, _ in base_models(split)]
     assert names[:3] == ["popularity", "co-occurrence", "item-knn"]
-    assert list(variants("EASE", {"model.encoder": "ease"}, split))
-    split = make_split(dataclasses.replace(walk, has_times=False), "leave-one-out")
-    assert not list(variants("EASE", {"model.encoder": "ease"}, split))
+    assert "damped EASE, l2 900" in names
+    ease = {"model.encoder": "ease"}
+    names = [name for name, _ in variants("EASE", ease, split, include_seen=False)]
+    assert names[0] == "EASE, trend 0.1 of 15 days"
+    timeless = make_split(dataclasses.replace(walk, has_times=False), "leave-one-out")
+    assert not list(variants("EASE", ease, timeless, include_seen=False))
+    found = dict(variants("EASE", ease, timeless, include_seen=True))
+    assert found["EASE, repeats"]["linear.repeat"] == 10.0
 
 
 def test_a_large_catalogue_gets_no_model_whose_table_is_too_large():
@@ -188,7 +193,7 @@ def test_a_choice_whose_move_was_interrupted_goes_on(walk, rivals, tmp_path, mon
 def test_an_encoder_that_ends_below_the_closed_form_gives_way(walk, rivals, tmp_path, monkeypatch):
     follows = ("co-occurrence", {"model.encoder": "cooccurrence"})
     monkeypatch.setattr(choosing, "base_models", lambda split: [follows])
-    monkeypatch.setattr(choosing, "variants", lambda name, settings, split: [])
+    monkeypatch.setattr(choosing, "variants", lambda *best, **options: [])
     monkeypatch.setattr(choosing, "encoders", lambda config, n_examples, n_items: rivals[1:])
     monkeypatch.setattr(choosing, "PROMISING", 0.0)
     split = make_split(walk, "leave-one-out")

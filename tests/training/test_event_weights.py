@@ -14,7 +14,9 @@ from shortlist.training.config.settings import apply_overrides, from_toml, to_to
 from shortlist.training.data.events import Dataset
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.sequences import Sequences
-from shortlist.training.models.baselines import EASE, ItemKNN, Popularity, RecencyItemKNN
+from shortlist.training.models.baselines import Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.models.losses import full_softmax, sampled_softmax
 from shortlist.training.splits.leakage import check_no_leakage
 from shortlist.training.splits.split import leave_one_out, make_split

@@ -38,6 +38,15 @@ def test_other_shares_are_seen_as_what_they_are(shop):
         check_held_out(trained, temporal(shop, 0.05, 0.4), "test")
 
 
+def test_another_draw_is_seen_as_what_it_is(shop):
+    split = make_split(shop, "random", valid=0.1, test=0.1, seed=1)
+    trained = training_of(split, valid=0.1, test=0.1, seed=1)
+    assert check_held_out(trained, split, "test") is None
+    other = make_split(shop, "random", valid=0.1, test=0.1, seed=2)
+    with pytest.raises(DataError, match="events are among those the bundle was trained on"):
+        check_held_out(trained, other, "test")
+
+
 def test_a_manifest_that_does_not_tell_leaves_a_doubt(shop):
     split = leave_one_out(shop)
     told = training_of(split)

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 
@@ -20,7 +21,8 @@ from shortlist.training.config.settings import apply_overrides, load_config
 from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.fit.fit import load_run, train
 from shortlist.training.fit.second_stage import candidates_of, first_stage
-from shortlist.training.models.baselines import EASE
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.models.linear import (
     Distinct,
     FoldIn,
@@ -155,6 +157,8 @@ def test_a_users_embedding_is_the_weighted_history():
     codes = np.array([[0, 3, 1, 0, 3], [2, 2, 2, 2, 1], [0, 0, 0, 0, 0]])
     found = WeightedHistory(5, 0.5, 2)(codes)
     np.testing.assert_allclose(found, [[1, 0.5, 0, 1, 0], [1, 1, 0.5, 0, 0], [1, 0, 0, 0, 0]])
+    found = WeightedHistory(5, 0.5, 3, all_events=True)(codes)
+    np.testing.assert_allclose(found, [[1, 0.5, 0, 1.25, 0], [1, 1, 0.75, 0, 0], [1, 0, 0, 0, 0]])
     found = WeightedHistory(5, 1.0, 9)(codes)
     np.testing.assert_allclose(found, [[1, 1, 0, 1, 0], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
 
@@ -241,17 +245,90 @@ def test_popularity_answers_alike_with_and_without_a_history(toy, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["popularity", "ials"])
-def test_a_trend_is_refused_where_there_is_none(name):
-    config = load_config(name, overrides={"linear.trend": 1.0})
-    with pytest.raises(DataError, match=r"linear\.trend: got 1 with model\.encoder"):
+@pytest.mark.parametrize("setting", ["trend", "repeat"])
+def test_a_trend_or_repeats_are_refused_where_there_are_none(name, setting):
+    config = load_config(name, overrides={f"linear.{setting}": 1.0})
+    with pytest.raises(DataError, match=rf"linear\.{setting}: got 1 with model\.encoder"):
         check_settings(config, 10)
+
+
+@pytest.mark.parametrize("model", [ItemKNN, RecencyItemKNN, EASE])
+def test_with_repeats_every_event_counts_and_speaks_for_its_own_item(toy, model):
+    catalogue = np.arange(N_ITEMS)
+    plain = model().fit(toy.events, catalogue)
+    again = model().with_repeats(2.0, 0.5).fit(toy.events, catalogue)
+    added = again.item_vectors() - plain.item_vectors()
+    np.testing.assert_allclose(added[:, 0], 0.0)
+    np.testing.assert_allclose(added[:, 1:], 2.0 * np.eye(N_ITEMS), atol=1e-6)
+    embedding = np.zeros(N_ITEMS + 1)
+    embedding[0], embedding[[6, 4, 8]] = 1.0, [1.0 + 0.25, 0.5, 0.125]  # of rows 7, 5, 3, 5
+    order = np.argsort(-(again.item_vectors() @ embedding), kind="stable")
+    history = [np.array([7, 5, 3, 5])]
+    assert order[0] == 5
+    ranked = again.rank(history, np.arange(1), 10, exclude_seen=False)
+    assert ranked[0].tolist() == order[:10].tolist()
+
+
+def test_the_preset_of_tastes_without_order_is_evaluated_on_its_own_draw(toy, tmp_path):
+    run = train(toy, load_config("general"), tmp_path / "toy.run", progress=False)
+    assert run.split.protocol == "random"
+    model = build_baseline(run.config)
+    assert (model.l2, model.user_power, model.item_power) == (900, 0.375, 0.1)
+    export_bundle(run, tmp_path / "toy.shortlist")
+    model.fit(run.split.train, run.split.catalogue)
+    with shortlist.load(tmp_path / "toy.shortlist") as engine:
+        bundle = evaluation.bundle_rankers("bundle", engine, run.split)
+        lists = evaluation.evaluate_rankers(
+            bundle | {"baseline": model}, run.split, baselines=False
+        )
+        report = evaluation.evaluate(engine, toy.events, items=toy.items, baselines=False)
+    found = {name: evaluated.metrics() for name, evaluated in lists.items()}
+    assert found["bundle"] == pytest.approx(found["baseline"], abs=5e-5)
+    assert not any("may have seen" in warning for warning in report.warnings)
+    assert report.protocol == "random"
+    assert report.metrics["toy.shortlist"] == pytest.approx(found["bundle"])
+
+
+@pytest.mark.parametrize("encoder", ["item-knn", "cooccurrence", "ease"])
+def test_repeats_survive_into_the_bundle(toy, tmp_path, encoder):
+    config = load_config("repeats", overrides={"model.encoder": encoder})
+    run = train(toy, config, tmp_path / "toy.run", progress=False)
+    export_bundle(run, tmp_path / "toy.shortlist")
+    model = build_baseline(config).fit(run.split.train, run.split.catalogue)
+    histories = [[5, 7, 5, 9, 7, 7], [3] * 40 + [8], list(range(1, 30)) * 2]
+    lists = [run.split.item_rows(pl.Series("item_id", h)) for h in histories]
+    wanted = model.rank(lists, np.arange(3), 5, exclude_seen=False)
+    with shortlist.load(tmp_path / "toy.shortlist") as engine:
+        found = engine.recommend({"history": histories}, top_n=5, exclude_seen=False)
+        bundle = evaluation.bundle_rankers("bundle", engine, run.split)
+        lists = evaluation.evaluate_rankers(
+            bundle, run.split, on="valid", baselines=False, include_seen=True
+        )
+    assert found.item_ids.tolist() == run.split.catalogue[wanted].tolist()
+    assert found.item_ids[0, 0] == 7
+    assert lists["bundle"].metrics() == pytest.approx(run.metrics | lists["bundle"].metrics())
+
+
+def test_events_of_one_item_are_not_shared_out_among_threads(toy, tmp_path):
+    run = train(toy, load_config("repeats"), tmp_path / "toy.run", progress=False)
+    export_bundle(run, tmp_path / "toy.shortlist")
+    for name in ("recommend", "recommend_portable", "user_encoder"):
+        graph = onnx.load(tmp_path / "toy.shortlist" / f"{name}.onnx", load_external_data=False)
+        scatters = [node for node in graph.graph.node if node.op_type.startswith("Scatter")]
+        reductions = {
+            attribute.s for node in scatters for attribute in node.attribute
+            if attribute.name == "reduction"
+        }  # fmt: skip
+        assert b"add" in reductions
+        assert {node.op_type for node in scatters} == {"ScatterElements"}
 
 
 def test_a_catalogue_whose_table_would_not_fit_is_refused_by_name():
     config = load_config("ease")
     check_settings(config, 8_191)
-    with pytest.raises(DataError, match=r"got 'ease' with 8,192 items.*0\.3 GiB, expected at most"):
+    with pytest.raises(DataError, match=r"got 'ease' with 8,192 items.*0\.3 GiB, expected") as told:
         check_settings(config, 8_192)
+    assert "use 'ials' (to begin with, model.dim=256 and linear.als_l2=2)" in str(told.value)
     check_settings(load_config("ials"), 10_000_000)
 
 

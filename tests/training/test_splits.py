@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from shortlist.errors import DataError
+from shortlist.training.config.sections import EventsConfig
 from shortlist.training.data.events import Dataset, make_events
 from shortlist.training.splits.leakage import check_no_leakage
-from shortlist.training.splits.split import given, leave_one_out, make_split, temporal
+from shortlist.training.splits.split import given, leave_one_out, make_split, random, temporal
 
 
 def dataset(events, **options):
@@ -115,6 +116,39 @@ def test_given_keeps_the_test_file_and_holds_out_valid_repeatably():
     check_no_leakage(split)
 
 
+def test_random_draws_shares_of_each_users_targets_repeatably():
+    lengths = {"a": 30, "b": 19, "c": 3, "d": 2}
+    users = [u for u, n in lengths.items() for _ in range(n)]
+    data = dataset([(u, i, 100 - i) for i, u in enumerate(users)])
+    split = random(data, valid=0.1, test=0.2, seed=1)
+    counts = {
+        part: dict(split.part(part)["user_id"].value_counts().iter_rows())
+        for part in ("train", "valid", "test")
+    }
+    assert counts["test"] == {"a": 6, "b": 3, "c": 1}
+    assert counts["valid"] == {"a": 3, "b": 1, "c": 1}
+    assert counts["train"] == {"a": 21, "b": 15, "c": 1, "d": 2}
+    check_no_leakage(split)
+    again, other = (random(data, valid=0.1, test=0.2, seed=seed) for seed in (1, 2))
+    assert split.test.equals(again.test)
+    assert split.valid.equals(again.valid)
+    assert not split.test.equals(other.test)
+    assert random(data, valid=0.0, test=0.1).valid.height == 0
+    assert make_split(data, "random", valid=0.1, test=0.2, seed=1).test.equals(split.test)
+
+
+def test_random_holds_out_targets_alone():
+    data = dataset([("a", i, i) for i in range(12)])
+    kinds = pl.Series("kind", ["buy", "view"] * 6)
+    data = replace(data, events=data.events.with_columns(kinds))
+    weighting = EventsConfig(weights={"view": 0.0})
+    for seed in range(5):
+        split = random(data, valid=0.2, test=0.4, seed=seed, weighting=weighting)
+        assert split.test["kind"].to_list() == ["buy", "buy"]
+        assert split.valid["kind"].to_list() == ["buy"]
+        assert split.train.height == 9
+
+
 def test_auto_uses_the_given_test_set_where_there_is_one():
     data = dataset(TOY)
     assert make_split(data).protocol == "leave-one-out"
@@ -128,6 +162,7 @@ def test_auto_uses_the_given_test_set_where_there_is_one():
     [
         (lambda d: temporal(d, valid=0.5, test=0.5), "got valid=0.5, test=0.5, expected valid ≥ 0"),
         (lambda d: temporal(d, test=0), "expected valid ≥ 0, test > 0"),
+        (lambda d: random(d, 0.5, 0.5), "random split: got valid=0.5, test=0.5, expected valid"),
         (lambda d: temporal(replace(d, has_times=False)), "toy has no times, only an order"),
         (lambda d: temporal(dataset([(1, 1, 5), (1, 2, 5)])), "got no event before the cut at 5"),
         (lambda d: given(d), "toy has no given test events. Fix: use format 'lightgcn'"),

@@ -108,6 +108,15 @@ def test_a_bundle_of_a_baseline_is_not_compared_with_that(shop, tmp_path):
     assert report.verdict.baseline not in (None, "ItemKNN with recency")
 
 
+def test_a_bundle_with_other_settings_than_the_baseline_is_compared_with_it(shop, tmp_path):
+    shop.events.write_csv(tmp_path / "events.csv")
+    bundle = str(tmp_path / "x.shortlist")
+    argv = ["train", "--data", str(tmp_path / "events.csv"), "--preset", "cooccurrence", "--quiet"]
+    assert main([*argv, "--set", "linear.power=3", "--out", bundle]) == 0
+    report = evaluate(bundle, tmp_path / "events.csv")
+    assert report.verdict.baseline == "ItemKNN with recency"  # users walk in order
+
+
 def test_a_training_is_judged_on_validation_by_quick_baselines(shop, tmp_path, capsys):
     shop.events.write_csv(tmp_path / "events.csv")
     argv = ["train", "--data", str(tmp_path / "events.csv"), "--set", "train.epochs=1", "--quiet"]

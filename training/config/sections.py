@@ -137,10 +137,13 @@ class SplitConfig:
     """Section ``[split]``: which events are held out."""
 
     protocol: str = _choice(
-        "auto", "auto", "leave-one-out", "temporal", "lightgcn-split", text="how to hold out"
+        "auto",
+        *("auto", "leave-one-out", "temporal", "random", "lightgcn-split"),
+        text="how to hold out",
     )
-    valid: float = _number(0.05, 0.0, 0.5, text="temporal: part of the events for validation")
-    test: float = _number(0.1, 0.0, 0.5, text="temporal: part of the events for the test")
+    valid: float = _number(0.05, 0.0, 0.5, text="temporal, random: part for validation")
+    test: float = _number(0.1, 0.0, 0.5, text="temporal, random: part for the test")
+    seed: int = _number(0, 0, 2**31 - 1, text="random, lightgcn-split: which events are drawn")
     include_seen: bool = _other(
         False, text="items of the history count as targets too: for what is bought or played again"
     )
@@ -184,7 +187,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """Section ``[linear]``: the closed-form models; `models.baselines` has their formulas."""
+    """Section ``[linear]``: the closed-form models; docs/encoders.md has their formulas."""
 
     neighbours: int = _number(20, 1, 1_000_000, text="item-knn: neighbours kept of each item")
     shrink: float = _number(10.0, 0.0, text="item-knn: damps similarities that few users support")
@@ -197,10 +200,22 @@ class LinearConfig:
     )
     power: float = _number(0.1, -10.0, 10.0, text="cooccurrence: how much popular items are damped")
     ease_l2: float = _number(400.0, 1e-6, text="ease: regularisation")
+    ease_user_power: float = _number(
+        0.0, -10.0, 10.0, text="ease: how much users of many items are damped in the fit"
+    )
+    ease_item_power: float = _number(
+        0.0, -10.0, 10.0, text="ease: how much popular items are damped"
+    )
     trend: float = _number(
         0.0, 0.0, 1e6, text="item-knn, cooccurrence, ease: what the item popular now gains in score"
     )
     trend_days: float = _number(15.0, 1e-3, 1e6, text="trend: days before the newest event")
+    repeat: float = _number(
+        0.0, 0.0, 1e6, text="the same three: what an event of the history adds to its own item"
+    )
+    repeat_decay: float = _number(
+        0.98, 0.01, 1.0, text="repeat: weight of an event, lost with each later one"
+    )
     als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
     als_alpha: float = _number(10.0, 1e-6, 1e4, text="ials: confidence in an event is 1 + this")
     als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")

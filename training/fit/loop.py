@@ -28,7 +28,7 @@ from shortlist.training.fit.teacher import (
     positive_weights,
     strongest,
 )
-from shortlist.training.models.baselines import EASE
+from shortlist.training.models.ease import EASE
 from shortlist.training.models.weights import snapshot
 from shortlist.training.splits.parts import to_id_array
 

@@ -1,6 +1,6 @@
 """What items follow which in the train part: first item vectors, and a teacher for the loss.
 
-Counting is strong where events are few (see `baselines.RecencyItemKNN`); EASE may teach as well.
+Counting is strong where events are few (see `item_item.RecencyItemKNN`); EASE may teach as well.
 Their scores are a sum over the history, so that the mean item embedding by the teacher's
 probabilities, all that the loss needs of them, is a sum too: one sparse product a step, whatever
 the number of items.
@@ -43,7 +43,7 @@ def count_followers(
     n_items : int
     weights : ndarray of shape (n_events,), optional
         ``split.weights``: a pair counts the product of its events' weights, as in
-        `baselines.RecencyItemKNN`; events of weight 0 or below (dislikes) are in none.
+        `item_item.RecencyItemKNN`; events of weight 0 or below (dislikes) are in none.
     window : int
         Largest gap between two events that counts.
     gap_decay : float

@@ -16,15 +16,10 @@ from keras import ops
 
 from shortlist.errors import DataError
 from shortlist.training.config.sections import CLOSED_FORM, Config
-from shortlist.training.models.baselines import (
-    EASE,
-    Baseline,
-    ImplicitALS,
-    ItemItem,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemItem, ItemKNN, RecencyItemKNN
 from shortlist.training.models.layers import HistoryLookup, look_up, rows_by_age
 from shortlist.training.models.two_tower import (
     TwoTower,
@@ -71,26 +66,32 @@ def build_baseline(config: Config) -> Baseline:
         case "cooccurrence":
             model = RecencyItemKNN(linear.window, linear.decay_gap, linear.decay_age, linear.power)
         case _:
-            model = EASE(linear.ease_l2)
+            model = EASE(linear.ease_l2, linear.ease_user_power, linear.ease_item_power)
+    if linear.repeat > 0.0:
+        model = model.with_repeats(linear.repeat, linear.repeat_decay)
     return model.with_trend(linear.trend, linear.trend_days) if linear.trend > 0.0 else model
 
 
 def check_settings(config: Config, n_items: int) -> None:
     """Refuse what the model cannot do, or not afford; before anything is fitted."""
     encoder = config.model.encoder
-    if config.linear.trend > 0.0 and encoder in ("popularity", "ials"):
-        raise DataError(
-            f"linear.trend: got {config.linear.trend:g} with model.encoder {encoder!r}, which has "
-            "no trend, expected 0. Fix: leave it out, or use 'item-knn', 'cooccurrence' or 'ease'"
-        )
+    for name in ("trend", "repeat"):
+        value = getattr(config.linear, name)
+        if value > 0.0 and encoder in ("popularity", "ials"):
+            raise DataError(
+                f"linear.{name}: got {value:g} with model.encoder {encoder!r}, which has no "
+                f"{name}, expected 0. Fix: leave it out, or use 'item-knn', 'cooccurrence' or "
+                "'ease'"
+            )
     if is_affordable(encoder, n_items):
         return
     size = 4 * n_items * (n_items + 1)
     raise DataError(
         f"model.encoder: got {encoder!r} with {n_items:,} items, whose table takes "
         f"{size / 2**30:.1f} GiB, expected at most {MAX_TABLE / 2**30:.2f} GiB (8,191 items). "
-        "Fix: use 'ials', 'popularity' or an encoder that is trained, such as 'pool'; or keep the "
-        "items with most events ([cleaning] k_core)"
+        "Fix: use 'ials' (to begin with, model.dim=256 and linear.als_l2=2), 'popularity' or an "
+        "encoder that is trained, such as 'pool'; or keep the items with most events ([cleaning] "
+        "k_core)"
     )
 
 
@@ -122,7 +123,7 @@ class LinearModel(TwoTower):
         self.n_items = features.n_items
         check_settings(config, self.n_items)
         self.item_inputs = default_item_inputs(features)
-        encoder, length = config.model.encoder, config.model.history_length
+        encoder = config.model.encoder
         self._folds_in = encoder == "ials"
         if encoder == "popularity":
             self.dim = 1
@@ -133,8 +134,7 @@ class LinearModel(TwoTower):
             self.history_lookup = HistoryLookup(self.n_items, self.dim, name="history_lookup")
         else:
             self.dim = self.n_items + 1
-            decay = config.linear.decay_age if encoder == "cooccurrence" else 1.0
-            self.user_encoder = WeightedHistory(self.dim, decay, length, name="user_encoder")
+            self.user_encoder = _weighted_history(config, self.dim)
         self.item_encoder = ItemTable(self.n_items, self.dim, name="item_encoder")
         self.item_model = self._build_item_model()
         self.user_model = self._build_user_model()
@@ -169,6 +169,19 @@ class LinearModel(TwoTower):
         return keras.Model({"history": history}, outputs, name="user_model")
 
 
+def _weighted_history(config: Config, dim: int) -> WeightedHistory:
+    linear, length = config.linear, config.model.history_length
+    decay = linear.decay_age if config.model.encoder == "cooccurrence" else 1.0
+    has_repeats = linear.repeat > 0.0
+    return WeightedHistory(
+        dim,
+        linear.repeat_decay if has_repeats else decay,
+        length,
+        all_events=has_repeats,
+        name="user_encoder",
+    )
+
+
 class ItemTable(keras.layers.Layer):  # type: ignore[misc]
     """Item embeddings by item code; that of an unknown item (code 0) is zero."""
 
@@ -194,14 +207,24 @@ class SameForAll(keras.layers.Layer):  # type: ignore[misc]
 class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
     """User encoder of item-item models: 1, then ``decay^age`` of each item, 0 of one not seen.
 
-    Age is the number of known items after its latest event. See `baselines.ItemItem`.
+    Age is the number of known items after its latest event; with ``all_events`` the weights of all
+    events of an item are summed. See `item_item.ItemItem`.
     """
 
     is_causal = False
 
-    def __init__(self, dim: int, decay: float, history_length: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        dim: int,
+        decay: float,
+        history_length: int,
+        *,
+        all_events: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.dim, self.decay, self.history_length = dim, decay, history_length
+        self.all_events = all_events
 
     def call(self, codes: Tensor) -> Tensor:
         """Encode histories of item codes (batch, length): (batch, dim), dim = n_items + 1."""
@@ -211,8 +234,11 @@ class WeightedHistory(keras.layers.Layer):  # type: ignore[misc]
         n_rows = tf.shape(codes)[0]
         empty = tf.broadcast_to(tf.one_hot([0], self.dim), [n_rows, self.dim])
         rows = tf.broadcast_to(tf.range(n_rows, dtype=codes.dtype)[:, None], tf.shape(codes))
-        # Of an item that comes again the latest event weighs most; padding keeps the 1 of code 0.
-        return tf.tensor_scatter_nd_max(empty, tf.stack([rows, codes], axis=-1), weights)
+        places = tf.stack([rows, codes], axis=-1)
+        # Padding weighs 0 and keeps the 1 of code 0. The latest event of an item weighs most.
+        if self.all_events:
+            return tf.tensor_scatter_nd_add(empty, places, weights)
+        return tf.tensor_scatter_nd_max(empty, places, weights)
 
 
 class Distinct(keras.layers.Layer):  # type: ignore[misc]
@@ -235,7 +261,7 @@ class FoldIn(keras.layers.Layer):  # type: ignore[misc]
     """User encoder of implicit ALS: solve for the user from the history's item vectors v.
 
     ``(I + α Σ v vᵀ) u = (1 + α) Σ v``. As the vectors of all items have ``Σ v vᵀ ≤ I`` (see
-    `baselines.ImplicitALS.item_vectors`), the matrix has eigenvalues from 1 to 1 + α, and with
+    `als.ImplicitALS.item_vectors`), the matrix has eigenvalues from 1 to 1 + α, and with
     ``E = I − 2 / (2 + α) · (…)``, whose norm is at most α / (2 + α), the inverse is
     ``2 / (2 + α) · Π_k (I + E^(2^k))``: a handful of products, whose relative
     error in float32 is about α · 1e-8.

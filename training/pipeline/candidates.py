@@ -67,11 +67,12 @@ def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
         counts = split.train.group_by("user_id").len()["len"].cast(pl.Int64)
         if int((counts**2).sum()) <= MAX_PAIRS:
             yield "item-knn", {"model.encoder": "item-knn", "model.history_length": 10_000}
+        ease: Settings = {"model.encoder": "ease", "model.history_length": 10_000}
         for l2 in (100.0, 400.0, 1600.0):
-            yield (
-                f"EASE, l2 {l2:g}",
-                {"model.encoder": "ease", "model.history_length": 10_000, "linear.ease_l2": l2},
-            )
+            yield f"EASE, l2 {l2:g}", ease | {"linear.ease_l2": l2}
+        damped = {"linear.ease_user_power": 0.375, "linear.ease_item_power": 0.1}
+        for l2 in (300.0, 900.0):
+            yield f"damped EASE, l2 {l2:g}", ease | damped | {"linear.ease_l2": l2}
     if importlib.util.find_spec("implicit") is not None:
         yield (
             "iALS of 64",
@@ -79,16 +80,22 @@ def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
         )
 
 
-def variants(name: str, settings: Settings, split: Split) -> Iterator[tuple[str, Settings]]:
+def variants(
+    name: str, settings: Settings, split: Split, *, include_seen: bool
+) -> Iterator[tuple[str, Settings]]:
     """Name variants of the best closed-form model; popularity has none."""
     encoder = settings["model.encoder"]
     if encoder == "ials":
         for dim in (128, 256):
             yield f"iALS of {dim}", settings | {"model.dim": dim}
-    elif encoder != "popularity" and split.dataset.has_times:
-        for trend, days in ((0.5, 15.0), (1.6, 15.0), (1.6, 3.0)):
-            trends: Settings = {"linear.trend": trend, "linear.trend_days": days}
-            yield f"{name}, trend {trend:g} of {days:g} days", settings | trends
+    elif encoder != "popularity":
+        if include_seen:
+            repeats: Settings = {"linear.repeat": 10.0, "model.history_length": 1000}
+            yield f"{name}, repeats", settings | repeats
+        if split.dataset.has_times:
+            for trend, days in ((0.1, 15.0), (0.5, 15.0), (1.6, 15.0)):
+                trends: Settings = {"linear.trend": trend, "linear.trend_days": days}
+                yield f"{name}, trend {trend:g} of {days:g} days", settings | trends
 
 
 def encoders(config: Config, n_examples: int, n_items: int) -> list[Candidate]:

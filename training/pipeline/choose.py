@@ -145,7 +145,9 @@ def choose(
         trials.fit(name, settings)
     closed_form = trials.best()
     if closed_form is not None:
-        for name, settings in variants(closed_form.name, closed_form.settings, split):
+        include_seen = config.split.include_seen
+        best = closed_form.name, closed_form.settings
+        for name, settings in variants(*best, split, include_seen=include_seen):
             trials.fit(name, settings)
         closed_form = trials.best()
     encoder = trials.train_encoders()

@@ -24,14 +24,10 @@ from shortlist.training.evaluation.ground import OnGround
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.evaluation.seeds import no_seeds, seeds_report
 from shortlist.training.evaluation.verdict import judge
-from shortlist.training.models.baselines import (
-    EASE,
-    Baseline,
-    ImplicitALS,
-    ItemKNN,
-    Popularity,
-    RecencyItemKNN,
-)
+from shortlist.training.models.als import ImplicitALS
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.ease import EASE
+from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.compared import (
     common_ground,
@@ -299,9 +295,10 @@ def _judged(
 ) -> Verdict:
     """Compare the bundle with the best baseline that is not the same model."""
     name = next(iter(task.engines))
-    model = task.engines[name].bundle.manifest.training.get("config", {}).get("model", {})
+    trained = task.engines[name].bundle.manifest.training.get("config", {})
+    encoder, linear = trained.get("model", {}).get("encoder"), trained.get("linear", {})
     baselines = [other for other in per_user if other not in rankers]
-    others = {other: per_user[other] for other in rivals(baselines, model.get("encoder"))}
+    others = {other: per_user[other] for other in rivals(baselines, encoder, linear)}
     presets = affordable_presets(n_items)
     return judge(name, per_user[name], others, k=task.ks[0], n_items=n_items, presets=presets)
 

@@ -24,6 +24,7 @@ FEW_USERS = 100  # below, one user more or less changes the first digit
 HELD_OUT = {
     "leave-one-out": "each user's last item but one",
     "temporal": "the events before the test",
+    "random": "events of each user, drawn at random",
     "lightgcn-split": "events drawn at random",
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from shortlist.training.config.sections import LinearConfig
 from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
 from shortlist.training.evaluation.verdict import PRESETS, judge
-from shortlist.training.models.baselines import Baseline, Popularity, RecencyItemKNN
+from shortlist.training.models.baselines import Baseline, Popularity
+from shortlist.training.models.item_item import RecencyItemKNN
 from shortlist.training.models.linear import is_affordable
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.train_report import Validation
@@ -56,7 +58,7 @@ def validate(run: TrainedModel) -> Validation | None:
     weights = split.weights(split.train)
     others = {
         name: measure(quick[name].fit(split.train, split.catalogue, weights))
-        for name in rivals(quick, run.config.model.encoder)
+        for name in rivals(quick, run.config.model.encoder, asdict(run.config.linear))
     }
     has_two = run.reranker_report is not None and run.reranker_report.is_kept
     judged = "the first stage" if has_two else "the model"
@@ -76,9 +78,14 @@ def validate(run: TrainedModel) -> Validation | None:
     )
 
 
-def rivals(baselines: Iterable[str], encoder: str | None) -> list[str]:
-    """Name the baselines that are not the judged model itself."""
-    return [name for name in baselines if encoder is None or PRESETS.get(name) != encoder]
+def rivals(
+    baselines: Iterable[str], encoder: str | None, linear: Mapping[str, object]
+) -> list[str]:
+    """Name the baselines that are not the judged model itself: its kind, by the same settings."""
+    default = asdict(LinearConfig())
+    is_default = all(default.get(name, value) == value for name, value in linear.items())
+    own = encoder if is_default else None
+    return [name for name in baselines if own is None or PRESETS.get(name) != own]
 
 
 def affordable_presets(n_items: int) -> dict[str, str]:

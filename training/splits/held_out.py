@@ -98,7 +98,7 @@ def check_held_out(training: Mapping[str, Any], split: Split, on: str) -> str | 
 def _split_of_training(training: Mapping[str, Any], split: Split) -> Split | None:
     """Cut the dataset as the bundle's training did; None if it cannot be cut like that."""
     wanted = training.get("config", {}).get("split", {})
-    shares = {name: wanted[name] for name in ("valid", "test") if name in wanted}
+    shares = {name: wanted[name] for name in ("valid", "test", "seed") if name in wanted}
     try:
         protocol = training.get("data", {}).get("protocol", "")
         return make_split(split.dataset, protocol, **shares, weighting=split.weighting)

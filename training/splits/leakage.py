@@ -28,7 +28,7 @@ def check_no_leakage(split: Split) -> None:
     train or valid event at or after the first test event.
     """
     _check_not_repeated(split)
-    if split.protocol == "lightgcn-split":  # its events have no times
+    if split.protocol in ("random", "lightgcn-split"):  # drawn without regard to time
         return
     for early, late in (("train", "valid"), ("valid", "test"), ("train", "test")):
         before, after = split.part(early), split.part(late)

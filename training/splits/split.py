@@ -16,7 +16,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.weights import check_kinds, is_target
 
-PROTOCOLS = ("leave-one-out", "temporal", "lightgcn-split")
+PROTOCOLS = ("leave-one-out", "temporal", "random", "lightgcn-split")
 
 
 def leave_one_out(dataset: Dataset, weighting: EventsConfig | None = None) -> Split:
@@ -46,11 +46,7 @@ def temporal(dataset: Dataset, valid: float = 0.05, test: float = 0.1) -> Split:
     DataError
         The shares leave no train events, or the dataset's format has no times.
     """
-    if not (valid >= 0 and test > 0 and valid + test < 1):
-        raise DataError(
-            f"temporal split: got valid={valid}, test={test}, expected valid ≥ 0, "
-            "test > 0, valid + test < 1. Fix: for example valid=0.05, test=0.1"
-        )
+    _check_shares("temporal", valid, test)
     if not dataset.has_times:
         raise DataError(
             f"{dataset.name} has no times, only an order within each user; a temporal "
@@ -70,6 +66,56 @@ def temporal(dataset: Dataset, valid: float = 0.05, test: float = 0.1) -> Split:
         )
     between = events.filter((when >= valid_cut) & (when < test_cut))
     return Split(dataset, train, between, events.filter(when >= test_cut), "temporal")
+
+
+def random(
+    dataset: Dataset,
+    valid: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    weighting: EventsConfig | None = None,
+) -> Split:
+    """Draw the shares ``test`` and ``valid`` of each user's targets, whatever their order.
+
+    Of a user with n targets ``test · n`` are drawn, rounded down, but at least one (so too for
+    ``valid``, unless it is 0): RecBole's ratio split. Users with fewer than 3 targets only train.
+    Events that are no targets train.
+
+    Parameters
+    ----------
+    seed : int
+        Chooses the events.
+
+    Raises
+    ------
+    DataError
+        The shares leave no train events.
+    """
+    _check_shares("random", valid, test)
+    _check_no_given_test(dataset, "random")
+    weighting = weighting or EventsConfig()
+    draw = pl.Series("draw", np.random.default_rng(seed).random(dataset.events.height))
+    drawn = pl.when(pl.col("is_target")).then(pl.col("draw")).otherwise(2.0)
+    table = dataset.events.select("user_id", is_target=is_target(weighting)).with_columns(draw)
+    counted = table.select(
+        place=(drawn.rank("ordinal") - 1).over("user_id").cast(pl.Int64),
+        n=pl.col("is_target").sum().over("user_id"),
+    )
+    place, n = counted["place"].to_numpy(), counted["n"].to_numpy()
+    tested, validated = (
+        np.where(n < 3, 0, np.maximum((share * n).astype(np.int64), int(share > 0)))
+        for share in (test, valid)
+    )
+    is_test, is_held = place < tested, place < tested + validated
+    events = dataset.events
+    return Split(
+        dataset,
+        events.filter(~is_held),
+        events.filter(is_held & ~is_test),
+        events.filter(is_test),
+        "random",
+        weighting,
+    )
 
 
 def given(dataset: Dataset, valid: float = 0.05, seed: int = 0) -> Split:
@@ -122,7 +168,7 @@ def make_split(
         One of ``PROTOCOLS``, or "auto": the given test events where there are any, else
         leave-one-out.
     valid, test, seed
-        For the protocols that use them: see `temporal` and `given`.
+        For the protocols that use them: see `temporal`, `random` and `given`.
     weighting : EventsConfig, optional
         Section ``[events]``; every event is a target without it.
 
@@ -139,6 +185,8 @@ def make_split(
         return leave_one_out(dataset, weighting)
     if protocol == "temporal":
         return replace(temporal(dataset, valid, test), weighting=weighting)
+    if protocol == "random":
+        return random(dataset, valid, test, seed, weighting)
     if protocol == "lightgcn-split":
         return replace(given(dataset, valid, seed), weighting=weighting)
     raise DataError(
@@ -150,8 +198,21 @@ def configured_split(dataset: Dataset, config: Config) -> Split:
     """Split as ``[split]`` and ``[events]`` say."""
     wanted = config.split
     return make_split(
-        dataset, wanted.protocol, valid=wanted.valid, test=wanted.test, weighting=config.events
+        dataset,
+        wanted.protocol,
+        valid=wanted.valid,
+        test=wanted.test,
+        seed=wanted.seed,
+        weighting=config.events,
     )
+
+
+def _check_shares(protocol: str, valid: float, test: float) -> None:
+    if not (valid >= 0 and test > 0 and valid + test < 1):
+        raise DataError(
+            f"{protocol} split: got valid={valid}, test={test}, expected valid ≥ 0, "
+            "test > 0, valid + test < 1. Fix: for example valid=0.05, test=0.1"
+        )
 
 
 def _check_no_given_test(dataset: Dataset, protocol: str) -> None:

@@ -64,6 +64,7 @@ PRESETS = (
     "beauty",
     "cooccurrence",
     "ease",
+    "general",
     "ials",
     "item-knn",
     "movielens-100k",
@@ -71,6 +72,7 @@ PRESETS = (
     "movielens-1m-temporal",
     "pool",
     "popularity",
+    "repeats",
 )
 
 

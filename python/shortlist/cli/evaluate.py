@@ -41,7 +41,7 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument(
         "--protocol",
         default="auto",
-        choices=["auto", "leave-one-out", "temporal", "lightgcn-split"],
+        choices=["auto", "leave-one-out", "temporal", "random", "lightgcn-split"],
         help="how events are split (default: as the bundle was trained)",
     )
     parser.add_argument(
