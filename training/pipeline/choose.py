@@ -233,7 +233,7 @@ class _Trials:
         for candidate in everyone:
             if candidate.name not in {rival.name for rival in rivals}:
                 whole = candidate.epochs * candidate.epoch_seconds / 60.0
-                note = f"left out: about {whole:.0f} minutes, the budget is {minutes:g} for all"
+                note = f"left out: about {whole:.1f} minutes, the budget is {minutes:g} for all"
                 self._add(Attempt(candidate.name, candidate.settings, None, None, note, 0.0))
         ranked: list[tuple[Attempt, Candidate]] = []
         for rung in RUNGS:
