@@ -16,6 +16,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/call_filter.hpp"
+#include "bindings/call_variety.hpp"
 #include "bindings/engine_columns.hpp"
 #include "bindings/engine_report.hpp"
 #include "bindings/ids.hpp"
@@ -104,9 +105,11 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
                     const OptionalRagged& exclude, const OptionalRagged& allow,
                     const std::vector<std::optional<Flags>>& masks,
                     const std::optional<RowArray>& mask_of, const OptionalRagged& skipped,
-                    const std::optional<Flags>& is_joined) {
+                    const std::optional<Flags>& is_joined,
+                    const std::optional<GivenVariety>& given_variety) {
   const EngineColumns columns(given);
   const CallFilter filter(n, catalogue->view().n_rows(), exclude, allow, masks, mask_of);
+  const CallVariety variety(n, catalogue->view().n_rows(), given_variety);
   const std::optional<Ragged> skips = to_ragged(skipped);
   Call call;
   call.n_requests = n;
@@ -116,6 +119,7 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
   call.exclude_seen = exclude_seen;
   call.stages = stages;
   call.filter = filter.get();
+  call.variety = variety.get();
   call.skipped = ragged_rows(skips, n, "skipped");
   const std::function<void()> between_batches = Interruption();
   call.between_batches = &between_batches;
@@ -131,13 +135,14 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(n));
   py::array_t<std::int64_t> sources(static_cast<py::ssize_t>(n));
   py::array_t<std::int8_t> stages_of(static_cast<py::ssize_t>(n));
-  const AnswerView answer{scores.mutable_data(), rows.mutable_data(), counts.mutable_data(),
-                          sources.mutable_data(), stages_of.mutable_data()};
+  RowArray missing = variety.room_for_missing();
+  const AnswerView answer{scores.mutable_data(),  rows.mutable_data(),      counts.mutable_data(),
+                          sources.mutable_data(), stages_of.mutable_data(), missing.mutable_data()};
   {
     const Released release;
     bundle.recommend(call, *catalogue, answer);
   }
-  return py::make_tuple(scores, rows, counts, sources, stages_of);
+  return py::make_tuple(scores, rows, counts, sources, stages_of, missing);
 }
 
 std::vector<std::size_t> batch_starts(const LoadedBundle& bundle, std::size_t n,
@@ -251,7 +256,8 @@ void register_engine(py::module_& module) {
            py::arg("top_n"), py::arg("exclude_seen"), py::arg("stages"),
            py::arg("exclude") = py::none(), py::arg("allow") = py::none(),
            py::arg("masks") = py::list(), py::arg("mask_of") = py::none(),
-           py::arg("skipped") = py::none(), py::arg("is_joined") = py::none())
+           py::arg("skipped") = py::none(), py::arg("is_joined") = py::none(),
+           py::arg("variety") = py::none())
       .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
       .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
            py::arg("columns"))

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/call_variety.hpp"
 #include "bindings/ids.hpp"
 #include "bindings/interpreter.hpp"
 #include "bindings/ragged.hpp"
@@ -39,7 +40,7 @@ using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
 py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t top_n,
                  const OptionalRagged& exclude, const OptionalRagged& allow,
                  const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
-                 std::size_t n_threads) {
+                 std::size_t n_threads, const std::optional<GivenVariety>& given) {
   const MatrixView view = matrix_view(queries, "queries");
   const auto excluded = to_ragged(exclude);
   const auto allowed = to_ragged(allow);
@@ -56,18 +57,21 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
     }
     filter.allow_mask = reinterpret_cast<const unsigned char*>(allow_mask->data());
   }
+  const CallVariety variety(view.n_rows, index.n_rows(), given);
   check_size(view.n_rows, top_n, index.n_rows());
   py::array_t<float> scores({view.n_rows, top_n});
   py::array_t<std::int64_t> rows({view.n_rows, top_n});
   py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(view.n_rows));
-  const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data()};
+  RowArray missing = variety.room_for_missing();
+  const SearchOutput output{scores.mutable_data(), rows.mutable_data(), counts.mutable_data(),
+                            missing.mutable_data()};
   {
     // Threads that only search would keep the interpreter from others for 5 ms at a time.
     const Released release;
     const std::function<void()> between = Interruption();
-    index.search(view, top_n, filter, n_threads, output, &between);
+    index.search(view, top_n, filter, variety.get(), n_threads, output, &between);
   }
-  return py::make_tuple(scores, rows, counts);
+  return py::make_tuple(scores, rows, counts, missing);
 }
 
 // Ids of rows: an int64 array of the same shape, or a flat list of str.
@@ -187,7 +191,8 @@ void register_views(py::module_& module) {
           [](const IndexView& view) { return view.id_kind() == ItemIds::Kind::string; })
       .def("ids_of", &ids_of, py::arg("rows"))
       .def("search", &search, py::arg("queries"), py::arg("top_n"), py::arg("exclude"),
-           py::arg("allow"), py::arg("allow_rows"), py::arg("allow_mask"), py::arg("n_threads"))
+           py::arg("allow"), py::arg("allow_rows"), py::arg("allow_mask"), py::arg("n_threads"),
+           py::arg("variety") = py::none())
       .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
       .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
       .def("vectors", &vectors, py::arg("rows"))

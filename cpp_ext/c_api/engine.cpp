@@ -117,7 +117,7 @@ void swap(shortlist_engine& engine, const char* bundle) {
 // What an answer points into. Texts are those of the catalogue.
 struct OwnedAnswer : shortlist_answer {
   std::vector<float> own_scores;
-  std::vector<std::int64_t> own_rows, own_numbers, own_counts, own_sources;
+  std::vector<std::int64_t> own_rows, own_numbers, own_counts, own_sources, own_missing;
   std::vector<std::int8_t> own_stages;
   std::vector<shortlist_text> own_texts;
   std::shared_ptr<Catalogue> catalogue;
@@ -137,6 +137,7 @@ OwnedAnswer* recommend(const shortlist_engine& engine, const shortlist_requests&
   answer->own_counts.resize(call.n_requests);
   answer->own_sources.resize(call.n_requests);
   answer->own_stages.resize(call.n_requests);
+  answer->own_missing.resize(call.n_requests * call.variety.n_quotas);
   answer->own_numbers.resize(has_texts ? 0 : n_places);
   answer->own_texts.resize(has_texts ? n_places : 0);
   answer->scores = answer->own_scores.data();
@@ -146,9 +147,11 @@ OwnedAnswer* recommend(const shortlist_engine& engine, const shortlist_requests&
   answer->counts = answer->own_counts.data();
   answer->sources = answer->own_sources.data();
   answer->stages = answer->own_stages.data();
-  bundle->recommend(call, *answer->catalogue,
-                    {answer->own_scores.data(), answer->own_rows.data(), answer->own_counts.data(),
-                     answer->own_sources.data(), answer->own_stages.data()});
+  answer->missing = answer->own_missing.data();
+  bundle->recommend(
+      call, *answer->catalogue,
+      {answer->own_scores.data(), answer->own_rows.data(), answer->own_counts.data(),
+       answer->own_sources.data(), answer->own_stages.data(), answer->own_missing.data()});
   write_ids(view, answer->rows, n_places, has_texts ? nullptr : answer->own_numbers.data(),
             has_texts ? answer->own_texts.data() : nullptr);
   answer->n_requests = call.n_requests;

@@ -5,6 +5,7 @@
 
 #include "c_api/arguments.hpp"
 #include "c_api/checked_filter.hpp"
+#include "c_api/checked_variety.hpp"
 #include "engine/loaded_bundle.hpp"
 #include "shortlist/shortlist.h"
 #include "src/system/forks.hpp"
@@ -40,9 +41,12 @@ class CheckedRequests {
   const engine::Call& call() const { return call_; }
 
  private:
+  void set_variety(const IndexView& view, const shortlist_requests& requests,
+                   const shortlist_variety* given);
   void set_skipped(const IndexView& view, const shortlist_requests& requests);
 
   std::unique_ptr<CheckedFilter> filter_;
+  std::unique_ptr<CheckedVariety> variety_;
   Rows skipped_;
   engine::Call call_;
 };

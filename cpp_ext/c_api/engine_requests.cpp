@@ -45,7 +45,7 @@ CheckedRequests::CheckedRequests(const engine::LoadedBundle& bundle, const Index
   check_stages(bundle, requests.stages);
   if (requests.n_columns > 0) check_pointer(requests.columns, "columns", "n_columns columns");
   shortlist_filter filter{};
-  if (requests.filter != nullptr) filter = known_fields(requests.filter, "filter");
+  if (requests.filter != nullptr) filter = known_filter(requests.filter);
   for (const shortlist_ids* ids : {filter.exclude, filter.allow, requests.skipped}) {
     if (ids != nullptr && ids->rows != nullptr) check_rows(view, ids->rows, ids->n);
   }
@@ -57,7 +57,19 @@ CheckedRequests::CheckedRequests(const engine::LoadedBundle& bundle, const Index
   call_.exclude_seen = requests.include_seen == 0;
   call_.stages = requests.stages;
   call_.filter = filter_->filter();
+  set_variety(view, requests, filter.variety);
   if (requests.skipped != nullptr) set_skipped(view, requests);
+}
+
+void CheckedRequests::set_variety(const IndexView& view, const shortlist_requests& requests,
+                                  const shortlist_variety* given) {
+  variety_ = std::make_unique<CheckedVariety>(view, requests.n_requests, requests.top_n, given);
+  call_.variety = variety_->get();
+  if (call_.variety.diversity != nullptr && requests.stages == 2) {
+    throw std::invalid_argument(
+        "requests.stages: got 2 with variety.diversity; expected 1 or 0: diversity weighs the "
+        "similarities of the first stage");
+  }
 }
 
 void CheckedRequests::set_skipped(const IndexView& view, const shortlist_requests& requests) {

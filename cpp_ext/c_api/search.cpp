@@ -1,8 +1,10 @@
 // shortlist_view_search: filters in, hits out.
+#include <cstddef>
 #include <vector>
 
 #include "c_api/arguments.hpp"
 #include "c_api/checked_filter.hpp"
+#include "c_api/checked_variety.hpp"
 #include "c_api/guard.hpp"
 #include "c_api/names.hpp"
 
@@ -22,15 +24,16 @@ void search(const IndexView& view, const MatrixView& queries, std::size_t top_n,
   check_places(queries.n_rows, top_n, view.n_rows());
   check_wanted_ids(view, hits.numbers, hits.texts);
   shortlist_filter filter{};
-  if (given != nullptr) filter = known_fields(given, "filter");
+  if (given != nullptr) filter = known_filter(given);
   const CheckedFilter checked(view, queries.n_rows, filter);
+  const CheckedVariety variety(view, queries.n_rows, top_n, filter.variety);
   const std::size_t n_places = queries.n_rows * top_n;
   std::vector<float> scores;
   std::vector<std::int64_t> rows, counts;
   const SearchOutput output{or_own(hits.scores, scores, n_places),
                             or_own(hits.rows, rows, n_places),
-                            or_own(hits.counts, counts, queries.n_rows)};
-  view.search(queries, top_n, checked.filter(), n_threads, output);
+                            or_own(hits.counts, counts, queries.n_rows), hits.missing};
+  view.search(queries, top_n, checked.filter(), variety.get(), n_threads, output);
   write_ids(view, output.rows, n_places, hits.numbers, hits.texts);
 }
 
@@ -46,7 +49,8 @@ shortlist_status shortlist_view_search(const shortlist_view* view, const float* 
   return guarded(error, [&] {
     check_pointer(view, "view", kViewHandle);
     check_pointer(hits, "hits", "the address of a shortlist_hits");
+    constexpr std::size_t kFirst = offsetof(shortlist_hits, missing);  // of ABI version 4
     search(view->view, matrix_of(queries, n_queries, dim, "queries"), top_n, filter, n_threads,
-           known_fields(hits, "hits"));
+           known_fields(hits, "hits", kFirst));
   });
 }

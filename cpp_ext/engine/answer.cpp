@@ -15,7 +15,8 @@ constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 void LoadedBundle::recommend(const Call& call, const Catalogue& catalogue,
                              const AnswerView& answer) const {
-  if (batcher_ == nullptr || call.n_requests != 1 || has_filter(call.filter)) {
+  if (batcher_ == nullptr || call.n_requests != 1 || has_filter(call.filter) ||
+      call.variety.is_set()) {
     return recommend_now(call, catalogue, answer);
   }
   const std::vector<BoundColumn> bound = bind(call);
@@ -27,7 +28,10 @@ void LoadedBundle::recommend(const Call& call, const Catalogue& catalogue,
 void LoadedBundle::recommend_now(const Call& call, const Catalogue& catalogue,
                                  const AnswerView& answer) const {
   Target target{answer};
-  run_call(call, catalogue, target);
+  if (call.variety.diversity == nullptr) return run_call(call, catalogue, target);
+  Call one = call;  // scores of the second stage are no similarities
+  one.stages = 1;
+  run_call(one, catalogue, target);
 }
 
 void LoadedBundle::recommend_together(const std::vector<const SingleRequest*>& requests) const {

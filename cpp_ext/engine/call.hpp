@@ -7,6 +7,7 @@
 
 #include "shortlist/filter.hpp"
 #include "shortlist/shortlist.h"
+#include "shortlist/variety.hpp"
 
 namespace shortlist::engine {
 
@@ -21,7 +22,8 @@ struct Call {
   bool exclude_seen = true;
   // 1, 2, or 0 = all that the bundle has.
   int stages = 0;
-  Filter filter;  // queries are requests
+  Filter filter;    // queries are requests
+  Variety variety;  // the same; with diversity a call has one stage
   // Items that each request's user skipped: what is like them goes down.
   RaggedRows skipped;
   // Requests whose own history has the stored one in it; null = none.
@@ -42,6 +44,8 @@ struct AnswerView {
   std::int64_t* counts = nullptr;
   std::int64_t* sources = nullptr;  // SHORTLIST_POPULAR, ...
   std::int8_t* stages = nullptr;    // how many made each answer: 0 = the popular list
+  // (n_requests, n_quotas): how many items each list lacks; null = nobody asks
+  std::int64_t* missing = nullptr;
 };
 
 }  // namespace shortlist::engine

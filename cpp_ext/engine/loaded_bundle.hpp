@@ -24,6 +24,8 @@
 
 namespace shortlist::engine {
 
+struct Pass;
+
 struct BundleSettings {
   SessionSettings session;
   BatchSettings batching;
@@ -97,6 +99,8 @@ class [[gnu::visibility("default")]] LoadedBundle {
   void run_joined(const std::vector<BoundColumn>& bound, const Batch& batch, Target& target) const;
   void run(const std::vector<BoundColumn>& bound, std::size_t first_column, const Batch& batch,
            const JoinedBatch* joined, Target& target) const;
+  void run_once(const std::vector<BoundColumn>& bound, std::size_t first_column, const Batch& batch,
+                const JoinedBatch* joined, const Target& target, const Pass& pass) const;
   bool is_for_portable(const Batch& batch, const JoinedBatch* joined, const Target& target) const;
   Room room_for(const std::vector<BoundColumn>& bound, std::size_t first_column,
                 const Batch& batch) const;

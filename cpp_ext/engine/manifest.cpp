@@ -96,11 +96,11 @@ class Parser {
   void keep_longest(std::size_t n) { manifest_.max_history = std::max(manifest_.max_history, n); }
 
   void read_second_stage() {
-    bool has_candidates = false, has_length = false;
+    bool has_length = false;
     json_.object([&](const std::string& name) {
       const std::string what = name + " of the second stage";
       if (name == "n_candidates") {
-        has_candidates = size(what, 1, kMostPlaces) > 0;
+        manifest_.n_candidates = size(what, 1, kMostPlaces);
       } else if (name == "history_length") {
         has_length = true;
         keep_longest(size(what, 1, kMostPlaces));
@@ -108,7 +108,8 @@ class Parser {
         json_.skip();
       }
     });
-    if (!has_candidates) json_.throw_bad("a field 'n_candidates' of the second stage", "none");
+    if (manifest_.n_candidates == 0)
+      json_.throw_bad("a field 'n_candidates' of the second stage", "none");
     if (!has_length) json_.throw_bad("a field 'history_length' of the second stage", "none");
   }
 

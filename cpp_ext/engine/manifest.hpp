@@ -31,6 +31,7 @@ struct Manifest {
   std::size_t n_users = 0;
   // Items of a history that the graph looks at, in its encoder or in its second stage.
   std::size_t max_history = 1;
+  std::size_t n_candidates = 0;  // of the second stage; 0 = there is none
   // Units a second in which user features that are times are stored as numbers.
   std::map<std::string, std::int64_t> time_ticks;
 };

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "engine/batch.hpp"
+#include "engine/varied_run.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -16,11 +17,12 @@ std::int64_t row_in(const IndexView& index, const BoundColumn& history, std::siz
   return index.row_of(std::string_view(text.size == 0 ? "" : text.data, text.size));
 }
 
-AnswerView part_of(AnswerView answer, std::size_t first, std::size_t top_n) {
-  answer.scores += first * top_n;
-  answer.rows += first * top_n;
+AnswerView part_of(AnswerView answer, const Call& call, std::size_t first) {
+  answer.scores += first * call.top_n;
+  answer.rows += first * call.top_n;
   answer.counts += first;
   answer.sources += first;
+  if (answer.missing != nullptr) answer.missing += first * call.variety.n_quotas;
   return answer;
 }
 
@@ -37,7 +39,7 @@ class Output {
       rows_.resize(n_rows * width);
       counts_.resize(n_rows);
       sources_.resize(n_rows);
-      room = {scores_.data(), rows_.data(), counts_.data(), sources_.data(), nullptr};
+      room = {scores_.data(), rows_.data(), counts_.data(), sources_.data(), nullptr, nullptr};
     }
     values_.push_back(session.over(room.scores, n_rows, width, kFloat));
     values_.push_back(session.over(room.rows, n_rows, width, kNumber));
@@ -111,7 +113,8 @@ bool LoadedBundle::is_for_portable(const Batch& batch, const JoinedBatch* joined
   if (portable_ == nullptr || target.needs_index || !portable_->takes(batch.n)) return false;
   const Call& call = batch.call;
   const bool has_all_stages = call.stages != 1 || !graph_->has_reranker();
-  const bool is_plain = !has_filter(call.filter) && call.skipped.splits == nullptr;
+  const bool is_plain =
+      !has_filter(call.filter) && !call.variety.is_set() && call.skipped.splits == nullptr;
   return is_plain && has_all_stages && batch.catalogue.is_as_exported() &&
          (joined == nullptr || joined->shows_all_seen());
 }
@@ -130,6 +133,23 @@ Room LoadedBundle::room_for(const std::vector<BoundColumn>& bound, std::size_t f
 void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_column,
                        const Batch& batch, const JoinedBatch* joined, Target& target) const {
   const Call& call = batch.call;
+  Pass pass{part_of(target.answer, call, batch.first), call.top_n,
+            filter_from(call.filter, batch.first), variety_from(call.variety, batch.first)};
+  const auto run_pass = [&](const Pass& one) {
+    run_once(bound, first_column, batch, joined, target, one);
+  };
+  if (call.variety.is_set() && call.stages != 1 && graph_->has_reranker()) {
+    const std::size_t n_rows = batch.catalogue.view().n_rows();
+    run_varied(pass, batch.n, n_rows, bundle_.manifest.n_candidates, run_pass);
+  } else {
+    run_pass(pass);
+  }
+}
+
+void LoadedBundle::run_once(const std::vector<BoundColumn>& bound, std::size_t first_column,
+                            const Batch& batch, const JoinedBatch* joined, const Target& target,
+                            const Pass& pass) const {
+  const Call& call = batch.call;
   const bool is_portable = is_for_portable(batch, joined, target);
   const Session& session = is_portable ? portable_->session() : graph_->session();
   const Room room = is_portable ? Room{} : room_for(bound, first_column, batch);
@@ -140,7 +160,7 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
   }
   // What a graph works on grows with what is asked of it: no more than there are items.
   const std::size_t n_items = std::max<std::size_t>(1, batch.catalogue.view().n_rows());
-  const std::size_t width = std::min(call.top_n, n_items);
+  const std::size_t width = std::min(pass.top_n, n_items);
   const auto top_n = static_cast<std::int64_t>(width);
   const std::int64_t one_stage = 1;
   const bool exclude_seen = false;
@@ -151,8 +171,7 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
   if (call.stages == 1 && graph_->has_reranker()) {
     feeds.add("stages", session.over(&one_stage, 1, 0, kNumber));
   }
-  Output output(session, part_of(target.answer, batch.first, call.top_n), call.top_n, batch.n,
-                std::max(batch.n, room.n_rows), width);
+  Output output(session, pass.answer, pass.top_n, batch.n, std::max(batch.n, room.n_rows), width);
   if (is_portable) {
     portable_->run(feeds, output.values());
     return output.hand_out();
@@ -160,6 +179,9 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
 
   std::vector<std::int64_t> values, splits;
   ort_op::SearchCall search = search_for(batch, target);
+  search.filter = pass.filter;
+  search.variety = pass.variety;
+  search.missing = pass.answer.missing;
   if (list_exclusions(batch, joined, &values, &splits)) {
     search.filter.exclude = {values.data(), splits.data()};
   }
@@ -174,7 +196,6 @@ ort_op::SearchCall LoadedBundle::search_for(const Batch& batch, const Target& ta
   ort_op::SearchCall search;
   search.index = &catalogue.view();
   search.n_queries = batch.n;
-  search.filter = filter_from(call.filter, batch.first);
   if (!catalogue.is_as_exported()) {
     search.codes = catalogue.codes().data();
     search.popular = &catalogue;

@@ -10,6 +10,7 @@
 
 #include "shortlist/filter.hpp"
 #include "shortlist/index.hpp"
+#include "shortlist/variety.hpp"
 
 namespace shortlist::ort_op {
 
@@ -38,6 +39,8 @@ struct SearchCall {
   const PopularItems* popular = nullptr;
   // Beside what the graph's own inputs exclude; queries are those of the run.
   Filter filter;
+  Variety variety;
+  std::int64_t* missing = nullptr;  // as in SearchOutput
   // Rows of items that each query's user skipped: the query moves away from them.
   RaggedRows skipped;
   // The allowed items are given to be scored: every query counts as one with a history.

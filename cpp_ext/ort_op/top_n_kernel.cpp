@@ -10,15 +10,16 @@
 #include <vector>
 
 #include "ort_op/push_down.hpp"
-#include "ort_op/search_call.hpp"
-#include "ort_op/top_n_filter.hpp"
 #include "shortlist/limits.hpp"
+#include "src/search/selection.hpp"
 
 namespace shortlist::ort_op {
 namespace {
 
 // Queries that one task searches: large enough that they share their pass over the items.
 constexpr std::size_t kQueriesPerTask = 64;
+// Popular items that are looked at first for each place that has to be filled under caps.
+constexpr std::size_t kFallbackFactor = 4;
 
 const char* name_of(Metric metric) {
   return metric == Metric::cosine ? "cosine" : metric == Metric::dot ? "dot" : "euclidean";
@@ -50,6 +51,7 @@ struct Shares {
   const MatrixView& queries;
   std::size_t top_n;
   const Filter& filter;
+  const Variety& variety;
   const SearchOutput& output;
   std::mutex mutex;
   std::exception_ptr error;
@@ -59,9 +61,10 @@ struct Shares {
     const MatrixView part = {queries.row(first), std::min(kQueriesPerTask, queries.n_rows - first),
                              queries.dim};
     const std::size_t place = first * top_n;
-    const SearchOutput out = {output.scores + place, output.rows + place, output.counts + first};
+    SearchOutput out = {output.scores + place, output.rows + place, output.counts + first};
+    if (output.missing != nullptr) out.missing = output.missing + first * variety.n_quotas;
     try {
-      index.search(part, top_n, filter_from(filter, first), 1, out);
+      index.search(part, top_n, filter_from(filter, first), variety_from(variety, first), 1, out);
     } catch (const std::invalid_argument& bad) {  // it counts rows from its own first query
       const std::string from = first == 0 ? "" : "; rows count from " + std::to_string(first);
       keep(std::make_exception_ptr(std::invalid_argument(bad.what() + from)));
@@ -141,6 +144,7 @@ void TopNKernel::compute(OrtKernelContext* context) const {
   output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
   output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
   output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
+  if (call != nullptr) output.missing = call->missing;
   auto* codes = static_cast<std::int64_t*>(make_output(api_, context, kCodes, shape));
   const std::size_t n_places = n_queries * run.top_n;
   std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
@@ -193,7 +197,8 @@ std::size_t TopNKernel::read_top_n(const Run& run) const {
 
 void TopNKernel::search(const Run& run, const MatrixView& queries, const Filter& filter,
                         const SearchOutput& output) const {
-  Shares shares{run.index, queries, run.top_n, filter, output, {}, {}};
+  const Variety variety = run.call == nullptr ? Variety{} : run.call->variety;
+  Shares shares{run.index, queries, run.top_n, filter, variety, output, {}, {}};
   const std::size_t n_tasks = (queries.n_rows + kQueriesPerTask - 1) / kQueriesPerTask;
   if (n_tasks == 1) {
     shares.run(0);
@@ -221,15 +226,42 @@ void TopNKernel::fall_back(const Run& run, std::size_t n_searched, const Filter&
   if (run.call != nullptr && run.call->popular != nullptr) popular = run.call->popular->ranked();
   for (std::size_t query = 0; query < n_searched; ++query) {
     if (!uses[query]) continue;
-    const AllowedRows allowed(filter, query, run.index.n_rows());
-    std::size_t n_found = 0;
-    for (std::size_t i = 0; i < popular.n && n_found < run.top_n; ++i) {
-      if (!allowed.contains(popular.rows[i])) continue;
-      output.rows[query * run.top_n + n_found] = popular.rows[i];
-      output.scores[query * run.top_n + n_found++] = popular.scores[i];
-    }
-    put_nothing(query, n_found, run.top_n, output);
+    fall_back(run, query, AllowedRows(filter, query, run.index.n_rows()), popular, output);
   }
+}
+
+// Caps and quotas count as elsewhere; diversity does not, as numbers of events are no similarities.
+void TopNKernel::fall_back(const Run& run, std::size_t query, const AllowedRows& allowed,
+                           const RankedRows& popular, const SearchOutput& output) const {
+  std::size_t n_found = 0;
+  const auto put = [&](const Neighbor& item) {
+    output.rows[query * run.top_n + n_found] = item.row;
+    output.scores[query * run.top_n + n_found++] = item.score;
+  };
+  const auto best = [&](std::size_t n) {
+    std::vector<Neighbor> list;
+    for (std::size_t i = 0; i < popular.n && list.size() < n; ++i) {
+      if (allowed.contains(popular.rows[i])) list.push_back({popular.scores[i], popular.rows[i]});
+    }
+    return list;
+  };
+  if (run.call == nullptr || !run.call->variety.is_set()) {
+    for (const Neighbor& item : best(run.top_n)) put(item);
+  } else {
+    Selection selection(run.call->variety, query, run.top_n);
+    for (std::size_t n = kFallbackFactor * run.top_n; !selection.is_done(); n = popular.n + 1) {
+      std::vector<Neighbor> list = best(n);
+      const bool is_all = list.size() < n;
+      selection.offer(std::move(list), is_all, run.top_n);
+    }
+    std::vector<Neighbor> picks = selection.picks();
+    std::sort(picks.begin(), picks.end(), is_better);
+    for (const Neighbor& item : picks) put(item);
+    if (output.missing != nullptr) {
+      selection.write_missing(output.missing + query * run.call->variety.n_quotas);
+    }
+  }
+  put_nothing(query, n_found, run.top_n, output);
 }
 
 }  // namespace shortlist::ort_op

@@ -40,6 +40,8 @@
 #include <string>
 
 #include "ort_op/ort_api.hpp"
+#include "ort_op/search_call.hpp"
+#include "ort_op/top_n_filter.hpp"
 #include "shortlist/index.hpp"
 
 namespace shortlist::ort_op {
@@ -88,6 +90,8 @@ class TopNKernel {
               const SearchOutput& output) const;
   void fall_back(const Run& run, std::size_t n_searched, const Filter& filter,
                  const SearchOutput& output) const;
+  void fall_back(const Run& run, std::size_t query, const AllowedRows& allowed,
+                 const RankedRows& popular, const SearchOutput& output) const;
 
   const OrtApi& api_;
   IndexView index_;

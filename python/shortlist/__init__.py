@@ -8,7 +8,7 @@ from shortlist.engine import Engine, load
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
-from shortlist.index import Hits, Index, simd_level
+from shortlist.index import Hits, Index, VariedHits, simd_level
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import Recommendation, Recommendations
 from shortlist.threads import get_num_threads, set_num_threads
@@ -26,6 +26,7 @@ __all__ = [
     "Recommendations",
     "ShortlistError",
     "Softmax",
+    "VariedHits",
     "__version__",
     "build_info",
     "datasets",

@@ -210,7 +210,7 @@ def ragged(
         and len(value) == 2
         and all(isinstance(part, np.ndarray) for part in value)
     ):
-        values, splits = _csr(value, n_queries, name)
+        values, splits = csr(value, n_queries, name)
         return item_ids(values, name), splits
     if hasattr(value, "to_list"):  # a column of pandas or polars
         value = value.to_list()
@@ -245,14 +245,15 @@ def ragged(
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64), splits
 
 
-def _csr(value: tuple[Any, Any], n_queries: int, name: str) -> Ragged:
+def csr(value: tuple[Any, Any], n_queries: int, name: str, count: str = "n_queries") -> Ragged:
+    """Return `(values, row_splits)`, checked; `count` is what messages call `n_queries`."""
     values, splits = np.asarray(value[0]), np.asarray(value[1])
     if splits.dtype.kind not in "iu":
         raise TypeError(f"{name}: got row_splits of dtype {splits.dtype}; expected int64")
     if splits.ndim != 1 or values.ndim != 1 or len(splits) != n_queries + 1:
         raise ValueError(
             f"{name}: got values of shape {values.shape} and row_splits of shape {splits.shape}; "
-            f"expected 1-D values and n_queries + 1 = {n_queries + 1} row_splits"
+            f"expected 1-D values and {count} + 1 = {n_queries + 1} row_splits"
         )
     splits = np.ascontiguousarray(splits, dtype=np.int64)
     if splits[0] != 0 or splits[-1] != len(values) or bool((np.diff(splits) < 0).any()):

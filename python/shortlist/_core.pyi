@@ -13,6 +13,15 @@ _Lists = tuple[_Rows, _Rows]
 # Name, values, and splits where the values are lists.
 _Columns = Sequence[tuple[str, NDArray[Any], _Rows | None]]
 
+# What lists have to look like as a whole; see `_columns.variety.CoreVariety`.
+_Variety = tuple[
+    Sequence[tuple[NDArray[np.int32], _Rows | None]],
+    NDArray[np.int32],
+    Sequence[NDArray[np.bool_]],
+    NDArray[np.int32],
+    NDArray[np.float64] | None,
+]
+
 __version__: str
 compiler: str
 c_abi_version: int
@@ -85,7 +94,8 @@ class IndexView:
         allow_rows: _Rows | None,
         allow_mask: NDArray[np.bool_] | None,
         n_threads: int,
-    ) -> tuple[NDArray[np.float32], _Rows, _Rows]: ...
+        variety: _Variety | None = None,
+    ) -> tuple[NDArray[np.float32], _Rows, _Rows, _Rows]: ...
     def rows_of_int64(self, ids: _Rows, /) -> _Rows: ...
     def rows_of_strings(self, ids: list[str], /) -> _Rows: ...
     def vectors(self, rows: _Rows, /) -> NDArray[np.float32]: ...
@@ -175,7 +185,8 @@ class LoadedBundle:
         mask_of: _Rows | None = None,
         skipped: _Lists | None = None,
         is_joined: NDArray[np.bool_] | None = None,
-    ) -> tuple[_Floats, _Rows, _Rows, _Rows, NDArray[np.int8]]: ...
+        variety: _Variety | None = None,
+    ) -> tuple[_Floats, _Rows, _Rows, _Rows, NDArray[np.int8], _Rows]: ...
     def batch_starts(self, n_requests: int, columns: _Columns) -> list[int]: ...
     def encode_users(self, catalogue: Catalogue, n_requests: int, columns: _Columns) -> _Floats: ...
     def encode_items(self, n_items: int, columns: _Columns) -> _Floats: ...

@@ -9,11 +9,12 @@ from shortlist._catalogue.filters import read_filters
 from shortlist._catalogue.state import Upserted
 from shortlist._columns.reading import Array
 from shortlist._columns.requests import normalise
+from shortlist._columns.variety import read_wanted
 from shortlist._runtime import find_runtime
 from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings, open_bundle
 from shortlist._serving.loop import feedback_loop
-from shortlist._serving.options import check_unknown
+from shortlist._serving.options import check_unknown, check_wanted
 from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
@@ -171,6 +172,9 @@ class Engine:
         explore: Exploration | None = None,
         record: bool = False,
         now: Any = None,
+        at_most: Any = None,
+        at_least: Any = None,
+        diversity: Any = None,
     ) -> Recommendations:
         """Recommend the top-N items for every request.
 
@@ -179,67 +183,60 @@ class Engine:
         requests : dict of columns, list of dicts, pandas or polars DataFrame, or pyarrow Table
             Columns: `history` (item ids, oldest first; unknown ones are skipped), `user_id`, and
             the bundle's user features; with declared event features `history_kinds` and
-            `history_ages` (seconds before now), entry by entry. Every one is optional, and None
-            where there is nothing. Long calls are cut into batches: they need no more memory.
+            `history_ages` (seconds before now), entry by entry. Each may be left out, or None.
         top_n : int
             Items a request; rows are shorter (`counts`) where fewer are allowed.
         exclude_seen : bool, or kinds of events
             Leave out the items of the request's history and of the user's stored history. With
             kinds, such as ``("purchase",)``, only those of such events, and of events whose kind
-            is not known: kinds come from the bundle (if it was trained with `history_kinds`), from
-            the requests' column `history_kinds`, and from `feedback`.
+            neither the bundle, nor a column `history_kinds`, nor `feedback` tells.
         where : str, pyarrow or polars expression, or a list of them, optional
-            Only items whose row of the item table satisfies it may come back, for example
-            ``"year >= 1990 and genre = 'Drama'"`` (`docs/serving.md` has the language) or
-            ``pyarrow.compute.field("year") >= 1990``; null counts as false. A list has one (or
-            None) a request. Each is evaluated once, then cached.
+            Only items that satisfy it may come back: ``"year >= 1990 and genre = 'Drama'"``
+            (`docs/serving.md` has the language).
         stages : {1, 2}, optional
             1: the exact nearest items of the embedding. 2: the nearest `n_candidates` (or `top_n`)
             items, put into a new order by the bundle's second stage. Default: `default_stages`.
-            Requests without a history have one stage, or none if nothing is known of them.
         keys : array-like of shape (n_requests,), str or int, optional
-            Trial key of each request (`start_trial`). None, for all or for one, uses its `user_id`.
-            Ignored without a trial.
+            Trial key of each request (`start_trial`). None uses its `user_id`.
         user_ids : array-like of shape (n_requests,), ids, optional
-            In place of `requests`: known users, given by id alone.
+            In place of `requests`: known users.
         exclude, allow : ids, list of id arrays, or (values, row_splits), optional
             Items that must not come back, and the only ones that may: one list (or set) of ids
-            for all requests, or one for each (or None in `exclude`). Unknown ids are ignored.
+            for all requests, or one for each. Unknown ids are ignored.
         unknown : {"ignore", "error"}
-            What becomes of ids in `history` that the encoder does not know, and of user ids that
-            the bundle does not store. `Recommendations.n_known` counts those that are known.
+            What becomes of ids that the bundle does not know.
         feedback : FeedbackLog, optional
-            Events in the log count at once. They are appended to the request's history, or to the
-            stored one, and excluded as seen. Skipped items are excluded, and similar items rank
-            lower (`docs/feedback.md` has the rule).
+            Its events count as if they were in the history (`docs/feedback.md`).
         explore : Epsilon or Softmax, optional
-            Draw the answers from the best candidates; `Recommendations.propensities` then has the
-            probabilities.
+            Draw answers from the best candidates; `Recommendations.propensities` says how likely.
         record : bool
             Write what is returned to the log as impressions, before returning it. Propensities are
-            written where a request is a user id alone, without `history`, features or filters,
-            under ``exclude_seen=True``: the log keeps none of these, and `shortlist.off_policy`
-            must be able to ask again.
+            written where a request is a user id alone, under ``exclude_seen=True`` without filters.
         now : number, datetime or str, optional
-            Time of the requests: of the impressions, and of what ages of events count from.
-            Default: the clock.
+            Time of the requests, which ages of events count from. Default: the clock.
+        at_most : dict, or a list of dicts or None, one a request, optional
+            So many items with the same value of a column of the item table: ``{"brand": 2}``.
+        at_least : dict, or a list of dicts or None, one a request, optional
+            So many items for which a column, or a condition as of `where`, is true:
+            ``{"is_new": 2}``. `Recommendations.unmet` says what a list lacks.
+        diversity : float, or one a request, optional
+            From 0 to 1, the weight of being unlike the items chosen before; in one stage. Of these
+            three `docs/variety.md` tells more.
 
         Returns
         -------
         Recommendations
-            Score descending, ties by the lower item row. A request is answered from its own
-            history, else from the stored history of a known user, else from user features, else
-            with the items of most events; `source` says which, `stages` how many stages it had.
+            A request is answered from its own history, else from that of a known user, else from
+            user features, else with the items of most events; `source` says which.
 
         Raises
         ------
         TypeError, DataError
-            A request is not as described, the message names column and row; `where` does not fit
-            the item table; the log's ids are of another type; `record` is true and a request has
-            no `user_id`; an id is unknown and `unknown` is "error"; no kind of any event is known.
+            A request is not as described, the message names column and row; `where`, `at_most` or
+            `at_least` do not fit the item table; the log's ids are of another type; `record` is
+            true and a request has no `user_id`; an id is unknown and `unknown` is "error".
         ValueError
-            `top_n` is below 1 or far beyond the number of items; `stages` is not 1, 2 or None;
-            `exclude` or `allow` have not one list a request.
+            A number is out of range; a list has not one entry a request.
         ShortlistError
             `stages` is 2 and the bundle has no second stage.
         """
@@ -250,12 +247,15 @@ class Engine:
         options = loaded.options(top_n, exclude_seen, stages)
         schema = loaded.schema if trial is None else trial.schema
         columns = normalise(requests, schema.with_kinds() if options.seen_kinds else schema)
-        filters = read_filters(where, exclude, allow, columns.n_requests, loaded.state)
+        n = columns.n_requests
+        wanted = read_wanted(at_most, at_least, diversity, n, top_n, "request")
+        check_wanted(wanted, stages, explore)
+        filters = read_filters(where, exclude, allow, n, loaded.state, wanted)
         if check_unknown(unknown):
             loaded.asked(columns).check_known()
         if trial is not None:
             return trial.recommend(loaded, columns, keys, filters, options, stages, loop)
-        check_keys(keys, columns.n_requests)
+        check_keys(keys, n)
         return pipeline.recommend(loaded, columns, filters, options, loop)
 
     def upsert_items(self, items: Any) -> Upserted:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _arguments, _checks, _core
+from shortlist._columns.variety import read_wanted, variety_of_groups
 from shortlist.errors import BundleError
 
 Metric = Literal["cosine", "dot", "euclidean"]
@@ -38,6 +40,18 @@ class Hits(NamedTuple):
     scores: NDArray[np.float32]
     counts: NDArray[np.int64]
     indices: NDArray[np.int64]
+
+
+class VariedHits(Hits):
+    """The result of a search with `at_least`.
+
+    Attributes
+    ----------
+    unmet : dict of ndarray (n_queries,), int64
+        How many items each list lacks of what `at_least` wants, by name.
+    """
+
+    unmet: dict[str, NDArray[np.int64]]
 
 
 class Index:
@@ -218,6 +232,11 @@ class Index:
         exclude: Any = None,
         allow: Any = None,
         n_threads: int = 0,
+        *,
+        groups: Mapping[str, Any] | None = None,
+        at_most: Any = None,
+        at_least: Any = None,
+        diversity: Any = None,
     ) -> Hits:
         """Find the exact top-N items of every query.
 
@@ -235,11 +254,22 @@ class Index:
             query.
         n_threads : int
             At most so many threads, and no more than `shortlist.get_num_threads()`; 0 = that many.
+        groups : dict, optional
+            What items have in common, by a name of your own: integers (n_rows,), negative where an
+            item has none; (values, row_splits) where items have several; a bool mask (n_rows,) for
+            `at_least`.
+        at_most : dict of int, or a list of dicts or None, one a query, optional
+            So many items with the same value, by the name of the group.
+        at_least : dict of int, or a list of dicts or None, one a query, optional
+            So many items of the mask, by its name: the best such items have reserved places.
+        diversity : float, or one a query, optional
+            From 0 to 1, the weight of being unlike the items chosen before (`docs/variety.md`).
 
         Returns
         -------
         Hits
-            Score descending, ties by the lower row; exact for the stored vectors (`storage`).
+            Score descending, ties by the lower row; exact for the stored vectors (`storage`). With
+            `diversity` in the order in which items are chosen. With `at_least` a `VariedHits`.
 
         Raises
         ------
@@ -257,8 +287,17 @@ class Index:
             else _arguments.ragged_rows(view, exclude, len(array), "exclude")
         )
         allowed = _arguments.allowed(view, allow, len(array))
-        scores, rows, counts = view.search(array, top_n, excluded, *allowed, n_threads)
-        return Hits(self._ids_of(view, rows), scores, counts, rows)
+        wanted = read_wanted(at_most, at_least, diversity, len(array), top_n)
+        variety = variety_of_groups(groups, wanted, view.n_rows)
+        scores, rows, counts, missing = view.search(
+            array, top_n, excluded, *allowed, n_threads, variety
+        )
+        found = (self._ids_of(view, rows), scores, counts, rows)
+        if wanted is None or not wanted.at_least.names:
+            return Hits(*found)
+        hits = VariedHits(*found)
+        hits.unmet = dict(zip(wanted.at_least.names, missing.T, strict=True))
+        return hits
 
     def upsert(self, item_ids: ArrayLike, vectors: ArrayLike) -> None:
         """Replace the embeddings of known items and add the new ones, all at once.

@@ -17,6 +17,6 @@ def plugin_path() -> str:
     >>> import ctypes
     >>> library = ctypes.CDLL(plugin_path())
     >>> library.shortlist_abi_version()
-    4
+    5
     """
     return str(Path(_core.__file__).with_name("libshortlist.so"))

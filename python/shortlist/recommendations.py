@@ -55,6 +55,19 @@ class _KnownAsked(NamedTuple):
     n_known: NDArray[np.int64]
 
 
+class Unmet(NamedTuple):
+    """What lists lack of the quotas that were asked for (`at_least`).
+
+    Attributes
+    ----------
+    names : tuple of str
+    missing : ndarray of shape (n_requests, n_names), int64
+    """
+
+    names: tuple[str, ...]
+    missing: NDArray[np.int64]
+
+
 class _KnownTitles:
     """Titles that were looked up before: those of one answer."""
 
@@ -69,6 +82,8 @@ class _KnownTitles:
 @dataclass(eq=False, repr=False, slots=True)
 class Recommendations:
     """The top-N of every request: score descending, ties by the lower item row.
+
+    With `diversity` items are in the order in which they were chosen.
 
     ``len``, ``recs[0]`` and a loop go over requests: each is a `Recommendation`.
 
@@ -95,6 +110,8 @@ class Recommendations:
     propensities : ndarray of shape (n_requests, top_n), float64, or None
         With exploration: the probability of each item at its place, given the items above it; the
         order is as drawn then, and scores need not fall. Missing places hold 0.
+    unmet : list of dict
+        How many items each list lacks of what `at_least` asks for, by name: {} where nothing.
     user_ids : ndarray of shape (n_requests,), object
         The request's `user_id`, int or str; None where it had none.
     n_given : ndarray of shape (n_requests,), int64
@@ -120,6 +137,17 @@ class Recommendations:
     _asked: Asked
     _version: int | NDArray[np.int64] = 1
     propensities: NDArray[np.float64] | None = None
+    _unmet: Unmet | None = None
+
+    @property
+    def unmet(self) -> list[dict[str, int]]:
+        """How many items each list lacks of a quota, by name."""
+        if self._unmet is None:
+            return [{} for _ in range(len(self))]
+        names, missing = self._unmet
+        return [
+            {name: n for name, n in zip(names, row, strict=True) if n} for row in missing.tolist()
+        ]
 
     @property
     def version(self) -> NDArray[np.int64]:
@@ -194,8 +222,9 @@ class Recommendations:
         Returns
         -------
         list of dict
-            `user_id` (if the request had one), `source`, `stages`, `n_given`, `n_known`, and
-            `items`, a list of `item_id`, `score` and, if the item has one, `title`.
+            `user_id` (if the request had one), `source`, `stages`, `n_given`, `n_known`, `unmet`
+            (if anything is), and `items`, a list of `item_id`, `score` and, if the item has one,
+            `title`.
         """
         answers = []
         for one in self:
@@ -206,7 +235,8 @@ class Recommendations:
             who = {} if one.user_id is None else {"user_id": one.user_id}
             made = {"source": one.source, "stages": one.stages}
             known = {"n_given": one.n_given, "n_known": one.n_known}
-            answers.append({**who, **made, **known, "items": items})
+            lacks = {"unmet": one.unmet} if one.unmet else {}
+            answers.append({**who, **made, **known, **lacks, "items": items})
         return answers
 
     def to_arrow(self) -> Any:
@@ -345,6 +375,11 @@ class Recommendation:
         return int(self._all.version[self.request])
 
     @property
+    def unmet(self) -> dict[str, int]:
+        """How many items the list lacks of a quota, by name."""
+        return self._all.unmet[self.request]
+
+    @property
     def n_given(self) -> int:
         """How many ids the request had."""
         return int(self._all._known_ids().n_given[self.request])
@@ -379,6 +414,7 @@ class Recommendation:
     def _lines(self, n_items: int | None) -> list[str]:
         places = self._places()
         lines = [f"{self.name}, from {self.source}: {len(places)} items"]
+        lines += [f"  unmet: {n} fewer than asked of {name}" for name, n in self.unmet.items()]
         for rank, (item_id, score, title) in enumerate(places[:n_items], start=1):
             shown, name = printable(str(item_id)), printable(title or "")
             lines.append(f"  {rank:>3}  {score:>9.4f}  {shown:>10}  {name}".rstrip())

@@ -1,11 +1,13 @@
 """Who answers the table, and what each is capable of: a new capability is one more name here."""
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 import pyarrow.compute as pc
 from c_engine import CEngine, filter_of
+from c_library import variety_of
 from conformance.host_columns import c_columns, graph_tensors, item_columns
 
 import shortlist
@@ -43,6 +45,9 @@ class PythonEngine:
 
     def ask(self, engine, case, folder):
         options = {"where": where_of(case, self.world), "stages": case.stages}
+        if "variety" in case.needs():
+            options["at_most"] = case.at_most
+            options["at_least"] = {quota.text: quota.least for quota in case.at_least}
         if not case.log:
             found = engine.recommend(case.requests, case.top_n, case.exclude_seen, **options)
         else:
@@ -108,11 +113,32 @@ class COverCtypes:
     def ask(self, engine, case, items):
         columns, n = c_columns(self.world, case.requests), len(case.requests)
         made = self.filter(engine, case, items) if any(case.filter.forms()) else None
+        if "variety" in case.needs():
+            made = made or filter_of()
+            made.variety = ctypes.pointer(self.variety(engine, case, items))
         found = engine.recommend(columns, n, case.top_n, not case.exclude_seen, made,
                                  stages=case.stages or 0)  # fmt: skip
         source = [SOURCES[code] for code in found.sources]
         return Answer(found.item_ids, found.scores, found.counts, found.rows, source,
                       found.stages.tolist())  # fmt: skip
+
+    def variety(self, engine, case, items):
+        """Columns as numbers and quotas as masks of the rows as they are now."""
+        view = engine.view()
+        contents = [items.contents.get(item_id, {}) for item_id in view.item_ids()]
+        view.close()
+        columns = []
+        for name, most in case.at_most.items():
+            lists = [content.get(name) for content in contents]
+            lists = [own if isinstance(own, list) else [own] for own in lists]
+            known = {value: i for i, value in enumerate(sorted(set().union(*lists) - {None}))}
+            values = [known.get(value, -1) for own in lists for value in own]
+            columns.append(((values, np.cumsum([0, *map(len, lists)])), most))
+        quotas = [
+            ([bool(content) and quota.passes(content) for content in contents], quota.least)
+            for quota in case.at_least
+        ]
+        return variety_of(len(contents), len(case.requests), columns, quotas)
 
     def filter(self, engine, case, items):
         """Lists and masks as they are; an expression is a mask of the rows as they are now."""
@@ -224,10 +250,11 @@ ANSWERERS = {
     "python engine": Can(
         PythonEngine,
         LISTS
-        | {"users", "mask each", "where", "stages", "changed items", "changed counts", "feedback"},
+        | {"users", "mask each", "where", "stages", "changed items", "changed counts", "feedback"}
+        | {"variety"},
     ),
     "c engine": Can(
-        COverCtypes, LISTS | {"users", "mask each", "where", "stages", "changed items"}
+        COverCtypes, LISTS | {"users", "mask each", "where", "stages", "changed items", "variety"}
     ),
     "recommend.onnx": Can(
         lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS | {"stages"}

@@ -64,6 +64,15 @@ class Filter:
 
 
 @dataclass(frozen=True)
+class Quota:
+    """So many items that pass a condition, at least; `text` is the condition as of `where`."""
+
+    text: str
+    passes: object
+    least: int
+
+
+@dataclass(frozen=True)
 class Act:
     """An event of the feedback log."""
 
@@ -89,6 +98,9 @@ class Case:
     top_n, exclude_seen, stages
         As there; stages None is the bundle's default.
     filter : Filter
+    at_most : dict of int
+        By column of the item table.
+    at_least : tuple of Quota
     changes : tuple of (str, list)
         ("upsert", dicts) and ("remove", ids), in this order, before the call.
     log : tuple of Act
@@ -108,6 +120,8 @@ class Case:
     exclude_seen: bool = True
     stages: int | None = None
     filter: Filter = field(default_factory=Filter)
+    at_most: dict = field(default_factory=dict)
+    at_least: tuple = ()
     changes: tuple = ()
     log: tuple = ()
     now: int = NOON
@@ -130,6 +144,8 @@ class Case:
             needs.add("users")
         if self.stages is not None:
             needs.add("stages")
+        if self.at_most or self.at_least:
+            needs.add("variety")
         if self.changes:
             needs.add("changed items")
         upserted = (

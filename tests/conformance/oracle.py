@@ -4,11 +4,12 @@ Written from docs/serving.md, docs/plugin.md, docs/features.md and docs/feedback
 docstrings; it shares no line with what it judges. `Oracle.answer` answers a case of the table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from conformance import tiny_model
 from conformance.storage import stored_vector, unit
+from conformance.variety import varied
 from worlds import GAP
 
 BORDER = 2e-5  # candidates must be further from the next item than rounding goes
@@ -105,10 +106,26 @@ class Oracle:
             for item in self.items.values()
             if not (case.exclude_seen and item.item_id in told.seen) and case.allows(i, item)
         ]
+        if not case.at_most and not case.at_least:
+            return self.ranked(case, told, allowed)
+
+        def order_of(items):
+            return [self.items[item_id] for item_id, _ in self.ranked(case, told, items).ranked]
+
+        # In the order of rows, which decides between equal scores.
+        taken = varied(case, allowed, order_of)
+        return self.chosen(case, told, [item for item in allowed if item in taken], allowed)
+
+    def ranked(self, case, told, allowed):
+        """The best of some items."""
         if told.source == "popular":
             ranked = best_first([(item.item_id, item.popularity) for item in allowed])
             return Expected(told.source, 0, ranked, 1.0, case.top_n)
         return self.personal(case, told, allowed)
+
+    def chosen(self, case, told, items, allowed):
+        """Some items, all of which come back, with the scores that they have anyway."""
+        return replace(self.ranked(case, told, items), scale=self.ranked(case, told, allowed).scale)
 
     def told(self, request, case):
         """What is known about a request: its history, else the stored one; its features, filled."""

@@ -7,6 +7,7 @@ from conformance import (
     rules_search,
     rules_sources,
     rules_stages,
+    rules_variety,
 )
 
 CASES = [
@@ -16,6 +17,7 @@ CASES = [
     *rules_stages.CASES,
     *rules_items.CASES,
     *rules_feedback.CASES,
+    *rules_variety.CASES,
 ]
 # (rule, answerer) → why it does not give the answer of the rules; a test says when it does.
 KNOWN_GAPS = {}

@@ -131,3 +131,25 @@ def test_requests_are_read_before_the_bundle(tmp_path, capsys):
         argv = ["recommend", str(tmp_path / "none.shortlist"), "--requests", str(tmp_path / name)]
         assert main(argv) == 1
         assert said in capsys.readouterr().err
+
+
+def test_caps_quotas_and_diversity(world, capsys):
+    asked = ["recommend", str(world.path), "--history", "100", "170", "--top-n", "5", "--json"]
+    assert main([*asked, "--at-most", "genres=2", "--at-most", "year=1"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert len(told["items"]) == 2
+    assert main([*asked, "--at-least", "year >= 2010=2", "--at-least", "year = 1=3"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["unmet"] == {"year = 1": 3}
+    assert main([*asked, "--diversity", "0.9"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["stages"] == 1
+    scores = [item["score"] for item in told["items"]]
+    assert scores != sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("text", ["genres", "genres=many", "=3", "genres=-1"])
+def test_a_cap_is_a_column_and_a_number(world, capsys, text):
+    with pytest.raises(SystemExit):
+        main(["recommend", str(world.path), "--user", "5", "--at-most", text])
+    assert f"got {text!r}, expected COLUMN=N, such as brand=2" in capsys.readouterr().err

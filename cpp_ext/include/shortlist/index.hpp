@@ -16,6 +16,7 @@
 #include "shortlist/metric.hpp"
 #include "shortlist/search_output.hpp"
 #include "shortlist/storage.hpp"
+#include "shortlist/variety.hpp"
 
 namespace shortlist {
 
@@ -70,6 +71,11 @@ class IndexView {
   // queries; what it throws ends the search.
   void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
               std::size_t n_threads, const SearchOutput& output,
+              const std::function<void()>* between = nullptr) const;
+  // The same for lists that `variety` describes; with diversity they are in the order in which
+  // items are chosen.
+  void search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
+              const Variety& variety, std::size_t n_threads, const SearchOutput& output,
               const std::function<void()>* between = nullptr) const;
 
   // Writes a temporary file beside `path`, syncs, renames. Rows of removed items are left out, the

@@ -11,6 +11,8 @@ struct SearchOutput {
   float* scores = nullptr;
   std::int64_t* rows = nullptr;
   std::int64_t* counts = nullptr;
+  // (n_queries, n_quotas) of a Variety: how many items each list lacks; null = nobody asks.
+  std::int64_t* missing = nullptr;
 };
 
 }  // namespace shortlist

@@ -30,7 +30,7 @@ extern "C" {
 
 /* Grows with every addition to this header. A library serves every host that was compiled with a
    header of the same or a smaller version, as long as its soname is the same. */
-#define SHORTLIST_ABI_VERSION 4
+#define SHORTLIST_ABI_VERSION 5
 
 #define SHORTLIST_API __attribute__((visibility("default")))
 
@@ -141,6 +141,32 @@ typedef struct shortlist_info {
 SHORTLIST_API shortlist_status shortlist_view_info(const shortlist_view* view, shortlist_info* info,
                                                    shortlist_error* error);
 
+/* The values of a column of items: a value for each row or, with splits, those from splits[r] to
+   splits[r + 1] - 1 for row r; n_rows + 1 splits ascend from 0 to n. Negative ones are no value;
+   others are numbered from 0 without large gaps. Since ABI version 5, as the struct below. */
+typedef struct shortlist_groups {
+  size_t n; /* values */
+  const int32_t* values;
+  const int64_t* splits; /* NULL = one a row */
+} shortlist_groups;
+
+/* What every list has to look like as a whole; docs/variety.md says what that means. */
+typedef struct shortlist_variety {
+  size_t struct_size;
+  size_t n_rows;                   /* of the view: columns and quotas have a value for each */
+  const shortlist_groups* columns; /* n_columns */
+  size_t n_columns;
+  /* n_queries * n_columns: so many items with the same value at most; 0 = any number. */
+  const int32_t* at_most;
+  const uint8_t* const* quotas; /* n_quotas arrays with a byte a row: 0 = it does not count */
+  size_t n_quotas;
+  /* n_queries * n_quotas: so many items that count at least, top_n at most; 0 = any number. */
+  const int32_t* at_least;
+  /* n_queries numbers from 0 to 1, or NULL: the weight of being unlike the items chosen before.
+     With it an engine answers in one stage. */
+  const double* diversity;
+} shortlist_variety;
+
 /* Which items a search may return; what is excluded is excluded even if it is allowed. At most one
    of allow and allow_mask. Unknown ids are ignored. */
 typedef struct shortlist_filter {
@@ -155,11 +181,14 @@ typedef struct shortlist_filter {
   /* A byte a row, 0 = not allowed: mask_size = n_rows, for all queries, or n_queries * n_rows. */
   const uint8_t* allow_mask;
   size_t mask_size;
+  /* Since ABI version 5. What is done with the items that are left; NULL = the best come first. */
+  const shortlist_variety* variety;
 } shortlist_filter;
 
 /* Where a search writes. Each array has n_queries * top_n places, counts has n_queries; those that
    are NULL are left out. Best first: score descending, then the lower row. From counts[q] on places
-   are missing: score -infinity, row -1, number -1, empty text. */
+   are missing: score -infinity, row -1, number -1, empty text. With diversity items are in the
+   order in which they are chosen. */
 typedef struct shortlist_hits {
   size_t struct_size;
   float* scores; /* bigger is closer, for every metric */
@@ -167,6 +196,8 @@ typedef struct shortlist_hits {
   int64_t* numbers;      /* the shop's ids, of an index that has numbers */
   shortlist_text* texts; /* the shop's ids, of an index that has text; valid while the view is */
   int64_t* counts;
+  /* Since ABI version 5. n_queries * n_quotas: how many items each list lacks of a quota. */
+  int64_t* missing;
 } shortlist_hits;
 
 /* The exact top_n of n_queries rows of dim numbers. filter: NULL = all items. n_threads: at most so
@@ -297,6 +328,8 @@ typedef struct shortlist_answer {
   const int64_t* counts;       /* n_requests, as the one below */
   const int64_t* sources;      /* SHORTLIST_HISTORY, ...: what each answer was made from */
   const int8_t* stages;        /* n_requests: how many made each answer; 0 = popular items */
+  /* Since ABI version 5. n_requests * n_quotas: how many items each list lacks of a quota. */
+  const int64_t* missing;
 } shortlist_answer;
 
 /* Answers raw requests. *answer belongs to the caller, outlives swaps and the engine, and is freed

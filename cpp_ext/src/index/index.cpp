@@ -9,6 +9,7 @@
 #include "src/rows/check_rows.hpp"
 #include "src/rows/normalize.hpp"
 #include "src/search/search.hpp"
+#include "src/search/varied.hpp"
 #include "src/segments/snapshot.hpp"
 
 namespace shortlist {
@@ -20,6 +21,19 @@ bool is_row(const Snapshot& snapshot, std::int64_t row) {
 
 bool is_item(const Snapshot& snapshot, std::int64_t row) {
   return is_row(snapshot, row) && snapshot.is_known(static_cast<std::size_t>(row));
+}
+
+void check_queries(const Snapshot& snapshot, const MatrixView& queries) {
+  if (queries.dim != snapshot.dim) {
+    throw std::invalid_argument("queries: got dim " + std::to_string(queries.dim) +
+                                "; the index has dim " + std::to_string(snapshot.dim) +
+                                "; encode queries with the model that made the items");
+  }
+  const std::size_t bad = first_bad_row(queries);
+  if (bad < queries.n_rows) {
+    throw std::invalid_argument("queries: row " + std::to_string(bad) +
+                                " holds a NaN or an infinity; expected finite numbers");
+  }
 }
 
 }  // namespace
@@ -97,17 +111,16 @@ void IndexView::copy_vectors(const std::int64_t* rows, std::size_t n, float* out
 void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
                        std::size_t n_threads, const SearchOutput& output,
                        const std::function<void()>* between) const {
-  if (queries.dim != snapshot_->dim) {
-    throw std::invalid_argument("queries: got dim " + std::to_string(queries.dim) +
-                                "; the index has dim " + std::to_string(snapshot_->dim) +
-                                "; encode queries with the model that made the items");
-  }
-  const std::size_t bad = first_bad_row(queries);
-  if (bad < queries.n_rows) {
-    throw std::invalid_argument("queries: row " + std::to_string(bad) +
-                                " holds a NaN or an infinity; expected finite numbers");
-  }
+  check_queries(*snapshot_, queries);
   search_snapshot(*snapshot_, queries, top_n, filter, n_threads, output, between);
+}
+
+void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filter& filter,
+                       const Variety& variety, std::size_t n_threads, const SearchOutput& output,
+                       const std::function<void()>* between) const {
+  if (!variety.is_set()) return search(queries, top_n, filter, n_threads, output, between);
+  check_queries(*snapshot_, queries);
+  search_varied(*snapshot_, queries, top_n, filter, variety, n_threads, output, between);
 }
 
 namespace {

@@ -9,6 +9,7 @@ import numpy as np
 from shortlist import _arguments, _checks
 from shortlist._catalogue.where import Masks, check_length, read_where
 from shortlist._columns.ragged import Array, Ragged
+from shortlist._columns.variety import Wanted
 
 if TYPE_CHECKING:
     from shortlist._catalogue.state import Catalogue
@@ -27,12 +28,15 @@ class Filters(NamedTuple):
         Checked item ids, int64 or object (str).
     seen : Ragged or None
         Item ids that each request's user has seen, where the call says what counts as seen.
+    wanted : Wanted or None
+        What each list has to look like as a whole.
     """
 
     where: Any = None
     exclude: Ids | None = None
     allow: Ids | None = None
     seen: Ragged | None = None
+    wanted: Wanted | None = None
 
     def take(self, chosen: Array) -> Filters:
         """Return the filters of some requests, (m,) int64."""
@@ -44,11 +48,13 @@ class Filters(NamedTuple):
             for ids in (self.exclude, self.allow)
         )
         seen = None if self.seen is None else self.seen.take(chosen)
-        return Filters(where, exclude, allow, seen)
+        wanted = None if self.wanted is None else self.wanted.take(chosen)
+        return Filters(where, exclude, allow, seen, wanted)
 
     def are_free(self, n_requests: int) -> Array:
-        """Say of each request (n,) whether it has no filter at all."""
-        if not (self.exclude is None and self.allow is None and self.seen is None):
+        """Say of each request (n,) whether it has no filter at all, and its list no conditions."""
+        lists = (self.exclude, self.allow, self.seen, self.wanted)
+        if any(one is not None for one in lists):
             return np.zeros(n_requests, dtype=np.bool_)
         is_list = isinstance(self.where, (list, tuple))
         wheres = self.where if is_list else [self.where] * n_requests
@@ -76,9 +82,14 @@ _NO_ROWS = RowFilters(None, None, Masks([], None))
 
 
 def read_filters(
-    where: Any, exclude: Any, allow: Any, n_requests: int, state: Catalogue
+    where: Any,
+    exclude: Any,
+    allow: Any,
+    n_requests: int,
+    state: Catalogue,
+    wanted: Wanted | None = None,
 ) -> Filters:
-    """Check the filters of a call.
+    """Check the filters of a call; `wanted` is checked before.
 
     Raises
     ------
@@ -88,12 +99,13 @@ def read_filters(
         `where` is a list that has not one entry a request.
     """
     if where is None and exclude is None and allow is None:  # the usual case
-        return NO_FILTERS
+        return NO_FILTERS if wanted is None else Filters(wanted=wanted)
     check_length(where, n_requests)
     return Filters(
         where,
         _read_ids(exclude, n_requests, "exclude", state),
         _read_ids(allow, n_requests, "allow", state),
+        wanted=wanted,
     )
 
 

@@ -4,8 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from shortlist._catalogue.groups import read_groups
 from shortlist._catalogue.where import evaluate, is_same
 from shortlist._columns.reading import Array, to_array
+from shortlist._columns.variety import GroupColumn
 from shortlist._forks import ForkLock
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import MappedFile, read_table
@@ -37,6 +39,7 @@ class ItemTable:
         self._slots: Array | None = None  # stored row of each item row, −1: none; None: the same
         self._titles: Array | None = None
         self._masks: list[tuple[Any, Array]] = []
+        self._groups: dict[str, GroupColumn] = {}
 
     @property
     def stored(self) -> Any:
@@ -98,6 +101,21 @@ class ItemTable:
         with self._lock:
             self._masks = [*self._masks[-(_MASKS_KEPT - 1) :], (where, mask)]
         return mask
+
+    def groups(self, name: str) -> GroupColumn:
+        """Return the values of a column as numbers, by item row; cached.
+
+        Raises
+        ------
+        DataError
+            As `groups.read_groups`.
+        """
+        known = self._groups.get(name)
+        if known is None:
+            known = read_groups(self.table, name)
+            with self._lock:
+                self._groups = {**self._groups, name: known}
+        return known
 
     def updated(self, slots: Array, new: Any = None) -> Self:
         """Make the table of the next state.

@@ -13,11 +13,17 @@ from shortlist._catalogue.filters import Filters, as_rows, rows_of
 from shortlist._catalogue.items import ItemTable, popularity_of
 from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
+from shortlist._catalogue.wishes import variety_of
 from shortlist._columns.messages import said_of
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, FeatureColumn, RequestSchema, normalise
 from shortlist._serving.asked import Asked
-from shortlist._serving.options import RecommendOptions, check_stages, read_exclude_seen
+from shortlist._serving.options import (
+    RecommendOptions,
+    check_stages,
+    read_exclude_seen,
+    unmet_of,
+)
 from shortlist._serving.reports import GraphReport
 from shortlist.bundle import Bundle
 from shortlist.bundle.fields import problem
@@ -130,7 +136,7 @@ class LoadedBundle:
         core, state, n = self.core, self.state, columns.n_requests  # whatever is closed meanwhile
         _checks.check_answer_size(n, options.top_n, state.view.n_rows)
         rows_left = rows_of(filters, n, state)
-        scores, rows, counts, sources, stages = core.recommend(
+        scores, rows, counts, sources, stages, missing = core.recommend(
             state.core,
             n,
             columns.for_core(self.schema),
@@ -143,6 +149,7 @@ class LoadedBundle:
             mask_of=rows_left.masks.numbers,
             skipped=as_rows(columns.skipped, state),
             is_joined=columns.is_joined,
+            variety=variety_of(filters.wanted, state.items),
         )
         return Recommendations(
             state.ids[rows],
@@ -154,6 +161,7 @@ class LoadedBundle:
             state.items,
             Asked(asked or columns, core, self._first),
             self.number,
+            _unmet=unmet_of(filters.wanted, missing),
         )
 
     def encode_users(self, requests: Any) -> Array:

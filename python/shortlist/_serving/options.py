@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shortlist._columns.variety import Wanted
 from shortlist.bundle.records import RerankerRecord
 from shortlist.errors import ShortlistError
+from shortlist.recommendations import Unmet
 
 
 class RecommendOptions(NamedTuple):
@@ -43,6 +45,38 @@ def read_exclude_seen(exclude_seen: Any) -> tuple[bool, frozenset[str]]:
         f"exclude_seen: got {exclude_seen!r:.60}, expected True, False, or kinds of events such "
         f"as ('purchase',){fix}"
     )
+
+
+def check_wanted(wanted: Wanted | None, stages: Any, explore: Any) -> None:
+    """Refuse wishes for lists that do not fit the other options of the call.
+
+    Raises
+    ------
+    ValueError
+        `stages` is 2 with `diversity`: it weighs similarities, which scores of a second stage are
+        not.
+    TypeError
+        The call explores: what is drawn would not keep to it.
+    """
+    if wanted is None:
+        return
+    if explore is not None:
+        raise TypeError(
+            f"explore: got {type(explore).__name__} beside at_most, at_least or diversity, "
+            "expected one of them: a list that is drawn does not keep to them"
+        )
+    if wanted.diversity is not None and stages == 2:
+        raise ValueError(
+            "stages: got 2 with diversity, expected 1 or None: diversity weighs the similarities "
+            "of the first stage"
+        )
+
+
+def unmet_of(wanted: Wanted | None, missing: Any) -> Unmet | None:
+    """Return how many items the lists (n_requests, n_quotas) lack, by quota."""
+    if wanted is None or not wanted.at_least.names:
+        return None
+    return Unmet(wanted.at_least.names, missing)
 
 
 def check_unknown(unknown: Any) -> bool:

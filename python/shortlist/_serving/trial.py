@@ -23,7 +23,7 @@ from shortlist._serving.loop import FeedbackLoop, check_users
 from shortlist._serving.options import RecommendOptions
 from shortlist._serving.reports import TrialReport
 from shortlist.errors import BundleError, DataError, ShortlistError
-from shortlist.recommendations import Recommendations
+from shortlist.recommendations import Recommendations, Unmet
 
 MAX_WAITING = 256  # calls whose shadow has not begun; more are dropped
 _RANGE = 1 << 64
@@ -359,6 +359,16 @@ def _join(parts: list[tuple[Array, Recommendations]], name: str) -> Array:
     return whole
 
 
+def _join_unmet(parts: list[tuple[Array, Recommendations]]) -> Unmet | None:
+    """Put what the lists lack together: all parts were asked for the same quotas."""
+    lacks = [part._unmet for _, part in parts]
+    if lacks[0] is None:
+        return None
+    order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
+    missing = np.concatenate([one.missing for one in lacks if one is not None])
+    return Unmet(lacks[0].names, missing[order])
+
+
 def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
     """Put the answers to different requests of one call together."""
 
@@ -376,6 +386,7 @@ def _joined(parts: list[tuple[Array, Recommendations]]) -> Recommendations:
         _Asked(parts),
         join("version"),
         None if parts[0][1].propensities is None else join("propensities"),
+        _join_unmet(parts),
     )
 
 

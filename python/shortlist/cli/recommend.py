@@ -31,6 +31,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "Recommend items for users, histories, or a file of requests.",
         "shortlist recommend movies.shortlist --user 196 --top-n 5\n"
         "  shortlist recommend movies.shortlist --history 50 172 181 --where 'year >= 1990'\n"
+        "  shortlist recommend movies.shortlist --user 196 --at-most genre=2 --diversity 0.3\n"
         "  shortlist recommend movies.shortlist --requests requests.jsonl --out recs.parquet",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -75,6 +76,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         "not, in (…), is null, parentheses",
     )
     parser.add_argument("--exclude", **ids, metavar="ITEM_ID", help="items that stay out")
+    _add_variety(parser)
     parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
     parser.add_argument(
         "--unknown",
@@ -82,6 +84,41 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         default="ignore",
         help="what becomes of ids that the bundle does not know (default: ignore, and say so)",
     )
+
+
+def _add_variety(parser: argparse.ArgumentParser) -> None:
+    """Add what a list has to look like as a whole."""
+    parser.add_argument(
+        "--at-most",
+        type=_count("COLUMN=N, such as brand=2"),
+        action="append",
+        metavar="COLUMN=N",
+        help="so many items with the same value of a column; may be repeated",
+    )
+    parser.add_argument(
+        "--at-least",
+        type=_count("CONDITION=N, such as is_new=2 or 'year >= 1990'=3"),
+        action="append",
+        metavar="CONDITION=N",
+        help="so many items for which a column, or a condition as of --where, is true; what a list "
+        "lacks is said; may be repeated",
+    )
+    parser.add_argument(
+        "--diversity",
+        type=float,
+        metavar="WEIGHT",
+        help="from 0 to 1: how much being unlike the items above counts",
+    )
+
+
+def _count(expected: str) -> Any:
+    def read(text: str) -> tuple[str, int]:
+        name, _, number = text.rpartition("=")
+        if not name or not number.strip().isdecimal():
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+        return name.strip(), int(number)
+
+    return read
 
 
 def with_dashes(argv: Sequence[str]) -> list[str]:
@@ -219,6 +256,9 @@ def run(args: argparse.Namespace) -> int:
             stages=args.stages,
             exclude=exclude,
             unknown=args.unknown,
+            at_most=args.at_most and dict(args.at_most),
+            at_least=args.at_least and dict(args.at_least),
+            diversity=args.diversity,
         )
         _say_unknown(answer)
         if args.out is not None:

@@ -46,15 +46,27 @@ class Info(ctypes.Structure):
                 ("metric", c_int32), ("storage", c_int32), ("has_texts", c_int32)]  # fmt: skip
 
 
+class Groups(ctypes.Structure):
+    _fields_ = [("n", c_size_t), ("values", c_void_p), ("splits", c_void_p)]
+
+
+class Variety(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("n_rows", c_size_t), ("columns", POINTER(Groups)),
+                ("n_columns", c_size_t), ("at_most", c_void_p), ("quotas", POINTER(c_void_p)),
+                ("n_quotas", c_size_t), ("at_least", c_void_p),
+                ("diversity", c_void_p)]  # fmt: skip
+
+
 class Filter(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("exclude", POINTER(Ids)), ("exclude_splits", c_void_p),
                 ("allow", POINTER(Ids)), ("allow_splits", c_void_p), ("allow_mask", c_void_p),
-                ("mask_size", c_size_t)]  # fmt: skip
+                ("mask_size", c_size_t), ("variety", POINTER(Variety))]  # fmt: skip
 
 
 class Hits(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("scores", c_void_p), ("rows", c_void_p),
-                ("numbers", c_void_p), ("texts", POINTER(Text)), ("counts", c_void_p)]  # fmt: skip
+                ("numbers", c_void_p), ("texts", POINTER(Text)), ("counts", c_void_p),
+                ("missing", c_void_p)]  # fmt: skip
 
 
 class Executor(ctypes.Structure):
@@ -210,3 +222,31 @@ def lists(values, kind, name, as_rows=False):
     kept = sized(kind, **fields)
     kept.keep = splits, ids
     return kept
+
+
+def variety_of(n_rows, n_queries, columns=(), quotas=(), diversity=None):
+    """The same wish for every query.
+
+    `columns`: (values or (values, splits), at_most). `quotas`: (mask, at_least).
+    """
+    kept, groups, masks = [], (Groups * len(columns))(), (c_void_p * len(quotas))()
+    for made, (values, _) in zip(groups, columns, strict=True):
+        values, splits = values if isinstance(values, tuple) else (values, None)
+        kept.append(np.ascontiguousarray(values, np.int32))
+        made.n, made.values = len(kept[-1]), address(kept[-1])
+        if splits is not None:
+            kept.append(np.ascontiguousarray(splits, np.int64))
+            made.splits = address(kept[-1])
+    for i, (mask, _) in enumerate(quotas):
+        kept.append(np.ascontiguousarray(mask, np.uint8))
+        masks[i] = address(kept[-1])
+    at_most = np.tile(np.array([n for _, n in columns], np.int32), n_queries)
+    at_least = np.tile(np.array([n for _, n in quotas], np.int32), n_queries)
+    made = sized(Variety, n_rows=n_rows, columns=groups, n_columns=len(columns), quotas=masks,
+                 n_quotas=len(quotas), at_most=address(at_most),
+                 at_least=address(at_least))  # fmt: skip
+    if diversity is not None:
+        kept.append(np.full(n_queries, diversity, np.float64))
+        made.diversity = address(kept[-1])
+    made.keep = kept, groups, masks, at_most, at_least
+    return made

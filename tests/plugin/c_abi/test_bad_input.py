@@ -176,8 +176,8 @@ def test_null_handles_are_refused(numbers):
         (dict(queries=with_value(np.nan), n=6), r"queries: row 4 holds a NaN or an infinity"),
         (dict(top_n=0), r"top_n: got 0; expected at least 1"),
         (dict(top_n=HUGE), rf"top_n: got {HUGE} for 2 queries; expected .* the index has 6 rows"),
-        (dict(hits=Hits()), r"hits.struct_size: got 0; expected 48, its sizeof"),
-        (dict(filter=Filter()), r"filter.struct_size: got 0; expected 56, its sizeof"),
+        (dict(hits=Hits()), r"hits.struct_size: got 0; expected 56, its sizeof"),
+        (dict(filter=Filter()), r"filter.struct_size: got 0; expected 64, its sizeof"),
         (dict(hits=sized(Hits, texts=(Text * 4)())), r"texts: got an array; the ids of this index"),
     ],
 )

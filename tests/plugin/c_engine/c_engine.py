@@ -48,7 +48,7 @@ class Answer(ctypes.Structure):
     _fields_ = [("n_requests", c_size_t), ("top_n", c_size_t), ("version", c_uint64),
                 ("scores", c_void_p), ("rows", c_void_p), ("numbers", c_void_p),
                 ("texts", POINTER(Text)), ("counts", c_void_p), ("sources", c_void_p),
-                ("stages", c_void_p)]  # fmt: skip
+                ("stages", c_void_p), ("missing", c_void_p)]  # fmt: skip
 
 
 class EngineInfo(ctypes.Structure):
@@ -158,7 +158,7 @@ def read_array(data, dtype, shape):
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def read_answer(answer):
+def read_answer(answer, n_quotas=0):
     n, top_n = answer.n_requests, answer.top_n
     if answer.numbers:
         item_ids = read_array(answer.numbers, np.int64, (n, top_n))
@@ -173,6 +173,7 @@ def read_answer(answer):
         counts=read_array(answer.counts, np.int64, (n,)),
         sources=read_array(answer.sources, np.int64, (n,)),
         stages=read_array(answer.stages, np.int8, (n,)),
+        missing=read_array(answer.missing, np.int64, (n, n_quotas)) if n_quotas else None,
     )
 
 
@@ -202,7 +203,9 @@ class CEngine:
     def ask(self, requests):
         found = POINTER(Answer)()
         call("engine_recommend", self.handle, byref(requests), byref(found))
-        answer = read_answer(found.contents)
+        is_varied = requests.filter and requests.filter.contents.variety
+        n_quotas = requests.filter.contents.variety.contents.n_quotas if is_varied else 0
+        answer = read_answer(found.contents, n_quotas)
         LIBRARY.shortlist_answer_free(found)
         return answer
 

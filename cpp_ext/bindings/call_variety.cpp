@@ -1,0 +1,60 @@
+#include "bindings/call_variety.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace shortlist::bindings {
+namespace {
+
+void expect(bool is_right, const char* message) {
+  if (!is_right) throw std::invalid_argument(message);
+}
+
+bool has_shape(const py::array& array, std::size_t n_rows, std::size_t n_columns) {
+  return array.ndim() == 2 && static_cast<std::size_t>(array.shape(0)) == n_rows &&
+         static_cast<std::size_t>(array.shape(1)) == n_columns;
+}
+
+}  // namespace
+
+CallVariety::CallVariety(std::size_t n, std::size_t n_rows,
+                         const std::optional<GivenVariety>& given)
+    : n_(n), given_(given) {
+  if (!given_) return;
+  const auto& [columns, at_most, quotas, at_least, diversity] = *given_;
+  for (const GivenColumn& column : columns) {
+    check_column(column, n_rows);
+    const auto& [values, splits] = column;
+    columns_.push_back({values.data(), splits ? splits->data() : nullptr});
+  }
+  for (const auto& quota : quotas) {
+    expect(static_cast<std::size_t>(quota.size()) == n_rows, "quotas: expected a flag an item row");
+    quotas_.push_back(reinterpret_cast<const unsigned char*>(quota.data()));
+  }
+  expect(has_shape(at_most, n, columns_.size()), "at_most: expected (n, n_columns)");
+  expect(has_shape(at_least, n, quotas_.size()), "at_least: expected (n, n_quotas)");
+  variety_ = {columns_.data(), columns_.size(), at_most.data(),
+              quotas_.data(),  quotas_.size(),  at_least.data()};
+  if (!diversity) return;
+  expect(static_cast<std::size_t>(diversity->size()) == n, "diversity: expected a number a query");
+  variety_.diversity = diversity->data();
+}
+
+void CallVariety::check_column(const GivenColumn& column, std::size_t n_rows) const {
+  const auto& [values, splits] = column;
+  const auto n = static_cast<std::size_t>(values.size());
+  if (!splits) return expect(n == n_rows, "groups: expected a value an item row");
+  const std::int64_t* const begin = splits->data();
+  const auto n_splits = static_cast<std::size_t>(splits->size());
+  expect(n_splits == n_rows + 1 && begin[0] == 0 && std::is_sorted(begin, begin + n_splits) &&
+             begin[n_rows] == static_cast<std::int64_t>(n),
+         "groups: expected splits that ascend from 0 to the number of values");
+}
+
+RowArray CallVariety::room_for_missing() const {
+  RowArray missing({n_, quotas_.size()});
+  std::fill_n(missing.mutable_data(), missing.size(), std::int64_t{0});
+  return missing;
+}
+
+}  // namespace shortlist::bindings

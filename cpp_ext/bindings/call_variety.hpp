@@ -1,0 +1,44 @@
+// What lists have to look like as a whole, from arrays of Python.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "shortlist/variety.hpp"
+
+namespace shortlist::bindings {
+
+using CountArray = py::array_t<std::int32_t, py::array::c_style>;
+// Values, and splits or None.
+using GivenColumn = std::tuple<CountArray, std::optional<RowArray>>;
+// Columns, at_most (n, n_columns), masks of quotas, at_least (n, n_quotas), diversity (n,) or None.
+using GivenVariety = std::tuple<std::vector<GivenColumn>, CountArray,
+                                std::vector<py::array_t<bool, py::array::c_style>>, CountArray,
+                                std::optional<py::array_t<double, py::array::c_style>>>;
+
+// A variety of the core, with the arrays it borrows.
+class CallVariety {
+ public:
+  CallVariety(std::size_t n, std::size_t n_rows, const std::optional<GivenVariety>& given);
+
+  const Variety& get() const { return variety_; }
+  // Zeros (n, n_quotas).
+  RowArray room_for_missing() const;
+
+ private:
+  void check_column(const GivenColumn& column, std::size_t n_rows) const;
+
+  std::size_t n_;
+  std::optional<GivenVariety> given_;
+  std::vector<GroupColumn> columns_;
+  std::vector<const unsigned char*> quotas_;
+  Variety variety_;
+};
+
+}  // namespace shortlist::bindings

@@ -1,0 +1,44 @@
+// What a list of items has to look like as a whole. All views are borrowed for the length of one
+// call. docs/variety.md says what each of these means.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace shortlist {
+
+// The values of a column of items: none, one or several a row, numbered from 0 without large gaps.
+struct GroupColumn {
+  const std::int32_t* values = nullptr;  // a negative one is no value
+  const std::int64_t* splits = nullptr;  // row r owns values[splits[r], splits[r + 1]); null = one
+};
+
+// What every query wants of its list.
+struct Variety {
+  const GroupColumn* columns = nullptr;
+  std::size_t n_columns = 0;
+  // (n_queries, n_columns): so many items with the same value at most; 0 = any number
+  const std::int32_t* at_most = nullptr;
+  // A byte a row: whether it counts.
+  const unsigned char* const* quotas = nullptr;
+  std::size_t n_quotas = 0;
+  // (n_queries, n_quotas): so many items that count at least; 0 = any number
+  const std::int32_t* at_least = nullptr;
+  // (n_queries,), 0 .. 1: the weight of being unlike the items chosen before; null = 0 for all
+  const double* diversity = nullptr;
+
+  bool is_set() const { return n_columns > 0 || n_quotas > 0 || diversity != nullptr; }
+  double diversity_of(std::size_t query) const {
+    return diversity == nullptr ? 0.0 : diversity[query];
+  }
+};
+
+// What the queries from `first` on want.
+inline Variety variety_from(Variety variety, std::size_t first) {
+  if (variety.at_most != nullptr) variety.at_most += first * variety.n_columns;
+  if (variety.at_least != nullptr) variety.at_least += first * variety.n_quotas;
+  if (variety.diversity != nullptr) variety.diversity += first;
+  return variety;
+}
+
+}  // namespace shortlist

@@ -1,0 +1,90 @@
+// Greedy maximal marginal relevance over a whole catalogue (internal).
+//
+// An item i is worth v(i) = (1 - d) s(i) - d max over the chosen j of s(j, i): s is the metric's
+// score, d the diversity. For any weights w of the chosen items that sum to 1,
+//   v(i) <= (1 - d) s(i) - d sum w[j] s(j, i),
+// which is one dot product for cosine and dot: a search finds the items with the greatest bounds,
+// and the last of them bounds all others. v only falls while more items are chosen, so what was
+// found stays a bound, and few searches serve many choices.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "shortlist/neighbor.hpp"
+#include "src/kernels/kernels.hpp"
+#include "src/search/selection.hpp"
+#include "src/segments/snapshot.hpp"
+
+namespace shortlist {
+
+// The greatest length of an item, where a bound can be had; else infinity.
+double largest_norm(const Snapshot& snapshot);
+
+class Mmr {
+ public:
+  // `query` is a float64 query, as PreparedQuery::exact() gives it, and is copied.
+  Mmr(const Snapshot& snapshot, const kernels::Table& table, const double* query, double diversity,
+      double item_norm);
+
+  // Counts an item as chosen: the first one, which is the best by score.
+  void begin(std::int64_t row);
+  // Chooses from the items that are known until the selection is done. False if more items must be
+  // looked at before the next choice.
+  bool choose(Selection* selection);
+  // What to search for then: items that are neither chosen nor known.
+  bool wants_all() const;  // every item, without a search
+  std::size_t n_wanted() const { return n_wanted_; }
+  const std::vector<float>& search_for();
+  void exclude_known(std::vector<unsigned char>* mask) const;
+  // The answer to search_for(): `is_all` if there are no others.
+  void know(const std::vector<Neighbor>& found, bool is_all);
+  // Every item of the mask.
+  void know_all(const std::vector<unsigned char>& mask);
+
+  // The items in the order in which they are chosen from among themselves.
+  std::vector<Neighbor> ordered(const std::vector<Neighbor>& picks);
+
+ private:
+  // An item that is known. `bound` is its value where all choices are counted in it; it is above
+  // its value while some are not.
+  struct Entry {
+    double bound;
+    std::int64_t row;
+    std::int64_t slot;
+    std::uint32_t segment, n_counted;
+    float score, most_alike;
+  };
+  static bool is_behind(const Entry& one, const Entry& other) {
+    return one.bound < other.bound || (one.bound == other.bound && one.row > other.row);
+  }
+  void add(const std::vector<std::int64_t>& rows);
+  void count_new(std::size_t segment, std::size_t first);
+  void count(Entry* entry) const;
+  void forget();
+  // Takes the best entry off the heap, with all choices counted in it.
+  Entry pop();
+  void push(const Entry& entry);
+  double value(float score, float most_alike) const;
+  float score(const double* query, const Entry& entry) const;
+  std::vector<double> weights() const;
+
+  const double* chosen(std::size_t number) const { return chosen_.data() + number * query_.size(); }
+
+  const Snapshot& snapshot_;
+  const kernels::Table& table_;
+  std::vector<double> query_;
+  double diversity_, item_norm_, query_norm_ = 0;
+  std::vector<double> chosen_;  // the items, as queries
+  std::size_t n_chosen_ = 0;
+  double chosen_norm_ = 0;  // of the longest
+  std::vector<Entry> heap_;
+  std::vector<std::int64_t> known_;
+  double bound_ = 0;  // of all items that are not known
+  std::size_t n_wanted_ = 0;
+  double factor_ = 0, slack_ = 0;  // from the score of the search at hand to a bound
+  std::vector<float> search_;
+};
+
+}  // namespace shortlist

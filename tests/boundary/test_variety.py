@@ -1,0 +1,100 @@
+"""What `Index.search` makes of `groups`, `at_most`, `at_least` and `diversity`."""
+
+import numpy as np
+import pytest
+
+import shortlist
+
+INDEX = shortlist.Index(np.eye(4) + 0.1 * np.arange(4)[:, None], item_ids=["a", "b", "c", "d"])
+QUERY = np.array([[4.0, 3.0, 2.0, 1.0]])
+BRAND = np.array([0, 0, 1, -1])
+
+
+def test_caps_skip_items_of_a_full_brand_and_never_those_without_one():
+    hits = INDEX.search(QUERY, 4, groups={"brand": BRAND}, at_most={"brand": 1})
+    plain = INDEX.search(QUERY, 4).indices[0].tolist()
+    left = [row for row in plain if row != max(plain.index(0), plain.index(1))]
+    first = min((0, 1), key=plain.index)
+    expected = [row for row in plain if row not in (0, 1) or row == first]
+    assert hits.indices[0, :3].tolist() == expected
+    assert hits.counts.tolist() == [3]
+    assert len(left) >= 3
+
+
+def test_several_values_all_count():
+    values, splits = np.array([0, 1, 1, 2, 0, 0]), np.array([0, 2, 3, 4, 6])
+    hits = INDEX.search(QUERY, 4, groups={"genre": (values, splits)}, at_most={"genre": 1})
+    rows = hits.indices[0, : hits.counts[0]].tolist()
+    seen = [set(values[splits[r] : splits[r + 1]].tolist()) for r in rows]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+
+
+def test_quotas_reserve_places_and_say_what_is_missing():
+    is_new = np.array([False, False, False, True])
+    hits = INDEX.search(QUERY, 2, groups={"new": is_new}, at_least={"new": 1})
+    assert isinstance(hits, shortlist.Hits)
+    assert 3 in hits.indices[0]
+    assert hits.unmet["new"].tolist() == [0]
+    hits = INDEX.search(QUERY, 2, groups={"new": is_new}, at_least={"new": 2})
+    assert hits.unmet["new"].tolist() == [1]
+    assert hits.counts.tolist() == [2]  # the other place is not left empty
+    hits = INDEX.search(QUERY, 2, exclude=[["d"]], groups={"new": is_new}, at_least={"new": 1})
+    assert hits.unmet["new"].tolist() == [1]
+
+
+def test_excluded_items_do_not_count_towards_a_cap():
+    best = INDEX.search(QUERY, 1).item_ids[0, 0]
+    same = np.zeros(4, dtype=np.int32)
+    hits = INDEX.search(QUERY, 4, [[best]], groups={"g": same}, at_most={"g": 1})
+    assert hits.counts.tolist() == [1]
+    assert hits.item_ids[0, 0] != best
+
+
+def test_each_query_has_its_own():
+    queries = np.repeat(QUERY, 3, axis=0)
+    same = {"g": np.zeros(4, dtype=np.int32)}
+    hits = INDEX.search(queries, 4, groups=same, at_most=[{"g": 1}, None, {"g": 3}])
+    assert hits.counts.tolist() == [1, 4, 3]
+
+
+def test_groups_may_be_any_integers():
+    wide = np.array([7, 7, 2_000_000_000, -5], dtype=np.int64)
+    hits = INDEX.search(QUERY, 4, groups={"g": wide}, at_most={"g": 1})
+    assert hits.counts.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"at_most": {"brand": 0}}, ValueError, r"at_most\['brand'\]: got 0; expected an int >= 1"),
+        ({"at_most": {"brand": 1.5}}, TypeError, r"at_most\['brand'\]: got 1.5"),
+        ({"at_most": {"colour": 1}}, ValueError, "at_most: got the name 'colour'; groups has"),
+        ({"at_most": {3: 1}}, TypeError, "at_most: got the name 3, expected a str"),
+        ({"at_most": 2}, TypeError, "at_most: got 2, expected a dict such as {'brand': 2}"),
+        ({"at_most": [{}, {}]}, ValueError, "at_most: got 2 entries; expected one for each query"),
+        ({"at_least": {"new": 11}}, ValueError, "got 11 for lists of 10; expected no more than"),
+        ({"at_least": {"brand": 1}}, ValueError, "`at_least` expects a bool mask of shape"),
+        ({"diversity": 1.5}, ValueError, "diversity: got 1.5, expected a number from 0"),
+        ({"diversity": float("nan")}, ValueError, "diversity: got nan"),
+        ({"diversity": "much"}, TypeError, "diversity: got 'much', expected a number"),
+        ({"diversity": [0.1, 0.2]}, ValueError, "diversity: got 2 numbers; expected one for each"),
+        ({"at_most": {"short": 1}}, ValueError, "got 3 values; expected one for each of 4 rows"),
+        ({"at_most": {"text": 1}}, TypeError, "expected integers, one a row"),
+        ({"at_most": {"csr": 1}}, ValueError, r"expected 1-D values and n_rows \+ 1 = 5"),
+    ],
+)
+def test_messages(given, error, words):
+    groups = {
+        "brand": BRAND,
+        "new": np.ones(4, dtype=bool),
+        "short": np.zeros(3, dtype=int),
+        "text": np.array(["x"] * 4),
+        "csr": (np.zeros(4, dtype=int), np.arange(4)),
+    }
+    with pytest.raises(error, match=words):
+        INDEX.search(QUERY, groups=groups, **given)
+
+
+def test_groups_are_a_dict():
+    with pytest.raises(TypeError, match="groups: got list, expected a dict of arrays"):
+        INDEX.search(QUERY, groups=[BRAND], at_most={"brand": 1})

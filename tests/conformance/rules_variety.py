@@ -1,0 +1,59 @@
+"""What a list looks like as a whole: caps and quotas, in every source and both stages."""
+
+from conformance.bundles import items
+from conformance.case import Case, Filter, Quota
+from worlds import N_ITEMS
+
+ALL = [{"history": items(3, 8)}, {"user_id": 5}, {"age": 50.0}, {}]
+LATE = Quota("year >= 2015", lambda item: item["year"] >= 2015, 4)
+NEVER = Quota("year > 3000", lambda item: item["year"] > 3000, 2)
+BRANDS = tuple(
+    [("upsert", [{"item_id": items(i)[0], "year": 1980 + i % 7} for i in range(N_ITEMS)])]
+)
+
+CASES = [
+    Case(
+        "at most so many items of a value come back, and the list is shorter where no more fit",
+        "users",
+        ALL,
+        at_most={"genres": 4},
+        counts=[4, 4, 4, 4],
+    ),
+    Case(
+        "caps of two columns hold at once",
+        "users",
+        ALL,
+        at_most={"year": 1, "genres": 9},
+        stages=1,
+        changes=BRANDS,
+    ),
+    Case(
+        "the second stage orders more candidates where caps leave too few",
+        "network",
+        [{"history": items(3, 8)}, {"history": items(30, 31, 2, 9)}],
+        top_n=20,
+        at_most={"year": 3},
+        stages=2,
+        changes=BRANDS,
+        counts=[20, 20],
+    ),
+    Case(
+        "what is excluded counts towards no cap",
+        "users",
+        ALL,
+        at_most={"year": 1},
+        changes=BRANDS,
+        filter=Filter(exclude=[items(*range(0, N_ITEMS, 2))] * len(ALL)),
+    ),
+    Case("a quota has its places", "users", ALL, top_n=6, at_least=(LATE,), stages=1),
+    Case("a quota has its places in the second stage", "network", ALL, top_n=6, at_least=(LATE,)),
+    Case(
+        "places of a quota that cannot be met are filled with others",
+        "users",
+        ALL,
+        top_n=6,
+        at_most={"genres": 5},
+        at_least=(NEVER, LATE),
+        counts=[5, 5, 5, 5],
+    ),
+]

@@ -1,0 +1,57 @@
+"""What docs/variety.md promises of caps and quotas, item by item: the rules, not the code."""
+
+
+def values_of(item, column):
+    value = item.content.get(column)
+    return set(value) if isinstance(value, list) else {value} - {None}
+
+
+class VariedList:
+    """A list under caps and quotas while it grows."""
+
+    def __init__(self, case):
+        self.case, self.items = case, []
+
+    @property
+    def is_full(self):
+        return len(self.items) == self.case.top_n
+
+    def fits(self, item):
+        if item in self.items:
+            return False
+        return not any(
+            sum(value in values_of(other, column) for other in self.items) >= most
+            for column, most in self.case.at_most.items()
+            for value in values_of(item, column)
+        )
+
+    def fill(self, order, passes, n):
+        """Take up to n items of an order that pass and fit."""
+        for item in order:
+            if n > 0 and not self.is_full and passes(item) and self.fits(item):
+                self.items.append(item)
+                n -= 1
+
+
+def varied(case, allowed, order_of):
+    """The items of a list, in no order.
+
+    `order_of`: some items, best first: all of them, or the nearest candidates put into
+    order by a second stage.
+    """
+    made, first = VariedList(case), order_of(allowed)
+    for quota in case.at_least:
+
+        def passes(item, quota=quota):
+            return quota.passes(item.content)
+
+        made.fill(first, passes, quota.least - sum(map(passes, made.items)))
+        while not made.is_full and sum(map(passes, made.items)) < quota.least:
+            left = [item for item in allowed if passes(item) and made.fits(item)]
+            if not left:
+                break
+            made.fill(order_of(left), passes, quota.least - sum(map(passes, made.items)))
+    made.fill(first, lambda _: True, case.top_n)
+    while not made.is_full and (left := [item for item in allowed if made.fits(item)]):
+        made.fill(order_of(left), lambda _: True, case.top_n)
+    return made.items

@@ -1,0 +1,73 @@
+"""Varied lists of the C engine are those of the Python engine."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from c_engine import CEngine, filter_of
+from c_library import CError, variety_of
+from c_requests import check_same, columns_of, random_requests
+
+import shortlist
+
+N = 90  # more than one search at a time
+
+
+@pytest.fixture(scope="module")
+def engines(bundle):
+    with shortlist.load(bundle.path) as engine, CEngine(bundle.path) as c_engine:
+        yield bundle, engine, c_engine
+
+
+def ask(engines, top_n=7, stages=0, **wants):
+    world, _, c_engine = engines
+    columns = columns_of(world, random_requests(world, N))
+    chosen = filter_of(exclude=[world.item_ids[:2].tolist()] * N)
+    chosen.variety = ctypes.pointer(variety_of(len(world.item_ids), N, **wants))
+    return c_engine.recommend(columns, N, top_n, filter=chosen, stages=stages)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("diversity", [None, 0.6])
+def test_lists_equal_pythons(engines, stages, diversity):
+    world, engine, _ = engines
+    decade = np.arange(len(world.item_ids)) % 6
+    engine_items = world.items.column("year").to_numpy()
+    is_late = engine_items >= 2012
+    values = engine_items - engine_items.min()
+    wants = {"columns": [(values, 1)], "quotas": [(is_late, 3), (decade < 0, 1)]}
+    stages = 0 if stages == 2 and diversity else stages
+    found = ask(engines, stages=stages, diversity=diversity, **wants)
+    expected = engine.recommend(
+        random_requests(world, N),
+        7,
+        exclude=world.item_ids[:2].tolist(),
+        stages=stages or None,
+        at_most={"year": 1},
+        at_least={"year >= 2012": 3, "year < 0": 1},
+        diversity=diversity,
+    )
+    check_same(found, expected)
+    lacks = [[one.get("year >= 2012", 0), one.get("year < 0", 0)] for one in expected.unmet]
+    assert found.missing.tolist() == lacks
+    assert (found.missing[:, 1] == 1).all()
+
+
+def test_caps_under_a_second_stage(engines):
+    world, engine, _ = engines
+    genres = world.items.column("genres").to_pylist()
+    codes = {"drama": 0, "war": 1}
+    splits = np.append(0, np.cumsum([len(own) for own in genres]))
+    values = np.array([codes[genre] for own in genres for genre in own])
+    found = ask(engines, columns=[((values, splits), 5)])
+    expected = engine.recommend(
+        random_requests(world, N), 7, exclude=world.item_ids[:2].tolist(), at_most={"genres": 5}
+    )
+    check_same(found, expected)
+    assert found.missing is None
+    assert (found.counts == 5).all()
+
+
+def test_diversity_has_one_stage(engines):
+    with pytest.raises(CError, match=r"requests.stages: got 2 with variety.diversity; expected 1"):
+        ask(engines, stages=2, diversity=0.3)
