@@ -209,7 +209,7 @@ def restore(config: ScorerConfig, weights: dict[str, NDArray[Any]]) -> Candidate
         for name, values in weights.items()
         if name.startswith("table.")
     }
-    tables = Tables(**named, followers=Followers.from_named(weights))  # type: ignore[arg-type]
+    tables = Tables(**named, followers=Followers.from_named(weights))
     scorer = CandidateScorer(config, tables)
     scorer.scorer.set_weights(weights)
     return scorer

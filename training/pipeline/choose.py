@@ -84,12 +84,12 @@ def train_chosen(
     run = fit.train(dataset, config, run_dir, split=split, resume=resume, progress=progress)
     if choice is None or choice.fallback is None:
         return run, choice
-    whole = _whole(run, choice.chosen)
+    whole, fallback = _whole(run, choice.chosen), choice.fallback
     attempts = (*(a for a in choice.attempts if a.name != whole.name), whole)
-    choice = Choice(whole, choice.fallback, attempts)
-    if whole.score < choice.fallback.score:
-        say(f"{choice.fallback.name} is better than {whole.name} after its training: it is taken")
-        choice = Choice(choice.fallback, None, attempts)
+    choice = Choice(whole, fallback, attempts)
+    if whole.score < fallback.score:
+        say(f"{fallback.name} is better than {whole.name} after its training: it is taken")
+        choice = Choice(fallback, None, attempts)
         checkpoint.remove_run(run_dir)
         config = apply_overrides(config, choice.settings)
         run = fit.train(dataset, config, run_dir, split=split, progress=progress)
