@@ -16,7 +16,6 @@ import onnx
 import shortlist
 from shortlist._catalogue.items import popularity_of
 from shortlist.bundle import BundleWriter
-from shortlist.engine import load
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.half import ROUNDING, half_products
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
@@ -28,6 +27,7 @@ from shortlist.export.parts import Parts
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import item_table, user_table, write_table
 from shortlist.index import Index, Storage
+from shortlist.loading import load
 from shortlist.training.features.features import Feature
 from shortlist.training.fit.fit import TrainedModel
 from shortlist.training.models.linear import LinearModel

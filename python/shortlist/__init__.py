@@ -4,11 +4,12 @@ from shortlist import datasets
 from shortlist._build import build_info
 from shortlist._core import __version__
 from shortlist.bundle import Bundle
-from shortlist.engine import Engine, load
+from shortlist.engine import Engine
 from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Hits, Index, VariedHits, simd_level
+from shortlist.loading import load
 from shortlist.plugin import plugin_path
 from shortlist.recommendations import Recommendation, Recommendations
 from shortlist.threads import get_num_threads, set_num_threads

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from shortlist.engine import load
 from shortlist.export import ExportError, export_bundle, half
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
+from shortlist.loading import load
 from shortlist.training.config.settings import load_config
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit.fit import build_model

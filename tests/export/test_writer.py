@@ -9,10 +9,10 @@ import pytest
 
 import shortlist.export.writer as writer_module
 from shortlist.bundle import Bundle
-from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle, parity
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
+from shortlist.loading import load
 
 
 @pytest.fixture(scope="module")

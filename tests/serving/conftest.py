@@ -52,17 +52,17 @@ def make_tiny_bundle():
 
 @pytest.fixture(scope="session")
 def engine(world):
-    import shortlist.engine
+    import shortlist.loading
 
-    with shortlist.engine.load(world.path) as loaded:
+    with shortlist.loading.load(world.path) as loaded:
         yield loaded
 
 
 @pytest.fixture(scope="session")
 def text_engine(text_world):
-    import shortlist.engine
+    import shortlist.loading
 
-    with shortlist.engine.load(text_world.path) as loaded:
+    with shortlist.loading.load(text_world.path) as loaded:
         yield loaded
 
 

@@ -14,7 +14,7 @@ import pytest
 from worlds import BUNDLE_FILES as FILES
 from worlds import edit_manifest
 
-import shortlist.engine
+import shortlist.loading
 from shortlist.bundle import Bundle, BundleWriter
 from shortlist.errors import BundleError, ShortlistError
 
@@ -25,7 +25,7 @@ VERSION = {"version": "v1", "created": "2026-01-01"}
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(BundleError, match=rf"tiny\.shortlist/{name}: expected a file, found no su"):
-        shortlist.engine.load(copy)
+        shortlist.loading.load(copy)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"movies.shortlist"])
@@ -40,7 +40,7 @@ def test_a_truncated_file_is_named_with_both_sizes(copy, name):
     os.truncate(copy / name, size - 1)
     expected = rf"{name}: expected {size:,} bytes, found {size - 1:,} bytes"
     with pytest.raises(BundleError, match=expected):
-        shortlist.engine.load(copy)
+        shortlist.loading.load(copy)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -51,7 +51,7 @@ def test_one_flipped_bit_is_found_by_its_hash(copy, name):
     with pytest.raises(
         BundleError, match=rf"{name}: expected sha256 \w{{64}}, found sha256 \w{{64}}"
     ):
-        shortlist.engine.load(copy)
+        shortlist.loading.load(copy)
 
 
 def test_an_extra_file_is_refused(copy):
@@ -152,11 +152,11 @@ def test_parts_that_do_not_fit_together_are_refused_even_with_right_hashes(copy)
         with pytest.raises(
             BundleError, match=rf"items\.index: expected the manifest's {key} {value}"
         ):
-            shortlist.engine.load(copy)
+            shortlist.loading.load(copy)
         edit_manifest(copy, lambda manifest, k=key, v=before: manifest.update({k: v}))
     edit_manifest(copy, lambda manifest: manifest["features"].pop(0))
     with pytest.raises(BundleError, match=r"recommend\.onnx: expected the manifest's inputs"):
-        shortlist.engine.load(copy)
+        shortlist.loading.load(copy)
 
 
 def rewrite(copy, name, data):
@@ -176,13 +176,13 @@ def rewrite(copy, name, data):
 def test_a_graph_or_index_that_is_garbage_is_a_bundle_error(copy, name):
     path = rewrite(copy, name, b"garbage" * 100)
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
-        shortlist.engine.load(path)
+        shortlist.loading.load(path)
 
 
 def test_a_table_that_is_garbage_is_a_bundle_error(copy):
     path = rewrite(copy, "items.arrow", b"ARROW1\0\0" + bytes(range(256)))
     with (
-        shortlist.engine.load(path) as engine,
+        shortlist.loading.load(path) as engine,
         pytest.raises(BundleError, match=r"items\.arrow: expected an Arrow IPC file"),
     ):
         _ = engine.items
@@ -203,7 +203,7 @@ def test_tables_with_other_rows_columns_or_ids_are_refused(world, copy):
             stream.write_table(table)
         path = shutil.copytree(world.path, copy.parent / f"{number}.shortlist")
         with (
-            shortlist.engine.load(rewrite(path, "items.arrow", sink.getvalue())) as engine,
+            shortlist.loading.load(rewrite(path, "items.arrow", sink.getvalue())) as engine,
             pytest.raises(BundleError, match=rf"items\.arrow: .*{message}"),
         ):
             _ = engine.recommend([{}]).titles

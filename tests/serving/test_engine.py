@@ -13,8 +13,8 @@ import pytest
 
 from shortlist import _core
 from shortlist._columns.requests import normalise
-from shortlist.engine import load
 from shortlist.errors import ShortlistError
+from shortlist.loading import load
 
 
 def expected_rows(world, rows, seen, top_n, mask=None):
@@ -302,7 +302,7 @@ print([name for name in heavy if name in sys.modules])
     "use",
     [
         "import shortlist.engine, shortlist.bundle, shortlist._columns.requests",
-        "from shortlist.engine import load\n"
+        "from shortlist.loading import load\n"
         "with load({path!r}) as engine:\n"
         "    answer = engine.recommend([{{'user_id': 5}}, {{'history': [100]}}, {{}}])\n"
         "    answer.titles, repr(answer), engine.report(), engine.bundle.summary()",

@@ -17,8 +17,8 @@ from shortlist import FeedbackLog
 from shortlist._catalogue.filters import rows_of
 from shortlist._catalogue.rows import _column
 from shortlist._columns.requests import FeatureColumn
-from shortlist.engine import load
 from shortlist.errors import DataError, ShortlistError
+from shortlist.loading import load
 
 NEW = {"item_id": [900, 901], "title": ["New film", None], "year": [1991, 2000],
        "genres": [["war"], ["drama", "unheard of"]]}  # fmt: skip

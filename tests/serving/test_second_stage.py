@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from worlds import write_graphs_for_hosts
 
-from shortlist.engine import load
 from shortlist.errors import BundleError, ShortlistError
+from shortlist.loading import load
 
 N_CANDIDATES, LAST = 12, 4  # as in the tiny bundle's manifest
 
@@ -167,7 +167,7 @@ def test_a_manifest_that_does_not_fit_its_scorer_is_refused(world, tmp_path, cha
 MANY = """
 import resource, sys
 import numpy as np
-from shortlist.engine import load
+from shortlist.loading import load
 with load({path!r}) as engine:
     ids = np.asarray(engine.index.item_ids)
     rng = np.random.default_rng(0)

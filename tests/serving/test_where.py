@@ -9,8 +9,8 @@ import pytest
 from shortlist import _core
 from shortlist._catalogue import items
 from shortlist._catalogue.where import evaluate
-from shortlist.engine import load
 from shortlist.errors import DataError
+from shortlist.loading import load
 
 YEARS = 1980 + np.arange(40)
 

@@ -8,7 +8,7 @@ import pytest
 from worlds import BUNDLE_FILES as FILES
 from worlds import edit_manifest
 
-import shortlist.engine
+import shortlist.loading
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError
 
@@ -24,7 +24,7 @@ def zip_of(folder, target, prefix="", compression=zipfile.ZIP_DEFLATED, only=Non
 @pytest.mark.parametrize("prefix", ["", "tiny.shortlist/"])
 def test_a_zip_gives_the_same_answers_and_leaves_nothing_behind(world, tmp_path, prefix, engine):
     zipped = zip_of(world.path, tmp_path / "tiny.zip", prefix)
-    with shortlist.engine.load(zipped) as loaded:
+    with shortlist.loading.load(zipped) as loaded:
         unpacked = loaded.bundle.directory
         request = [{"user_id": 5}, {}]
         found, expected = loaded.recommend(request), engine.recommend(request)
