@@ -78,7 +78,9 @@ def synthetic(n_items: int) -> Any:
     return Dataset("synthetic", events)
 
 
-def export_untrained(dataset: Any, folder: Path, seed: int = 6) -> tuple[Path, Any]:
+def export_untrained(
+    dataset: Any, folder: Path, seed: int = 6, **overrides: Any
+) -> tuple[Path, Any]:
     """Write a bundle of the two-tower as it is before training; give its Keras user model too."""
     from shortlist.export import export_bundle
     from shortlist.training.config.settings import load_config
@@ -86,7 +88,7 @@ def export_untrained(dataset: Any, folder: Path, seed: int = 6) -> tuple[Path, A
     from shortlist.training.fit.fit import TrainedModel, build_model
     from shortlist.training.splits.split import make_split
 
-    config = load_config(overrides={"export.parity_users": 100})
+    config = load_config(overrides={"export.parity_users": 100, **overrides})
     split = make_split(dataset, "leave-one-out")
     features = FeatureSet.fit(dataset, split, config)
     model = build_model(config, features, dataset, split)

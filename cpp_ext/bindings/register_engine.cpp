@@ -100,6 +100,50 @@ SharedBundle open(const std::string& path, const std::string& name, const std::s
   return bundle;
 }
 
+// What both kinds of calls for lists take.
+struct GivenCall {
+  GivenCall(const SharedCatalogue& catalogue, std::size_t n, const py::list& given,
+            std::size_t top_n, bool exclude_seen, int stages, const OptionalRagged& exclude,
+            const OptionalRagged& allow, const std::vector<std::optional<Flags>>& masks,
+            const std::optional<RowArray>& mask_of)
+      : columns(given),
+        filter(n, catalogue->view().n_rows(), exclude, allow, masks, mask_of),
+        between_batches(Interruption()) {
+    call.n_requests = n;
+    call.columns = columns.data();
+    call.n_columns = columns.size();
+    call.top_n = top_n;
+    call.exclude_seen = exclude_seen;
+    call.stages = stages;
+    call.filter = filter.get();
+    call.between_batches = &between_batches;
+    check_size(n, top_n, catalogue->view().n_rows());
+  }
+
+  EngineColumns columns;
+  CallFilter filter;
+  std::function<void()> between_batches;
+  Call call;
+};
+
+// The arrays of an answer.
+struct GivenAnswer {
+  GivenAnswer(std::size_t n, std::size_t top_n)
+      : scores({n, top_n}),
+        rows({n, top_n}),
+        counts(static_cast<py::ssize_t>(n)),
+        sources(static_cast<py::ssize_t>(n)),
+        stages(static_cast<py::ssize_t>(n)) {}
+  AnswerView view() {
+    return {scores.mutable_data(),  rows.mutable_data(),   counts.mutable_data(),
+            sources.mutable_data(), stages.mutable_data(), nullptr};
+  }
+
+  py::array_t<float> scores;
+  py::array_t<std::int64_t> rows, counts, sources;
+  py::array_t<std::int8_t> stages;
+};
+
 py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
                     const py::list& given, std::size_t top_n, bool exclude_seen, int stages,
                     const OptionalRagged& exclude, const OptionalRagged& allow,
@@ -107,42 +151,57 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
                     const std::optional<RowArray>& mask_of, const OptionalRagged& skipped,
                     const std::optional<Flags>& is_joined,
                     const std::optional<GivenVariety>& given_variety) {
-  const EngineColumns columns(given);
-  const CallFilter filter(n, catalogue->view().n_rows(), exclude, allow, masks, mask_of);
+  GivenCall asked(catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks, mask_of);
   const CallVariety variety(n, catalogue->view().n_rows(), given_variety);
+  asked.call.variety = variety.get();
   const std::optional<Ragged> skips = to_ragged(skipped);
-  Call call;
-  call.n_requests = n;
-  call.columns = columns.data();
-  call.n_columns = columns.size();
-  call.top_n = top_n;
-  call.exclude_seen = exclude_seen;
-  call.stages = stages;
-  call.filter = filter.get();
-  call.variety = variety.get();
-  call.skipped = ragged_rows(skips, n, "skipped");
-  const std::function<void()> between_batches = Interruption();
-  call.between_batches = &between_batches;
+  asked.call.skipped = ragged_rows(skips, n, "skipped");
   if (is_joined) {
     if (static_cast<std::size_t>(is_joined->size()) != n) {
       throw std::invalid_argument("is_joined: expected one flag a request");
     }
-    call.is_joined = reinterpret_cast<const unsigned char*>(is_joined->data());
+    asked.call.is_joined = reinterpret_cast<const unsigned char*>(is_joined->data());
   }
-  check_size(n, top_n, catalogue->view().n_rows());
-  py::array_t<float> scores({n, top_n});
-  py::array_t<std::int64_t> rows({n, top_n});
-  py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(n));
-  py::array_t<std::int64_t> sources(static_cast<py::ssize_t>(n));
-  py::array_t<std::int8_t> stages_of(static_cast<py::ssize_t>(n));
+  GivenAnswer answer(n, top_n);
   RowArray missing = variety.room_for_missing();
-  const AnswerView answer{scores.mutable_data(),  rows.mutable_data(),      counts.mutable_data(),
-                          sources.mutable_data(), stages_of.mutable_data(), missing.mutable_data()};
+  AnswerView view = answer.view();
+  view.missing = missing.mutable_data();
   {
     const Released release;
-    bundle.recommend(call, *catalogue, answer);
+    bundle.recommend(asked.call, *catalogue, view);
   }
-  return py::make_tuple(scores, rows, counts, sources, stages_of, missing);
+  return py::make_tuple(answer.scores, answer.rows, answer.counts, answer.sources, answer.stages,
+                        missing);
+}
+
+py::tuple explain(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
+                  const py::list& given, std::size_t top_n, bool exclude_seen, int stages,
+                  std::size_t n_reasons, std::size_t n_tried, const std::optional<RowArray>& groups,
+                  const OptionalRagged& exclude, const OptionalRagged& allow,
+                  const std::vector<std::optional<Flags>>& masks,
+                  const std::optional<RowArray>& mask_of) {
+  const GivenCall asked(catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks,
+                        mask_of);
+  engine::ReasonOptions options{n_reasons, n_tried, nullptr};
+  if (groups) {
+    if (static_cast<std::size_t>(groups->size()) != bundle.bundle().manifest.n_items) {
+      throw std::invalid_argument("groups: expected one number an item of the bundle");
+    }
+    options.groups = groups->data();
+  }
+  GivenAnswer answer(n, top_n);
+  py::array_t<std::int64_t> what({n, top_n, n_reasons});
+  py::array_t<float> drops({n, top_n, n_reasons});
+  py::array_t<bool> leaves({n, top_n, n_reasons});
+  const AnswerView view = answer.view();
+  const engine::ReasonsView reasons{what.mutable_data(), drops.mutable_data(),
+                                    reinterpret_cast<unsigned char*>(leaves.mutable_data())};
+  {
+    const Released release;
+    bundle.explain(asked.call, *catalogue, options, view, reasons);
+  }
+  return py::make_tuple(answer.scores, answer.rows, answer.counts, answer.sources, answer.stages,
+                        what, drops, leaves);
 }
 
 std::vector<std::size_t> batch_starts(const LoadedBundle& bundle, std::size_t n,
@@ -258,6 +317,11 @@ void register_engine(py::module_& module) {
            py::arg("masks") = py::list(), py::arg("mask_of") = py::none(),
            py::arg("skipped") = py::none(), py::arg("is_joined") = py::none(),
            py::arg("variety") = py::none())
+      .def("explain", &explain, py::arg("catalogue"), py::arg("n_requests"), py::arg("columns"),
+           py::arg("top_n"), py::arg("exclude_seen"), py::arg("stages"), py::arg("n_reasons"),
+           py::arg("n_tried"), py::arg("groups") = py::none(), py::arg("exclude") = py::none(),
+           py::arg("allow") = py::none(), py::arg("masks") = py::list(),
+           py::arg("mask_of") = py::none())
       .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
       .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
            py::arg("columns"))

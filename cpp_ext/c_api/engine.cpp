@@ -13,13 +13,10 @@
 
 #include "c_api/engine_handle.hpp"
 #include "c_api/guard.hpp"
-#include "c_api/names.hpp"
 #include "shortlist/background.hpp"
 #include "shortlist/thread_pool.hpp"
 
 using shortlist::engine::BundleSettings;
-using shortlist::engine::Call;
-using shortlist::engine::Catalogue;
 using shortlist::engine::LoadedBundle;
 using shortlist::engine::Runtime;
 
@@ -114,52 +111,6 @@ void swap(shortlist_engine& engine, const char* bundle) {
   }
 }
 
-// What an answer points into. Texts are those of the catalogue.
-struct OwnedAnswer : shortlist_answer {
-  std::vector<float> own_scores;
-  std::vector<std::int64_t> own_rows, own_numbers, own_counts, own_sources, own_missing;
-  std::vector<std::int8_t> own_stages;
-  std::vector<shortlist_text> own_texts;
-  std::shared_ptr<Catalogue> catalogue;
-};
-
-OwnedAnswer* recommend(const shortlist_engine& engine, const shortlist_requests& requests) {
-  const std::shared_ptr<LoadedBundle> bundle = engine.current();
-  auto answer = std::make_unique<OwnedAnswer>();
-  answer->catalogue = bundle->catalogue();
-  const IndexView& view = answer->catalogue->view();
-  const CheckedRequests checked(*bundle, view, requests);
-  const Call& call = checked.call();
-  const std::size_t n_places = call.n_requests * call.top_n;
-  const bool has_texts = bundle->graph().has_texts();
-  answer->own_scores.resize(n_places);
-  answer->own_rows.resize(n_places);
-  answer->own_counts.resize(call.n_requests);
-  answer->own_sources.resize(call.n_requests);
-  answer->own_stages.resize(call.n_requests);
-  answer->own_missing.resize(call.n_requests * call.variety.n_quotas);
-  answer->own_numbers.resize(has_texts ? 0 : n_places);
-  answer->own_texts.resize(has_texts ? n_places : 0);
-  answer->scores = answer->own_scores.data();
-  answer->rows = answer->own_rows.data();
-  answer->numbers = has_texts ? nullptr : answer->own_numbers.data();
-  answer->texts = has_texts ? answer->own_texts.data() : nullptr;
-  answer->counts = answer->own_counts.data();
-  answer->sources = answer->own_sources.data();
-  answer->stages = answer->own_stages.data();
-  answer->missing = answer->own_missing.data();
-  bundle->recommend(
-      call, *answer->catalogue,
-      {answer->own_scores.data(), answer->own_rows.data(), answer->own_counts.data(),
-       answer->own_sources.data(), answer->own_stages.data(), answer->own_missing.data()});
-  write_ids(view, answer->rows, n_places, has_texts ? nullptr : answer->own_numbers.data(),
-            has_texts ? answer->own_texts.data() : nullptr);
-  answer->n_requests = call.n_requests;
-  answer->top_n = call.top_n;
-  answer->version = bundle->number();
-  return answer.release();
-}
-
 void put_text(const std::string& text, char* to, std::size_t room) {
   const std::size_t n = std::min(text.size(), room - 1);
   std::memcpy(to, text.data(), n);
@@ -207,22 +158,6 @@ shortlist_status shortlist_engine_open(const char* bundle, const shortlist_engin
     if (given != nullptr) options = known_fields(given, "options", kFirstOptions);
     *engine = open_engine(bundle, options).release();
   });
-}
-
-shortlist_status shortlist_engine_recommend(const shortlist_engine* engine,
-                                            const shortlist_requests* requests,
-                                            shortlist_answer** answer, shortlist_error* error) {
-  return guarded(error, [&] {
-    check_pointer(answer, "answer", "the address of a shortlist_answer pointer");
-    *answer = nullptr;
-    check_pointer(engine, "engine", kEngineHandle);
-    check_pointer(requests, "requests", "the address of a shortlist_requests");
-    *answer = recommend(*engine, known_requests(requests));
-  });
-}
-
-void shortlist_answer_free(shortlist_answer* answer) {
-  delete static_cast<OwnedAnswer*>(answer);
 }
 
 shortlist_status shortlist_engine_swap(shortlist_engine* engine, const char* bundle,

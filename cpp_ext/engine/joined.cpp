@@ -1,8 +1,6 @@
 #include "engine/joined.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -10,32 +8,12 @@
 namespace shortlist::engine {
 namespace {
 
-constexpr std::int64_t kMissing = std::numeric_limits<std::int64_t>::min();
-
 bool is_text(const Input& input) {
   return input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING;
 }
 
 bool is_float(const Input& input) {
   return input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-}
-
-std::string_view text_of(const shortlist_column& column, std::size_t i) {
-  const shortlist_text& text = column.texts[i];
-  if (text.size == 0) return {};
-  if (text.data == nullptr) {
-    throw std::invalid_argument("columns: " + std::string(column.name) +
-                                ": got NULL for a text of " + std::to_string(text.size) +
-                                " bytes; expected the address of its bytes");
-  }
-  return {text.data, text.size};
-}
-
-// Whether the caller gives the i-th value.
-bool is_given(const BoundColumn& column, std::size_t i) {
-  if (is_text(*column.input)) return column.given->texts[i].size > 0;
-  if (is_float(*column.input)) return !std::isnan(column.given->floats[i]);
-  return column.given->numbers[i] != kMissing;
 }
 
 const shortlist_column* find_column(const shortlist_column* columns, std::size_t n_columns) {
@@ -120,9 +98,7 @@ bool JoinedBatch::knows_some(const BoundColumn& history, std::size_t request) co
   if (history.given == nullptr) return false;
   const auto [from, size] = span_of(*history.given, request);
   for (std::size_t i = from; i < from + size; ++i) {
-    const std::int64_t row = is_text(*history.input) ? known_.row_of(text_of(*history.given, i))
-                                                     : known_.row_of(history.given->numbers[i]);
-    if (row >= 0) return true;
+    if (row_in(known_, history, i) >= 0) return true;
   }
   return false;
 }
@@ -133,14 +109,14 @@ void JoinedBatch::find_stored(const BoundColumn& history) {
     const bool has_own = is_joined_ != nullptr && is_joined_[i] != 0;
     if (user_rows_[i] >= 0 && !has_own) {
       const ArrowColumn& items = users_.items();
-      const auto row_in = [&](const IndexView& index, std::size_t k) {
+      const auto row_of = [&](const IndexView& index, std::size_t k) {
         return is_text(*history.input) ? index.row_of(items.text_at(k))
                                        : index.row_of(items.integer_at(k));
       };
       for (std::size_t k = users_.first_of(user_rows_[i]); k < users_.last_of(user_rows_[i]); ++k) {
-        const std::int64_t row = row_in(present_, k);
+        const std::int64_t row = row_of(present_, k);
         if (row >= 0) seen_.push_back(row);
-        if (row_in(known_, k) >= 0) known.push_back(k);
+        if (row_of(known_, k) >= 0) known.push_back(k);
       }
     }
     seen_splits_.push_back(static_cast<std::int64_t>(seen_.size()));

@@ -18,6 +18,7 @@
 #include "engine/graph.hpp"
 #include "engine/joined.hpp"
 #include "engine/portable_search.hpp"
+#include "engine/reasons.hpp"
 #include "engine/runtime.hpp"
 #include "engine/stored_users.hpp"
 #include "src/system/forks.hpp"
@@ -48,6 +49,10 @@ class [[gnu::visibility("default")]] LoadedBundle {
   // -infinity for negative rows.
   void score(const Call& call, const Catalogue& catalogue, const std::int64_t* rows, std::size_t n,
              float* scores) const;
+  // The answer to a call, and why each item is in it; see reasons.hpp. What the call gives as
+  // skipped counts, too.
+  void explain(const Call& call, const Catalogue& catalogue, const ReasonOptions& options,
+               const AnswerView& answer, const ReasonsView& reasons) const;
   // Item embeddings (n, dim) of raw columns of item_encoder.onnx, which is opened at the first
   // call.
   void encode_items(const shortlist_column* columns, std::size_t n_columns, std::size_t n,
@@ -67,6 +72,8 @@ class [[gnu::visibility("default")]] LoadedBundle {
                                     const Popularity* popularity);
   std::shared_ptr<Catalogue> remove(const ItemIds& ids);
 
+  // The items as the bundle came with them: those that the graph knows.
+  std::shared_ptr<const Catalogue> exported() const { return first_; }
   const BundleFolder& bundle() const { return bundle_; }
   const Index& index() const { return index_; }
   const Graph& graph() const { return *graph_; }
@@ -85,6 +92,7 @@ class [[gnu::visibility("default")]] LoadedBundle {
  private:
   struct Batch;
   struct Target;
+  class Explained;
 
   void open_portable();
   void start_batching();

@@ -1,21 +1,15 @@
 // One batch as one run of a graph: what goes in, who answers, where the answer goes.
 #include <algorithm>
 #include <limits>
-#include <string_view>
 
 #include "engine/batch.hpp"
+#include "engine/column_values.hpp"
 #include "engine/varied_run.hpp"
 
 namespace shortlist::engine {
 namespace {
 
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
-
-std::int64_t row_in(const IndexView& index, const BoundColumn& history, std::size_t i) {
-  if (history.input->type != kText) return index.row_of(history.given->numbers[i]);
-  const shortlist_text& text = history.given->texts[i];
-  return index.row_of(std::string_view(text.size == 0 ? "" : text.data, text.size));
-}
 
 AnswerView part_of(AnswerView answer, const Call& call, std::size_t first) {
   answer.scores += first * call.top_n;

@@ -6,6 +6,7 @@ from shortlist._core import __version__
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine
 from shortlist.errors import BundleError, DataError, ShortlistError
+from shortlist.explanations import Explanations, Reason
 from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Hits, Index, VariedHits, simd_level
@@ -20,9 +21,11 @@ __all__ = [
     "DataError",
     "Engine",
     "Epsilon",
+    "Explanations",
     "FeedbackLog",
     "Hits",
     "Index",
+    "Reason",
     "Recommendation",
     "Recommendations",
     "ShortlistError",

@@ -15,6 +15,7 @@ Ragged = tuple[NDArray[Any], NDArray[np.int64]]
 
 # Of one answer with more places per query than the index has rows.
 MAX_EMPTY_PLACES = _core.max_empty_places
+MAX_REASONS = 100  # of an item
 
 
 # As good as a list where the order does not matter.
@@ -74,6 +75,14 @@ def flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: got {value!r}, expected True or False")
     return bool(value)
+
+
+def reason_count(value: Any) -> int:
+    """Return how many reasons an item may have: 1 to 100."""
+    n_reasons = positive_int(value, "n_reasons")
+    if n_reasons > MAX_REASONS:
+        raise ValueError(f"n_reasons: got {n_reasons}, expected 1 to {MAX_REASONS}")
+    return n_reasons
 
 
 def check_answer_size(n_queries: int, top_n: int, n_rows: int) -> None:

@@ -187,6 +187,24 @@ class LoadedBundle:
         is_joined: NDArray[np.bool_] | None = None,
         variety: _Variety | None = None,
     ) -> tuple[_Floats, _Rows, _Rows, _Rows, NDArray[np.int8], _Rows]: ...
+    def explain(
+        self,
+        catalogue: Catalogue,
+        n_requests: int,
+        columns: _Columns,
+        top_n: int,
+        exclude_seen: bool,
+        stages: int,
+        n_reasons: int,
+        n_tried: int,
+        groups: _Rows | None = None,
+        exclude: _Lists | None = None,
+        allow: _Lists | None = None,
+        masks: Sequence[NDArray[np.bool_] | None] = [],
+        mask_of: _Rows | None = None,
+    ) -> tuple[
+        _Floats, _Rows, _Rows, _Rows, NDArray[np.int8], _Rows, _Floats, NDArray[np.bool_]
+    ]: ...
     def batch_starts(self, n_requests: int, columns: _Columns) -> list[int]: ...
     def encode_users(self, catalogue: Catalogue, n_requests: int, columns: _Columns) -> _Floats: ...
     def encode_items(self, n_items: int, columns: _Columns) -> _Floats: ...

@@ -14,6 +14,7 @@ from shortlist._serving import pipeline
 from shortlist._serving.loaded_bundle import LoadedBundle, Settings
 from shortlist._serving.loop import feedback_loop
 from shortlist._serving.options import check_unknown, check_wanted
+from shortlist._serving.questions import Questions
 from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
@@ -26,7 +27,7 @@ from shortlist.recommendations import Recommendations
 __all__ = ["Engine", "Recommendations", "Upserted"]
 
 
-class Engine:
+class Engine(Questions):
     """Answers requests from a loaded bundle; `shortlist.load` makes one.
 
     All methods may be called from several threads at once. Items are changed by `upsert_items`

@@ -229,7 +229,7 @@ class Recommendations:
         answers = []
         for one in self:
             items = []
-            for item_id, score, title in one._places():
+            for item_id, score, title in one.places():
                 item = {"item_id": item_id, "score": score}
                 items.append(item if title is None else {**item, "title": title})
             who = {} if one.user_id is None else {"user_id": one.user_id}
@@ -254,7 +254,7 @@ class Recommendations:
         ShortlistError
             pyarrow is not installed.
         """
-        pa = _need("pyarrow", "shortlist[cpu]")
+        pa = need("pyarrow", "shortlist[cpu]")
         is_real = np.arange(self.item_ids.shape[1]) < self.counts[:, None]
         requests, places = np.nonzero(is_real)
         user_ids = self.user_ids
@@ -277,12 +277,12 @@ class Recommendations:
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with the rows and columns of `to_arrow`."""
-        _need("pandas", "pandas")
+        need("pandas", "pandas")
         return self.to_arrow().to_pandas()
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame with the rows and columns of `to_arrow`."""
-        return _need("polars", "polars").from_arrow(self.to_arrow())
+        return need("polars", "polars").from_arrow(self.to_arrow())
 
     def to_text(self, n_requests: int | None = None, n_items: int | None = None) -> str:
         """Return a table for people.
@@ -311,7 +311,7 @@ class Recommendations:
         lines.append(_html_row("th", ["request", "from", "rank", "item", "title", "score"]))
         for one in islice(self, _SHOWN_REQUESTS):
             who = [one.name, one.source]
-            for rank, place in enumerate(one._places()[:_SHOWN_ITEMS], start=1):
+            for rank, place in enumerate(one.places()[:_SHOWN_ITEMS], start=1):
                 item_id, score, title = place
                 lines.append(_html_row("td", [*who, rank, item_id, title or "", f"{score:.4f}"]))
                 who = ["", ""]
@@ -398,7 +398,7 @@ class Recommendation:
     def _real(self, values: NDArray[Any]) -> NDArray[Any]:
         return values[self.request, : self._all.counts[self.request]]
 
-    def _places(self) -> list[tuple[Any, float, str | None]]:
+    def places(self) -> list[tuple[Any, float, str | None]]:
         """Return id, score and title of each item."""
         columns = (self.item_ids, self.scores, self.titles)
         return list(zip(*(column.tolist() for column in columns), strict=True))
@@ -412,7 +412,7 @@ class Recommendation:
         return "\n".join(self._lines(_SHOWN_ITEMS))
 
     def _lines(self, n_items: int | None) -> list[str]:
-        places = self._places()
+        places = self.places()
         lines = [f"{self.name}, from {self.source}: {len(places)} items"]
         lines += [f"  unmet: {n} fewer than asked of {name}" for name, n in self.unmet.items()]
         for rank, (item_id, score, title) in enumerate(places[:n_items], start=1):
@@ -428,7 +428,7 @@ def _html_row(tag: str, cells: list[Any]) -> str:
     return f"<tr>{inside}</tr>"
 
 
-def _need(package: str, install: str) -> Any:
+def need(package: str, install: str) -> Any:
     """Import a package that answers can be given to, or say how to get it."""
     try:
         return importlib.import_module(package)

@@ -19,7 +19,10 @@ OUTPUTS = ("item_ids", "scores", "counts", "rows", "source")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `stages` is None where the answerer does not say it."""
+    """What came back; `stages` is None where the answerer does not say it.
+
+    `reasons[i][j]`, where asked for: (item id, feature, drop, whether it leaves the list).
+    """
 
     item_ids: np.ndarray
     scores: np.ndarray
@@ -27,6 +30,7 @@ class Answer:
     rows: np.ndarray
     source: list
     stages: list | None = None
+    reasons: list | None = None
 
 
 class PythonEngine:
@@ -48,7 +52,12 @@ class PythonEngine:
         if "variety" in case.needs():
             options["at_most"] = case.at_most
             options["at_least"] = {quota.text: quota.least for quota in case.at_least}
-        if not case.log:
+        reasons = None
+        if case.n_reasons:
+            options |= {"exclude_seen": case.exclude_seen, "thorough": True}
+            said = engine.explain(case.requests, case.top_n, case.n_reasons, **options)
+            found, reasons = said.answer, said.reasons
+        elif not case.log:
             found = engine.recommend(case.requests, case.top_n, case.exclude_seen, **options)
         else:
             with shortlist.FeedbackLog(folder / "feedback.log") as log:
@@ -59,11 +68,19 @@ class PythonEngine:
                                          feedback=log, now=case.now)  # fmt: skip
         return Answer(
             found.item_ids, found.scores, found.counts, found.indices,
-            found.source.tolist(), found.stages.tolist(),
+            found.source.tolist(), found.stages.tolist(), as_tuples(reasons),
         )  # fmt: skip
 
     def close(self):
         self.engine.close()
+
+
+def as_tuples(reasons):
+    """Reasons of Python as those of C are."""
+    return reasons and [
+        [[(r.item_id, r.feature, r.drop, r.leaves_list) for r in of_item] for of_item in of_request]
+        for of_request in reasons
+    ]
 
 
 def where_of(case, world):
@@ -116,11 +133,14 @@ class COverCtypes:
         if "variety" in case.needs():
             made = made or filter_of()
             made.variety = ctypes.pointer(self.variety(engine, case, items))
-        found = engine.recommend(columns, n, case.top_n, not case.exclude_seen, made,
-                                 stages=case.stages or 0)  # fmt: skip
+        options = {"stages": case.stages or 0}
+        ask = engine.recommend
+        if case.n_reasons:
+            ask, options = engine.explain, options | {"n_reasons": case.n_reasons, "thorough": True}
+        found = ask(columns, n, case.top_n, not case.exclude_seen, made, **options)
         source = [SOURCES[code] for code in found.sources]
         return Answer(found.item_ids, found.scores, found.counts, found.rows, source,
-                      found.stages.tolist())  # fmt: skip
+                      found.stages.tolist(), getattr(found, "reasons", None))  # fmt: skip
 
     def variety(self, engine, case, items):
         """Columns as numbers and quotas as masks of the rows as they are now."""
@@ -251,10 +271,11 @@ ANSWERERS = {
         PythonEngine,
         LISTS
         | {"users", "mask each", "where", "stages", "changed items", "changed counts", "feedback"}
-        | {"variety"},
+        | {"variety", "reasons"},
     ),
     "c engine": Can(
-        COverCtypes, LISTS | {"users", "mask each", "where", "stages", "changed items", "variety"}
+        COverCtypes,
+        LISTS | {"users", "mask each", "where", "stages", "changed items", "variety", "reasons"},
     ),
     "recommend.onnx": Can(
         lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS | {"stages"}

@@ -108,6 +108,8 @@ class Case:
     now : int
     dislikes : tuple of str, float
         Kinds that mean dislike, and the value below which one does, as the bundle was trained.
+    n_reasons : int
+        Reasons that each item is asked for; 0 = none are asked for.
     source, counts, first : list, optional
         Parts of the answer, said here for whoever reads the table: the source and the count of each
         request, and its best item.
@@ -126,6 +128,7 @@ class Case:
     log: tuple = ()
     now: int = NOON
     dislikes: tuple = (("skip",), -np.inf)
+    n_reasons: int = 0
     source: list | None = None
     counts: list | None = None
     first: list | None = None
@@ -155,4 +158,6 @@ class Case:
             needs.add("changed counts")
         if self.log:
             needs.add("feedback")
+        if self.n_reasons:
+            needs.add("reasons")
         return needs

@@ -65,3 +65,4 @@ def assert_same_bits(one, other):
     assert one.source == other.source
     if one.stages is not None and other.stages is not None:
         assert one.stages == other.stages
+    assert one.reasons == other.reasons

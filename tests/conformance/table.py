@@ -4,6 +4,7 @@ from conformance import (
     rules_features,
     rules_feedback,
     rules_items,
+    rules_reasons,
     rules_search,
     rules_sources,
     rules_stages,
@@ -18,6 +19,7 @@ CASES = [
     *rules_items.CASES,
     *rules_feedback.CASES,
     *rules_variety.CASES,
+    *rules_reasons.CASES,
 ]
 # (rule, answerer) → why it does not give the answer of the rules; a test says when it does.
 KNOWN_GAPS = {}

@@ -5,6 +5,8 @@ import pytest
 from conformance.answerers import ANSWERERS
 from conformance.bundles import BUNDLES
 from conformance.comparison import assert_answers, assert_same_bits
+from conformance.oracle import Oracle
+from conformance.reasons import assert_reasons
 from conformance.table import CASES, KNOWN_GAPS
 
 
@@ -27,6 +29,8 @@ def right_ones():
 def test_the_answer_is_what_the_rules_say(case, name, ask, expected_of, world_of):
     answer, expected = ask(case, name), expected_of(case)
     assert_answers(answer, expected, world_of(case.bundle), case, ANSWERERS[name])
+    if case.n_reasons:
+        assert_reasons(answer, Oracle(world_of(case.bundle), case.changes), case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.rule)

@@ -19,7 +19,7 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
 }
 ROOMS = [
     {
-        *("errors", "plugin", "threads", "recommendations", "datasets"),
+        *("errors", "plugin", "threads", "recommendations", "explanations", "datasets"),
         *("_checks", "_arguments", "_forks", "_quiet", "_runtime", "_temporary"),
     },
     {"_columns", "bundle"},

@@ -153,3 +153,34 @@ def test_a_cap_is_a_column_and_a_number(world, capsys, text):
     with pytest.raises(SystemExit):
         main(["recommend", str(world.path), "--user", "5", "--at-most", text])
     assert f"got {text!r}, expected COLUMN=N, such as brand=2" in capsys.readouterr().err
+
+
+def test_reasons_are_printed_under_each_item(world, capsys):
+    assert main(["recommend", str(world.path), "--user", "9", "--top-n", "3", "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 request, top 3, up to 3 reasons each"
+    sentences = [line for line in lines if line.startswith("       ")]
+    assert len(sentences) == 3
+    assert all("without" in line or "nothing" in line for line in sentences)
+
+
+def test_reasons_as_json_and_in_files(world, capsys, tmp_path):
+    argv = ["recommend", str(world.path), "--history", "100", "107", "121", "--explain", "2"]
+    assert main([*argv, "--explain-by", "n_events", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    reasons = [reason for item in told["items"] for reason in item["reasons"]]
+    assert reasons
+    assert set(reasons[0]) == {"item_id", "group", "title", "drop", "leaves_list"}
+    for name, read in (("r.parquet", pyarrow.parquet.read_table), ("r.csv", pyarrow.csv.read_csv)):
+        assert main([*argv, "--out", str(tmp_path / name)]) == 0
+        table = read(tmp_path / name)
+        assert table.num_rows > 0
+        assert {"reason_item_id", "drop", "leaves_list"} <= set(table.column_names)
+    assert main([*argv, "--out", str(tmp_path / "r.jsonl")]) == 0
+    (line,) = (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["items"][0]["reasons"]
+
+
+def test_a_group_without_reasons_is_refused(world, capsys):
+    assert main(["recommend", str(world.path), "--user", "9", "--explain-by", "year"]) == 1
+    assert "--explain-by: got it without --explain, expected both" in capsys.readouterr().err

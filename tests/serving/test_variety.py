@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shortlist import Epsilon, FeedbackLog
-from shortlist.engine import load
+from shortlist.loading import load
 from shortlist.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

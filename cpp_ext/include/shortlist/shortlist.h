@@ -340,6 +340,46 @@ SHORTLIST_API shortlist_status shortlist_engine_recommend(const shortlist_engine
                                                           shortlist_error* error);
 SHORTLIST_API void shortlist_answer_free(shortlist_answer* answer); /* NULL is ignored */
 
+typedef struct shortlist_explain_options {
+  size_t struct_size;
+  size_t n_reasons; /* of each item, 1 .. 100 */
+  /* 1: for every reason after an item's first, everything is tried again; 0: the 8 pieces of the
+     largest drops alone, in a fraction of the time. */
+  int32_t thorough;
+  /* Items that are left out together and are one reason: a number for each of the n_groups items of
+     the bundle as it was opened, in the order of its rows; negative = alone. NULL = all alone. */
+  const int64_t* groups;
+  size_t n_groups;
+} shortlist_explain_options;
+
+/* Made by the library, which may add fields at the end. Each array has n_requests * top_n *
+   n_reasons places, the reasons of one item beside one another, the strongest first. A place
+   without a reason has the number -1 or the empty text, and NULL in features. */
+typedef struct shortlist_explanation {
+  const shortlist_answer* answer; /* freed with the explanation */
+  size_t n_reasons;
+  const int64_t* numbers;      /* items of histories, of a bundle that has numbers, else NULL */
+  const shortlist_text* texts; /* items of histories, of a bundle that has text, else NULL */
+  const char* const* features; /* NULL, or the name of a feature, in place of an item */
+  const float* drops;
+  const uint8_t* leaves_list;
+} shortlist_explanation;
+
+/* Answers raw requests and says why each item is there: what of a request, left out, makes the
+   item's margin fall most; the margin is its score minus that of the first item outside the list.
+   Left out means that a history closes its gap, or that a feature is missing; all else stays, and
+   what is seen stays excluded. Each next reason is found without those before it, drops says by how
+   much the margin falls then, and leaves_list is 1 where a search without all of them does not find
+   the item. Answers of popular items have no reasons. options: NULL = 3 reasons. Free *explanation
+   with shortlist_explanation_free. Since ABI version 5. */
+SHORTLIST_API shortlist_status shortlist_engine_explain(const shortlist_engine* engine,
+                                                        const shortlist_requests* requests,
+                                                        const shortlist_explain_options* options,
+                                                        shortlist_explanation** explanation,
+                                                        shortlist_error* error);
+SHORTLIST_API void shortlist_explanation_free(
+    shortlist_explanation* explanation); /* NULL is ignored */
+
 /* The user embedding of each request: n_requests * dim numbers. Of requests only n_requests and the
    columns count; the other fields must be valid all the same. Since ABI version 4, as the five
    functions below. */

@@ -66,6 +66,8 @@ class LoadedBundle:
         1, and one more for every bundle that an engine opened after its first.
     state : Catalogue
         The items now; whoever changes them puts the next state in its place.
+    first : Catalogue
+        The items that the bundle came with: those that its encoder knows.
     schema, item_schema : RequestSchema
         Columns of requests, and of items.
     """
@@ -77,7 +79,7 @@ class LoadedBundle:
         self.index = Index._of_core(self._core.index)
         items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self._core.catalogue, items, self.index.item_ids)
-        self._first = self.state
+        self.first = self.state
         self._files = _files_of(bundle)
         self.schema = request_schema(bundle)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
@@ -123,7 +125,7 @@ class LoadedBundle:
 
     def asked(self, columns: Columns) -> Asked:
         """Return the ids of checked requests, for questions about them."""
-        return Asked(columns, self.core, self._first)
+        return Asked(columns, self.core, self.first)
 
     def answer(
         self,
@@ -159,7 +161,7 @@ class LoadedBundle:
             sources,
             stages,
             state.items,
-            Asked(asked or columns, core, self._first),
+            Asked(asked or columns, core, self.first),
             self.number,
             _unmet=unmet_of(filters.wanted, missing),
         )
@@ -192,7 +194,7 @@ class LoadedBundle:
 
     def knows(self, item_ids: Array) -> Array:
         """Say which item ids (n,) the encoder knows: those that the bundle came with."""
-        return self._first.rows_of(item_ids) >= 0
+        return self.first.rows_of(item_ids) >= 0
 
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""

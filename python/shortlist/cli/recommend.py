@@ -16,7 +16,7 @@ from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
-    from shortlist import Engine, Recommendations
+    from shortlist import Engine, Explanations, Recommendations
     from shortlist.cli._common import SubParsers
 
 _ID_FLAGS = ("--user", "--history", "--exclude")
@@ -32,6 +32,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist recommend movies.shortlist --user 196 --top-n 5\n"
         "  shortlist recommend movies.shortlist --history 50 172 181 --where 'year >= 1990'\n"
         "  shortlist recommend movies.shortlist --user 196 --at-most genre=2 --diversity 0.3\n"
+        "  shortlist recommend movies.shortlist --user 196 --explain\n"
         "  shortlist recommend movies.shortlist --requests requests.jsonl --out recs.parquet",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -41,6 +42,20 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument(
         "--stages", type=int, choices=[1, 2], help="default: 2 if the bundle has a second stage"
+    )
+    parser.add_argument(
+        "--explain",
+        type=whole_number(1),
+        nargs="?",
+        const=3,
+        metavar="N",
+        help="say why: up to N reasons for each item (default: 3), each with what would happen "
+        "without it",
+    )
+    parser.add_argument(
+        "--explain-by",
+        metavar="COLUMN",
+        help="with --explain: items of one value in this column, such as a series, are one reason",
     )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "tensorrt"])
     parser.add_argument(
@@ -52,8 +67,8 @@ def add_parser(subparsers: SubParsers) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the answers to FILE instead: .parquet, .arrow or .csv, one row an item; or "
-        ".jsonl, one line a request",
+        help="write the answers to FILE instead: .parquet, .arrow or .csv, one row an item, with "
+        "--explain one row a reason; or .jsonl, one line a request",
     )
     parser.set_defaults(run=run)
 
@@ -217,7 +232,7 @@ def _check_out(path: Path | None) -> None:
         raise DataError(f"--out: got {path}, expected a name that ends in {', '.join(_FORMATS)}")
 
 
-def _write(answer: Recommendations, path: Path) -> None:
+def _write(answer: Recommendations | Explanations, path: Path) -> None:
     """Write answers into a file, whole or not at all."""
     with replacing(path) as file:
         if path.suffix == ".jsonl":
@@ -245,28 +260,39 @@ def run(args: argparse.Namespace) -> int:
     import shortlist
 
     _check_out(args.out)
+    if args.explain_by is not None and args.explain is None:
+        raise DataError("--explain-by: got it without --explain, expected both")
     read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
         exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
-        answer = engine.recommend(
-            _of_flags(args, engine) if read is None else read,
-            top_n=args.top_n,
-            exclude_seen=not args.include_seen,
-            where=args.where,
-            stages=args.stages,
-            exclude=exclude,
-            unknown=args.unknown,
-            at_most=args.at_most and dict(args.at_most),
-            at_least=args.at_least and dict(args.at_least),
-            diversity=args.diversity,
-        )
+        requests = _of_flags(args, engine) if read is None else read
+        options: Any = {
+            "top_n": args.top_n,
+            "exclude_seen": not args.include_seen,
+            "where": args.where,
+            "stages": args.stages,
+            "exclude": exclude,
+            "unknown": args.unknown,
+        }
+        said: Recommendations | Explanations
+        variety = {
+            "at_most": args.at_most and dict(args.at_most),
+            "at_least": args.at_least and dict(args.at_least),
+            "diversity": args.diversity,
+        }
+        if args.explain is None:
+            said = answer = engine.recommend(requests, **options, **variety)
+        else:
+            reasons = {"n_reasons": args.explain, "explain_by": args.explain_by}
+            said = engine.explain(requests, **options, **reasons)
+            answer = said.answer
         _say_unknown(answer)
         if args.out is not None:
-            _write(answer, args.out)
+            _write(said, args.out)
             n = len(answer)
             show(f"{args.out}: {n:,} answer{'s' * (n != 1)}, {answer.counts.sum():,} items")
         elif args.json:
-            print_json(answer.to_dicts())
+            print_json(said.to_dicts())
         else:
-            show(answer.to_text())
+            show(said.to_text())
     return 0

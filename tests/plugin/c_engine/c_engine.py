@@ -21,7 +21,7 @@ import onnxruntime
 from c_library import LIBRARY, CView, Filter, Ids, Text, address, call, new_ids, size, sized
 
 (RUNTIME,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
-for name in ("engine_close", "answer_free"):
+for name in ("engine_close", "answer_free", "explanation_free"):
     getattr(LIBRARY, f"shortlist_{name}").argtypes = [c_void_p]
     getattr(LIBRARY, f"shortlist_{name}").restype = None
 
@@ -49,6 +49,17 @@ class Answer(ctypes.Structure):
                 ("scores", c_void_p), ("rows", c_void_p), ("numbers", c_void_p),
                 ("texts", POINTER(Text)), ("counts", c_void_p), ("sources", c_void_p),
                 ("stages", c_void_p), ("missing", c_void_p)]  # fmt: skip
+
+
+class ExplainOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("n_reasons", c_size_t), ("thorough", c_int32),
+                ("groups", c_void_p), ("n_groups", c_size_t)]  # fmt: skip
+
+
+class Explanation(ctypes.Structure):
+    _fields_ = [("answer", POINTER(Answer)), ("n_reasons", c_size_t), ("numbers", c_void_p),
+                ("texts", POINTER(Text)), ("features", POINTER(c_char_p)), ("drops", c_void_p),
+                ("leaves_list", c_void_p)]  # fmt: skip
 
 
 class EngineInfo(ctypes.Structure):
@@ -177,6 +188,34 @@ def read_answer(answer, n_quotas=0):
     )
 
 
+def read_explanation(found):
+    """An answer with `reasons[i][j]`: (item id, feature, drop, whether it leaves the list)."""
+    answer = read_answer(found.answer.contents)
+    n, top_n = answer.item_ids.shape
+    n_all = n * top_n * found.n_reasons
+    if found.numbers:
+        ids = read_array(found.numbers, np.int64, n_all).tolist()
+        ids = [None if item == -1 else item for item in ids]
+    else:
+        ids = [found.texts[i].decode() or None for i in range(n_all)]
+    features = [found.features[i] and found.features[i].decode() for i in range(n_all)]
+    drops = read_array(found.drops, np.float32, n_all).tolist()
+    leaves = read_array(found.leaves_list, np.uint8, n_all).astype(bool).tolist()
+    flat = list(zip(ids, features, drops, leaves, strict=True))
+    answer.reasons = [
+        [
+            [
+                reason
+                for reason in flat[(i * top_n + j) * found.n_reasons :][: found.n_reasons]
+                if reason[:2] != (None, None)
+            ]
+            for j in range(top_n)
+        ]
+        for i in range(n)
+    ]
+    return answer
+
+
 class EngineView(CView):
     """The items of an engine as they are at this moment."""
 
@@ -207,6 +246,19 @@ class CEngine:
         n_quotas = requests.filter.contents.variety.contents.n_quotas if is_varied else 0
         answer = read_answer(found.contents, n_quotas)
         LIBRARY.shortlist_answer_free(found)
+        return answer
+
+    def explain(self, columns, n_requests, top_n=10, include_seen=False, filter=None, *,
+                n_reasons=3, thorough=False, groups=None, **more):  # fmt: skip
+        requests = requests_of(columns, n_requests, top_n, include_seen, filter, **more)
+        options = sized(ExplainOptions, n_reasons=n_reasons, thorough=thorough)
+        if groups is not None:
+            groups = np.ascontiguousarray(groups, np.int64)
+            options.groups, options.n_groups = address(groups), len(groups)
+        found = POINTER(Explanation)()
+        call("engine_explain", self.handle, byref(requests), byref(options), byref(found))
+        answer = read_explanation(found.contents)
+        LIBRARY.shortlist_explanation_free(found)
         return answer
 
     def encode_users(self, columns, n_requests):
