@@ -13,6 +13,7 @@ from shortlist._columns.requests import MISSING_INT
 from shortlist.training.data.events import Dataset
 from shortlist.training.features.feature import Feature
 from shortlist.training.features.features import FeatureSet, align_items, align_users
+from shortlist.training.models.followers import Followers
 from shortlist.training.splits.parts import Split
 
 # Ages change with the clock, so times are stored.
@@ -110,6 +111,20 @@ def stored_feature(feature: Feature, values: Any) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))]).astype(np.int32)
     tags = pa.array(read[is_there], kind)
     return pa.ListArray.from_arrays(offsets, tags, type=pa.list_(pa.field("item", kind)))
+
+
+def follower_table(followers: Followers) -> pa.Table:
+    """Build followers.arrow: `followers` (item rows) and `shares`; row r is item row r.
+
+    What followed an item most often comes first. A share is how often, as a part of the first.
+    """
+    codes, shares = followers.codes[1:], followers.shares[1:]
+    is_item = codes > 0
+    offsets = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))]).astype(np.int32)
+    columns = {"followers": codes[is_item] - 1, "shares": shares[is_item]}
+    return pa.table(
+        {name: pa.ListArray.from_arrays(offsets, pa.array(v)) for name, v in columns.items()}
+    )
 
 
 def _id_array(ids: pl.Series) -> npt.NDArray[Any]:

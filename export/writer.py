@@ -25,11 +25,12 @@ from shortlist.export.parity import MAX_SCORES, Parity, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
 from shortlist.export.second_stage import describe_reranker
-from shortlist.export.tables import item_table, user_table, write_table
+from shortlist.export.tables import follower_table, item_table, user_table, write_table
 from shortlist.index import Index, Storage
 from shortlist.loading import load
 from shortlist.training.features.features import Feature
 from shortlist.training.fit.fit import TrainedModel
+from shortlist.training.fit.second_stage import fit_followers
 from shortlist.training.models.linear import LinearModel
 from shortlist.training.splits.held_out import describe_training_events
 
@@ -91,6 +92,8 @@ def export_bundle(
         popular = model.popular_scores() if isinstance(model, LinearModel) else None
         items = item_table(run.split, popular)
         write_table(writer.directory / "items.arrow", items)
+        followers = fit_followers(run.split, run.config.scorer)
+        write_table(writer.directory / "followers.arrow", follower_table(followers))
         parts = _host_parts(run, items, writer.directory)
         write_host_graphs(parts, index, writer.directory, portable=run.config.export.portable)
         n_users = 0

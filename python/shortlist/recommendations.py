@@ -17,8 +17,8 @@ from shortlist._checks import printable
 from shortlist.errors import ShortlistError
 
 # In rising order of how personal an answer is; a row's code is its place in this tuple.
-SOURCES = ("popular", "features", "stored history", "history")
-POPULAR, FEATURES, STORED_HISTORY, HISTORY = range(4)
+SOURCES = ("popular", "features", "stored history", "history", "item")
+POPULAR, FEATURES, STORED_HISTORY, HISTORY, ITEM = range(5)
 _SOURCE_NAMES = np.array(SOURCES)
 _SHOWN_REQUESTS = 5
 _SHOWN_ITEMS = 10
@@ -98,7 +98,8 @@ class Recommendations:
         How many places of each row are real.
     source : ndarray of shape (n_requests,), str
         What an answer was made from: "history" (of the request), "stored history" (of a known
-        user), "features" (of the user), or "popular" (nothing known: most events first).
+        user), "features" (of the user), "popular" (nothing known: most events first), or "item"
+        (`Engine.similar`).
     stages : ndarray of shape (n_requests,), int8
         How many stages made an answer: 0 (the popular list), 1 (nearest items), 2 (those, in the
         order of the scorer).

@@ -100,6 +100,7 @@ def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported
         "items.index",
         "items.arrow",
         "users.arrow",
+        "followers.arrow",
     }
     assert set(report.graph_differences) == {"user_encoder", "item_encoder", "scorer"}
     assert max(report.graph_differences.values()) < 1e-5

@@ -121,7 +121,8 @@ def test_leaving_the_list_is_what_a_replay_says(made):
     replays = engine.recommend(
         [request for request, _, _ in asked], 5, exclude=[history for _, history, _ in asked]
     )
-    gone = [item not in ids for (_, _, item), ids in zip(asked, replays.item_ids.tolist(), strict=True)]
+    found = replays.item_ids.tolist()
+    gone = [item not in ids for (_, _, item), ids in zip(asked, found, strict=True)]
     assert said == gone
     assert True in said
     assert False in said

@@ -10,6 +10,7 @@ import numpy as np
 
 from shortlist import _arguments, _checks, _core
 from shortlist._catalogue.filters import Filters, as_rows, rows_of
+from shortlist._catalogue.followers import Followers
 from shortlist._catalogue.items import ItemTable, popularity_of
 from shortlist._catalogue.rows import read_items
 from shortlist._catalogue.state import Catalogue, Upserted, first_catalogue, removed, upserted
@@ -80,6 +81,7 @@ class LoadedBundle:
         items = ItemTable(map_file(bundle.file("items.arrow")), self.index.item_ids)
         self.state = first_catalogue(self._core.catalogue, items, self.index.item_ids)
         self.first = self.state
+        self._followers: Followers | None = None
         self._files = _files_of(bundle)
         self.schema = request_schema(bundle)
         self.item_schema = RequestSchema("item_id", self.item_id_dtype, features_of(bundle, "item"))
@@ -196,6 +198,12 @@ class LoadedBundle:
         """Say which item ids (n,) the encoder knows: those that the bundle came with."""
         return self.first.rows_of(item_ids) >= 0
 
+    def followers(self) -> Followers:
+        """Return the table of what followed each item, which is read at the first question."""
+        if self._followers is None:
+            self._followers = Followers(self.bundle, self.first)
+        return self._followers
+
     def upsert_items(self, items: Any) -> Upserted:
         """Add or change items; see `Engine.upsert_items`. One writer at a time."""
         state = self.state
@@ -224,7 +232,7 @@ class LoadedBundle:
 
     def remove_items(self, item_ids: Any) -> int:
         """Remove items and say how many were known. One writer at a time."""
-        _check_many(item_ids)
+        check_many(item_ids)
         ids = np.unique(id_column("item_id", item_ids, self.item_id_dtype))
         known = ids[self.state.rows_of(ids) >= 0]
         if len(known):
@@ -375,7 +383,7 @@ def check_same_ids(new: LoadedBundle, old: LoadedBundle) -> None:
             )
 
 
-def _check_many(item_ids: Any) -> None:
+def check_many(item_ids: Any) -> None:
     """Refuse one id where a list belongs; text would be read as a list of letters."""
     is_one = isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__len__")
     if is_one or getattr(item_ids, "ndim", 1) == 0:

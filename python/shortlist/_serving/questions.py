@@ -1,4 +1,4 @@
-"""What an engine is asked beyond its lists: why an item is there."""
+"""What an engine is asked beyond its lists: why, what is alike, what several people would like."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, Literal
 from shortlist import _checks
 from shortlist._catalogue.filters import read_filters
 from shortlist._columns.requests import normalise
-from shortlist._serving import explaining, pipeline
+from shortlist._serving import explaining, groups, pipeline
+from shortlist._serving import similar as likeness
 from shortlist._serving.options import check_unknown
 from shortlist._serving.seen import seen_items
 from shortlist._serving.switch import Switch
 from shortlist.explanations import Explanations
+from shortlist.recommendations import Recommendations
 
 
 class Questions:
@@ -95,3 +97,92 @@ class Questions:
         return explaining.explain(
             loaded, columns, filters, options, n_reasons, explain_by, thorough=thorough
         )
+
+    def similar(
+        self,
+        item_ids: Any,
+        top_n: int = 10,
+        where: Any = None,
+        exclude: Any = None,
+        *,
+        allow: Any = None,
+        by: Literal["vectors", "followers", "mix"] = "vectors",
+    ) -> Recommendations:
+        """Find the items most like each of some items.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n_items,), ids
+            Each is answered like a request; it is never in its own list.
+        top_n, where, exclude, allow
+            As for `recommend`.
+        by : {"vectors", "followers", "mix"}
+            "vectors": the nearest item vectors, under the bundle's metric. "followers": what came
+            after the item in histories of the training, at most 20 items; the score is how often,
+            as a part of the most frequent one. "mix": half of each.
+
+        Returns
+        -------
+        Recommendations
+            Exact, ties by the lower item row; `source` is "item".
+
+        Raises
+        ------
+        TypeError, DataError
+            `item_ids` are no list of the bundle's ids, or one is no item of the catalogue now; an
+            item has no vector, as nothing is known of its content, and `by` is not "followers";
+            `where` does not fit the item table.
+        ValueError
+            `top_n` is below 1; `by` is none of those.
+        ShortlistError
+            The bundle was exported without the table of followers.
+        """
+        loaded = self._switch.now()
+        top_n, by_way = _checks.positive_int(top_n, "top_n"), likeness.check_way(by)
+        rows = likeness.read_item_ids(item_ids, loaded)
+        filters = read_filters(where, exclude, allow, len(rows), loaded.state)
+        n_threads = self._switch.n_threads
+        return likeness.similar(loaded, rows, top_n, filters, by_way, n_threads)
+
+    def recommend_group(
+        self,
+        requests: Any = None,
+        top_n: int = 10,
+        how: Literal["mean", "least_misery"] = "mean",
+        exclude_seen: bool = True,
+        where: Any = None,
+        *,
+        user_ids: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+    ) -> Recommendations:
+        """Recommend one list to several people: each request is one of them.
+
+        Parameters
+        ----------
+        requests, top_n, where, user_ids, exclude, allow
+            As for `recommend`. Filters of single requests all count: an item must be allowed by
+            each.
+        how : {"mean", "least_misery"}
+            Of all members' scores for an item, by one stage: their mean, or the least of them.
+        exclude_seen : bool
+            Leave out what any of them has seen.
+
+        Returns
+        -------
+        Recommendations
+            Of one request: the exact best of all items, ties by the lower row; `source` is the most
+            personal one of the members. Members of whom nothing is known do not count; where
+            nothing is known of anyone, the answer is popular items.
+
+        Raises
+        ------
+        TypeError, ValueError, DataError
+            As `recommend`; there is no request; `how` is none of those.
+        """
+        loaded = self._switch.now()
+        top_n, way = _checks.positive_int(top_n, "top_n"), groups.check_how(how)
+        seen = _checks.flag(exclude_seen, "exclude_seen")
+        columns = normalise(pipeline.given_requests(requests, user_ids), loaded.schema)
+        filters = read_filters(where, exclude, allow, columns.n_requests, loaded.state)
+        return groups.recommend_group(loaded, columns, filters, top_n, way, seen)

@@ -43,6 +43,11 @@ class Switch:
             raise ShortlistError("engine: it is closed; load the bundle again")
         return self.loaded
 
+    @property
+    def n_threads(self) -> int:
+        """Threads of one call."""
+        return self._settings.n_threads
+
     def change_items(self, change: Callable[[LoadedBundle], Result]) -> Result:
         """Change the items of the present version and of a trial's candidate alike."""
         with self._writing:

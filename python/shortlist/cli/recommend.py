@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shortlist import Engine, Explanations, Recommendations
     from shortlist.cli._common import SubParsers
 
-_ID_FLAGS = ("--user", "--history", "--exclude")
+_ID_FLAGS = ("--user", "--history", "--like", "--exclude")
 _FORMATS = (".parquet", ".arrow", ".csv", ".jsonl")
 
 
@@ -33,6 +33,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "  shortlist recommend movies.shortlist --history 50 172 181 --where 'year >= 1990'\n"
         "  shortlist recommend movies.shortlist --user 196 --at-most genre=2 --diversity 0.3\n"
         "  shortlist recommend movies.shortlist --user 196 --explain\n"
+        "  shortlist recommend movies.shortlist --like 50 --by mix\n"
         "  shortlist recommend movies.shortlist --requests requests.jsonl --out recs.parquet",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
@@ -80,9 +81,19 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--user", **ids, metavar="USER_ID", help="known users")
     source.add_argument("--history", **ids, metavar="ITEM_ID", help="item ids, oldest first")
     source.add_argument(
+        "--like", **ids, metavar="ITEM_ID", help="items: recommend what is like each of them"
+    )
+    source.add_argument(
         "--requests",
         metavar="FILE",
         help='JSON lines, one request each: {"user_id": …, "history": […]}; "-" reads stdin',
+    )
+    parser.add_argument(
+        "--by",
+        choices=["vectors", "followers", "mix"],
+        default="vectors",
+        help="with --like: by item vectors, by what came next in histories, or by both "
+        "(default: vectors)",
     )
     parser.add_argument(
         "--where",
@@ -255,6 +266,30 @@ def _write(answer: Recommendations | Explanations, path: Path) -> None:
                 writer.write_table(table)
 
 
+def _like(args: argparse.Namespace, engine: Engine, exclude: Any) -> Recommendations:
+    """Find items like those of --like."""
+    if args.explain is not None or args.stages is not None:
+        raise DataError("--like: got --explain or --stages beside it, expected --like without them")
+    items = _parse_ids(args.like, engine.item_id_dtype, "--like")
+    return engine.similar(items, args.top_n, args.where, exclude, by=args.by)
+
+
+def _tell(
+    said: Recommendations | Explanations, answer: Recommendations, args: argparse.Namespace
+) -> int:
+    """Print or write what was found."""
+    _say_unknown(answer)
+    if args.out is not None:
+        _write(said, args.out)
+        n = len(answer)
+        show(f"{args.out}: {n:,} answer{'s' * (n != 1)}, {answer.counts.sum():,} items")
+    elif args.json:
+        print_json(said.to_dicts())
+    else:
+        show(said.to_text())
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Load the bundle, answer, print."""
     import shortlist
@@ -265,7 +300,6 @@ def run(args: argparse.Namespace) -> int:
     read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
         exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
-        requests = _of_flags(args, engine) if read is None else read
         options: Any = {
             "top_n": args.top_n,
             "exclude_seen": not args.include_seen,
@@ -274,6 +308,10 @@ def run(args: argparse.Namespace) -> int:
             "exclude": exclude,
             "unknown": args.unknown,
         }
+        if args.like is not None:
+            answer = _like(args, engine, exclude)
+            return _tell(answer, answer, args)
+        requests = _of_flags(args, engine) if read is None else read
         said: Recommendations | Explanations
         variety = {
             "at_most": args.at_most and dict(args.at_most),
@@ -286,13 +324,4 @@ def run(args: argparse.Namespace) -> int:
             reasons = {"n_reasons": args.explain, "explain_by": args.explain_by}
             said = engine.explain(requests, **options, **reasons)
             answer = said.answer
-        _say_unknown(answer)
-        if args.out is not None:
-            _write(said, args.out)
-            n = len(answer)
-            show(f"{args.out}: {n:,} answer{'s' * (n != 1)}, {answer.counts.sum():,} items")
-        elif args.json:
-            print_json(said.to_dicts())
-        else:
-            show(said.to_text())
-    return 0
+        return _tell(said, answer, args)
