@@ -36,16 +36,7 @@ void LoadedBundle::explain(const Call& call, const Catalogue& catalogue,
   std::fill_n(reasons.what, n * top_n * n_reasons, kNoReason);
   std::fill_n(reasons.drops, n * top_n * n_reasons, 0.0F);
   std::fill_n(reasons.leaves, n * top_n * n_reasons, static_cast<unsigned char>(0));
-  // The list, and the item behind it: a second stage may have more candidates for one item more.
-  Call wide = call;
-  wide.top_n = top_n + 1;
-  Found wider(n, wide.top_n);
-  recommend_now(wide, catalogue, wider.view());
-  if (graph_->has_reranker() && call.stages != 1) {
-    recommend_now(call, catalogue, answer);
-  } else {
-    wider.give_first(top_n, answer);
-  }
+  recommend_now(call, catalogue, answer);
   const std::vector<BoundColumn> bound = bind(call);
   const std::vector<std::int64_t> user_rows = users_of(call);
   const auto history = std::find_if(bound.begin(), bound.end(), [](const BoundColumn& column) {
@@ -56,11 +47,6 @@ void LoadedBundle::explain(const Call& call, const Catalogue& catalogue,
     if (i > 0 && call.between_batches != nullptr) (*call.between_batches)();
     const std::int64_t* const listed = answer.rows + i * top_n;
     const std::int64_t* const last = listed + answer.counts[i];
-    std::int64_t outside = -1;
-    for (std::int64_t place = 0; place < wider.counts[i] && outside < 0; ++place) {
-      const std::int64_t row = wider.rows[i * wide.top_n + static_cast<std::size_t>(place)];
-      if (std::find(listed, last, row) == last) outside = row;
-    }
     std::unique_ptr<const JoinedBatch> joined;
     if (!user_rows.empty() && user_rows[i] >= 0) {
       joined = std::make_unique<const JoinedBatch>(
@@ -74,8 +60,7 @@ void LoadedBundle::explain(const Call& call, const Catalogue& catalogue,
     if (answer.sources[i] == SHORTLIST_FEATURES) served.stages = 1;  // no other judges it
     const std::size_t place = i * top_n * n_reasons;
     Explained({*this, served, catalogue, options, own, i}, evidence,
-              excluded_rows(call, i, *history, catalogue.view(), joined.get()), {listed, last},
-              outside)
+              excluded_rows(call, i, *history, catalogue.view(), joined.get()), {listed, last})
         .find({reasons.what + place, reasons.drops + place, reasons.leaves + place});
   }
 }

@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <utility>
 
 namespace shortlist::engine {
 namespace {
+
+// Items behind the list that are judged with those in it.
+constexpr std::size_t kRivals = 64;
 
 Pieces with(Pieces pieces, std::size_t piece) {
   pieces.insert(std::lower_bound(pieces.begin(), pieces.end(), piece), piece);
@@ -39,25 +43,26 @@ struct SameLists {
   }
 };
 
-// The sum of term(i) for i < n; four sums at a time do not wait for one another.
+// The sum of term(i) for i < n; many sums at a time do not wait for one another.
 template <class Term>
 double sum_of(std::size_t n, const Term& term) {
-  double sums[4] = {0, 0, 0, 0};
+  constexpr std::size_t kLanes = 16;
+  float sums[kLanes] = {};
   std::size_t i = 0;
-  for (; i + 4 <= n; i += 4) {
-    for (std::size_t lane = 0; lane < 4; ++lane) sums[lane] += term(i + lane);
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += term(i + lane);
   }
-  for (; i < n; ++i) sums[0] += term(i);
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (; i < n; ++i) sums[i % kLanes] += term(i);
+  double sum = 0;
+  for (const float part : sums) sum += static_cast<double>(part);
+  return sum;
 }
 
 double dot(const float* one, const float* other, std::size_t dim) {
-  return sum_of(dim, [&](std::size_t i) {
-    return static_cast<double>(one[i]) * static_cast<double>(other[i]);
-  });
+  return sum_of(dim, [&](std::size_t i) { return one[i] * other[i]; });
 }
 
-// The scores of items for one user, not rounded.
+// The scores of items for one user, nearly as the index gives them.
 class Similarity {
  public:
   Similarity(Metric metric, const float* user, std::size_t dim)
@@ -70,7 +75,7 @@ class Similarity {
   double operator()(const float* item) const {
     if (metric_ != Metric::euclidean) return scale_ * dot(user_, item, dim_);
     return -std::sqrt(sum_of(dim_, [&](std::size_t i) {
-      const double apart = static_cast<double>(user_[i]) - static_cast<double>(item[i]);
+      const float apart = user_[i] - item[i];
       return apart * apart;
     }));
   }
@@ -92,7 +97,7 @@ std::size_t Sets::number_of(const Pieces& pieces) {
 
 LoadedBundle::Explained::Explained(const Asked& asked, const Evidence& evidence,
                                    std::vector<std::int64_t> excluded,
-                                   std::vector<std::int64_t> listed, std::int64_t outside)
+                                   std::vector<std::int64_t> listed)
     : asked_(asked),
       evidence_(evidence),
       excluded_(std::move(excluded)),
@@ -102,12 +107,7 @@ LoadedBundle::Explained::Explained(const Asked& asked, const Evidence& evidence,
       best_(n_listed_),
       tried_(n_listed_),
       by_vectors_(asked.bundle.portable_ == nullptr && asked.call.skipped.splits == nullptr &&
-                  (asked.call.stages == 1 || !asked.bundle.graph_->has_reranker())) {
-  if (outside >= 0) judged_.push_back(outside);
-  if (!by_vectors_) return;
-  vectors_.resize(judged_.size() * asked_.catalogue.view().dim());
-  asked_.catalogue.view().copy_vectors(judged_.data(), judged_.size(), vectors_.data());
-}
+                  (asked.call.stages == 1 || !asked.bundle.graph_->has_reranker())) {}
 
 void LoadedBundle::Explained::find(const ReasonsView& reasons) {
   std::size_t step = 0;
@@ -186,50 +186,90 @@ bool LoadedBundle::Explained::choose(std::size_t item, std::size_t step, Sets& s
   return true;
 }
 
-// (n_sets, n_listed) margins of the listed items.
+// (n_sets, n_listed) margins of the listed items. @pre the first call begins with the empty set
 std::vector<double> LoadedBundle::Explained::margins_of(const std::vector<Pieces>& sets) {
-  return by_vectors_ ? margins_by_vectors(sets) : margins_by_score(sets);
+  const std::vector<double> scores = by_vectors_ ? scores_by_vectors(sets) : scores_by_graph(sets);
+  std::vector<double> margins(sets.size() * n_listed_);
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    put_margins(scores.data() + i * judged_.size(), margins.data() + i * n_listed_);
+  }
+  return margins;
 }
 
-std::vector<double> LoadedBundle::Explained::margins_by_vectors(const std::vector<Pieces>& sets) {
+// From the scores of the judged rows: each item's, minus the top_n-th best of the others.
+void LoadedBundle::Explained::put_margins(const double* scores, double* margins) const {
+  const std::size_t top_n = asked_.call.top_n;
+  double last = 0, next = 0;
+  const bool has_outside = judged_.size() > top_n;
+  if (has_outside) {
+    std::vector<double> best(scores, scores + judged_.size());
+    const auto place = best.begin() + static_cast<std::ptrdiff_t>(top_n);
+    std::nth_element(best.begin(), place, best.end(), std::greater<>());
+    next = *place;
+    last = *std::min_element(best.begin(), place);
+  }
+  for (std::size_t item = 0; item < n_listed_; ++item) {
+    margins[item] = scores[item] - (scores[item] >= last ? next : last);
+  }
+}
+
+std::vector<double> LoadedBundle::Explained::scores_by_vectors(const std::vector<Pieces>& sets) {
   const IndexView& view = asked_.catalogue.view();
-  const std::size_t before = users_.size(), width = judged_.size(), dim = view.dim();
+  const std::size_t before = users_.size(), dim = view.dim();
   for (const Pieces& pieces : sets) encoded_.number_of(pieces);  // each is new
   users_.resize(before + sets.size() * dim);
   ask(sets, [&](const Call& call) {
     asked_.bundle.encode_users(call, asked_.catalogue, users_.data() + before);
   });
-  std::vector<double> margins(sets.size() * n_listed_);
+  if (vectors_.empty()) {
+    find_rivals();
+    vectors_.resize(judged_.size() * dim);
+    view.copy_vectors(judged_.data(), judged_.size(), vectors_.data());
+  }
+  std::vector<double> scores;
+  scores.reserve(sets.size() * judged_.size());
   for (std::size_t i = 0; i < sets.size(); ++i) {
     const Similarity score(view.metric(), users_.data() + before + i * dim, dim);
-    const double outside = width > n_listed_ ? score(vectors_.data() + n_listed_ * dim) : 0;
-    for (std::size_t item = 0; item < n_listed_; ++item) {
-      margins[i * n_listed_ + item] = score(vectors_.data() + item * dim) - outside;
+    for (std::size_t place = 0; place < judged_.size(); ++place) {
+      scores.push_back(score(vectors_.data() + place * dim));
     }
   }
-  return margins;
+  return scores;
 }
 
-std::vector<double> LoadedBundle::Explained::margins_by_score(
-    const std::vector<Pieces>& sets) const {
-  const std::size_t width = judged_.size();
+std::vector<double> LoadedBundle::Explained::scores_by_graph(const std::vector<Pieces>& sets) {
+  if (sets.front().empty()) find_rivals();
   std::vector<std::int64_t> rows;
   for (std::size_t i = 0; i < sets.size(); ++i) {
     rows.insert(rows.end(), judged_.begin(), judged_.end());
   }
   std::vector<float> scores(rows.size());
   ask(sets, [&](const Call& call) {
-    asked_.bundle.score(call, asked_.catalogue, rows.data(), width, scores.data());
+    asked_.bundle.score(call, asked_.catalogue, rows.data(), judged_.size(), scores.data());
   });
-  std::vector<double> margins(sets.size() * n_listed_);
-  for (std::size_t i = 0; i < sets.size(); ++i) {
-    const float* const own = scores.data() + i * width;
-    const double outside = width > n_listed_ ? static_cast<double>(own[n_listed_]) : 0;
-    for (std::size_t item = 0; item < n_listed_; ++item) {
-      margins[i * n_listed_ + item] = static_cast<double>(own[item]) - outside;
+  return {scores.begin(), scores.end()};
+}
+
+// The items behind the list, which may take its places.
+void LoadedBundle::Explained::find_rivals() {
+  const std::size_t width = asked_.call.top_n + kRivals;
+  Found found(1, width);
+  ask({{}}, [&](const Call& call) {
+    Call wide = call;
+    wide.top_n = width;
+    if (by_vectors_) {
+      asked_.catalogue.view().search({users_.data(), 1, asked_.catalogue.view().dim()}, width,
+                                     wide.filter, 1,
+                                     {found.scores.data(), found.rows.data(), found.counts.data()});
+    } else {
+      asked_.bundle.recommend_now(wide, asked_.catalogue, found.view());
     }
+  });
+  for (std::int64_t place = 0; place < found.counts[0]; ++place) {
+    const std::int64_t row = found.rows[static_cast<std::size_t>(place)];
+    const auto last = judged_.begin() + static_cast<std::ptrdiff_t>(n_listed_);
+    if (std::find(judged_.begin(), last, row) == last) judged_.push_back(row);
   }
-  return margins;
 }
 
 // Searches without the first reason of each item, without the first two, and so on.

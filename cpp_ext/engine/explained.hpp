@@ -33,16 +33,6 @@ struct Found {
   AnswerView view() {
     return {scores.data(), rows.data(), counts.data(), sources.data(), stages.data()};
   }
-  // All but the last place of each list.
-  void give_first(std::size_t top_n, const AnswerView& answer) const {
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      std::copy_n(scores.data() + i * (top_n + 1), top_n, answer.scores + i * top_n);
-      std::copy_n(rows.data() + i * (top_n + 1), top_n, answer.rows + i * top_n);
-      answer.counts[i] = std::min(counts[i], static_cast<std::int64_t>(top_n));
-    }
-    std::copy(sources.begin(), sources.end(), answer.sources);
-    std::copy(stages.begin(), stages.end(), answer.stages);
-  }
 
   std::vector<float> scores;
   std::vector<std::int64_t> rows, counts, sources;
@@ -60,10 +50,9 @@ class LoadedBundle::Explained {
     std::size_t request;                    // of the call
   };
 
-  // `excluded` are rows that no search may find, `listed` those of the answer, `outside` is that of
-  // the first item which is not in it, -1 = there is none.
+  // `excluded` are rows that no search may find, `listed` those of the answer.
   Explained(const Asked& asked, const Evidence& evidence, std::vector<std::int64_t> excluded,
-            std::vector<std::int64_t> listed, std::int64_t outside);
+            std::vector<std::int64_t> listed);
 
   // Room for n_reasons of every listed item, filled with none.
   void find(const ReasonsView& reasons);
@@ -76,8 +65,10 @@ class LoadedBundle::Explained {
   bool choose(std::size_t item, std::size_t step, Sets& sets, const std::vector<double>& margins,
               const ReasonsView& reasons);
   std::vector<double> margins_of(const std::vector<Pieces>& sets);
-  std::vector<double> margins_by_vectors(const std::vector<Pieces>& sets);
-  std::vector<double> margins_by_score(const std::vector<Pieces>& sets) const;
+  std::vector<double> scores_by_vectors(const std::vector<Pieces>& sets);
+  std::vector<double> scores_by_graph(const std::vector<Pieces>& sets);
+  void find_rivals();
+  void put_margins(const double* scores, double* margins) const;
   void replay(const ReasonsView& reasons) const;
   void search(const std::vector<Pieces>& sets, std::vector<std::int64_t>* rows) const;
   template <class Work>
@@ -87,7 +78,7 @@ class LoadedBundle::Explained {
   const Evidence& evidence_;
   std::vector<std::int64_t> excluded_;
   std::size_t n_listed_;
-  std::vector<std::int64_t> judged_;  // rows: the listed, then the one outside
+  std::vector<std::int64_t> judged_;  // rows: the listed, then their rivals
   std::vector<Pieces> chosen_;        // by item, in the order of its reasons
   std::vector<double> best_;          // margin of each item without them
   std::vector<std::vector<std::size_t>> tried_;

@@ -4,9 +4,10 @@
 // are stored of its user. Left out means that the history closes its gap and that a feature is
 // missing; all else stays, and the items of the whole history stay excluded as seen.
 //
-// The margin of an item is its score minus that of the first item outside the list. The first
+// The margin of an item in a list of n is its score minus the n-th best of the others: above 0 as
+// long as it is in the list. The others are those of the list and the 64 behind it. The first
 // reason for an item is the evidence without which its margin falls most; the next ones are found
-// in the same way, without those before. Every margin is computed by the graph on such a request.
+// in the same way, without those before. Every score is one on such a request.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,7 @@ struct ReasonOptions {
   std::size_t n_reasons = 3;
   // Of the evidence for an item, how many pieces are tried again behind its first reason: those of
   // the largest drops alone; 0 = all.
-  std::size_t n_tried = 8;
+  std::size_t n_tried = 4;
   // By rows of the bundle as it was exported: items of one number are left out together; negative =
   // each alone. Null = all alone.
   const std::int64_t* groups = nullptr;

@@ -35,7 +35,8 @@ class Reason:
         The item's, if it has one.
     drop : float
         By how much the item's margin falls when this is left out too, after the reasons before it.
-        The margin is the item's score minus that of the first item outside the list.
+        The margin is the item's score minus the `top_n`-th best of the others: above 0 as long as
+        the item is in the list.
     leaves_list : bool
         Whether the item is not in the list without this and the reasons before it: found by a
         search, not estimated.

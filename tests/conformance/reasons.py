@@ -21,20 +21,27 @@ def assert_reasons(answer, oracle, case):
         if told.source == "popular":
             assert answer.reasons[i] == [[]] * case.top_n
             continue
-        ranked = [item for item, _ in ranking(oracle, told, allowed)]
-        outside = next((item for item in ranked if item not in listed), None)
         for item, reasons in zip(listed, answer.reasons[i], strict=False):
-            check_one(oracle, told, allowed, item, outside, reasons, case)
+            check_one(oracle, told, allowed, item, reasons, case)
 
 
-def check_one(oracle, told, allowed, item, outside, reasons, case):
+def check_one(oracle, told, allowed, item, reasons, case):
     """Check the reasons of one item, in their order."""
-    scale = CLOSE * max(1.0, abs(margin(oracle, told, item, None)))
+
+    def margin(told):
+        """Its score, minus the top_n-th best of the others; the catalogue has no more than 64."""
+        user = oracle.embedding(told)
+        others = sorted(oracle.similarity(user, other) for other in allowed if other is not own)
+        score = oracle.similarity(user, own)
+        return score - (others[-case.top_n] if len(others) >= case.top_n else 0)
+
+    own = oracle.items[item]
+    scale = CLOSE * max(1.0, abs(oracle.similarity(oracle.embedding(told), own)))
     rest = pieces(oracle, told)
     for step in range(case.n_reasons):
-        now = margin(oracle, told, item, outside)
+        now = margin(told)
         left = [(piece, without(oracle, told, piece)) for piece in rest]
-        drops = {piece: now - margin(oracle, less, item, outside) for piece, less in left}
+        drops = {piece: now - margin(less) for piece, less in left}
         if step >= len(reasons):
             assert max(drops.values(), default=0) <= scale
             return
@@ -75,9 +82,3 @@ def ranking(oracle, told, allowed):
     user = oracle.embedding(told)
     return best_first([(item.item_id, oracle.similarity(user, item)) for item in allowed])
 
-
-def margin(oracle, told, item_id, outside):
-    """The score of an item, minus that of the one outside the list, if there is one."""
-    user = oracle.embedding(told)
-    score = oracle.similarity(user, oracle.items[item_id])
-    return score - (0 if outside is None else oracle.similarity(user, oracle.items[outside]))

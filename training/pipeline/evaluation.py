@@ -150,7 +150,7 @@ def evaluate(
     check_seeds(seeds, seeds_out)
     with opened(bundle, list_bundles(against)) as engines:
         engine = next(iter(engines.values()))
-        config = _evaluation_config(engine.bundle.manifest.training, source, protocol)
+        config = evaluation_config(engine.bundle.manifest.training, source, protocol)
         if include_seen is not None:
             config = apply_overrides(config, {"split.include_seen": include_seen})
         item_ids = items_of_training(engine)
@@ -370,7 +370,7 @@ def _affordable_baselines(
     return named
 
 
-def _evaluation_config(
+def evaluation_config(
     training: Mapping[str, Any], source: Mapping[str, object], protocol: str
 ) -> Config:
     """Give the settings that say what is evaluated.

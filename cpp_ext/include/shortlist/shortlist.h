@@ -343,7 +343,7 @@ SHORTLIST_API void shortlist_answer_free(shortlist_answer* answer); /* NULL is i
 typedef struct shortlist_explain_options {
   size_t struct_size;
   size_t n_reasons; /* of each item, 1 .. 100 */
-  /* 1: for every reason after an item's first, everything is tried again; 0: the 8 pieces of the
+  /* 1: for every reason after an item's first, everything is tried again; 0: the 4 pieces of the
      largest drops alone, in a fraction of the time. */
   int32_t thorough;
   /* Items that are left out together and are one reason: a number for each of the n_groups items of
@@ -366,7 +366,7 @@ typedef struct shortlist_explanation {
 } shortlist_explanation;
 
 /* Answers raw requests and says why each item is there: what of a request, left out, makes the
-   item's margin fall most; the margin is its score minus that of the first item outside the list.
+   X
    Left out means that a history closes its gap, or that a feature is missing; all else stays, and
    what is seen stays excluded. Each next reason is found without those before it, drops says by how
    much the margin falls then, and leaves_list is 1 where a search without all of them does not find

@@ -19,7 +19,7 @@ from shortlist.errors import DataError
 from shortlist.explanations import Explanations, Reason
 from shortlist.recommendations import Recommendations
 
-QUICK = 8  # pieces of evidence that are tried again for each item; 0 = all
+QUICK = 4  # pieces of evidence that are tried again for each item; 0 = all
 
 
 class Groups:

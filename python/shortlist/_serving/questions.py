@@ -45,9 +45,9 @@ class Questions:
 
         A reason is an item of the history, or a feature, without which the item would do worse.
         Each is found by asking again: the encoder runs on the history without that item (the gap
-        closes), or with the feature missing. What is measured is the margin, the score that
-        `recommend` gives minus that of the first item outside the list, and a reason's `drop` is
-        how much of it is lost. The second reason is found without the first one, and so on.
+        closes), or with the feature missing. What is measured is the margin: the score that
+        `recommend` gives, minus the `top_n`-th best of the other items, which is above 0 as long as
+        the item is in the list. A reason's `drop` is how much of it is lost. The second reason is found without the first one, and so on.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class Questions:
             A column of the item table with one value an item, such as a series or a brand. Items of
             one value are left out together and are one reason.
         thorough : bool
-            For every reason after an item's first, try everything again. By default only the 8
+            For every reason after an item's first, try everything again. By default only the 4
             pieces of the largest drops are tried again, which takes a fraction of the time.
 
         Returns

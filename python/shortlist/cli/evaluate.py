@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shortlist.cli._common import (
     add_data_arguments,
@@ -97,6 +97,15 @@ def add_parser(subparsers: SubParsers) -> None:
         help="write a page: FILE.html has the plots inside, FILE.md a plot beside it (.png)",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.add_argument(
+        "--explain",
+        type=whole_number(1),
+        nargs="?",
+        const=200,
+        metavar="N",
+        help="measure instead whether the reasons of `recommend --explain` hold, beside simpler "
+        "ones, for N users with a history (default: 200)",
+    )
     add_off_policy_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -109,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
             "of them: events to rank, or a feedback log to estimate from"
         )
     if args.off_policy is not None:
-        _check_no_ranking(args)
+        _check_no_ranking(args, "--off-policy")
         return run_off_policy(args)
     check_output(args.report, "--report")
     for bundle in (args.bundle, *args.against):
@@ -118,6 +127,9 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         pages.check_report_path(args.report)
     _check_data(args)
+    if args.explain is not None:
+        _check_no_ranking(args, "--explain")
+        return _explain(args)
     evaluation = require_extra("shortlist.training.pipeline.evaluation", "train")
     with reading_said("evaluate"):
         report = evaluation.evaluate(
@@ -149,15 +161,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_no_ranking(args: argparse.Namespace) -> None:
-    """Refuse flags that say something of ranked events, beside a feedback log."""
+def _check_no_ranking(args: argparse.Namespace, beside: str) -> None:
+    """Refuse flags that say something of ranked events, beside one for something else."""
     for flag in ("against", "by_column", "seeds", "seeds_out", "report"):
         if getattr(args, flag):
             name = f"--{flag.replace('_', '-')}"
             raise DataError(
-                f"{name}: got it beside --off-policy, expected it with --data; leave it out, or "
+                f"{name}: got it beside {beside}, expected it with --data; leave it out, or "
                 "give --data in place of --off-policy"
             )
+
+
+def _explain(args: argparse.Namespace) -> int:
+    """Measure the reasons and print."""
+    pipeline = require_extra("shortlist.training.pipeline.reasons", "train")
+    with reading_said("evaluate"):
+        fidelity = pipeline.evaluate_reasons(
+            args.bundle,
+            args.data,
+            format=args.format,
+            reading=reading_options(args),
+            protocol=args.protocol,
+            on=args.on,
+            n_users=args.explain,
+            progress=not args.json,
+        )
+    if args.json:
+        print_json(fidelity.to_dict())
+    else:
+        metrics = require_extra("shortlist.training.evaluation.fidelity", "train")
+        show(metrics.fidelity_text(fidelity))
+    return 0
 
 
 def _check_data(args: argparse.Namespace) -> None:
