@@ -61,6 +61,8 @@ def write_host_graphs(parts: Parts, index: Index, directory: Path, *, portable: 
     graphs["user_encoder.onnx"] = parts.encoder
     if parts.scorer is not None:
         graphs["scorer.onnx"] = parts.scorer
+    if parts.session is not None:
+        graphs["session_encoder.onnx"] = parts.session
     shared = SharedTensors(directory)
     for name, graph in graphs.items():
         shared.save(graph, name)

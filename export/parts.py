@@ -35,6 +35,8 @@ class Parts:
         the model says.
     scorer : onnx.ModelProto or None
         The second stage.
+    session : onnx.ModelProto or None
+        One step of a recurrent encoder; see `models.session`.
     reranker : DenseReranker, FollowerReranker or None
         The same as our operator takes it; without it the plugin's graph runs `scorer`.
     n_candidates, history_length : int
@@ -49,6 +51,7 @@ class Parts:
     item_ids: npt.NDArray[Any]
     popularity: npt.NDArray[np.float32]
     scorer: onnx.ModelProto | None = None
+    session: onnx.ModelProto | None = None
     reranker: Reranker | None = None
     n_candidates: int = 1
     history_length: int = 1

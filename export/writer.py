@@ -24,6 +24,7 @@ from shortlist.export.lookup import add_lookups
 from shortlist.export.parity import MAX_SCORES, Parity, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
+from shortlist.export.passes import tidy
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import follower_table, item_table, user_table, write_table
 from shortlist.index import Index, Storage
@@ -32,6 +33,7 @@ from shortlist.training.features.features import Feature
 from shortlist.training.fit.fit import TrainedModel
 from shortlist.training.fit.second_stage import fit_followers
 from shortlist.training.models.linear import LinearModel
+from shortlist.training.models.session import STATE, session_model
 from shortlist.training.splits.held_out import describe_training_events
 
 
@@ -143,6 +145,7 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
             core = half_products(core)
             differences["user_encoder"] = check_parity(core, model, batches, tolerance=ROUNDING)
         onnx.save(add_lookups(core, inputs), directory / f"{side}_encoder.onnx")
+    differences |= _write_session(run, vectors, directory)
     if run.scorer is not None and run.reranker_report is not None and run.reranker_report.is_kept:
         model, n_codes = run.scorer.model, features.item_id.n_codes
         pairs = ("batch", "n_candidates")
@@ -155,9 +158,33 @@ def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, 
     return differences
 
 
+def _write_session(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:
+    """Write one step of a recurrent encoder, where it has a state; see `write_graphs`."""
+    features, settings = run.features, run.config
+    session = session_model(run.two_tower, vectors)
+    if session is None:
+        return {}
+    state = Feature(
+        STATE, "user", "vector", "float32", [], width=int(session.input[STATE].shape[1])
+    )
+    inputs = [*features.history_inputs, *features.side("user"), state]
+    dims = {f.name: ("batch", f"n_{f.name}") for f in features.side("user") if f.form == "codes"}
+    codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
+    core = keras_to_onnx(session, "session", dims=dims, n_codes=codes, opset=settings.export.opset)
+    batches = random_batches(session, codes, seed=settings.train.seed)
+    graph = add_lookups(core, inputs)
+    for node in graph.graph.node:  # a vector of requests is brought to unit length, a state is not
+        for i, name in enumerate(node.input):
+            node.input[i] = STATE if name == f"coded/{STATE}" else name
+    tidy(graph)
+    onnx.save(graph, directory / "session_encoder.onnx")
+    return {"session_encoder": check_parity(core, session, batches)}
+
+
 def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
     """Collect what the graphs for hosts are made of; encoder and scorer as written before."""
     features, scorer = run.features, directory / "scorer.onnx"
+    session = directory / "session_encoder.onnx"
     ages = [feature for feature in features.event_features if feature.form == "ages"]
     return Parts(
         encoder=onnx.load(directory / "user_encoder.onnx"),
@@ -168,6 +195,7 @@ def _host_parts(run: TrainedModel, items: Any, directory: Path) -> Parts:
         item_ids=np.asarray(items.column("item_id").to_pylist()),
         popularity=popularity_of(items),
         scorer=onnx.load(scorer) if scorer.exists() else None,
+        session=onnx.load(session) if session.exists() else None,
         reranker=None if run.scorer is None else describe_reranker(run.scorer),
         n_candidates=1 if run.reranker_report is None else run.reranker_report.n_candidates,
         history_length=1 if run.reranker_report is None else run.reranker_report.history_length,

@@ -230,6 +230,21 @@ FloatArray encode_users(const LoadedBundle& bundle, const SharedCatalogue& catal
   return embeddings;
 }
 
+FloatArray step_sessions(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
+  const EngineColumns columns(given);
+  Call call;
+  call.n_requests = n;
+  call.columns = columns.data();
+  call.n_columns = columns.size();
+  FloatArray results({n, bundle.session_width()});
+  float* const out = results.mutable_data();
+  {
+    const Released release;
+    bundle.step_sessions(call, out);
+  }
+  return results;
+}
+
 FloatArray encode_items(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
   const EngineColumns columns(given);
   FloatArray embeddings({n, bundle.bundle().manifest.dim});
@@ -325,6 +340,8 @@ void register_engine(py::module_& module) {
       .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
       .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
            py::arg("columns"))
+      .def_property_readonly("session_width", &LoadedBundle::session_width)
+      .def("step_sessions", &step_sessions, py::arg("n_sessions"), py::arg("columns"))
       .def("encode_items", &encode_items, py::arg("n_items"), py::arg("columns"))
       .def("score", &score, py::arg("catalogue"), py::arg("columns"), py::arg("rows"),
            py::arg("stages"))

@@ -57,6 +57,13 @@ class [[gnu::visibility("default")]] LoadedBundle {
   // call.
   void encode_items(const shortlist_column* columns, std::size_t n_columns, std::size_t n,
                     float* embeddings) const;
+  // Embedding and next state of each session after one item of its own: (n_requests, dim + the
+  // width of a state). Columns are those of requests, whose histories are that item, which the
+  // graph must know, and session_state, zeros at first. session_encoder.onnx is opened at the first
+  // call.
+  void step_sessions(const Call& call, float* results) const;
+  // 0 without such a graph.
+  std::size_t session_width() const;
   // Opens item_encoder.onnx beside requests that other bundles answer.
   void open_item_encoder() const;
   // The first request of every batch into which a call is cut.
@@ -118,6 +125,7 @@ class [[gnu::visibility("default")]] LoadedBundle {
   RowFacts facts_of(const Catalogue& catalogue) const;
   Index::Commit committing(RowFacts& facts);
   const Session& item_encoder() const;
+  const Session& session_encoder() const;
 
   Runtime runtime_;
   BundleFolder bundle_;
@@ -132,8 +140,8 @@ class [[gnu::visibility("default")]] LoadedBundle {
   std::unique_ptr<const Batcher> batcher_;
   ForkMutex changing_;  // of now_, for a moment
   std::shared_ptr<Catalogue> now_;
-  ForkMutex opening_;  // of the item encoder; held while its session is made
-  mutable std::unique_ptr<const Session> item_encoder_;
+  ForkMutex opening_;  // of the encoders below; held while a session is made
+  mutable std::unique_ptr<const Session> item_encoder_, session_encoder_;
 };
 
 }  // namespace shortlist::engine

@@ -3,6 +3,7 @@
 from shortlist import datasets
 from shortlist._build import build_info
 from shortlist._core import __version__
+from shortlist._serving.sessions import Session, Sessions
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine
 from shortlist.errors import BundleError, DataError, ShortlistError
@@ -28,6 +29,8 @@ __all__ = [
     "Reason",
     "Recommendation",
     "Recommendations",
+    "Session",
+    "Sessions",
     "ShortlistError",
     "Softmax",
     "VariedHits",

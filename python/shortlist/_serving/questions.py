@@ -12,6 +12,7 @@ from shortlist._serving import explaining, groups, pipeline
 from shortlist._serving import similar as likeness
 from shortlist._serving.options import check_unknown
 from shortlist._serving.seen import seen_items
+from shortlist._serving.sessions import Session, Sessions, read_max_bytes
 from shortlist._serving.switch import Switch
 from shortlist.explanations import Explanations
 from shortlist.recommendations import Recommendations
@@ -47,7 +48,8 @@ class Questions:
         Each is found by asking again: the encoder runs on the history without that item (the gap
         closes), or with the feature missing. What is measured is the margin: the score that
         `recommend` gives, minus the `top_n`-th best of the other items, which is above 0 as long as
-        the item is in the list. A reason's `drop` is how much of it is lost. The second reason is found without the first one, and so on.
+        the item is in the list. A reason's `drop` is how much of it is lost. The second reason is
+        found without the first one, and so on.
 
         Parameters
         ----------
@@ -186,3 +188,41 @@ class Questions:
         columns = normalise(pipeline.given_requests(requests, user_ids), loaded.schema)
         filters = read_filters(where, exclude, allow, columns.n_requests, loaded.state)
         return groups.recommend_group(loaded, columns, filters, top_n, way, seen)
+
+    def session(self, request: dict[str, Any] | None = None) -> Session:
+        """Begin a session: lists that know of each event at once.
+
+        Parameters
+        ----------
+        request : dict, optional
+            One request, as for `recommend`: what is known at first. A known user begins with the
+            stored history.
+
+        Returns
+        -------
+        Session
+            `append` what the user does, `recommend` at any time. A `gru` bundle keeps a state, so
+            that an event costs one step however long the history is; others compute the history
+            again. `Session.report` says which.
+
+        Raises
+        ------
+        TypeError, DataError
+            The request is not as described.
+        """
+        return Session(self._switch, request)
+
+    def sessions(self, max_bytes: int = 1 << 30) -> Sessions:
+        """Make a store of sessions by key, with a cap on their memory.
+
+        Parameters
+        ----------
+        max_bytes : int
+            Of all sessions, about; those that were not asked for longest go first.
+
+        Raises
+        ------
+        TypeError, ValueError, ShortlistError
+            `max_bytes` is no number, or leaves no room for one session.
+        """
+        return Sessions(self._switch, read_max_bytes(max_bytes))

@@ -107,9 +107,8 @@ def _without_own(filtered: RowFilters, rows: Array) -> RowFilters:
 def _by_vectors(
     state: Catalogue, rows: Array, top_n: int, filtered: RowFilters, n_threads: int
 ) -> Found:
-    """Search with the items' own vectors, once for each different mask."""
-    view = state.view
-    vectors = view.vectors(rows)
+    """Search with the items' own vectors."""
+    vectors = state.view.vectors(rows)
     is_none = ~vectors.any(axis=1)
     if is_none.any():
         entry = int(np.argmax(is_none))
@@ -118,13 +117,20 @@ def _by_vectors(
             f"item_ids: entry {entry} is {item_id!r:.60}, an item without a vector: nothing is "
             "known of its content; expected by='followers', or its features by upsert_items"
         )
-    masks, numbers = filtered.masks
+    return search_by_vectors(state, vectors, top_n, filtered, n_threads)
+
+
+def search_by_vectors(
+    state: Catalogue, vectors: Array, top_n: int, filtered: RowFilters, n_threads: int
+) -> Found:
+    """Search with vectors (n, dim), once for each different mask."""
+    n, (masks, numbers) = len(vectors), filtered.masks
     if numbers is None:
-        numbers = np.zeros(len(rows), dtype=np.int64)
+        numbers = np.zeros(n, dtype=np.int64)
     found = Found(
-        np.empty((len(rows), top_n), dtype=np.int64),
-        np.empty((len(rows), top_n), dtype=np.float32),
-        np.empty(len(rows), dtype=np.int64),
+        np.empty((n, top_n), dtype=np.int64),
+        np.empty((n, top_n), dtype=np.float32),
+        np.empty(n, dtype=np.int64),
     )
     for number, mask in enumerate(masks or [None]):
         chosen = np.flatnonzero(numbers == number)
@@ -132,7 +138,7 @@ def _by_vectors(
             None if lists is None else lists.take(chosen)
             for lists in (filtered.exclude, filtered.allow)
         )
-        scores, rows_found, counts = view.search(
+        scores, rows_found, counts = state.view.search(
             vectors[chosen], top_n, exclude, allow, None, mask, n_threads
         )
         found.rows[chosen], found.scores[chosen], found.counts[chosen] = rows_found, scores, counts

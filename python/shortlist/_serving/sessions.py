@@ -1,0 +1,435 @@
+"""Sessions: what a user does goes on, and every list knows of it at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from shortlist import _checks
+from shortlist._catalogue.filters import read_filters, rows_of
+from shortlist._catalogue.state import Catalogue
+from shortlist._columns.ragged import Ragged
+from shortlist._columns.reading import Array, id_column
+from shortlist._columns.requests import Columns, normalise
+from shortlist._serving.asked import Asked
+from shortlist._serving.loaded_bundle import LoadedBundle
+from shortlist._serving.similar import search_by_vectors
+from shortlist._serving.switch import Switch
+from shortlist.errors import DataError, ShortlistError
+from shortlist.feedback import seconds_of
+from shortlist.recommendations import HISTORY, Recommendations
+
+STATE = "session_state"
+_PAIR = np.array([0, 2])
+_OVERHEAD = 1_500  # bytes of a session without items: Python's objects
+_EVENT_BYTES = 100  # of an item in it: its id, kind and time as Python's objects
+
+
+class SessionReport(TypedDict):
+    """How a session is answered, and what it did; see `Session.report`."""
+
+    way: str  # "state" or "recompute"
+    why: str
+    n_items: int
+    n_steps: int
+    n_restarts: int
+    n_bytes: int
+
+
+class _Event(NamedTuple):
+    item_id: Any
+    kind: str
+    time: int | None  # seconds since 1970
+
+
+class Session:
+    """What one user does, event after event; `Engine.session` makes one.
+
+    Calls of several threads take turns.
+    """
+
+    def __init__(self, switch: Switch, request: Any) -> None:
+        self._switch = switch
+        self._turn = threading.RLock()
+        loaded = switch.now()
+        self._request, self._events = _taken(request, loaded)
+        self._hidden: list[Any] = []  # disliked or forgotten items: excluded, no evidence
+        self._of: LoadedBundle | None = None  # whose state it is
+        self._state: Array | None = None  # (1, width)
+        self._embedding: Array | None = None  # (1, dim)
+        self._n_done = 0  # events that are in the state
+        self._fixed: list[tuple[str, Array, Array | None]] = []  # columns that stay
+        self._last_time: int | None = None  # of the last of them that the encoder knows
+        self._n_steps = self._n_restarts = 0
+
+    def append(self, item_ids: Any, kind: str | None = None, timestamp: Any = None) -> None:
+        """Go on with items, in their order.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n,), ids
+        kind : str, optional
+            Of all these events. One that means dislike to the bundle takes the items out of the
+            history instead; they stay excluded.
+        timestamp : number, datetime or str, optional
+            When, for encoders that read ages; give it always or never. Default: not known, then
+            events count as one usual gap apart.
+
+        Raises
+        ------
+        TypeError, DataError
+            The ids are no list of the bundle's ids, or `kind` is no text.
+        ShortlistError
+            The engine is closed.
+        """
+        loaded = self._switch.now()
+        ids = _read_ids(item_ids, loaded)
+        if kind is not None and not isinstance(kind, str):
+            raise TypeError(f"kind: got {kind!r:.60}, expected a text such as 'click'")
+        seconds = None if timestamp is None else seconds_of(timestamp, "timestamp")
+        if kind is not None and kind in loaded.dislikes.kinds:
+            self.forget(ids)
+            return
+        with self._turn:
+            gone = set(self._hidden) & set(ids)
+            self._hidden = [item for item in self._hidden if item not in gone]
+            self._events += [_Event(item, kind or "", seconds) for item in ids]
+
+    def forget(self, item_ids: Any) -> None:
+        """Take items out of the history; they stay excluded, and the state is made anew.
+
+        Raises
+        ------
+        TypeError, DataError
+            As `append`.
+        """
+        ids = _read_ids(item_ids, self._switch.now())
+        with self._turn:
+            gone = set(ids)
+            self._events = [event for event in self._events if event.item_id not in gone]
+            self._hidden = list(dict.fromkeys([*self._hidden, *ids]))
+            self._drop()
+
+    def recommend(
+        self,
+        top_n: int = 10,
+        where: Any = None,
+        exclude: Any = None,
+        *,
+        allow: Any = None,
+        exclude_seen: bool = True,
+        now: Any = None,
+    ) -> Recommendations:
+        """Recommend the top-N items after all that was appended.
+
+        Parameters
+        ----------
+        top_n, where, exclude, allow
+            As for `Engine.recommend`, of one request.
+        exclude_seen : bool
+            Leave out the session's items, and those of the user's stored history.
+        now : number, datetime or str, optional
+            What ages of events count from, where the encoder reads them. Default: the newest event.
+
+        Returns
+        -------
+        Recommendations
+            Of one request.
+
+        Raises
+        ------
+        TypeError, ValueError, DataError
+            As `Engine.recommend`.
+        ShortlistError
+            The engine is closed.
+        """
+        loaded = self._switch.now()
+        top_n = _checks.positive_int(top_n, "top_n")
+        seen = _checks.flag(exclude_seen, "exclude_seen")
+        seconds = None if now is None else seconds_of(now, "now")
+        with self._turn:
+            columns = self._columns(loaded, seconds)
+            hidden = [] if not seen else self._hidden
+            left = _with(exclude, hidden)
+            filters = read_filters(where, left, allow, 1, loaded.state)
+            if self._way(loaded)[0] == "recompute" or not self._has_known(loaded):
+                return loaded.answer(columns, filters, loaded.options(top_n, seen, None))
+            self._step_all(loaded)
+            return self._search(loaded, columns, filters, top_n, seen)
+
+    def report(self) -> SessionReport:
+        """Say how the session is answered, why, and what it did.
+
+        Returns
+        -------
+        dict
+            `way`: "state" (an item costs one step of the encoder, however long the history is) or
+            "recompute" (the whole history every time); `why`; `n_items` of the history; `n_steps`
+            of the encoder; `n_restarts`: how often the state was made anew; `n_bytes`, an estimate.
+        """
+        loaded = self._switch.now()
+        way, why = self._way(loaded)
+        return {
+            "way": way,
+            "why": why,
+            "n_items": len(self._events),
+            "n_steps": self._n_steps,
+            "n_restarts": self._n_restarts,
+            "n_bytes": self.n_bytes,
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much memory it takes."""
+        arrays = [array for array in (self._state, self._embedding) if array is not None]
+        n_events = len(self._events) + len(self._hidden)
+        return _OVERHEAD + _EVENT_BYTES * n_events + sum(array.nbytes for array in arrays)
+
+    @property
+    def history(self) -> list[Any]:
+        """The items of the session, oldest first."""
+        return [event.item_id for event in self._events]
+
+    def __repr__(self) -> str:
+        """Say how many items it has."""
+        return f"Session({len(self._events)} items)"
+
+    def _drop(self) -> None:
+        self._state, self._embedding, self._n_done, self._of = None, None, 0, None
+        self._last_time = None
+
+    def _way(self, loaded: LoadedBundle) -> tuple[str, str]:
+        """Return how a bundle answers, and why."""
+        if not loaded.bundle.has("session_encoder.onnx"):
+            return "recompute", "the bundle has no session_encoder.onnx"
+        if loaded.has_reranker:
+            return "recompute", "the second stage reads the history"
+        return "state", "session_encoder.onnx takes the state and one item"
+
+    def _has_known(self, loaded: LoadedBundle) -> bool:
+        """Say whether the encoder knows an item of the history."""
+        if self._n_done and self._of is loaded and self._embedding is not None:
+            return True
+        return bool(loaded.knows(_id_array(self.history, loaded)).any())
+
+    def _columns(self, loaded: LoadedBundle, now: int | None) -> Columns:
+        """Return the session as a request."""
+        request = dict(self._request)
+        request["history"] = self.history
+        if "history_kinds" in loaded.schema.event_columns:
+            request["history_kinds"] = [event.kind or None for event in self._events]
+        if "history_ages" in loaded.schema.event_columns:
+            times = [event.time for event in self._events if event.time is not None]
+            newest = max(times, default=0) if now is None else now
+            request["history_ages"] = [
+                None if event.time is None else max(newest - event.time, 0)
+                for event in self._events
+            ]
+        return normalise([request], loaded.schema)
+
+    def _step_all(self, loaded: LoadedBundle) -> None:
+        """Take the encoder over the events that are not in the state yet."""
+        if self._of is not loaded:
+            self._n_restarts += self._of is not None or self._n_steps > 0
+            self._drop()
+            self._of = loaded
+        new = self._events[self._n_done :]
+        if not new:
+            return
+        is_known = loaded.knows(_id_array([event.item_id for event in new], loaded))
+        known = [event for event, is_one in zip(new, is_known, strict=True) if is_one]
+        if self._state is None:  # as the encoder: from the oldest item that it looks at
+            known = known[-loaded.bundle.manifest.max_history :]
+            self._fixed = normalise([self._request], loaded.schema).for_core(loaded.schema)
+        for event in known:
+            self._step(event, loaded)
+        self._n_done = len(self._events)
+
+    def _step(self, event: _Event, loaded: LoadedBundle) -> None:
+        """Take the encoder over one item that it knows."""
+        core, dim = loaded.core, loaded.index.dim
+        is_first, state = self._state is None, self._state
+        if state is None:
+            state = np.zeros((1, core.session_width - dim), dtype=np.float32)
+        # Twice, as ages have a place for the item before; the graph reads the last one.
+        columns = [*self._fixed, (STATE, state, None)]
+        columns.append(("history", _id_array([event.item_id] * 2, loaded), _PAIR))
+        if "history_kinds" in loaded.schema.event_columns:
+            columns.append(("history_kinds", np.array(["", event.kind], dtype=object), _PAIR))
+        if "history_ages" in loaded.schema.event_columns:
+            pause = 0.0 if is_first else self._pause(event, loaded)
+            columns.append(("history_ages", np.array([pause, 0.0], dtype=np.float32), _PAIR))
+        found = core.step_sessions(1, columns)
+        self._embedding, self._state = found[:, :dim], np.ascontiguousarray(found[:, dim:])
+        self._last_time = event.time
+        self._n_steps += 1
+
+    def _pause(self, event: _Event, loaded: LoadedBundle) -> float:
+        """Return the seconds since the event before; the usual ones where a time is not known."""
+        if event.time is None or self._last_time is None:
+            return float(loaded.bundle.manifest.event_features["history_ages"].get("gap", 0.0))
+        return float(max(event.time - self._last_time, 0))
+
+    def _search(
+        self, loaded: LoadedBundle, columns: Columns, filters: Any, top_n: int, seen: bool
+    ) -> Recommendations:
+        """Search with the embedding that the steps have left."""
+        state: Catalogue = loaded.state
+        _checks.check_answer_size(1, top_n, state.view.n_rows)
+        if seen:
+            ids = [*self.history, *_stored_items(columns, loaded)]
+            array = _id_array(ids, loaded)
+            filters = filters._replace(seen=Ragged.of_lists([array], array.dtype))
+        assert self._embedding is not None
+        left = rows_of(filters, 1, state)
+        found = search_by_vectors(state, self._embedding, top_n, left, self._switch.n_threads)
+        return Recommendations(
+            state.ids[found.rows],
+            found.scores,
+            found.counts,
+            found.rows,
+            np.array([HISTORY]),
+            np.ones(1, dtype=np.int8),
+            state.items,
+            Asked(columns, loaded.core, loaded.first),
+            loaded.number,
+        )
+
+
+class Sessions:
+    """Sessions by key, as many as fit; `Engine.sessions` makes such a store.
+
+    Where the bytes of all would be more than `max_bytes`, those go that were not asked for longest.
+
+    Attributes
+    ----------
+    max_bytes : int
+    """
+
+    def __init__(self, switch: Switch, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._switch = switch
+        self._turn = threading.Lock()
+        self._kept: OrderedDict[Hashable, Session] = OrderedDict()
+        self._sizes: dict[Hashable, int] = {}
+        self._total = 0
+
+    def get(self, key: Hashable, request: Any = None) -> Session:
+        """Return the session of a key; a new one begins with `request` (default: nothing known).
+
+        Raises
+        ------
+        TypeError, DataError
+            As `Engine.session`.
+        """
+        with self._turn:
+            session = self._kept.get(key)
+            if session is None:
+                session = self._kept[key] = Session(self._switch, request)
+            self._kept.move_to_end(key)
+            self._count(key, session)
+            while self._total > self.max_bytes and len(self._kept) > 1:
+                self._remove(next(iter(self._kept)))
+            return session
+
+    def drop(self, key: Hashable) -> bool:
+        """Forget a session, such as that of a user who is erased; say whether there was one."""
+        with self._turn:
+            return self._remove(key)
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much memory all sessions take, as they were when they were last asked for."""
+        return self._total
+
+    def __len__(self) -> int:
+        """Return how many sessions there are."""
+        return len(self._kept)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Say whether there is a session of a key."""
+        return key in self._kept
+
+    def _count(self, key: Hashable, session: Session) -> None:
+        size = session.n_bytes
+        self._total += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+
+    def _remove(self, key: Hashable) -> bool:
+        self._total -= self._sizes.pop(key, 0)
+        return self._kept.pop(key, None) is not None
+
+
+def _taken(request: Any, loaded: LoadedBundle) -> tuple[dict[str, Any], list[_Event]]:
+    """Take a request apart: what stays the same, and the events, own or stored."""
+    if request is not None and not isinstance(request, dict):
+        raise TypeError(
+            f"request: got {type(request).__name__}, expected one request, such as "
+            "{'user_id': 196} or {'history': [50, 172]}"
+        )
+    given = dict(request or {})
+    columns = normalise([given], loaded.schema)  # refuses what is no request
+    ids = [] if columns.histories is None else columns.histories.values.tolist()
+    own = {name: given.pop(name, None) for name in ("history", "history_kinds", "history_ages")}
+    if own["history_ages"] is not None:
+        raise DataError("request: got history_ages, expected times: append(…, timestamp=…)")
+    kinds = own["history_kinds"] or [None] * len(ids)
+    events = [_Event(item, kind or "", None) for item, kind in zip(ids, kinds, strict=True)]
+    user = columns.ids
+    if user is not None and not loaded.knows(_id_array(ids, loaded)).any():
+        stored = loaded.stored_user(user.tolist()[0])
+        if stored is not None:
+            items, stored_kinds, times = stored
+            events = [
+                _Event(item, kind, time)
+                for item, kind, time in zip(
+                    items,
+                    stored_kinds or [""] * len(items),
+                    times or [None] * len(items),
+                    strict=True,
+                )
+            ] + events
+    return given, events
+
+
+def _read_ids(item_ids: Any, loaded: LoadedBundle) -> list[Any]:
+    if isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__len__"):
+        raise TypeError(
+            f"item_ids: got {item_ids!r:.60}, expected a list of ids; for one item: "
+            f"[{item_ids!r:.60}]"
+        )
+    ids: list[Any] = id_column("item_ids", item_ids, loaded.item_id_dtype).tolist()
+    return ids
+
+
+def _id_array(ids: list[Any], loaded: LoadedBundle) -> Array:
+    return np.array(ids, dtype=object if loaded.item_id_dtype == "string" else np.int64)
+
+
+def _with(exclude: Any, hidden: list[Any]) -> Any:
+    """Add items to an argument `exclude`."""
+    if not hidden:
+        return exclude
+    return [*hidden, *([] if exclude is None else exclude)]
+
+
+def _stored_items(columns: Columns, loaded: LoadedBundle) -> list[Any]:
+    """Return the stored items of the session's user."""
+    if columns.ids is None:
+        return []
+    stored = loaded.stored_user(columns.ids.tolist()[0])
+    return [] if stored is None else stored[0]
+
+
+def read_max_bytes(max_bytes: Any) -> int:
+    """Return the cap of a store of sessions."""
+    n_bytes = _checks.positive_int(max_bytes, "max_bytes")
+    if n_bytes < _OVERHEAD:
+        raise ShortlistError(
+            f"max_bytes: got {n_bytes}, expected room for one session, at least {_OVERHEAD}"
+        )
+    return n_bytes
