@@ -12,6 +12,8 @@ namespace {
 
 // Items behind the list that are judged with those in it.
 constexpr std::size_t kRivals = 64;
+// What is further behind than so much of the scores is behind for the index as well.
+constexpr double kRounding = 1e-5;
 
 Pieces with(Pieces pieces, std::size_t piece) {
   pieces.insert(std::lower_bound(pieces.begin(), pieces.end(), piece), piece);
@@ -128,7 +130,7 @@ bool LoadedBundle::Explained::try_all(std::size_t step, const ReasonsView& reaso
     }
   }
   if (sets.all().empty()) return false;
-  const std::vector<double> margins = margins_of(sets.all());
+  const std::vector<Margin> margins = margins_of(sets.all());
   if (step == 0) begin(margins);
   bool has_some = false;
   for (std::size_t item = 0; item < n_listed_; ++item) {
@@ -139,17 +141,18 @@ bool LoadedBundle::Explained::try_all(std::size_t step, const ReasonsView& reaso
 }
 
 // The margins of the request as it is, and what is tried again for each item.
-void LoadedBundle::Explained::begin(const std::vector<double>& margins) {
+void LoadedBundle::Explained::begin(const std::vector<Margin>& margins) {
   const ReasonOptions& options = asked_.options;
   const std::size_t n_tried =
       options.n_tried == 0 ? evidence_.size() : std::max(options.n_tried, options.n_reasons);
   for (std::size_t item = 0; item < n_listed_; ++item) {
-    best_[item] = margins[item];
+    best_[item] = margins[item].size;
     std::vector<std::size_t>& order = tried_[item];
     order.resize(evidence_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](std::size_t one, std::size_t other) {
-      return margins[(one + 1) * n_listed_ + item] < margins[(other + 1) * n_listed_ + item];
+      return margins[(one + 1) * n_listed_ + item].size <
+             margins[(other + 1) * n_listed_ + item].size;
     });
     order.resize(std::min(order.size(), n_tried));
   }
@@ -167,29 +170,31 @@ void LoadedBundle::Explained::each_next(std::size_t item, const Visit& visit) co
 }
 
 bool LoadedBundle::Explained::choose(std::size_t item, std::size_t step, Sets& sets,
-                                     const std::vector<double>& margins,
+                                     const std::vector<Margin>& margins,
                                      const ReasonsView& reasons) {
-  double least = best_[item];
+  Margin least{best_[item], false};
   std::size_t found = evidence_.size();
   each_next(item, [&](std::size_t piece, const Pieces& pieces) {
-    const double margin = margins[sets.number_of(pieces) * n_listed_ + item];
-    if (margin >= least) return;
+    const Margin& margin = margins[sets.number_of(pieces) * n_listed_ + item];
+    if (margin.size >= least.size) return;
     least = margin;
     found = piece;
   });
   if (found == evidence_.size()) return false;
   const std::size_t place = item * asked_.options.n_reasons + step;
   reasons.what[place] = evidence_.what(found);
-  reasons.drops[place] = static_cast<float>(best_[item] - least);
-  best_[item] = least;
+  reasons.drops[place] = static_cast<float>(best_[item] - least.size);
+  reasons.leaves[place] = by_vectors_ && least.is_out ? 1 : 0;
+  best_[item] = least.size;
   chosen_[item].push_back(found);
   return true;
 }
 
 // (n_sets, n_listed) margins of the listed items. @pre the first call begins with the empty set
-std::vector<double> LoadedBundle::Explained::margins_of(const std::vector<Pieces>& sets) {
+std::vector<LoadedBundle::Explained::Margin> LoadedBundle::Explained::margins_of(
+    const std::vector<Pieces>& sets) {
   const std::vector<double> scores = by_vectors_ ? scores_by_vectors(sets) : scores_by_graph(sets);
-  std::vector<double> margins(sets.size() * n_listed_);
+  std::vector<Margin> margins(sets.size() * n_listed_);
   for (std::size_t i = 0; i < sets.size(); ++i) {
     put_margins(scores.data() + i * judged_.size(), margins.data() + i * n_listed_);
   }
@@ -197,7 +202,7 @@ std::vector<double> LoadedBundle::Explained::margins_of(const std::vector<Pieces
 }
 
 // From the scores of the judged rows: each item's, minus the top_n-th best of the others.
-void LoadedBundle::Explained::put_margins(const double* scores, double* margins) const {
+void LoadedBundle::Explained::put_margins(const double* scores, Margin* margins) const {
   const std::size_t top_n = asked_.call.top_n;
   double last = 0, next = 0;
   const bool has_outside = judged_.size() > top_n;
@@ -209,7 +214,9 @@ void LoadedBundle::Explained::put_margins(const double* scores, double* margins)
     last = *std::min_element(best.begin(), place);
   }
   for (std::size_t item = 0; item < n_listed_; ++item) {
-    margins[item] = scores[item] - (scores[item] >= last ? next : last);
+    const double score = scores[item], from = score >= last ? next : last;
+    const double rounding = kRounding * std::max(std::abs(score), std::abs(last));
+    margins[item] = {score - from, has_outside && score < last - rounding};
   }
 }
 
@@ -272,27 +279,28 @@ void LoadedBundle::Explained::find_rivals() {
   }
 }
 
-// Searches without the first reason of each item, without the first two, and so on.
+// Searches without the first reason of each item, without the first two, and so on. One that is
+// behind enough of its rivals is behind enough of all items.
 void LoadedBundle::Explained::replay(const ReasonsView& reasons) const {
   Sets sets;
-  const auto each_prefix = [this](const auto& visit) {
+  const auto each_open = [&](const auto& visit) {
     for (std::size_t item = 0; item < n_listed_; ++item) {
       Pieces pieces;
       for (std::size_t step = 0; step < chosen_[item].size(); ++step) {
         pieces = with(std::move(pieces), chosen_[item][step]);
-        visit(item, step, pieces);
+        unsigned char& leaves = reasons.leaves[item * asked_.options.n_reasons + step];
+        if (leaves == 0 || !evidence_.keeps_some_item(pieces)) visit(item, pieces, leaves);
       }
     }
   };
-  each_prefix([&](std::size_t, std::size_t, const Pieces& pieces) { sets.number_of(pieces); });
+  each_open([&](std::size_t, const Pieces& pieces, unsigned char&) { sets.number_of(pieces); });
   if (sets.all().empty()) return;
   std::vector<std::int64_t> rows;
   search(sets.all(), &rows);
   const auto top_n = static_cast<std::ptrdiff_t>(asked_.call.top_n);
-  each_prefix([&](std::size_t item, std::size_t step, const Pieces& pieces) {
-    const auto first = rows.begin() + static_cast<std::ptrdiff_t>(sets.number_of(pieces)) * top_n;
-    const bool is_there = std::find(first, first + top_n, judged_[item]) != first + top_n;
-    reasons.leaves[item * asked_.options.n_reasons + step] = is_there ? 0 : 1;
+  each_open([&](std::size_t item, const Pieces& pieces, unsigned char& leaves) {
+    const auto first = rows.begin() + static_cast<std::ptrdiff_t>(sets.find(pieces)) * top_n;
+    leaves = std::find(first, first + top_n, judged_[item]) != first + top_n ? 0 : 1;
   });
 }
 

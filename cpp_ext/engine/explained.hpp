@@ -58,17 +58,22 @@ class LoadedBundle::Explained {
   void find(const ReasonsView& reasons);
 
  private:
+  struct Margin {
+    double size;
+    bool is_out;  // of the list, among the judged rows; so certain that rounding is no matter
+  };
+
   bool try_all(std::size_t step, const ReasonsView& reasons);
-  void begin(const std::vector<double>& margins);
+  void begin(const std::vector<Margin>& margins);
   template <class Visit>
   void each_next(std::size_t item, const Visit& visit) const;
-  bool choose(std::size_t item, std::size_t step, Sets& sets, const std::vector<double>& margins,
+  bool choose(std::size_t item, std::size_t step, Sets& sets, const std::vector<Margin>& margins,
               const ReasonsView& reasons);
-  std::vector<double> margins_of(const std::vector<Pieces>& sets);
+  std::vector<Margin> margins_of(const std::vector<Pieces>& sets);
   std::vector<double> scores_by_vectors(const std::vector<Pieces>& sets);
   std::vector<double> scores_by_graph(const std::vector<Pieces>& sets);
   void find_rivals();
-  void put_margins(const double* scores, double* margins) const;
+  void put_margins(const double* scores, Margin* margins) const;
   void replay(const ReasonsView& reasons) const;
   void search(const std::vector<Pieces>& sets, std::vector<std::int64_t>* rows) const;
   template <class Work>

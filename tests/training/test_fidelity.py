@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import N_ITEMS, make_world
 
 from shortlist import DataError
+from shortlist.cli import main
 from shortlist.loading import load
 from shortlist.training.evaluation.fidelity import DEPTH, fidelity_text, measure_fidelity
 
@@ -78,3 +79,21 @@ def test_the_text_has_every_explanation_and_says_what_is_better(made):
 def test_histories_of_which_nothing_is_known_are_refused(made):
     with pytest.raises(DataError, match="explain: got no history with more than 4 items that"):
         measure_fidelity(made[1], [[1, 2, 3, 4, 5, 6]])
+
+
+def test_the_command_measures_users_of_the_data(made, tmp_path, capsys):
+    world, _ = made
+    rows = [
+        f"{user},{item},{1_000 + step}"
+        for user, history in enumerate(histories_of(world, 12))
+        for step, item in enumerate(history)
+    ]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8")
+    argv = ["evaluate", str(world.path), "--data", str(path), "--explain", "10"]
+    assert main([*argv, "--protocol", "leave-one-out", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["n_users"] == 10
+    assert set(told["metrics"]) == {"reasons", "most similar", "newest", "random"}
+    assert main([*argv, "--protocol", "leave-one-out"]) == 0
+    assert "POS@5,4" in capsys.readouterr().out

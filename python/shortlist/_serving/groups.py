@@ -43,12 +43,12 @@ class GroupAsked:
     @property
     def n_given(self) -> Array:
         """How many ids all of them gave."""
-        return self._asked.n_given.sum(keepdims=True)
+        return np.array([self._asked.n_given.sum()])
 
     @property
     def n_known(self) -> Array:
         """How many of them are known."""
-        return self._asked.n_known.sum(keepdims=True)
+        return np.array([self._asked.n_known.sum()])
 
 
 def recommend_group(

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from shortlist import _checks
-from shortlist._catalogue.filters import read_filters, rows_of
+from shortlist._catalogue.filters import Filters, read_filters, rows_of
 from shortlist._catalogue.state import Catalogue
 from shortlist._columns.ragged import Ragged
 from shortlist._columns.reading import Array, id_column
 from shortlist._columns.requests import Columns, normalise
-from shortlist._serving.asked import Asked
+from shortlist._serving.asked import has_user
 from shortlist._serving.loaded_bundle import LoadedBundle
-from shortlist._serving.similar import search_by_vectors
+from shortlist._serving.similar import AskedItems, search_by_vectors
 from shortlist._serving.switch import Switch
 from shortlist.errors import DataError, ShortlistError
 from shortlist.feedback import seconds_of
@@ -64,6 +64,10 @@ class Session:
         self._n_done = 0  # events that are in the state
         self._fixed: list[tuple[str, Array, Array | None]] = []  # columns that stay
         self._last_time: int | None = None  # of the last of them that the encoder knows
+        self._n_known = 0  # of these events
+        self._seen: list[int] = []  # rows of events and of the stored history
+        self._n_seen = 0  # events whose rows are there
+        self._seen_of: Catalogue | None = None  # whose rows they are
         self._n_steps = self._n_restarts = 0
 
     def append(self, item_ids: Any, kind: str | None = None, timestamp: Any = None) -> None:
@@ -152,14 +156,14 @@ class Session:
         seen = _checks.flag(exclude_seen, "exclude_seen")
         seconds = None if now is None else seconds_of(now, "now")
         with self._turn:
-            columns = self._columns(loaded, seconds)
-            hidden = [] if not seen else self._hidden
-            left = _with(exclude, hidden)
+            left = _with(exclude, self._hidden if seen else [])
             filters = read_filters(where, left, allow, 1, loaded.state)
-            if self._way(loaded)[0] == "recompute" or not self._has_known(loaded):
-                return loaded.answer(columns, filters, loaded.options(top_n, seen, None))
-            self._step_all(loaded)
-            return self._search(loaded, columns, filters, top_n, seen)
+            if self._way(loaded)[0] == "state":
+                self._step_all(loaded)
+                if self._embedding is not None:  # an item is known
+                    return self._search(loaded, filters, top_n, seen)
+            columns = self._columns(loaded, seconds)
+            return loaded.answer(columns, filters, loaded.options(top_n, seen, None))
 
     def report(self) -> SessionReport:
         """Say how the session is answered, why, and what it did.
@@ -200,7 +204,8 @@ class Session:
 
     def _drop(self) -> None:
         self._state, self._embedding, self._n_done, self._of = None, None, 0, None
-        self._last_time = None
+        self._last_time, self._n_known = None, 0
+        self._seen, self._n_seen, self._seen_of = [], 0, None
 
     def _way(self, loaded: LoadedBundle) -> tuple[str, str]:
         """Return how a bundle answers, and why."""
@@ -209,12 +214,6 @@ class Session:
         if loaded.has_reranker:
             return "recompute", "the second stage reads the history"
         return "state", "session_encoder.onnx takes the state and one item"
-
-    def _has_known(self, loaded: LoadedBundle) -> bool:
-        """Say whether the encoder knows an item of the history."""
-        if self._n_done and self._of is loaded and self._embedding is not None:
-            return True
-        return bool(loaded.knows(_id_array(self.history, loaded)).any())
 
     def _columns(self, loaded: LoadedBundle, now: int | None) -> Columns:
         """Return the session as a request."""
@@ -241,6 +240,7 @@ class Session:
         if not new:
             return
         is_known = loaded.knows(_id_array([event.item_id for event in new], loaded))
+        self._n_known += int(is_known.sum())
         known = [event for event, is_one in zip(new, is_known, strict=True) if is_one]
         if self._state is None:  # as the encoder: from the oldest item that it looks at
             known = known[-loaded.bundle.manifest.max_history :]
@@ -275,18 +275,25 @@ class Session:
         return float(max(event.time - self._last_time, 0))
 
     def _search(
-        self, loaded: LoadedBundle, columns: Columns, filters: Any, top_n: int, seen: bool
+        self, loaded: LoadedBundle, filters: Filters, top_n: int, seen: bool
     ) -> Recommendations:
         """Search with the embedding that the steps have left."""
-        state: Catalogue = loaded.state
+        state = loaded.state
         _checks.check_answer_size(1, top_n, state.view.n_rows)
-        if seen:
-            ids = [*self.history, *_stored_items(columns, loaded)]
-            array = _id_array(ids, loaded)
-            filters = filters._replace(seen=Ragged.of_lists([array], array.dtype))
         assert self._embedding is not None
         left = rows_of(filters, 1, state)
+        if seen:
+            lists = [] if left.exclude is None else [left.exclude.values]
+            rows = np.concatenate([*lists, self._seen_rows(loaded, state)])
+            left = left._replace(exclude=Ragged(rows, np.array([0, len(rows)])))
         found = search_by_vectors(state, self._embedding, top_n, left, self._switch.n_threads)
+        user = self._request.get("user_id")
+        is_stored = user is not None and loaded.stored_user(user) is not None
+        asked = AskedItems(
+            np.array([user], dtype=object),
+            np.array([len(self._events) + (user is not None)]),
+            np.array([self._n_known + is_stored]),
+        )
         return Recommendations(
             state.ids[found.rows],
             found.scores,
@@ -295,9 +302,20 @@ class Session:
             np.array([HISTORY]),
             np.ones(1, dtype=np.int8),
             state.items,
-            Asked(columns, loaded.core, loaded.first),
+            asked,
             loaded.number,
         )
+
+    def _seen_rows(self, loaded: LoadedBundle, state: Catalogue) -> Array:
+        """Return the rows of all that was seen, looked up once for each state of the items."""
+        items = [event.item_id for event in self._events[self._n_seen :]]
+        if self._seen_of is not state:
+            self._seen, items, user = [], self.history, self._request.get("user_id")
+            stored = None if user is None else loaded.stored_user(user)
+            items += [] if stored is None else stored[0]
+        self._seen += state.rows_of(_id_array(items, loaded)).tolist()
+        self._n_seen, self._seen_of = len(self._events), state
+        return np.array(self._seen, dtype=np.int64)
 
 
 class Sessions:
@@ -379,20 +397,17 @@ def _taken(request: Any, loaded: LoadedBundle) -> tuple[dict[str, Any], list[_Ev
         raise DataError("request: got history_ages, expected times: append(…, timestamp=…)")
     kinds = own["history_kinds"] or [None] * len(ids)
     events = [_Event(item, kind or "", None) for item, kind in zip(ids, kinds, strict=True)]
-    user = columns.ids
-    if user is not None and not loaded.knows(_id_array(ids, loaded)).any():
-        stored = loaded.stored_user(user.tolist()[0])
-        if stored is not None:
-            items, stored_kinds, times = stored
-            events = [
-                _Event(item, kind, time)
-                for item, kind, time in zip(
-                    items,
-                    stored_kinds or [""] * len(items),
-                    times or [None] * len(items),
-                    strict=True,
-                )
-            ] + events
+    if columns.ids is None or not has_user(columns.ids)[0]:
+        given.pop("user_id", None)
+        return given, events
+    user = given["user_id"] = columns.ids.tolist()[0]
+    stored = loaded.stored_user(user)
+    if stored is not None and not loaded.knows(_id_array(ids, loaded)).any():
+        items, stored_kinds, times = stored
+        own_kinds = stored_kinds or [""] * len(items)
+        own_times: list[int | None] = [*times] or [None] * len(items)
+        known = [_Event(*one) for one in zip(items, own_kinds, own_times, strict=True)]
+        events = known + events
     return given, events
 
 
@@ -415,14 +430,6 @@ def _with(exclude: Any, hidden: list[Any]) -> Any:
     if not hidden:
         return exclude
     return [*hidden, *([] if exclude is None else exclude)]
-
-
-def _stored_items(columns: Columns, loaded: LoadedBundle) -> list[Any]:
-    """Return the stored items of the session's user."""
-    if columns.ids is None:
-        return []
-    stored = loaded.stored_user(columns.ids.tolist()[0])
-    return [] if stored is None else stored[0]
 
 
 def read_max_bytes(max_bytes: Any) -> int:

@@ -19,7 +19,7 @@ WAYS = ("vectors", "followers", "mix")
 
 
 class AskedItems(NamedTuple):
-    """The items that were asked for, as `Recommendations` tells of requests."""
+    """What was asked for, counted, as `Recommendations` tells of requests."""
 
     user_ids: Array
     n_given: Array
@@ -201,7 +201,8 @@ def _similarities(state: Catalogue, row: int, rows: Array) -> Array:
     query = state.view.vectors(np.array([row]))
     scores, found, _ = state.view.search(query, len(rows), None, allow, None, None, 1)
     order = np.argsort(found[0])
-    return scores[0][order].astype(np.float64)
+    similarities: Array = scores[0][order].astype(np.float64)
+    return similarities
 
 
 def _best(lists: list[tuple[Array, Array]], top_n: int) -> Found:
