@@ -167,8 +167,8 @@ def _check_no_ranking(args: argparse.Namespace, beside: str) -> None:
         if getattr(args, flag):
             name = f"--{flag.replace('_', '-')}"
             raise DataError(
-                f"{name}: got it beside {beside}, expected it with --data; leave it out, or "
-                "give --data in place of --off-policy"
+                f"{name}: got it beside {beside}, expected it with --data alone; leave one "
+                "of them out"
             )
 
 
