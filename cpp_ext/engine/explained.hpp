@@ -31,7 +31,7 @@ struct Found {
   Found(std::size_t n, std::size_t top_n)
       : scores(n * top_n), rows(n * top_n), counts(n), sources(n), stages(n) {}
   AnswerView view() {
-    return {scores.data(), rows.data(), counts.data(), sources.data(), stages.data()};
+    return {scores.data(), rows.data(), counts.data(), sources.data(), stages.data(), nullptr};
   }
 
   std::vector<float> scores;

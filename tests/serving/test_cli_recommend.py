@@ -184,3 +184,9 @@ def test_reasons_as_json_and_in_files(world, capsys, tmp_path):
 def test_a_group_without_reasons_is_refused(world, capsys):
     assert main(["recommend", str(world.path), "--user", "9", "--explain-by", "year"]) == 1
     assert "--explain-by: got it without --explain, expected both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", [["--user", "9", "--explain"], ["--like", "100"]])
+def test_variety_is_of_lists_alone(world, capsys, beside):
+    assert main(["recommend", str(world.path), *beside, "--at-most", "genres=2"]) == 1
+    assert "got one beside --explain or --like, expected it" in capsys.readouterr().err

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shortlist import Epsilon, FeedbackLog
-from shortlist.loading import load
 from shortlist.errors import DataError
+from shortlist.loading import load
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from varied_lists import Wish, brute_force

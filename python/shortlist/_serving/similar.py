@@ -138,7 +138,7 @@ def search_by_vectors(
             None if lists is None else lists.take(chosen)
             for lists in (filtered.exclude, filtered.allow)
         )
-        scores, rows_found, counts = state.view.search(
+        scores, rows_found, counts, _ = state.view.search(
             vectors[chosen], top_n, exclude, allow, None, mask, n_threads
         )
         found.rows[chosen], found.scores[chosen], found.counts[chosen] = rows_found, scores, counts
@@ -199,7 +199,7 @@ def _similarities(state: Catalogue, row: int, rows: Array) -> Array:
         return np.empty(0)
     allow = (rows, np.array([0, len(rows)]))
     query = state.view.vectors(np.array([row]))
-    scores, found, _ = state.view.search(query, len(rows), None, allow, None, None, 1)
+    scores, found, _, _ = state.view.search(query, len(rows), None, allow, None, None, 1)
     order = np.argsort(found[0])
     similarities: Array = scores[0][order].astype(np.float64)
     return similarities

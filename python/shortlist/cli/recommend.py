@@ -297,6 +297,11 @@ def run(args: argparse.Namespace) -> int:
     _check_out(args.out)
     if args.explain_by is not None and args.explain is None:
         raise DataError("--explain-by: got it without --explain, expected both")
+    if (args.explain or args.like) and (args.at_most or args.at_least or args.diversity):
+        raise DataError(
+            "--at-most, --at-least, --diversity: got one beside --explain or --like, expected it "
+            "without them"
+        )
     read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
         exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
