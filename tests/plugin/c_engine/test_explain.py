@@ -1,11 +1,11 @@
 """Reasons of the C engine are those of `Engine.explain`, bit for bit."""
 
-from ctypes import POINTER, byref
+from ctypes import POINTER, byref, pointer
 
 import numpy as np
 import pytest
 from c_engine import CEngine, Explanation, column, filter_of, requests_of
-from c_library import INVALID_ARGUMENT, LIBRARY, CError, call
+from c_library import INVALID_ARGUMENT, LIBRARY, CError, call, variety_of
 from c_requests import check_same, columns_of, random_requests
 
 import shortlist
@@ -83,3 +83,10 @@ def test_three_reasons_are_usual_and_nothing_is_freed_quietly(bundle):
         assert found.contents.n_reasons == 3
         LIBRARY.shortlist_explanation_free(found)
         LIBRARY.shortlist_explanation_free(None)
+
+
+def test_lists_with_variety_have_no_reasons(bundle):
+    wanted = filter_of()
+    wanted.variety = pointer(variety_of(40, 1, [(np.zeros(40, np.int32), 2)]))
+    with CEngine(bundle.path) as engine, pytest.raises(CError, match=r"filter\.variety: got some"):
+        engine.explain([], 1, 3, filter=wanted)
