@@ -81,4 +81,3 @@ def ranking(oracle, told, allowed):
         return best_first([(item.item_id, item.popularity) for item in allowed])
     user = oracle.embedding(told)
     return best_first([(item.item_id, oracle.similarity(user, item)) for item in allowed])
-
