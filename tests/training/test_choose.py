@@ -72,6 +72,7 @@ def rivals(monkeypatch):
         ("balanced", {"train.seed": 3, "split.valid": 0.1, "events.weights.buy": 5}, True),
         ("fast", {"choice.minutes": 1.0}, True),
         (None, {"model.dim": 64}, False),
+        (None, {"train.evaluate_every": 2}, False),
         (None, {"scorer.enabled": True}, False),
         ("balanced", {"train.epochs": 2}, False),
         ("pool", {}, False),
@@ -263,6 +264,17 @@ def test_train_chooses_and_says_so(walk, rivals, tmp_path, capsys):
     out.rename(tmp_path / "old.shortlist")
     assert main([*argv, "--resume"]) == 0
     assert "tiny" in capsys.readouterr().out
+
+
+def test_a_run_without_a_choice_goes_on_as_it_is(walk, rivals, tmp_path, capsys):
+    walk.events.write_parquet(tmp_path / "events.parquet")
+    out = tmp_path / "x.shortlist"
+    argv = ["train", "--data", str(tmp_path / "events.parquet"), "--quiet", "--out", str(out)]
+    assert main([*argv, "--set", "train.epochs=40"]) == 0  # the default, so a run of before
+    out.rename(tmp_path / "old.shortlist")
+    capsys.readouterr()
+    assert main([*argv, "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["choice"] == {}
 
 
 @pytest.mark.parametrize("text", ["", "m", "0", "-3m", "5x", "nan", "2h30m"])

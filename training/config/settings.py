@@ -14,7 +14,7 @@ from shortlist.training.config.values import check_value, toml_value, unknown
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 CHOSEN_SECTIONS = ("model", "linear", "train", "scorer")  # they say what is trained
-OPEN_SETTINGS = ("train.seed", "train.n_threads", "train.evaluate_every", "scorer.seed")
+OPEN_SETTINGS = ("train.seed", "train.n_threads", "scorer.seed")
 SECTIONS: tuple[str, ...] = tuple(section.name for section in dataclasses.fields(Config))
 
 

@@ -173,19 +173,23 @@ def check_run_folder(
             "expected a new folder or that of a run; give another run_dir (--run FOLDER), or "
             f"delete {data} if it was left by a training that was killed as it began"
         )
-    is_begun = any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
-    if overwrite or not (is_begun or (run_dir / CANDIDATES).exists()):
+    if overwrite or not (is_begun(run_dir) or (run_dir / CANDIDATES).exists()):
         return None
     if not resume:
         raise DataError(
             f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
             "it, overwrite=True (--overwrite) to delete it, or another run_dir (--run FOLDER)"
         )
-    if not is_begun:
+    if not is_begun(run_dir):
         return None  # nothing is chosen yet
     old = read_config(run_dir / "config.toml")
     _check_same_settings(old, config, run_dir)
     return old
+
+
+def is_begun(run_dir: Path) -> bool:
+    """Say whether a folder holds a training, begun or finished."""
+    return any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
 
 
 def remove_run(run_dir: Path) -> None:

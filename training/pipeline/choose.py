@@ -91,6 +91,7 @@ def train_chosen(
         say(f"{fallback.name} is better than {whole.name} after its training: it is taken")
         choice = Choice(fallback, None, attempts)
         checkpoint.remove_run(run_dir)
+        save_choice(choice, run_dir)  # first: a call that is interrupted now goes on with it
         config = apply_overrides(config, choice.settings)
         run = fit.train(dataset, config, run_dir, split=split, progress=progress)
     save_choice(choice, run_dir)

@@ -56,7 +56,7 @@ def run_demo(out: Path, *, data: str = DATA, seed: int = 1) -> None:
     print(f"{dataset.events.height:,} ratings")
 
     steps.next("Train a two-tower model in TensorFlow, export it with tf2onnx, check parity")
-    overrides = {"data.path": data, "train.seed": seed}
+    overrides = {"data.path": data, "train.seed": seed, "choice.minutes": 0.0}
     run_dir = bundle.with_suffix(".run")
     _clear_unless_unfinished(run_dir, overrides)
     report = train_and_export(

@@ -192,10 +192,11 @@ def train_and_export(
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
     chooses = config.choice.minutes > 0 and leaves_open(preset, config_path, overrides)
-    config = apply_overrides(config, {} if chooses else {"choice.minutes": 0.0})
     choice = load_choice(run_dir) if chooses and resume else None
     if choice is not None:
         config = apply_overrides(config, choice.settings)
+    elif not chooses or (resume and checkpoint.is_begun(run_dir)):
+        config = apply_overrides(config, {"choice.minutes": 0.0})
     check_data(config, frames)
     _check_plot(config, plot)
     if resume and overwrite:
