@@ -17,7 +17,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import evaluate
 from shortlist.training.evaluation.seeds import SeedRun, seeds_report
-from shortlist.training.pipeline.evaluation import _evaluation_config
+from shortlist.training.pipeline.evaluation import evaluation_config
 from shortlist.training.pipeline.seeds import other_events, plan_seeds
 from shortlist.training.splits.split import configured_split, leave_one_out
 
@@ -41,7 +41,7 @@ def bundle(shop, tmp_path_factory):
 def planned(bundle, events, **options):
     """What `evaluate` would train, and how it would measure."""
     with shortlist.load(bundle) as engine:
-        config = _evaluation_config(engine.bundle.manifest.training, {}, "auto")
+        config = evaluation_config(engine.bundle.manifest.training, {}, "auto")
         dataset, _ = load_configured(config, frames=Frames(events), progress=False)
         options = {"n_seeds": 1, "out": None, **options}
         plan = plan_seeds(bundle.name, engine, dataset, config, **options)
