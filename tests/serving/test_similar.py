@@ -185,6 +185,12 @@ def test_a_group_gets_the_best_of_all_items(tmp_path, metric, how):
         n_events = world.items.column("n_events").to_pylist()
         left = {r for r in range(N_ITEMS) if n_events[r] > 3} - seen - set(range(20, 26))
         check(found, 0, world, merged, left)
+        for filters, allowed in (
+            ({"exclude": ids[20:24].tolist()}, set(range(N_ITEMS)) - set(range(20, 24))),
+            ({"allow": ids[20:28].tolist()}, set(range(20, 28))),
+        ):  # ids for all, where nothing is left out as seen
+            found = engine.recommend_group(requests, 4, how, exclude_seen=False, **filters)
+            check(found, 0, world, merged, allowed)
 
 
 def test_the_threshold_reads_no_more_than_it_must(tmp_path, monkeypatch):

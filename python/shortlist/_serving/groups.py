@@ -89,7 +89,7 @@ def recommend_group(
 
 def _of_everyone(filters: Filters, n_members: int, state: Catalogue) -> Filters:
     """Return filters for all members that allow what each of them allows."""
-    if filters == NO_FILTERS:
+    if filters is NO_FILTERS:
         return filters
     left = rows_of(filters, n_members, state)
     is_allowed = np.ones(state.view.n_rows, dtype=np.bool_)
