@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import shortlist
-from shortlist import DataError, ShortlistError
+from shortlist import DataError, Session, ShortlistError
 from shortlist.cli import main
 
 N_ITEMS, N_USERS, LENGTH = 40, 60, 10
@@ -230,3 +230,24 @@ def test_a_step_takes_no_longer_in_a_long_session(engine):
     session.recommend(3)
     assert session.report()["n_steps"] == before + 1
     assert time.perf_counter() - start < 5  # no timing decides; a loop over all would show
+
+
+def test_an_interrupted_step_is_not_taken_twice(engine, monkeypatch):
+    session, request = engine.session({}), {"history": [3, 6, 9]}
+    session.append([3])
+    session.recommend(5)
+    step, calls = Session._step, []
+
+    def interrupt(self, event, loaded):
+        calls.append(event.item_id)
+        if event.item_id == 9:
+            raise KeyboardInterrupt
+        step(self, event, loaded)
+
+    session.append([6, 9])
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            session.recommend(5)
+    assert calls == [6, 9]
+    check_same(session, engine, request)

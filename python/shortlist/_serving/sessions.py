@@ -245,8 +245,12 @@ class Session:
         if self._state is None:  # as the encoder: from the oldest item that it looks at
             known = known[-loaded.bundle.manifest.max_history :]
             self._fixed = normalise([self._request], loaded.schema).for_core(loaded.schema)
-        for event in known:
-            self._step(event, loaded)
+        try:
+            for event in known:
+                self._step(event, loaded)
+        except BaseException:  # some of them may be in the state: it is made anew
+            self._drop()
+            raise
         self._n_done = len(self._events)
 
     def _step(self, event: _Event, loaded: LoadedBundle) -> None:
