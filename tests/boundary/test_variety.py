@@ -63,6 +63,12 @@ def test_groups_may_be_any_integers():
     assert hits.counts.tolist() == [3]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, bool])
+def test_groups_may_be_of_any_width(dtype):
+    hits = INDEX.search(QUERY, 4, groups={"g": np.array([0, 0, 1, 1], dtype)}, at_most={"g": 1})
+    assert hits.counts.tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
@@ -81,6 +87,9 @@ def test_groups_may_be_any_integers():
         ({"at_most": {"short": 1}}, ValueError, "got 3 values; expected one for each of 4 rows"),
         ({"at_most": {"text": 1}}, TypeError, "expected integers, one a row"),
         ({"at_most": {"csr": 1}}, ValueError, r"expected 1-D values and n_rows \+ 1 = 5"),
+        ({"at_most": {"alone": 1}}, TypeError, "2 dimensions; expected integers, one a row"),
+        ({"at_most": {"three": 1}}, TypeError, "got dtype object and 1 dimensions; expected int"),
+        ({"diversity": [[0.1], [0.2, 0.3]]}, TypeError, "expected a number from 0 to 1"),
     ],
 )
 def test_messages(given, error, words):
@@ -90,6 +99,8 @@ def test_messages(given, error, words):
         "short": np.zeros(3, dtype=int),
         "text": np.array(["x"] * 4),
         "csr": (np.zeros(4, dtype=int), np.arange(4)),
+        "alone": (np.zeros(4, dtype=int),),
+        "three": (np.zeros(4, dtype=int), np.arange(5), 0),
     }
     with pytest.raises(error, match=words):
         INDEX.search(QUERY, groups=groups, **given)

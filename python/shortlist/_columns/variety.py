@@ -117,7 +117,7 @@ def _read_counts(value: Any, n: int, argument: str, example: str, one: str) -> C
 def _read_diversity(value: Any, n: int, one: str) -> NDArray[np.float64] | None:
     if value is None:
         return None
-    wants = np.asarray(value)
+    wants = _array(value)
     if wants.dtype.kind not in "fiu" or wants.ndim > 1:
         raise TypeError(
             f"diversity: got {value!r:.60}, expected a number from 0 to 1, or one for each {one}"
@@ -171,7 +171,7 @@ def _of_name(groups: Mapping[str, Any], name: str, argument: str) -> Any:
 
 
 def _mask(value: Any, name: str, n_rows: int) -> NDArray[np.bool_]:
-    mask = np.asarray(value)
+    mask = _array(value)
     if mask.dtype != np.bool_ or mask.shape != (n_rows,):
         raise ValueError(
             f"groups[{name!r}]: got dtype {mask.dtype} and shape {mask.shape}; `at_least` expects "
@@ -181,7 +181,7 @@ def _mask(value: Any, name: str, n_rows: int) -> NDArray[np.bool_]:
 
 
 def _group_column(value: Any, name: str, n_rows: int) -> GroupColumn:
-    if not isinstance(value, tuple):
+    if not (isinstance(value, tuple) and len(value) == 2):
         codes = _codes(value, name)
         if len(codes) != n_rows:
             raise ValueError(
@@ -195,7 +195,7 @@ def _group_column(value: Any, name: str, n_rows: int) -> GroupColumn:
 
 def _codes(value: Any, name: str) -> NDArray[np.int32]:
     """Return values as codes from 0 on, negative ones where there is no value."""
-    array = np.asarray(value)
+    array = _array(value)
     if array.dtype.kind not in "iub" or array.ndim != 1:
         raise TypeError(
             f"groups[{name!r}]: got dtype {array.dtype} and {array.ndim} dimensions; expected "
@@ -207,6 +207,14 @@ def _codes(value: Any, name: str) -> NDArray[np.int32]:
         present = np.unique(array[is_value])
         codes = np.where(is_value, np.searchsorted(present, array), -1)
         return codes.astype(np.int32)
-    if array.dtype != np.int32:
+    if array.dtype.kind == "i":
         array = np.maximum(array, -1)
     return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """Return a value as an array; lists of different lengths, which are none, as objects."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.empty(0, dtype=object)
