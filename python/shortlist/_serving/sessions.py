@@ -156,8 +156,10 @@ class Session:
         seen = _checks.flag(exclude_seen, "exclude_seen")
         seconds = None if now is None else seconds_of(now, "now")
         with self._turn:
-            left = _with(exclude, self._hidden if seen else [])
-            filters = read_filters(where, left, allow, 1, loaded.state)
+            filters = read_filters(where, exclude, allow, 1, loaded.state)
+            if seen and self._hidden:
+                hidden = _id_array(self._hidden, loaded)
+                filters = filters._replace(seen=Ragged(hidden, np.array([0, len(hidden)])))
             if self._way(loaded)[0] == "state":
                 self._step_all(loaded)
                 if self._embedding is not None:  # an item is known
@@ -399,8 +401,9 @@ def _taken(request: Any, loaded: LoadedBundle) -> tuple[dict[str, Any], list[_Ev
     own = {name: given.pop(name, None) for name in ("history", "history_kinds", "history_ages")}
     if own["history_ages"] is not None:
         raise DataError("request: got history_ages, expected times: append(…, timestamp=…)")
-    kinds = own["history_kinds"] or [None] * len(ids)
-    events = [_Event(item, kind or "", None) for item, kind in zip(ids, kinds, strict=True)]
+    own_kinds = columns.events.get("history_kinds")
+    kinds = [""] * len(ids) if own_kinds is None else own_kinds.values.tolist()
+    events = [_Event(item, kind, None) for item, kind in zip(ids, kinds, strict=True)]
     if columns.ids is None or not has_user(columns.ids)[0]:
         given.pop("user_id", None)
         return given, events
@@ -408,9 +411,9 @@ def _taken(request: Any, loaded: LoadedBundle) -> tuple[dict[str, Any], list[_Ev
     stored = loaded.stored_user(user)
     if stored is not None and not loaded.knows(_id_array(ids, loaded)).any():
         items, stored_kinds, times = stored
-        own_kinds = stored_kinds or [""] * len(items)
+        kinds = stored_kinds or [""] * len(items)
         own_times: list[int | None] = [*times] or [None] * len(items)
-        known = [_Event(*one) for one in zip(items, own_kinds, own_times, strict=True)]
+        known = [_Event(*one) for one in zip(items, kinds, own_times, strict=True)]
         events = known + events
     return given, events
 
@@ -427,13 +430,6 @@ def _read_ids(item_ids: Any, loaded: LoadedBundle) -> list[Any]:
 
 def _id_array(ids: list[Any], loaded: LoadedBundle) -> Array:
     return np.array(ids, dtype=object if loaded.item_id_dtype == "string" else np.int64)
-
-
-def _with(exclude: Any, hidden: list[Any]) -> Any:
-    """Add items to an argument `exclude`."""
-    if not hidden:
-        return exclude
-    return [*hidden, *([] if exclude is None else exclude)]
 
 
 def read_max_bytes(max_bytes: Any) -> int:
