@@ -58,8 +58,10 @@ class Reason:
         return printable(str(name))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is not None, as plain values."""
-        what = {"item_id": self.item_id, "feature": self.feature, "group": self.group}
+        """Return what is not None, as plain values: a group such as a date as text."""
+        is_plain = self.group is None or isinstance(self.group, str | int | float)
+        group = self.group if is_plain else str(self.group)
+        what = {"item_id": self.item_id, "feature": self.feature, "group": group}
         given = {name: value for name, value in what.items() if value is not None}
         title = {} if self.title is None else {"title": self.title}
         return {**given, **title, "drop": self.drop, "leaves_list": self.leaves_list}
@@ -131,9 +133,20 @@ class Explanations:
             "without A and B this would not be in the top 10": the fewest of the reasons, in their
             order, for which that is true. Where it is true for none: "even without A, B and C this
             would be in the top 10". Of popular items that there are no reasons.
+
+        Raises
+        ------
+        IndexError
+            There is no such request, or its list has no such place.
         """
         if self.answer._source_codes[request] == POPULAR:
             return "popular items: nothing is known of this request, so there are no reasons"
+        n_items = int(self.answer.counts[request])
+        if not 0 <= place < n_items:
+            raise IndexError(
+                f"place: got {place}, expected one from 0 to {n_items - 1}: the list of request "
+                f"{request} has {n_items} items"
+            )
         reasons, top = self.reasons[request][place], f"the top {self.item_ids.shape[1]}"
         if not reasons:
             return "nothing that is known of this request speaks for it"

@@ -1,6 +1,8 @@
 """`Engine.explain`: every reason is what an engine that is asked again would say."""
 
+import datetime
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -282,6 +284,22 @@ def test_sentences_name_the_fewest_reasons_that_do(engine, world):
             assert sentence.startswith("even without ")
         else:
             assert sentence == "nothing that is known of this request speaks for it"
+
+
+def test_a_place_without_an_item_has_no_sentence(engine, world):
+    said = engine.explain([{"history": world.item_ids[:3].tolist()}], 50)
+    n_items = int(said.answer.counts[0])
+    assert said.sentence(0, n_items - 1)
+    for place in (n_items, 49, 50, -1):
+        with pytest.raises(IndexError, match=f"place: got {place}, expected one from 0 to"):
+            said.sentence(0, place)
+
+
+def test_groups_of_any_type_can_be_written_as_json():
+    of = {group: shortlist.Reason(1, None, group, None, 0.5, True) for group in ("a", 3, 1.5, True)}
+    assert [reason.to_dict()["group"] for reason in of.values()] == list(of)
+    day = shortlist.Reason(1, None, datetime.date(2024, 5, 1), None, 0.5, True)
+    assert json.loads(json.dumps(day.to_dict()))["group"] == "2024-05-01"
 
 
 def test_unknown_ids_may_be_an_error(engine):
