@@ -186,6 +186,14 @@ def test_a_group_without_reasons_is_refused(world, capsys):
     assert "--explain-by: got it without --explain, expected both" in capsys.readouterr().err
 
 
+def test_flags_that_would_do_nothing_are_refused(world, capsys):
+    argv = ["recommend", str(world.path), "--user", "9"]
+    assert main([*argv, "--by", "mix"]) == 1
+    assert "--by: got it without --like, expected both" in capsys.readouterr().err
+    assert main([*argv, "--at-most", "year=1", "--at-most", "year=2"]) == 1
+    assert "--at-most: got 'year' twice, expected each once" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("beside", [["--user", "9", "--explain"], ["--like", "100"]])
 def test_variety_is_of_lists_alone(world, capsys, beside):
     assert main(["recommend", str(world.path), *beside, "--at-most", "genres=2"]) == 1

@@ -91,7 +91,6 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=["vectors", "followers", "mix"],
-        default="vectors",
         help="with --like: by item vectors, by what came next in histories, or by both "
         "(default: vectors)",
     )
@@ -145,6 +144,17 @@ def _count(expected: str) -> Any:
         return name.strip(), int(number)
 
     return read
+
+
+def _counts(pairs: list[tuple[str, int]] | None, flag: str) -> dict[str, int] | None:
+    """Return numbers by name, each of which may be there once."""
+    if pairs is None:
+        return None
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{flag}: got {twice[0]!r} twice, expected each once")
+    return dict(pairs)
 
 
 def with_dashes(argv: Sequence[str]) -> list[str]:
@@ -271,7 +281,7 @@ def _like(args: argparse.Namespace, engine: Engine, exclude: Any) -> Recommendat
     if args.explain is not None or args.stages is not None:
         raise DataError("--like: got --explain or --stages beside it, expected --like without them")
     items = _parse_ids(args.like, engine.item_id_dtype, "--like")
-    return engine.similar(items, args.top_n, args.where, exclude, by=args.by)
+    return engine.similar(items, args.top_n, args.where, exclude, by=args.by or "vectors")
 
 
 def _tell(
@@ -297,6 +307,8 @@ def run(args: argparse.Namespace) -> int:
     _check_out(args.out)
     if args.explain_by is not None and args.explain is None:
         raise DataError("--explain-by: got it without --explain, expected both")
+    if args.by is not None and args.like is None:
+        raise DataError("--by: got it without --like, expected both")
     if (args.explain or args.like) and (args.at_most or args.at_least or args.diversity):
         raise DataError(
             "--at-most, --at-least, --diversity: got one beside --explain or --like, expected it "
@@ -319,8 +331,8 @@ def run(args: argparse.Namespace) -> int:
         requests = _of_flags(args, engine) if read is None else read
         said: Recommendations | Explanations
         variety = {
-            "at_most": args.at_most and dict(args.at_most),
-            "at_least": args.at_least and dict(args.at_least),
+            "at_most": _counts(args.at_most, "--at-most"),
+            "at_least": _counts(args.at_least, "--at-least"),
             "diversity": args.diversity,
         }
         if args.explain is None:
