@@ -10,6 +10,8 @@ from tiny_graphs import followers_of
 from worlds import N_ITEMS, make_world
 
 from shortlist import DataError, ShortlistError
+from shortlist._serving import similar
+from shortlist._serving.loaded_bundle import LoadedBundle
 from shortlist.cli import main
 from shortlist.export.tables import write_table
 from shortlist.loading import load
@@ -233,6 +235,32 @@ def test_bad_groups_are_named(engine):
         engine.recommend_group([])
     with pytest.raises(ValueError, match="how: got 'max', expected one of mean, least_misery"):
         engine.recommend_group([{}], how="max")
+
+
+def test_one_state_of_the_items_answers_a_call(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.shortlist"
+    world = make_world(path, scorer=None, user_features=False)
+    ids = world.item_ids.tolist()
+    with load(path) as engine:
+        read, answer = similar.read_item_ids, LoadedBundle.answer
+        before = engine.similar([ids[0]], 3)
+
+        def read_then_remove(*args):
+            rows = read(*args)
+            engine.remove_items([ids[0]])
+            return rows
+
+        monkeypatch.setattr(similar, "read_item_ids", read_then_remove)
+        assert engine.similar([ids[0]], 3).item_ids.tolist() == before.item_ids.tolist()
+        group = engine.recommend_group([{"history": ids[1:4]}, {"history": ids[4:7]}], 30)
+
+        def upsert_then_answer(self, *args, **kwargs):
+            engine.upsert_items([{"item_id": 5_000 + len(engine.index), "genres": ["war"]}])
+            return answer(self, *args, **kwargs)
+
+        monkeypatch.setattr(LoadedBundle, "answer", upsert_then_answer)
+        again = engine.recommend_group([{"history": ids[1:4]}, {"history": ids[4:7]}], 30)
+        assert again.item_ids.tolist() == group.item_ids.tolist()
 
 
 def test_the_command_finds_what_is_alike(made, capsys):

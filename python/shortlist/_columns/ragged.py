@@ -49,6 +49,10 @@ class Ragged(NamedTuple):
         ends = self.splits.tolist()
         return [self.values[a:b] for a, b in itertools.pairwise(ends)]
 
+    def list_of(self, i: int) -> Array:
+        """Return list i, a view."""
+        return self.values[self.splits[i] : self.splits[i + 1]]
+
     def right_aligned(self, missing: Any) -> Array:
         """Lay the lists out as rows (n, longest), filled up on the left; longest is at least 1."""
         lengths = self.lengths

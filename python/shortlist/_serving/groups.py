@@ -57,23 +57,22 @@ def recommend_group(
     """Answer checked requests with one list."""
     if columns.n_requests == 0:
         raise DataError("requests: got none, expected at least one member of the group")
-    _checks.check_answer_size(1, top_n, loaded.state.view.n_rows)
+    state = loaded.state  # for the whole call: rows and scores are those of one moment
+    _checks.check_answer_size(1, top_n, state.view.n_rows)
     if seen:
         filters = filters._replace(seen=_seen_by_all(loaded, columns))
-    filters = _of_everyone(filters, columns.n_requests, loaded.state)
-    options = RecommendOptions(top_n, False, 1)
-    first = loaded.answer(columns, filters, options)
+    filters = _of_everyone(filters, columns.n_requests, state)
+    first = loaded.answer(columns, filters, RecommendOptions(top_n, False, 1), state=state)
     is_known = first._source_codes != POPULAR
     if not is_known.any():  # nobody says anything: all lists are the same
         rows, scores, source = first.indices[0], first.scores[0], POPULAR
     else:
         members = np.flatnonzero(is_known)
-        rows, scores = _best_of(loaded, columns.take(members), filters.take(members), top_n, how)
+        rows, scores = _best_of(loaded, state, columns.take(members), filters, top_n, how)
         source = int(first._source_codes.max())
     found = np.full((1, top_n), -1, dtype=np.int64)
     found_scores = np.full((1, top_n), -np.inf, dtype=np.float32)
     found[0, : len(rows)], found_scores[0, : len(rows)] = rows, scores
-    state = loaded.state
     return Recommendations(
         state.ids[found],
         found_scores,
@@ -88,10 +87,13 @@ def recommend_group(
 
 
 def _of_everyone(filters: Filters, n_members: int, state: Catalogue) -> Filters:
-    """Return filters for all members that allow what each of them allows."""
+    """Return filters for all members that allow what each of them allows, in one list of ids."""
     if filters is NO_FILTERS:
         return filters
     left = rows_of(filters, n_members, state)
+    if left.exclude is not None and left.allow is None and not left.masks.masks:
+        excluded = np.unique(left.exclude.values)
+        return Filters(exclude=state.ids[excluded[excluded >= 0]])
     is_allowed = np.ones(state.view.n_rows, dtype=np.bool_)
     for mask in left.masks.masks:
         if mask is not None:
@@ -116,7 +118,12 @@ def _seen_by_all(loaded: LoadedBundle, columns: Columns) -> Ragged:
 
 
 def _best_of(
-    loaded: LoadedBundle, columns: Columns, filters: Filters, top_n: int, how: str
+    loaded: LoadedBundle,
+    state: Catalogue,
+    columns: Columns,
+    filters: Filters,
+    top_n: int,
+    how: str,
 ) -> tuple[Array, Array]:
     """Return rows and scores of the best items, by a threshold (Fagin, Lotem and Naor, PODS 2001).
 
@@ -124,10 +131,10 @@ def _best_of(
     last place of each list allows; once the top_n best of what was read are better, they are the
     best of all.
     """
-    state, depth = loaded.state, max(_FIRST_DEPTH, 2 * top_n)
+    depth = max(_FIRST_DEPTH, 2 * top_n)
     while True:
         depth = min(depth, max(1, state.view.n_rows))
-        lists = loaded.answer(columns, filters, RecommendOptions(depth, False, 1))
+        lists = loaded.answer(columns, filters, RecommendOptions(depth, False, 1), state=state)
         rows = np.unique(lists.indices[lists.indices >= 0])
         if len(rows) == 0:
             return rows, np.empty(0, np.float32)

@@ -135,9 +135,14 @@ class LoadedBundle:
         filters: Filters,
         options: RecommendOptions,
         asked: Columns | None = None,
+        state: Catalogue | None = None,
     ) -> Recommendations:
-        """Answer checked requests from one state of the items; `asked`: as they were given."""
-        core, state, n = self.core, self.state, columns.n_requests  # whatever is closed meanwhile
+        """Answer checked requests from one state of the items (default: the one now).
+
+        `asked`: the requests as they were given.
+        """
+        core, n = self.core, columns.n_requests  # whatever is closed meanwhile
+        state = state or self.state
         _checks.check_answer_size(n, options.top_n, state.view.n_rows)
         rows_left = rows_of(filters, n, state)
         scores, rows, counts, sources, stages, missing = core.recommend(

@@ -140,11 +140,12 @@ class Questions:
             The bundle was exported without the table of followers.
         """
         loaded = self._switch.now()
+        state = loaded.state  # for the whole call: rows are those of one moment
         top_n, by_way = _checks.positive_int(top_n, "top_n"), likeness.check_way(by)
-        rows = likeness.read_item_ids(item_ids, loaded)
-        filters = read_filters(where, exclude, allow, len(rows), loaded.state)
+        rows = likeness.read_item_ids(item_ids, loaded, state)
+        filters = read_filters(where, exclude, allow, len(rows), state)
         n_threads = self._switch.n_threads
-        return likeness.similar(loaded, rows, top_n, filters, by_way, n_threads)
+        return likeness.similar(loaded, state, rows, top_n, filters, by_way, n_threads)
 
     def recommend_group(
         self,

@@ -41,8 +41,8 @@ def check_way(by: Any) -> str:
     return by
 
 
-def read_item_ids(item_ids: Any, loaded: LoadedBundle) -> Array:
-    """Return the rows of item ids.
+def read_item_ids(item_ids: Any, loaded: LoadedBundle, state: Catalogue) -> Array:
+    """Return the rows of item ids in one state of the items.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_item_ids(item_ids: Any, loaded: LoadedBundle) -> Array:
     """
     check_many(item_ids)
     ids = id_column("item_ids", item_ids, loaded.item_id_dtype)
-    rows = loaded.state.rows_of(ids)
+    rows = state.rows_of(ids)
     if len(rows) and rows.min() < 0:
         entry = int(np.argmin(rows))
         raise DataError(
@@ -66,10 +66,15 @@ def _plain(item_id: Any) -> Any:
 
 
 def similar(
-    loaded: LoadedBundle, rows: Array, top_n: int, filters: Filters, by: str, n_threads: int
+    loaded: LoadedBundle,
+    state: Catalogue,
+    rows: Array,
+    top_n: int,
+    filters: Filters,
+    by: str,
+    n_threads: int,
 ) -> Recommendations:
-    """Find items like those of checked rows, from one state of the items."""
-    state = loaded.state
+    """Find items like those of checked rows, from the state of the items that they are of."""
     _checks.check_answer_size(len(rows), top_n, state.view.n_rows)
     filtered = _without_own(rows_of(filters, len(rows), state), rows)
     if by == "followers":
@@ -148,9 +153,9 @@ def search_by_vectors(
 def _allowed(rows: Array, i: int, filtered: RowFilters) -> Array:
     """Say of rows (m,) whether request i may get them."""
     assert filtered.exclude is not None
-    is_allowed = ~np.isin(rows, filtered.exclude.lists()[i])
+    is_allowed = ~np.isin(rows, filtered.exclude.list_of(i))
     if filtered.allow is not None:
-        is_allowed &= np.isin(rows, filtered.allow.lists()[i])
+        is_allowed &= np.isin(rows, filtered.allow.list_of(i))
     masks, numbers = filtered.masks
     if masks:
         mask = masks[0 if numbers is None else int(numbers[i])]
