@@ -56,6 +56,16 @@ def test_metrics_are_what_they_say(made):
     assert places.max() <= min(N_ITEMS, DEPTH)
 
 
+def test_a_part_of_a_score_below_0_is_not_told(tmp_path):
+    options = {"scorer": None, "with_users": False, "user_features": False, "max_history": 12}
+    world = make_world(tmp_path / "tiny.shortlist", metric="euclidean", **options)
+    with load(world.path) as engine:
+        found = measure_fidelity(engine, histories_of(world, 5))
+    assert not any(name.startswith(("DEL", "INS")) for name in found.metrics["reasons"])
+    assert "POS@5,1" in found.metrics["reasons"]
+    assert "DEL,4" in fidelity_text(found)  # with dashes
+
+
 def test_reasons_leave_less_than_any_other_explanation(made):
     world, engine = made
     metrics = measure_fidelity(engine, histories_of(world, 60)).metrics

@@ -8,7 +8,8 @@ Explainable Recommendations" (Baklanov et al., SIGIR 2025), on the item that a u
     INS,n     its score with them alone, as a part of its score before: higher is better
     CDCG,n    1 / log2(1 + its place without them), 0 behind place 100: lower is better
 
-each as a mean over users. What was in the whole history stays excluded from every list.
+each as a mean over users. What was in the whole history stays excluded from every list. Where a
+score before is not above 0, a part of it means nothing: DEL and INS are left out then.
 """
 
 from __future__ import annotations
@@ -156,8 +157,9 @@ def _measured(
         places = _places(engine, left, histories, targets)
         for k in KS:
             found[f"POS@{k},{n}"] = float((places <= k).mean())
-        found[f"DEL,{n}"] = float(np.mean(_scores(engine, left, targets) / before))
-        found[f"INS,{n}"] = float(np.mean(_scores(engine, alone, targets) / before))
+        if (before > 0).all():
+            found[f"DEL,{n}"] = float(np.mean(_scores(engine, left, targets) / before))
+            found[f"INS,{n}"] = float(np.mean(_scores(engine, alone, targets) / before))
         gains = np.where(places <= DEPTH, 1 / np.log2(1 + places), 0.0)
         found[f"CDCG,{n}"] = float(gains.mean())
     return found
