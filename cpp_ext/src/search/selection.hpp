@@ -42,7 +42,6 @@ class Selection {
   void write_missing(std::int64_t* missing) const;
 
  private:
-  std::int32_t least(std::size_t quota) const { return at_least_[quota]; }
   void narrow_by_cap(std::size_t column, std::vector<unsigned char>* mask) const;
 
   const Variety& variety_;
