@@ -366,7 +366,7 @@ typedef struct shortlist_explanation {
 } shortlist_explanation;
 
 /* Answers raw requests and says why each item is there: what of a request, left out, makes the
-   X
+   item's margin fall most; the margin is its score minus the top_n-th best score of the others.
    Left out means that a history closes its gap, or that a feature is missing; all else stays, and
    what is seen stays excluded. Each next reason is found without those before it, drops says by how
    much the margin falls then, and leaves_list is 1 where a search without all of them does not find
