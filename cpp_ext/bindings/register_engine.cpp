@@ -230,13 +230,18 @@ FloatArray encode_users(const LoadedBundle& bundle, const SharedCatalogue& catal
   return embeddings;
 }
 
+std::size_t session_width(const LoadedBundle& bundle) {
+  const Released release;  // the first call opens a session
+  return bundle.session_width();
+}
+
 FloatArray step_sessions(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
   const EngineColumns columns(given);
   Call call;
   call.n_requests = n;
   call.columns = columns.data();
   call.n_columns = columns.size();
-  FloatArray results({n, bundle.session_width()});
+  FloatArray results({n, session_width(bundle)});
   float* const out = results.mutable_data();
   {
     const Released release;
@@ -340,7 +345,7 @@ void register_engine(py::module_& module) {
       .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
       .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
            py::arg("columns"))
-      .def_property_readonly("session_width", &LoadedBundle::session_width)
+      .def_property_readonly("session_width", &session_width)
       .def("step_sessions", &step_sessions, py::arg("n_sessions"), py::arg("columns"))
       .def("encode_items", &encode_items, py::arg("n_items"), py::arg("columns"))
       .def("score", &score, py::arg("catalogue"), py::arg("columns"), py::arg("rows"),
