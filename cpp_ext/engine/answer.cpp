@@ -75,6 +75,7 @@ void LoadedBundle::score(const Call& call, const Catalogue& catalogue, const std
   all.exclude_seen = false;
   all.filter = {};
   all.filter.allow = {rows, splits.data()};
+  all.variety = {};
   Target target{{found_scores.data(), found.data(), counts.data(), sources.data()}, nullptr, true};
   target.needs_index = true;
   run_call(all, catalogue, target);

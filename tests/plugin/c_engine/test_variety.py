@@ -71,3 +71,15 @@ def test_caps_under_a_second_stage(engines):
 def test_diversity_has_one_stage(engines):
     with pytest.raises(CError, match=r"requests.stages: got 2 with variety.diversity; expected 1"):
         ask(engines, stages=2, diversity=0.3)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_scores_of_given_items_know_of_no_variety(engines, stages):
+    world, _, c_engine = engines
+    columns, n_items = columns_of(world, random_requests(world, 3)), len(world.item_ids)
+    ids = [world.item_ids.tolist()] * 3
+    filter_ = filter_of()
+    wants = {"columns": [(np.zeros(n_items, np.int32), 2)], "quotas": [(np.ones(n_items, bool), 1)]}
+    filter_.variety = ctypes.pointer(variety_of(n_items, 3, **wants))
+    found = c_engine.score(columns, ids, filter=filter_, stages=stages)
+    assert found.tobytes() == c_engine.score(columns, ids, stages=stages).tobytes()
