@@ -105,5 +105,9 @@ def test_the_command_measures_users_of_the_data(made, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["n_users"] == 10
     assert set(told["metrics"]) == {"reasons", "most similar", "newest", "random"}
-    assert main([*argv, "--protocol", "leave-one-out"]) == 0
+    items = tmp_path / "items.csv"
+    rows = [f"{item},a|b" for item in world.item_ids.tolist()]
+    items.write_text("\n".join(["item_id,genres", *rows]), encoding="utf-8")
+    read = ["--items", str(items), "--list", "genres=|"]
+    assert main([*argv, *read, "--protocol", "leave-one-out"]) == 0
     assert "POS@5,4" in capsys.readouterr().out

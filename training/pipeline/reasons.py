@@ -24,6 +24,8 @@ def evaluate_reasons(
     bundle: str | Path | Engine,
     events: TableSource,
     *,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
     format: str = "auto",
     reading: Mapping[str, object] | None = None,
     protocol: str = "auto",
@@ -35,7 +37,7 @@ def evaluate_reasons(
 
     Parameters
     ----------
-    bundle, events, format, reading, protocol, on, progress
+    bundle, events, items, users, format, reading, protocol, on, progress
         As for `evaluate`.
     n_users : int
         Users to draw, with a fixed seed, whose history has at least 8 items.
@@ -47,7 +49,7 @@ def evaluate_reasons(
     """
     is_path = isinstance(events, str | Path)
     source = {"path": str(events) if is_path else "", "format": format, **(reading or {})}
-    frames = Frames(None if is_path else events, None, None)
+    frames = Frames(None if is_path else events, items, users)
     with opened(bundle, []) as engines:
         engine = next(iter(engines.values()))
         config = evaluation_config(engine.bundle.manifest.training, source, protocol)

@@ -179,6 +179,8 @@ def _explain(args: argparse.Namespace) -> int:
         fidelity = pipeline.evaluate_reasons(
             args.bundle,
             args.data,
+            items=args.items,
+            users=args.users,
             format=args.format,
             reading=reading_options(args),
             protocol=args.protocol,
