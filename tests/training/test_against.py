@@ -150,7 +150,8 @@ def test_what_cannot_be_compared_is_refused(folder, shop, tmp_path, capsys):
 
     refused(folder / "." / "walk.shortlist", "against: got the bundle itself")
     refused([folder / "popular.shortlist"] * 2, "against: got a bundle twice")
-    refused([3], "against: got int, expected the path of a bundle or an Engine")
+    for against in (3, [3]):
+        refused(against, "against: got int, expected the path of a bundle or an Engine")
     with shortlist.load(walk) as engine:
         refused(engine, "against: got the bundle itself")
     numbers = shop.events.with_columns(pl.col("item_id").str.strip_prefix("i").cast(pl.Int64))
@@ -169,6 +170,13 @@ def test_what_cannot_be_compared_is_refused(folder, shop, tmp_path, capsys):
     argv = ["evaluate", str(walk), "--data", str(folder / "events.csv")]
     assert main([*argv, "--against", str(tmp_path / "none.shortlist")]) == 1
     assert "no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ks", [(), (0,), (10, 2.5), 10])
+def test_cut_offs_that_are_none_are_refused(folder, shop, ks):
+    walk = folder / "walk.shortlist"
+    with pytest.raises(DataError, match=r"ks: got .*, expected whole numbers >= 1, such as"):
+        shortlist.training.evaluate(walk, shop.events, ks=ks)
 
 
 def test_bundles_of_one_name_are_told_apart(folder, shop, tmp_path):

@@ -18,6 +18,7 @@ from shortlist.training.splits.parts import IdArray
 # Score of the most popular item of which a history says nothing: below every positive score, and a
 # billionth of it is still a normal float32.
 _FLOOR = 1e-20
+MAX_PAIRS = 200_000_000  # that ItemKNN should hold, 16 bytes each
 
 
 class ItemItem(Baseline):
@@ -107,6 +108,11 @@ class ItemItem(Baseline):
     @abstractmethod
     def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
         """Compute W from events as for `_fit`."""
+
+
+def count_pairs(events: pl.DataFrame) -> int:
+    """Count the pairs of items of one user: ItemKNN holds them all."""
+    return int((events.group_by("user_id").len()["len"].cast(pl.Int64) ** 2).sum())
 
 
 class ItemKNN(ItemItem):

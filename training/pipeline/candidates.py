@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from shortlist.training.config.settings import apply_overrides
+from shortlist.training.models.item_item import MAX_PAIRS, count_pairs
 from shortlist.training.models.linear import is_affordable
 from shortlist.training.pipeline.choice import Settings
 
@@ -28,7 +27,6 @@ RUNGS = (2, 6)  # epochs after which the better half, then the best encoder alon
 MIN_EPOCHS = 3  # fewer teach an encoder too little
 MANY_EXAMPLES = 300_000  # from here on an epoch has the steps that several have of fewer examples
 FACTOR_EXAMPLES = 100_000  # from here on the second stage gains by more linear factors
-MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 SPEED = 4e10  # products and sums a second of training, on two shared cores (benchmarks/training.py)
 
 
@@ -64,8 +62,7 @@ def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
     n_items = len(split.catalogue)
     if is_affordable("ease", n_items):
         yield "co-occurrence", {"model.encoder": "cooccurrence", "model.history_length": 100}
-        counts = split.train.group_by("user_id").len()["len"].cast(pl.Int64)
-        if int((counts**2).sum()) <= MAX_PAIRS:
+        if count_pairs(split.train) <= MAX_PAIRS:
             yield "item-knn", {"model.encoder": "item-knn", "model.history_length": 10_000}
         ease: Settings = {"model.encoder": "ease", "model.history_length": 10_000}
         for l2 in (100.0, 400.0, 1600.0):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,8 +29,8 @@ __all__ = ["common_ground", "item_column", "list_bundles", "opened", "stored_ite
 
 def list_bundles(against: Bundle | Sequence[Bundle]) -> list[Bundle]:
     """Make a list of one bundle or several, and refuse what is no bundle."""
-    one = isinstance(against, str | Path | shortlist.Engine)
-    bundles: list[Bundle] = [against] if one else list(against)  # type: ignore[list-item, arg-type]
+    is_one = isinstance(against, str | Path | shortlist.Engine) or not isinstance(against, Iterable)
+    bundles: list[Bundle] = [against] if is_one else list(against)  # type: ignore[list-item, arg-type]
     for bundle in bundles:
         if not isinstance(bundle, str | Path | shortlist.Engine):
             raise DataError(

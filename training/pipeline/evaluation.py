@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from shortlist.training.evaluation.verdict import judge
 from shortlist.training.models.als import ImplicitALS
 from shortlist.training.models.baselines import Baseline, Popularity
 from shortlist.training.models.ease import EASE
-from shortlist.training.models.item_item import ItemKNN, RecencyItemKNN
+from shortlist.training.models.item_item import MAX_PAIRS, ItemKNN, RecencyItemKNN, count_pairs
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.compared import (
     common_ground,
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
     from shortlist.training.splits.parts import Split
 
 __all__ = ["bundle_rankers", "evaluate", "evaluate_rankers"]
-
-MAX_PAIRS = 200_000_000  # of items of one user: ItemKNN holds them all, 16 bytes each
 
 
 def evaluate(
@@ -148,6 +146,7 @@ def evaluate(
     frames = Frames(None if is_path else events, items, users)
     names = [by_column] if isinstance(by_column, str) else list(by_column)
     check_seeds(seeds, seeds_out)
+    cutoffs = _read_cutoffs(ks)
     with opened(bundle, list_bundles(against)) as engines:
         engine = next(iter(engines.values()))
         config = evaluation_config(engine.bundle.manifest.training, source, protocol)
@@ -156,7 +155,7 @@ def evaluate(
         item_ids = items_of_training(engine)
         dataset, _ = load_configured(config, progress=progress, frames=frames, item_ids=item_ids)
         data = completed(dataset, engines)
-        task = _Task(engines, data, configured_split(data.dataset, config), config, on, tuple(ks))
+        task = _Task(engines, data, configured_split(data.dataset, config), config, on, cutoffs)
         columns = [item_column(column, task.split, engines) for column in names]
         plan = None
         if seeds is not None:
@@ -164,6 +163,14 @@ def evaluate(
             plan = plan_seeds(name, engine, dataset, config, n_seeds=seeds, out=out)
         report = _report(task, columns, baselines=baselines)
         return report if plan is None else _with_seeds(report, task, plan, progress=progress)
+
+
+def _read_cutoffs(ks: Any) -> tuple[int, ...]:
+    """Return the cut-offs of the metrics."""
+    cutoffs = tuple(ks) if isinstance(ks, Iterable) else ()
+    if not cutoffs or not all(type(k) is int and k >= 1 for k in cutoffs):
+        raise DataError(f"ks: got {ks!r:.60}, expected whole numbers >= 1, such as (10, 20)")
+    return cutoffs
 
 
 @dataclass(frozen=True)
@@ -355,7 +362,7 @@ def _affordable_baselines(
     }
     if importlib.util.find_spec("implicit") is not None:  # an optional library
         named["iALS"] = ImplicitALS()
-    n_pairs = int((known.group_by("user_id").len()["len"].cast(pl.Int64) ** 2).sum())
+    n_pairs = count_pairs(known)
     if n_pairs > MAX_PAIRS:
         python_warnings.warn(
             f"ItemKNN left out: {n_pairs:,} pairs of items, more than {MAX_PAIRS:,}", stacklevel=3
