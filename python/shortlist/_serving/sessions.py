@@ -78,7 +78,7 @@ class Session:
         item_ids : array-like of shape (n,), ids
         kind : str, optional
             Of all these events. One that means dislike to the bundle takes the items out of the
-            history instead; they stay excluded.
+            history instead; they stay excluded as seen.
         timestamp : number, datetime or str, optional
             When, for encoders that read ages; give it always or never. Default: not known, then
             events count as one usual gap apart.
@@ -104,7 +104,7 @@ class Session:
             self._events += [_Event(item, kind or "", seconds) for item in ids]
 
     def forget(self, item_ids: Any) -> None:
-        """Take items out of the history; they stay excluded, and the state is made anew.
+        """Take items out of the history; they stay excluded as seen. The state is made anew.
 
         Raises
         ------
@@ -135,7 +135,8 @@ class Session:
         top_n, where, exclude, allow
             As for `Engine.recommend`, of one request.
         exclude_seen : bool
-            Leave out the session's items, and those of the user's stored history.
+            Leave out the session's items, those of the user's stored history, and those that were
+            disliked or forgotten.
         now : number, datetime or str, optional
             What ages of events count from, where the encoder reads them. Default: the newest event.
 
