@@ -51,6 +51,25 @@ void CallVariety::check_column(const GivenColumn& column, std::size_t n_rows) co
          "groups: expected splits that ascend from 0 to the number of values");
 }
 
+void CallVariety::set_chosen(const std::optional<GivenChosen>& chosen, std::size_t dim) {
+  if (!chosen) return;
+  chosen_ = chosen;
+  const auto& [vectors, splits] = *chosen_;
+  const auto n_vectors = static_cast<std::size_t>(vectors.ndim() == 2 ? vectors.shape(0) : 0);
+  expect(has_shape(vectors, n_vectors, dim), "chosen: expected vectors of the index's dim");
+  const std::int64_t* const begin = splits.data();
+  expect(static_cast<std::size_t>(splits.size()) == n_ + 1 && begin[0] == 0 &&
+             begin[n_] == static_cast<std::int64_t>(n_vectors),
+         "chosen: expected splits from 0 to the number of vectors");
+  expect(variety_.diversity != nullptr, "chosen: expected a diversity");
+  for (std::size_t q = 0; q < n_; ++q) {
+    expect(begin[q] < begin[q + 1] && variety_.diversity[q] > 0,
+           "chosen: expected a vector and a diversity above 0 for each query");
+  }
+  variety_.chosen = vectors.data();
+  variety_.chosen_splits = begin;
+}
+
 RowArray CallVariety::room_for_missing() const {
   RowArray missing({n_, quotas_.size()});
   std::fill_n(missing.mutable_data(), missing.size(), std::int64_t{0});

@@ -22,10 +22,17 @@ using GivenVariety = std::tuple<std::vector<GivenColumn>, CountArray,
                                 std::vector<py::array_t<bool, py::array::c_style>>, CountArray,
                                 std::optional<py::array_t<double, py::array::c_style>>>;
 
+// Vectors (n_chosen, dim) and splits (n + 1).
+using GivenChosen =
+    std::tuple<py::array_t<float, py::array::c_style | py::array::forcecast>, RowArray>;
+
 // A variety of the core, with the arrays it borrows.
 class CallVariety {
  public:
   CallVariety(std::size_t n, std::size_t n_rows, const std::optional<GivenVariety>& given);
+
+  // Items above each list, as Variety::chosen.
+  void set_chosen(const std::optional<GivenChosen>& chosen, std::size_t dim);
 
   const Variety& get() const { return variety_; }
   // Zeros (n, n_quotas).
@@ -36,6 +43,7 @@ class CallVariety {
 
   std::size_t n_;
   std::optional<GivenVariety> given_;
+  std::optional<GivenChosen> chosen_;
   std::vector<GroupColumn> columns_;
   std::vector<const unsigned char*> quotas_;
   Variety variety_;

@@ -40,7 +40,8 @@ using OptionalMask = std::optional<py::array_t<bool, py::array::c_style>>;
 py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t top_n,
                  const OptionalRagged& exclude, const OptionalRagged& allow,
                  const std::optional<RowArray>& allow_rows, const OptionalMask& allow_mask,
-                 std::size_t n_threads, const std::optional<GivenVariety>& given) {
+                 std::size_t n_threads, const std::optional<GivenVariety>& given,
+                 const std::optional<GivenChosen>& chosen) {
   const MatrixView view = matrix_view(queries, "queries");
   const auto excluded = to_ragged(exclude);
   const auto allowed = to_ragged(allow);
@@ -57,7 +58,8 @@ py::tuple search(const IndexView& index, const FloatArray& queries, std::size_t 
     }
     filter.allow_mask = reinterpret_cast<const unsigned char*>(allow_mask->data());
   }
-  const CallVariety variety(view.n_rows, index.n_rows(), given);
+  CallVariety variety(view.n_rows, index.n_rows(), given);
+  variety.set_chosen(chosen, view.dim);
   check_size(view.n_rows, top_n, index.n_rows());
   py::array_t<float> scores({view.n_rows, top_n});
   py::array_t<std::int64_t> rows({view.n_rows, top_n});
@@ -122,6 +124,14 @@ FloatArray vectors(const IndexView& view, const RowArray& rows) {
   FloatArray out({n_rows, view.dim()});
   view.copy_vectors(rows.data(), n_rows, out.mutable_data());
   return out;
+}
+
+Index slice(const IndexView& view, std::size_t first, std::size_t end) {
+  if (first > end || end > view.n_rows()) {
+    throw std::invalid_argument("slice: expected first <= end <= n_rows");
+  }
+  const Released release;
+  return view.slice(first, end);
 }
 
 py::bytes to_bytes(const IndexView& view) {
@@ -192,11 +202,12 @@ void register_views(py::module_& module) {
       .def("ids_of", &ids_of, py::arg("rows"))
       .def("search", &search, py::arg("queries"), py::arg("top_n"), py::arg("exclude"),
            py::arg("allow"), py::arg("allow_rows"), py::arg("allow_mask"), py::arg("n_threads"),
-           py::arg("variety") = py::none())
+           py::arg("variety") = py::none(), py::arg("chosen") = py::none())
       .def("rows_of_int64", &rows_of_int64, py::arg("ids"))
       .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
       .def("vectors", &vectors, py::arg("rows"))
       .def("to_bytes", &to_bytes)
+      .def("slice", &slice, py::arg("first"), py::arg("end"))
       .def("save", &IndexView::save, py::arg("path"), py::call_guard<Released>());
 }
 
@@ -221,6 +232,7 @@ void register_index(py::module_& module) {
       .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
       .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
                   py::call_guard<Released>())
+      .def_static("join", &Index::join, py::arg("parts"), py::call_guard<Released>())
       .def_static("from_bytes", &from_bytes, py::arg("name"), py::arg("data"));
   py::class_<IndexBuilder>(module, "IndexBuilder")
       .def(py::init<std::size_t, std::size_t, Metric, Storage>(), py::arg("n_items"),

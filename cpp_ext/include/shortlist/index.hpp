@@ -29,6 +29,8 @@ struct Snapshot;
 
 namespace [[gnu::visibility("default")]] shortlist {
 
+class Index;
+
 // The index at one moment: immutable, cheap to copy, safe to read from any number of threads, and
 // unaffected by later updates. Rows: 0 .. n_rows() - 1; those of removed items are not known.
 class IndexView {
@@ -83,8 +85,13 @@ class IndexView {
   void save(const std::string& path) const;
   // The same bytes in memory.
   std::string to_bytes() const;
+  // The items of rows first .. end - 1 as an index of their own, with the vectors that are stored
+  // here; rows count from 0, removed ones left out. Row numbers as ids count from 0 as well.
+  // @pre first <= end <= n_rows()
+  Index slice(std::size_t first, std::size_t end) const;
 
  private:
+  friend class Index;
   std::shared_ptr<const Snapshot> snapshot_;
 };
 
@@ -115,6 +122,10 @@ class Index {
   static Index borrow(const std::string& name, const void* bytes, std::size_t size);
   // The same, but copied: the bytes may go.
   static Index from_bytes(const std::string& name, const void* bytes, std::size_t size);
+  // One index of the items of several, those of the first part first. The vectors are not copied
+  // where a part was never updated. Throws std::invalid_argument that names the first part of
+  // another dim, metric, storage or kind of ids than the part before it, or an id that repeats.
+  static Index join(const std::vector<IndexView>& parts);
 
  private:
   std::shared_ptr<IndexState> state_;

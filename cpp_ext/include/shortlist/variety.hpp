@@ -26,6 +26,11 @@ struct Variety {
   const std::int32_t* at_least = nullptr;
   // (n_queries,), 0 .. 1: the weight of being unlike the items chosen before; null = 0 for all
   const double* diversity = nullptr;
+  // Items that are above each list, which goes on below them: query q owns the vectors (n, dim)
+  // chosen_splits[q] .. chosen_splits[q + 1] - 1, as stored. null = none; else each query has one
+  // at least and a diversity above 0.
+  const float* chosen = nullptr;
+  const std::int64_t* chosen_splits = nullptr;
 
   bool is_set() const { return n_columns > 0 || n_quotas > 0 || diversity != nullptr; }
   double diversity_of(std::size_t query) const {
@@ -38,6 +43,7 @@ inline Variety variety_from(Variety variety, std::size_t first) {
   if (variety.at_most != nullptr) variety.at_most += first * variety.n_columns;
   if (variety.at_least != nullptr) variety.at_least += first * variety.n_quotas;
   if (variety.diversity != nullptr) variety.diversity += first;
+  if (variety.chosen_splits != nullptr) variety.chosen_splits += first;
   return variety;
 }
 

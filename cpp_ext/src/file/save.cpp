@@ -143,9 +143,10 @@ file::Header header_of(const Snapshot& snapshot, const std::vector<Part>& parts)
   return header;
 }
 
-// Without the rows of removed items.
+// In one segment, without the rows of removed items.
 std::shared_ptr<const Snapshot> dense(const std::shared_ptr<const Snapshot>& snapshot) {
-  return snapshot->live_ids == nullptr ? snapshot : compacted(*snapshot);
+  const bool is_dense = snapshot->live_ids == nullptr && snapshot->segments.size() == 1;
+  return is_dense ? snapshot : compacted(*snapshot);
 }
 
 // Gives the bytes of the file to `write`, piece by piece.

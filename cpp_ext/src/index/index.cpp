@@ -125,8 +125,6 @@ void IndexView::search(const MatrixView& queries, std::size_t top_n, const Filte
 
 namespace {
 
-constexpr std::size_t kMaxRows = (std::size_t{1} << 31) - 2;
-
 std::size_t n_bytes_of(const ItemIds& ids) {
   return ids.kind() == ItemIds::Kind::string ? ids.bytes().size() : 0;
 }

@@ -81,10 +81,13 @@ void Mmr::forget() {
 void Mmr::begin(std::int64_t row) {
   std::vector<float> vector(snapshot_.dim);
   snapshot_.copy_vector(static_cast<std::size_t>(row), vector.data());
+  begin(vector.data());
+}
+
+void Mmr::begin(const float* vector) {
   chosen_.resize(++n_chosen_ * query_.size());
-  std::copy(vector.begin(), vector.end(),
-            chosen_.end() - static_cast<std::ptrdiff_t>(query_.size()));
-  chosen_norm_ = std::max(chosen_norm_, std::sqrt(squared_norm(vector.data(), vector.size())));
+  std::copy_n(vector, snapshot_.dim, chosen_.end() - static_cast<std::ptrdiff_t>(query_.size()));
+  chosen_norm_ = std::max(chosen_norm_, std::sqrt(squared_norm(vector, snapshot_.dim)));
   n_wanted_ = std::max(kFirstWanted, n_wanted_ / kGrowth);
 }
 

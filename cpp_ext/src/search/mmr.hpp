@@ -28,8 +28,11 @@ class Mmr {
   Mmr(const Snapshot& snapshot, const kernels::Table& table, const double* query, double diversity,
       double item_norm);
 
-  // Counts an item as chosen: the first one, which is the best by score.
+  // Counts an item as chosen: the first one, which is the best by score, or one that was chosen
+  // before and need not be an item here.
   void begin(std::int64_t row);
+  void begin(const float* vector);
+  bool has_chosen() const { return n_chosen_ > 0; }
   // Chooses from the items that are known until the selection is done. False if more items must be
   // looked at before the next choice.
   bool choose(Selection* selection);

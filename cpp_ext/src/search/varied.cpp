@@ -53,7 +53,7 @@ struct Task {
   std::vector<unsigned char> mask;
 
   // Whether the next item is the one of the best score.
-  bool takes_best() const { return mmr == nullptr || selection.picks().empty(); }
+  bool takes_best() const { return mmr == nullptr || !mmr->has_chosen(); }
 };
 
 class VariedSearch {
@@ -97,8 +97,10 @@ class VariedSearch {
     const std::size_t n_rows = std::max<std::size_t>(1, snapshot_.n_rows);
     Found found(end - first, std::min(with_spare(top_n_), n_rows));
     const MatrixView part = {queries_.row(first), end - first, queries_.dim};
-    search_snapshot(snapshot_, part, found.k, filter_from(filter_, first), n_threads_,
-                    found.output(), between_);
+    if (variety_.chosen == nullptr) {
+      search_snapshot(snapshot_, part, found.k, filter_from(filter_, first), n_threads_,
+                      found.output(), between_);
+    }
     for_each(tasks.size(), [&](std::size_t i) {
       Task& task = *tasks[i];
       const double diversity = variety_.diversity_of(task.number);
@@ -108,7 +110,11 @@ class VariedSearch {
         task.mmr = std::make_unique<Mmr>(snapshot_, active_kernels(), query.exact(), diversity,
                                          item_norm_);
       }
-      offer(task, found.list(i), found.is_all(i));
+      if (variety_.chosen == nullptr) return offer(task, found.list(i), found.is_all(i));
+      const std::int64_t* const lists = variety_.chosen_splits + task.number;
+      for (std::int64_t at = lists[0]; at < lists[1]; ++at) {
+        task.mmr->begin(variety_.chosen + static_cast<std::size_t>(at) * queries_.dim);
+      }
     });
   }
 

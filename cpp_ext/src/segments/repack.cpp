@@ -38,8 +38,12 @@ namespace {
 
 std::shared_ptr<const ItemIds> ids_of(const Snapshot& snapshot,
                                       const std::vector<RowSource>& sources) {
-  if (snapshot.live_ids == nullptr) return snapshot.ids;
-  if (snapshot.id_kind() == ItemIds::Kind::int64) {
+  const ItemIds::Kind kind = snapshot.id_kind();
+  if (snapshot.live_ids == nullptr && sources.size() == snapshot.n_rows) return snapshot.ids;
+  if (snapshot.live_ids == nullptr && kind == ItemIds::Kind::row_numbers) {
+    return std::make_shared<ItemIds>(ItemIds::row_numbers(sources.size()));
+  }
+  if (kind != ItemIds::Kind::string) {
     std::vector<std::int64_t> values;
     values.reserve(sources.size());
     for (const RowSource& source : sources) {
@@ -57,18 +61,12 @@ std::shared_ptr<const ItemIds> ids_of(const Snapshot& snapshot,
   return std::make_shared<ItemIds>(ItemIds::from_strings(std::move(bytes), std::move(offsets)));
 }
 
-}  // namespace
-
-std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
-  std::vector<RowSource> sources;
-  sources.reserve(snapshot.n_items);
-  for (const SegmentView& view : snapshot.segments) collect_live(view, sources);
+std::shared_ptr<Snapshot> packed_from(const Snapshot& snapshot, std::vector<RowSource> sources) {
   std::sort(sources.begin(), sources.end(),
             [](const RowSource& a, const RowSource& b) { return a.row < b.row; });
   auto result = std::make_shared<Snapshot>();
   result->metric = snapshot.metric;
   result->storage = snapshot.storage;
-  result->recall = snapshot.recall;
   result->dim = snapshot.dim;
   result->n_rows = result->n_items = sources.size();
   result->generation = snapshot.generation + 1;
@@ -80,6 +78,32 @@ std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
   view.generation = result->generation;
   result->segments.push_back(std::move(view));
   return result;
+}
+
+}  // namespace
+
+std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot) {
+  std::vector<RowSource> sources;
+  sources.reserve(snapshot.n_items);
+  for (const SegmentView& view : snapshot.segments) collect_live(view, sources);
+  std::shared_ptr<Snapshot> result = packed_from(snapshot, std::move(sources));
+  result->recall = snapshot.recall;
+  return result;
+}
+
+std::shared_ptr<Snapshot> sliced(const Snapshot& snapshot, std::size_t first, std::size_t end) {
+  std::vector<RowSource> sources;
+  sources.reserve(end - first);
+  for (std::size_t row = first; row < end; ++row) {
+    for (const SegmentView& view : snapshot.segments) {
+      const auto wanted = static_cast<std::int64_t>(row);
+      const std::int64_t slot = view.live_slot_of(wanted);
+      if (slot < 0) continue;
+      sources.push_back({wanted, &view.segment->vectors, static_cast<std::size_t>(slot)});
+      break;
+    }
+  }
+  return packed_from(snapshot, std::move(sources));
 }
 
 }  // namespace shortlist

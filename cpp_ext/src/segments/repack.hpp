@@ -24,5 +24,8 @@ std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
                                             const Snapshot& snapshot);
 // The same items in the same order in one segment, rows without holes.
 std::shared_ptr<Snapshot> compacted(const Snapshot& snapshot);
+// The items of rows first .. end - 1 alone, as stored; the row `first` becomes 0.
+// @pre first <= end <= n_rows
+std::shared_ptr<Snapshot> sliced(const Snapshot& snapshot, std::size_t first, std::size_t end);
 
 }  // namespace shortlist

@@ -15,8 +15,9 @@
 namespace shortlist {
 
 // Items that were packed together, or the delta: new rows that wait to be packed. `rows` maps a
-// slot here to the item's row in the index; empty means they are the same. A packed segment is
-// immutable. The delta has room for more slots than a snapshot sees; only those are written.
+// slot here to the item's row in the index; empty means that they count on from `first_row`. A
+// packed segment is immutable. The delta has room for more slots than a snapshot sees; only those
+// are written.
 struct Segment {
   StoredRows vectors;                   // (n_slots, dim), rounded; cosine: normalised before
   Buffer owned_vectors;                 // empty when `vectors` points into a mapped file
@@ -24,6 +25,7 @@ struct Segment {
   PackedItems packed;
   std::vector<std::uint32_t> positions;  // of the rows in `packed`; int8 storage only
   std::vector<std::int64_t> rows;
+  std::int64_t first_row = 0;
   bool is_delta = false;  // rows in order of arrival, a row may repeat; else rows ascend
 
   // int8 storage: the rows are the codes of `packed`.
@@ -34,11 +36,14 @@ struct Segment {
     vectors.scales = packed.scales;
   }
   std::int64_t row_at(std::size_t slot) const {
-    return rows.empty() ? static_cast<std::int64_t>(slot) : rows[slot];
+    return rows.empty() ? first_row + static_cast<std::int64_t>(slot) : rows[slot];
   }
   // The slot of a row, or -1 when it is not here. @pre !is_delta
   std::int64_t slot_of(std::int64_t row) const {
-    if (rows.empty()) return row < static_cast<std::int64_t>(vectors.n_rows) ? row : -1;
+    if (rows.empty()) {
+      const std::int64_t slot = row - first_row;
+      return slot >= 0 && slot < static_cast<std::int64_t>(vectors.n_rows) ? slot : -1;
+    }
     const auto found = std::lower_bound(rows.begin(), rows.end(), row);
     return found != rows.end() && *found == row ? found - rows.begin() : -1;
   }

@@ -16,6 +16,7 @@
 
 namespace shortlist {
 
+constexpr std::size_t kMaxRows = (std::size_t{1} << 31) - 2;
 constexpr double kNoRecall = std::numeric_limits<double>::quiet_NaN();
 
 struct Snapshot {
