@@ -24,7 +24,7 @@ ROOMS = [
     },
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},
-    {"_catalogue"},
+    {"_catalogue", "shards"},
     {"_serving"},
     {"engine", "_build"},
     {"loading", "off_policy"},
