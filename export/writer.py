@@ -29,6 +29,7 @@ from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import follower_table, item_table, user_table, write_table
 from shortlist.index import Index, Storage
 from shortlist.loading import load
+from shortlist.shards.sharded import write_beside
 from shortlist.training.features.features import Feature
 from shortlist.training.fit.fit import TrainedModel
 from shortlist.training.fit.second_stage import fit_followers
@@ -90,6 +91,8 @@ def export_bundle(
         storage = cast(Storage, run.config.export.storage)  # the settings allow no other value
         index = Index(vectors, run.split.catalogue, run.two_tower.metric, storage=storage)
         index.save(writer.directory / "items.index")
+        if run.config.export.shards > 1:
+            write_beside(writer.directory, index, run.config.export.shards)
         model = run.two_tower
         popular = model.popular_scores() if isinstance(model, LinearModel) else None
         items = item_table(run.split, popular)

@@ -13,6 +13,7 @@ from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle, parity
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
 from shortlist.loading import load
+from shortlist.shards import ShardedIndex
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,24 @@ def test_the_portable_graph_is_left_out_where_it_is_not_wanted(plain_run, tmp_pa
         assert bundle.has("recommend.onnx")
         assert not bundle.has("recommend_portable.onnx")
     assert "recommend_portable.onnx" not in report.parity.graphs
+
+
+def test_shards_of_a_bundle_answer_as_its_index(plain_run, tmp_path):
+    settings = replace(plain_run.config.export, shards=3)
+    run = replace(plain_run, config=replace(plain_run.config, export=settings))
+    path = export_bundle(run, tmp_path / "toy.shortlist").path
+    sharded = ShardedIndex.load(path)
+    users = [{"history": run.split.catalogue[[4, 7]].tolist()}]
+    with load(path) as engine:
+        queries = engine.encode_users(users)
+        expected = engine.index.search(queries, 20)
+        hits = sharded.search(queries, 20)
+        assert len(sharded.shards) == 3
+        assert hits.item_ids.tolist() == expected.item_ids.tolist()
+        assert hits.scores.tobytes() == expected.scores.tobytes()
+        assert {shard.file for shard in sharded.shards} < set(engine.bundle.manifest.files)
+    with pytest.raises(BundleError, match="found a bundle, whose manifest vouches"):
+        sharded.replace({0: sharded.index})
 
 
 def test_item_rows_are_catalogue_rows_with_train_popularity_titles_and_extra_items(exported, run):

@@ -159,7 +159,10 @@ def test_merge_refuses_answers_that_do_not_make_a_whole(tmp_path):
         ([], "got none"),
         (answers[:2], r"shards 0, 1; expected one of each, 0 to 2"),
         ([*answers, answers[0]], "expected one of each"),
-        ([*answers[:2], answers[2]._replace(generation=9)], "generation 9 .* ask again"),
+        (
+            [*answers[:2], answers[2]._replace(version="9")],
+            "shard 2 answered from the set 9, .* ask",
+        ),
         ([*answers[:2], shards[2].search(np.ones((1, 10)), 2)], "answered 1 queries"),
     ):
         with pytest.raises(ValueError, match=message):

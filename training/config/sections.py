@@ -363,6 +363,9 @@ class ExportConfig:
     storage: str = _choice(
         "float32", *STORAGES, text="how item vectors are kept; int8 is approximate"
     )
+    shards: int = _number(
+        1, 1, 1024, text="of the item index, written beside it for searches over processes; 1: none"
+    )
     precision: str = _choice(
         "float32",
         *("float32", "float16"),

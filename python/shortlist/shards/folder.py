@@ -18,6 +18,7 @@ from typing import Any
 from shortlist import _temporary
 from shortlist.bundle.fields import Fields, is_plain_name, problem
 from shortlist.bundle.files import open_plain
+from shortlist.bundle.manifest import MANIFEST as BUNDLE_MANIFEST
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.index import Index
 
@@ -71,6 +72,11 @@ class ShardSet:
     def n_rows(self) -> int:
         """Rows of the whole catalogue."""
         return self.shards[-1].end_row
+
+    @property
+    def version(self) -> str:
+        """A hash of all this: answers of shards go together where it is the same."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:16]
 
     def to_json(self) -> bytes:
         """Return the text of `shards.json`."""
@@ -128,8 +134,10 @@ def _parse_shard(fields: Fields, number: int) -> ShardRecord:
     file, sha256 = (fields.take(key, str, f"a text{of}") for key in ("file", "sha256"))
     if not is_plain_name(file):
         raise fields.problem(f"a plain file name{of}", f"{file!r:.80}")
-    counts = (fields.number(key, 0, of=of) for key in ("first_row", "n_rows", "size"))
-    return ShardRecord(file, *counts, sha256)
+    first_row, n_rows, size = (
+        fields.number(key, 0, of=of) for key in ("first_row", "n_rows", "size")
+    )
+    return ShardRecord(file, first_row, n_rows, size, sha256)
 
 
 def open_shard(folder: Path, shards: ShardSet, number: int, mmap: bool) -> Index:
@@ -187,6 +195,13 @@ def writing(folder: Path) -> Iterator[Path]:
     BundleError
         The folder cannot be made or written to.
     """
+    if os.path.lexists(folder / BUNDLE_MANIFEST):
+        raise problem(
+            str(folder),
+            "a folder of shards alone",
+            "a bundle, whose manifest vouches for its files; export it again, or split its "
+            "items.index into another folder",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -22,8 +22,10 @@ class ShardAnswer(NamedTuple):
     indices : ndarray of shape (n_queries, k), int64
         Rows of the whole catalogue; of equal scores the lower one first. Missing places hold -1.
     item_ids : ndarray of shape (n_queries, k), int64 or object (str)
-    number, n_shards, generation, n_rows : int
-        Which shard of how many, of which set, and how many rows it has.
+    number, n_shards, n_rows : int
+        Which shard of how many, and how many rows it has.
+    version : str
+        Of the set of shards it is part of.
     vectors : ndarray of shape (n_queries, k, dim), float32, or None
         Stored vectors of the items, where they were asked for; zeros in missing places.
     """
@@ -33,8 +35,8 @@ class ShardAnswer(NamedTuple):
     item_ids: NDArray[Any]
     number: int
     n_shards: int
-    generation: int
     n_rows: int
+    version: str
     vectors: NDArray[np.float32] | None = None
 
 
@@ -100,11 +102,10 @@ def _check(ordered: Sequence[ShardAnswer], n: int) -> None:
             f"0 to {first.n_shards - 1}"
         )
     for answer in ordered:
-        if answer.generation != first.generation or answer.n_shards != first.n_shards:
+        if answer.version != first.version:
             raise ValueError(
-                f"answers: shard {answer.number} answered from generation {answer.generation} "
-                f"of {answer.n_shards} shards, shard 0 from generation {first.generation} of "
-                f"{first.n_shards}; ask again, all shards of one generation"
+                f"answers: shard {answer.number} answered from the set {answer.version}, shard 0 "
+                f"from {first.version}; ask again, all shards of one set"
             )
         if len(answer.scores) != len(first.scores):
             raise ValueError(

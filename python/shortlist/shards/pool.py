@@ -151,7 +151,7 @@ class ShardPool:
                 if attempt == _ATTEMPTS - 1 or files.read_set(self._folder) == shards:
                     raise
                 continue
-            if all(generation == shards.generation for some in opened for generation in some):
+            if all(version == shards.version for some in opened for version in some):
                 self._call([("use", None)] * n)
                 self._set = shards
                 return
@@ -223,7 +223,7 @@ def _work(pipe: Connection, folder: Path, mmap: bool) -> None:
         try:
             if kind == "open":
                 coming = {number: Shard.load(folder, number, mmap) for number in argument}
-                reply = [shard.generation for shard in coming.values()]
+                reply = [shard.version for shard in coming.values()]
             elif kind == "use":
                 shards, coming = coming, {}
             else:

@@ -31,6 +31,7 @@ class Shard:
     ----------
     number, n_shards : int
     generation : int
+    version : str
         Of the set it is part of; `merge` refuses answers of different ones.
     first_row, end_row : int
         Its range of the rows.
@@ -40,7 +41,7 @@ class Shard:
         self._set = shards
         self._index = index
         self.number, self.n_shards = number, len(shards.shards)
-        self.generation = shards.generation
+        self.generation, self.version = shards.generation, shards.version
         record = shards.shards[number]
         self.first_row, self.end_row = record.first_row, record.end_row
 
@@ -170,7 +171,7 @@ class Shard:
         numbered = self._set.item_ids == "row numbers"
         ids = indices if numbered else self._index._ids_of(view, local)
         return ShardAnswer(
-            scores, indices, ids, self.number, self.n_shards, self.generation, len(self), vectors
+            scores, indices, ids, self.number, self.n_shards, len(self), self.version, vectors
         )
 
 
@@ -228,12 +229,13 @@ class _NarrowCall:
         n = len(lists)
         splits = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])])
         allow = (np.concatenate(lists), splits)
-        excluded = None if self._excluded is None else _cut(*self._excluded, part)
-        variety = chosen = None
+        excluded = None if self._excluded is None else _cut(self._excluded, part)
+        variety: Any = None
+        chosen = None
         if self._chosen is not None and self._diversity is not None:
             none = np.zeros((n, 0), dtype=np.int32)
             variety = ([], none, [], none, np.ascontiguousarray(self._diversity[part]))
-            chosen = _cut(*self._chosen, part)
+            chosen = _cut(self._chosen, part)
         queries = self._queries[part]
         return self._view.search(
             queries, self._k, excluded, allow, None, None, self._n_threads, variety, chosen
@@ -253,7 +255,8 @@ class _NarrowCall:
         return np.flatnonzero(mask)
 
 
-def _cut(values: NDArray[Any], splits: NDArray[np.int64], part: slice) -> Any:
+def _cut(lists: tuple[NDArray[Any], NDArray[np.int64]], part: slice) -> Any:
+    values, splits = lists
     own = splits[part.start : part.stop + 1]
     return np.ascontiguousarray(values[own[0] : own[-1]]), own - own[0]
 

@@ -46,6 +46,9 @@ class ShardedIndex:
     """
 
     __slots__ = ("_folder", "_mmap", "_now")
+    _folder: Path
+    _mmap: bool
+    _now: _Now
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError("ShardedIndex: has no constructor; use ShardedIndex.build, .split or .load")
@@ -123,15 +126,7 @@ class ShardedIndex:
             As `Index.load` and `build`.
         """
         whole = index if isinstance(index, Index) else Index.load(index)
-        view = whole._core.view()
-        n_rows, kind = view.n_rows, "string" if view.has_string_ids else "int64"
-        ranges = _ranges(n_rows, positive_int(n_shards, "n_shards"))
-        # Ids that are row numbers count anew in each slice, others stay.
-        last = n_rows - 1
-        if n_rows > 1 and kind == "int64":
-            own = view.slice(last, n_rows).view().ids_of(np.zeros(1, dtype=np.int64))[0]
-            kind = "row numbers" if own != view.ids_of(np.array([last]))[0] else kind
-        parts = ((a, Index._of_core(view.slice(a, b))) for a, b in ranges)
+        kind, parts = _slices(whole, positive_int(n_shards, "n_shards"))
         return cls._of(Path(folder), _write(Path(folder), whole, kind, parts), True)
 
     @classmethod
@@ -364,6 +359,32 @@ def _ranges(n_rows: int, n_shards: int) -> list[tuple[int, int]]:
         raise ValueError(f"n_shards: got {n_shards}; expected at most {files.MAX_SHARDS}")
     cuts = [n_rows * number // n_shards for number in range(n_shards + 1)]
     return list(itertools.pairwise(cuts))
+
+
+def _slices(whole: Index, n_shards: int) -> tuple[str, Iterable[tuple[int, Index]]]:
+    """Return the kind of ids an index has, and ranges of its rows with the first row of each."""
+    view = whole._core.view()
+    if view.n_items != view.n_rows:  # rows of removed items
+        view = Index._of_bytes(view.to_bytes())._core.view()
+    n_rows, kind = view.n_rows, "string" if view.has_string_ids else "int64"
+    last = n_rows - 1
+    if last > 0 and kind == "int64":
+        # Ids that are row numbers count anew in each slice, others stay.
+        own = view.slice(last, n_rows).view().ids_of(np.zeros(1, dtype=np.int64))[0]
+        kind = "row numbers" if own != view.ids_of(np.array([last]))[0] else kind
+    ranges = _ranges(n_rows, n_shards)
+    return kind, ((first, Index._of_core(view.slice(first, end))) for first, end in ranges)
+
+
+def write_beside(folder: Path, index: Index, n_shards: int) -> None:
+    """Write an index as shards into a folder of other files that nobody reads yet."""
+    kind, parts = _slices(index, n_shards)
+    records = tuple(
+        files.add_shard(folder, part, number, first_row)
+        for number, (first_row, part) in enumerate(parts)
+    )
+    shards = ShardSet(1, index.dim, index.metric, index.storage, kind, records)
+    (folder / files.MANIFEST).write_bytes(shards.to_json())
 
 
 def _write(folder: Path, like: Index, item_ids: str, parts: Iterable[tuple[int, Index]]) -> _Now:
