@@ -169,3 +169,31 @@ def test_merge_refuses_answers_that_do_not_make_a_whole(tmp_path):
             merge(wrong, 2)
     with pytest.raises(ValueError, match=r"shard 0 has 2 places; expected 3"):
         merge(answers, 3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_all_shards_as_one_index_take_updates(tmp_path, seed):
+    random = np.random.default_rng([8, seed])
+    n, dim = int(random.integers(1, 3000)), int(random.integers(1, 12))
+    metric = str(random.choice(["cosine", "dot", "euclidean"]))
+    storage = str(random.choice(["float32", "float16", "bfloat16", "int8"]))
+    kind = str(random.choice(["none", "int64"]))
+    ids = made_ids(kind, n, random)
+    whole = Index(random.normal(size=(n, dim)), ids, metric, storage=storage)
+    joined = ShardedIndex.split(tmp_path / "shards", whole, int(random.integers(1, 9))).index
+    queries = random.normal(size=(5, dim)).astype(np.float32)
+    for _ in range(6):
+        some = np.unique(random.integers(0, 4 * n, size=random.integers(1, 1200)))
+        vectors = random.normal(size=(len(some), dim)).astype(np.float32)
+        gone = np.unique(random.integers(0, 4 * n, size=random.integers(1, 1200)))
+        for index in (whole, joined):
+            index.upsert(some, vectors)
+            index.remove(gone)
+        same(joined.search(queries, 50), whole.search(queries, 50))
+        same(joined.search(queries, 5, diversity=0.4), whole.search(queries, 5, diversity=0.4))
+    for name, index in (("one", whole), ("joined", joined)):
+        index.save(tmp_path / name)
+    if storage != "int8":  # its recall is not known of shards
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "joined").read_bytes()
+    again = ShardedIndex.split(tmp_path / "shards", joined, 3)  # without rows of removed items
+    same(again.search(queries, 50), Index.load(tmp_path / "one").search(queries, 50))

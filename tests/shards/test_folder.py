@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -281,6 +282,11 @@ def test_building_again_is_a_new_generation(folder):
     assert (again.generation, len(again), len(again.shards)) == (2, 60, 2)
     assert reader.refresh()
     assert len(reader) == 60
+
+
+def test_a_pickled_index_opens_its_folder(folder):
+    index = pickle.loads(pickle.dumps(ShardedIndex.load(folder, mmap=False)))
+    assert index.search(rows(1, 3), 4).indices.shape == (3, 4)
 
 
 def test_a_copied_folder_is_the_same_index(folder, tmp_path):

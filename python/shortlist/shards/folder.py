@@ -85,7 +85,7 @@ class ShardSet:
         return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def read_set(folder: Path) -> ShardSet:
+def read_set(folder: str | os.PathLike[str]) -> ShardSet:
     """Read and check `shards.json` of a folder.
 
     Raises
@@ -93,8 +93,9 @@ def read_set(folder: Path) -> ShardSet:
     BundleError
         It is missing, or is not what this release writes.
     """
-    where = f"{folder.name}/{MANIFEST}"
-    with os.fdopen(open_plain(folder / MANIFEST, where), "rb") as file:
+    path = Path(folder)
+    where = f"{path.name}/{MANIFEST}"
+    with os.fdopen(open_plain(path / MANIFEST, where), "rb") as file:
         text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
         raise problem(where, f"at most {_MAX_BYTES:,} bytes", "more")

@@ -63,6 +63,7 @@ def merge(answers: Iterable[ShardAnswer], n: int) -> Hits:
     Examples
     --------
     >>> import numpy as np, pathlib, tempfile
+    >>> from shortlist.shards import Shard, ShardedIndex
     >>> folder = pathlib.Path(tempfile.mkdtemp()) / "items.shards"
     >>> _ = ShardedIndex.build(folder, np.eye(4), n_shards=2)
     >>> shards = [Shard.load(folder, number) for number in range(2)]

@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from shortlist import _checks
+from shortlist._forks import ForkLock
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.index import Hits
 from shortlist.shards import folder as files
@@ -57,7 +57,7 @@ class ShardPool:
         n_processes = _checks.thread_count(n_processes, "n_processes")
         self._set = files.read_set(self._folder)
         n_shards = len(self._set.shards)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._workers = [
             _Worker(self._folder, self._mmap) for _ in range(min(n_processes or n_shards, n_shards))
         ]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _checks, _core
 from shortlist._checks import flag, positive_int
+from shortlist._forks import ForkLock
 from shortlist.errors import BundleError
 from shortlist.index import Hits, Index, Metric, Storage
 from shortlist.shards import folder as files
@@ -45,8 +46,9 @@ class ShardedIndex:
     [['c', 'd']]
     """
 
-    __slots__ = ("_folder", "_mmap", "_now")
+    __slots__ = ("_folder", "_lock", "_mmap", "_now")
     _folder: Path
+    _lock: ForkLock  # of refresh; readers need none
     _mmap: bool
     _now: _Now
 
@@ -153,6 +155,7 @@ class ShardedIndex:
     def _of(cls, folder: Path, now: _Now, mmap: bool) -> ShardedIndex:
         made = cls.__new__(cls)
         made._folder, made._mmap, made._now = folder, mmap, now
+        made._lock = ForkLock()
         return made
 
     def refresh(self) -> bool:
@@ -171,11 +174,12 @@ class ShardedIndex:
         BundleError
             As `load`; the old set stays in use.
         """
-        before = self._now
-        if files.read_set(self._folder) == before.shards:
-            return False
-        self._now = _open(self._folder, self._mmap, before)
-        return True
+        with self._lock:
+            before = self._now
+            if files.read_set(self._folder) == before.shards:
+                return False
+            self._now = _open(self._folder, self._mmap, before)
+            return True
 
     def replace(self, shards: Mapping[int, Index], *, may_resize: bool = False) -> ShardedIndex:
         """Write new shards in the places of some, as one new generation, and go over to it.
@@ -275,13 +279,25 @@ class ShardedIndex:
         """As `Index.vectors`, over all shards."""
         return self._now.index.vectors(rows)
 
-    def search(self, queries: ArrayLike, top_n: int = 10, *args: Any, **options: Any) -> Hits:
+    def search(
+        self,
+        queries: ArrayLike,
+        top_n: int = 10,
+        exclude: Any = None,
+        allow: Any = None,
+        n_threads: int = 0,
+        **variety: Any,
+    ) -> Hits:
         """Find the exact top-N items of every query among all shards.
 
         Parameters, answers and errors are those of `Index.search`; masks and groups have an entry
         for every row of the whole catalogue.
         """
-        return self._now.index.search(queries, top_n, *args, **options)
+        return self._now.index.search(queries, top_n, exclude, allow, n_threads, **variety)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as the folder's path: the files are opened where it arrives."""
+        return type(self).load, (os.fspath(self._folder.absolute()), self._mmap)
 
 
 class _Now:
