@@ -5,7 +5,7 @@ which cannot be parsed later is reported with its line. JSON lines, Parquet, Arr
 and pandas, polars and pyarrow frames keep their types.
 """
 
-from shortlist.training.data.tables.kinds import TABLE_SUFFIXES, check_is_text, read_lines
+from shortlist._columns.kinds import TABLE_SUFFIXES, check_is_text, read_lines
 from shortlist.training.data.tables.parts import is_folder_of_parts
 from shortlist.training.data.tables.table import (
     LazyTable,

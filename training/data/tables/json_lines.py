@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from shortlist._columns.files import UTF8_MARK, decode, read_bytes, wide_encoding
+from shortlist._columns.kinds import check_is_text, is_gzip, opened
+from shortlist._columns.lines import Lines
 from shortlist.errors import DataError
-from shortlist.training.data.tables.kinds import check_is_text, is_gzip
-from shortlist.training.data.tables.lines import Lines, opened
 from shortlist.training.data.tables.part import Part, explained
 from shortlist.training.data.tables.text import whole_head
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from shortlist._columns.files import decode
+from shortlist._columns.lines import Lines
 from shortlist.errors import DataError
-from shortlist.training.data.tables.lines import Lines
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import polars as pl
 
 from shortlist._columns.files import read_bytes
+from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, is_gzip, kind_of
 from shortlist.errors import DataError
 from shortlist.training.data.tables.json_lines import open_json
-from shortlist.training.data.tables.kinds import SUFFIX_HELP, TABLE_SUFFIXES, is_gzip, kind_of
 from shortlist.training.data.tables.part import Part, explained
 from shortlist.training.data.tables.text import open_text
 

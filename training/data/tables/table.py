@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from shortlist._columns.kinds import opened, read_lines
+from shortlist._columns.lines import Lines
 from shortlist.errors import DataError
 from shortlist.training.data.tables.frames import frame_of
 from shortlist.training.data.tables.json_lines import check_not_mixed
-from shortlist.training.data.tables.kinds import read_lines
-from shortlist.training.data.tables.lines import Lines, opened
 from shortlist.training.data.tables.names import nearest_column
 from shortlist.training.data.tables.part import Part, Places, explained
 from shortlist.training.data.tables.parts import open_parts

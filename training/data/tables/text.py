@@ -11,15 +11,16 @@ from pathlib import Path
 import polars as pl
 
 from shortlist._columns.files import UTF8_MARK, decode, read_bytes, wide_encoding
-from shortlist.errors import DataError
-from shortlist.training.data.tables.kinds import (
+from shortlist._columns.kinds import (
     TEXT_SUFFIXES,
     check_is_text,
     head_of,
     is_gzip,
+    opened,
     suffix_of,
 )
-from shortlist.training.data.tables.lines import Lines, opened
+from shortlist._columns.lines import Lines
+from shortlist.errors import DataError
 from shortlist.training.data.tables.part import Part
 
 _HEAD = 1 << 16

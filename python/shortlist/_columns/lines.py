@@ -7,7 +7,6 @@ nothing are no rows.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shortlist.training.data.arrays import Rows
+from shortlist._columns.ragged import Array
 
 _BLOCK = 1 << 24
 _NEWLINE, _QUOTE = 10, 34
@@ -93,7 +92,7 @@ class Lines:
         match = value.search(rest)
         return None if match is None else (line, match[1].decode("utf-8", "replace"))
 
-    def _blocks(self) -> Iterator[tuple[int, Callable[[Rows], Rows]]]:
+    def _blocks(self) -> Iterator[tuple[int, Callable[[Array], Array]]]:
         """Give the number of rows of each block of the file, and what names their lines."""
         rest, line = b"", 1
         with self.open() as file:
@@ -118,7 +117,7 @@ class Lines:
                 if not block:
                     return
 
-    def _starts(self, data: bytes, line: int) -> Rows:
+    def _starts(self, data: bytes, line: int) -> Array:
         """Return the lines of the rows in whole rows of bytes that begin on ``line``."""
         buffer = np.frombuffer(data, np.uint8)
         newlines = np.flatnonzero(buffer == _NEWLINE)
@@ -134,7 +133,7 @@ class Lines:
         blank = [i for i in np.flatnonzero(odd).tolist() if is_blank.match(data, int(starts[i]))]
         kept = np.ones(len(starts), np.bool_)
         kept[blank] = False
-        found: Rows = lines[kept]
+        found: Array = lines[kept]
         return found
 
     def wrong(self) -> tuple[int, str, str] | None:
@@ -194,17 +193,3 @@ def _last_end(data: bytes) -> int:
     quotes = np.cumsum(buffer == _QUOTE, dtype=np.int64)
     ends = newlines[quotes[newlines] % 2 == 0]
     return int(ends[-1]) + 1 if len(ends) else 0
-
-
-def opened(path_or_data: object) -> Callable[[], BinaryIO]:
-    """Return what opens a file, gunzipped where it is gzip, or bytes in memory."""
-
-    def open_it() -> BinaryIO:
-        if isinstance(path_or_data, bytes):
-            return io.BytesIO(path_or_data)
-        path = str(path_or_data)
-        with open(path, "rb") as file:
-            is_gzip = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path) if is_gzip else open(path, "rb")  # type: ignore[return-value]
-
-    return open_it

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from shortlist._columns.files import GZIP, UTF8_MARK, decode, read_bytes, wide_encoding
 from shortlist.errors import DataError
-from shortlist.training.data.tables.lines import opened
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -76,6 +79,20 @@ def head_of(path: Path, size: int) -> bytes:
         raise DataError(f"no such file: {path}. Fix: check the path") from error
     except (OSError, EOFError, zlib.error):
         return read_bytes(path)[:size]  # has the words for it
+
+
+def opened(path_or_data: object) -> Callable[[], BinaryIO]:
+    """Return what opens a file, gunzipped where it is gzip, or bytes in memory."""
+
+    def open_it() -> BinaryIO:
+        if isinstance(path_or_data, bytes):
+            return io.BytesIO(path_or_data)
+        path = str(path_or_data)
+        with open(path, "rb") as file:
+            is_gzip = file.read(2) == GZIP
+        return gzip.open(path) if is_gzip else open(path, "rb")  # type: ignore[return-value]
+
+    return open_it
 
 
 def is_gzip(path: Path) -> bool:
