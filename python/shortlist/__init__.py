@@ -1,6 +1,6 @@
 """Exact top-N recommendations inside your own process."""
 
-from shortlist import datasets
+from shortlist import batch, datasets
 from shortlist._build import build_info
 from shortlist._core import __version__
 from shortlist._serving.sessions import Session, Sessions
@@ -35,6 +35,7 @@ __all__ = [
     "Softmax",
     "VariedHits",
     "__version__",
+    "batch",
     "build_info",
     "datasets",
     "get_num_threads",

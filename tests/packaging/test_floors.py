@@ -28,7 +28,7 @@ ROOMS = [
     {"_serving"},
     {"engine", "_build"},
     {"loading", "off_policy"},
-    {"bench"},
+    {"batch", "bench"},
     {"cli"},
 ]
 TRAINING_ROOMS = [

@@ -1,0 +1,241 @@
+"""One Arrow function for every engine: a record batch of requests in, one of answers out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from shortlist import _checks
+from shortlist._columns.reading import decoded
+from shortlist._columns.requests import RequestSchema
+from shortlist._serving.loaded_bundle import request_schema
+from shortlist.batch.layout import output_schema, rows_of
+from shortlist.batch.options import ScoreOptions
+from shortlist.bundle import Bundle
+from shortlist.bundle.manifest import MANIFEST
+from shortlist.engine import Engine
+from shortlist.errors import BundleError, DataError
+from shortlist.loading import DEVICES, load
+from shortlist.recommendations import Recommendations, need
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Turns record batches of requests into record batches of answers; `scorer` makes one.
+
+    It can be pickled: another process opens the bundle again, from its path, at its first batch.
+    All scorers of a process share it. Several threads may call it at once.
+
+    Attributes
+    ----------
+    bundle : str
+        Absolute path.
+    identity : str
+        sha256 of the bundle's manifest, which holds those of its files.
+    options : ScoreOptions
+    columns : RequestSchema
+        Columns of requests, and the types of ids.
+    n_threads : int
+    device : str
+    """
+
+    bundle: str
+    identity: str
+    options: ScoreOptions
+    columns: RequestSchema
+    n_threads: int = 1
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "cpu"
+
+    def __call__(self, requests: pa.RecordBatch) -> pa.RecordBatch:
+        """Answer a batch.
+
+        Parameters
+        ----------
+        requests : pyarrow.RecordBatch or Table
+            Columns as for `Engine.recommend`. `user_id` must be there: it names the answers.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            The columns of `schema`, in the order of the requests. Its lists are those that
+            `Engine.recommend` gives for the same requests.
+
+        Raises
+        ------
+        TypeError, DataError, ValueError, ShortlistError
+            As `Engine.recommend`; there is no column `user_id`.
+        BundleError
+            The bundle is damaged, or another one than when the scorer was made.
+        """
+        return self.rows(requests, self.answer(requests))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of an answer, known before the bundle is open."""
+        item_id, user_id = self.columns.history_dtype or "int64", self.columns.id_dtype
+        return output_schema(item_id, user_id, self.options.layout, titles=self.options.titles)
+
+    @property
+    def engine(self) -> Engine:
+        """The open bundle of this process."""
+        return _engine(self.bundle, self.identity, self.device, self.n_threads, os.getpid())
+
+    def answer(self, requests: Any) -> Recommendations:
+        """Answer requests without laying them out."""
+        return self.engine.recommend(requests, **self.options.of_call())
+
+    def rows(self, requests: pa.RecordBatch, answer: Recommendations) -> pa.RecordBatch:
+        """Lay out what `answer` gave for a batch."""
+        return rows_of(_user_ids(requests), answer, self.engine.items, self.schema)
+
+    def check(self) -> None:
+        """Open the bundle, and refuse options that do not fit it, before there are requests."""
+        nobody: dict[str, Any] = {name: [] for name in self.columns.column_names}
+        self.engine.recommend(nobody, **self.options.of_call())
+
+    def check_untouched(self) -> None:
+        """Refuse a bundle that is no longer the one that this process has open.
+
+        Raises
+        ------
+        BundleError
+            Its files were written over, or another bundle lies at its path.
+        """
+        self.engine._switch.loaded.check_untouched(self.bundle)
+        with Bundle.hold(self.bundle) as now:
+            _check_identity(now, self.identity)
+
+
+def scorer(
+    bundle: str | os.PathLike[str],
+    *,
+    top_n: int = 10,
+    where: Any = None,
+    stages: Literal[1, 2] | None = None,
+    exclude_seen: Any = True,
+    exclude: Any = None,
+    at_most: Any = None,
+    at_least: Any = None,
+    diversity: float | None = None,
+    layout: Literal["long", "lists"] = "long",
+    titles: bool = False,
+    n_threads: int = 1,
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "cpu",
+) -> Scorer:
+    """Make the function that every engine of batch scoring calls.
+
+    Parameters
+    ----------
+    bundle : str or path
+        A `NAME.shortlist` folder or zip, where every worker finds it.
+    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity
+        As for `Engine.recommend`, the same for all requests.
+    layout : {"long", "lists"}
+        "long": a row an item, `user_id, rank, item_id, score, source`. "lists": a row a request,
+        `user_id, item_ids, scores, source`.
+    titles : bool
+        Add a column `title` or `titles`.
+    n_threads : int
+        Threads of one call: 1 where a process runs on every core.
+    device : {"auto", "cpu", "cuda", "tensorrt"}
+        As for `shortlist.load`.
+
+    Returns
+    -------
+    Scorer
+        Callable: a `pyarrow.RecordBatch` of requests in, one of answers out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option is no such value.
+    BundleError
+        There is no bundle.
+    ShortlistError
+        pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> import shortlist
+    >>> score = shortlist.batch.scorer(shortlist.datasets.example_bundle(), top_n=2)
+    >>> rows = score(pa.record_batch({"user_id": ["ada"]}))
+    >>> rows.schema.names
+    ['user_id', 'rank', 'item_id', 'score', 'source']
+    >>> rows["rank"].to_pylist()
+    [1, 2]
+    """
+    need("pyarrow", "shortlist[cpu]")
+    if device not in DEVICES:
+        raise ValueError(f"device: got {device!r}, expected one of {', '.join(DEVICES)}")
+    options = ScoreOptions(
+        top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, layout, titles
+    )
+    return scorer_of(bundle, options, _checks.thread_count(n_threads), device)
+
+
+def scorer_of(
+    bundle: str | os.PathLike[str],
+    options: ScoreOptions,
+    n_threads: int = 1,
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "cpu",
+) -> Scorer:
+    """Make a scorer from checked options: only the bundle's manifest is read."""
+    with Bundle.hold(bundle) as opened:
+        path, identity = os.path.abspath(opened.path), identity_of(opened)
+        columns = request_schema(opened)
+    if not isinstance(options.exclude_seen, bool):
+        columns = columns.with_kinds()
+    return Scorer(path, identity, options, columns, n_threads, device)
+
+
+def identity_of(bundle: Bundle) -> str:
+    """Return the sha256 of an open bundle's manifest."""
+    return hashlib.sha256((bundle.directory / MANIFEST).read_bytes()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _engine(
+    path: str,
+    identity: str,
+    device: Literal["auto", "cpu", "cuda", "tensorrt"],
+    n_threads: int,
+    process: int,
+) -> Engine:
+    """Open a bundle once a process; a forked child opens it again."""
+    engine = load(path, device, n_threads)
+    try:
+        _check_identity(engine.bundle, identity)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _check_identity(bundle: Bundle, identity: str) -> None:
+    found = identity_of(bundle)
+    if found != identity:
+        raise BundleError(
+            f"{bundle.path}: expected the bundle that this job began with (manifest sha256 "
+            f"{identity[:12]}…), found another one ({found[:12]}…): it was replaced meanwhile; put "
+            "the first one back, or begin anew with the new one"
+        )
+
+
+def _user_ids(requests: Any) -> pa.Array:
+    import pyarrow as pa
+
+    names = requests.schema.names
+    if "user_id" not in names:
+        raise DataError(
+            f"requests: no column 'user_id' among {', '.join(names) or 'none'}; expected one: it "
+            "names the answers. Fix: add it; any id of the bundle's type will do"
+        )
+    column = decoded(requests.column(names.index("user_id")))
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
