@@ -4,6 +4,7 @@ from shortlist import batch, datasets
 from shortlist._build import build_info
 from shortlist._core import __version__
 from shortlist._serving.sessions import Session, Sessions
+from shortlist.batch import ScoreReport, score
 from shortlist.bundle import Bundle
 from shortlist.engine import Engine
 from shortlist.errors import BundleError, DataError, ShortlistError
@@ -29,6 +30,7 @@ __all__ = [
     "Reason",
     "Recommendation",
     "Recommendations",
+    "ScoreReport",
     "Session",
     "Sessions",
     "ShortlistError",
@@ -41,6 +43,7 @@ __all__ = [
     "get_num_threads",
     "load",
     "plugin_path",
+    "score",
     "set_num_threads",
     "simd_level",
 ]

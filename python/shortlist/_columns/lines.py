@@ -19,6 +19,7 @@ import numpy as np
 from shortlist._columns.ragged import Array
 
 _BLOCK = 1 << 24
+_CUT_BLOCK = 1 << 22
 _NEWLINE, _QUOTE = 10, 34
 
 
@@ -56,6 +57,50 @@ class Lines:
             if len(here) and here[-1] == wanted[-1]:
                 break
         return [found.get(row + self.n_header, row + self.n_header + 1) for row in rows]
+
+    def cuts(self, n_rows: int, n_bytes: int) -> list[tuple[int, int, int]]:
+        """Cut the rows after the header into runs, none of which ends inside a quoted value.
+
+        Parameters
+        ----------
+        n_rows, n_bytes : int
+            A run ends where it has so many rows, lines of nothing included, or bytes.
+
+        Returns
+        -------
+        list of (first byte, byte after the last, rows)
+        """
+        runs: list[tuple[int, int, int]] = []
+        start, count, offset, n_headers = 0, 0, 0, self.n_header
+        is_inside, is_ended = False, True
+        with self.open() as file:
+            while block := file.read(_CUT_BLOCK):
+                ends, is_inside = self._row_ends(block, is_inside)
+                ends += offset + 1
+                offset, is_ended = offset + len(block), block.endswith(b"\n")
+                for at in range(min(n_headers, len(ends))):
+                    start, n_headers = int(ends[at]), n_headers - 1
+                ends = ends[ends > start]
+                while len(ends):
+                    full = int(np.searchsorted(ends, start + n_bytes))
+                    last = min(n_rows - count - 1, full)
+                    if last >= len(ends):
+                        count += len(ends)
+                        break
+                    runs.append((start, int(ends[last]), count + last + 1))
+                    start, count, ends = int(ends[last]), 0, ends[last + 1 :]
+        if offset > start and not n_headers:  # what is left may end without a line end
+            runs.append((start, offset, count + (not is_ended)))
+        return runs
+
+    def _row_ends(self, block: bytes, is_inside: bool) -> tuple[Array, bool]:
+        """Return where rows end in a block, and whether it ends inside a quoted value."""
+        buffer = np.frombuffer(block, np.uint8)
+        newlines = np.flatnonzero(buffer == _NEWLINE)
+        if not self.has_quotes or not (is_inside or b'"' in block):
+            return newlines, False
+        quotes = np.cumsum(buffer == _QUOTE, dtype=np.int64) + is_inside
+        return newlines[quotes[newlines] % 2 == 0], bool(quotes[-1] % 2)
 
     @cached_property
     def may_have_blank(self) -> bool:

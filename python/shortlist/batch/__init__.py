@@ -1,5 +1,6 @@
 """Batch scoring: lists for everyone, from one core to a cluster."""
 
+from shortlist.batch.job import Progress, ScoreReport, score, stream
 from shortlist.batch.scorer import Scorer, scorer
 
-__all__ = ["Scorer", "scorer"]
+__all__ = ["Progress", "ScoreReport", "Scorer", "score", "scorer", "stream"]

@@ -1,0 +1,194 @@
+"""Formats of tables of requests: which columns a file has, how it is cut, how a cut is read.
+
+A cut is a run of a file's rows: `start` and `stop` are rows of binary files, bytes of text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from shortlist._columns.requests import RequestSchema
+from shortlist.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CUT_BYTES = 64 << 20  # of a cut's columns, as the file says or as text: what a worker holds of it
+
+
+class Cut(NamedTuple):
+    """A run of a file's rows.
+
+    Attributes
+    ----------
+    start, stop : int
+        Rows, or bytes of text.
+    n_rows : int
+        Of text: lines, which may hold nothing.
+    """
+
+    start: int
+    stop: int
+    n_rows: int
+
+
+class Format(Protocol):
+    """How the files of one format are read."""
+
+    def schema(self, path: Path, columns: RequestSchema) -> pa.Schema:
+        """Return names and types of a file's columns."""
+
+    def cuts(self, path: Path, n_rows: int) -> list[Cut]:
+        """Cut a file into runs of about `n_rows`."""
+
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
+        """Read a cut."""
+
+    def place(self, path: Path, cut: Cut) -> str:
+        """Say in words where a cut lies."""
+
+
+class Parquet:
+    """Cut by rows, also inside of row groups."""
+
+    def schema(self, path: Path, columns: RequestSchema) -> pa.Schema:
+        """Return names and types of a file's columns."""
+        with _opened(path) as file:
+            return file.schema_arrow
+
+    def cuts(self, path: Path, n_rows: int) -> list[Cut]:
+        """Cut a file into runs of about `n_rows`."""
+        with _opened(path) as file:
+            return even_cuts(file.metadata.num_rows, n_rows, _n_bytes(file.metadata))
+
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
+        """Read a cut: of row groups that it begins inside of, what comes before is skipped."""
+        import pyarrow as pa
+
+        with _opened(path) as file:
+            return pa.Table.from_batches(list(_rows(file, path, cut)), file.schema_arrow)
+
+    def place(self, path: Path, cut: Cut) -> str:
+        """Say in words where a cut lies."""
+        return f"rows {cut.start:,} to {cut.stop - 1:,}"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "a Parquet file", error) from error
+    with file:
+        yield file
+
+
+def _n_bytes(metadata: Any) -> int:
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+
+
+def _rows(file: Any, path: Path, cut: Cut) -> Iterator[pa.RecordBatch]:
+    """Give the rows of a cut, row group by row group, so that an error names the one at fault."""
+    import pyarrow as pa
+
+    begin = 0
+    for number in range(file.metadata.num_row_groups):
+        end = begin + file.metadata.row_group(number).num_rows
+        if begin < cut.stop and end > cut.start:
+            at = begin
+            try:
+                for batch in file.iter_batches(1 << 14, row_groups=[number], use_threads=False):
+                    first, last = max(cut.start - at, 0), min(cut.stop - at, batch.num_rows)
+                    if first < last:
+                        yield batch.slice(first, last - first)
+                    at += batch.num_rows
+                    if at >= cut.stop:
+                        break
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(
+                    f"{path}, row group {number}: it is damaged ({error}), expected a whole "
+                    "Parquet file. Fix: write the file again"
+                ) from error
+        begin = end
+
+
+class Arrow:
+    """Arrow IPC files (Feather version 2), mapped into memory."""
+
+    def schema(self, path: Path, columns: RequestSchema) -> pa.Schema:
+        """Return names and types of a file's columns."""
+        with _mapped(path) as reader:
+            return reader.schema
+
+    def cuts(self, path: Path, n_rows: int) -> list[Cut]:
+        """Cut a file into runs of about `n_rows`."""
+        with _mapped(path) as reader:
+            rows = sum(_batch(reader, path, i).num_rows for i in range(reader.num_record_batches))
+            return even_cuts(rows, n_rows, path.stat().st_size)
+
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
+        """Read a cut."""
+        import pyarrow as pa
+
+        found, begin = [], 0
+        with _mapped(path) as reader:
+            for number in range(reader.num_record_batches):
+                batch = _batch(reader, path, number)
+                first, last = max(cut.start - begin, 0), min(cut.stop - begin, batch.num_rows)
+                if first < last:
+                    found.append(batch.slice(first, last - first))
+                begin += batch.num_rows
+                if begin >= cut.stop:
+                    break
+            return pa.Table.from_batches(found, reader.schema)
+
+    def place(self, path: Path, cut: Cut) -> str:
+        """Say in words where a cut lies."""
+        return f"rows {cut.start:,} to {cut.stop - 1:,}"
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "an Arrow IPC file", error) from error
+    yield reader
+
+
+def _batch(reader: Any, path: Path, number: int) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    try:
+        batch = reader.get_batch(number)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}, record batch {number}: it is damaged ({error}), expected a whole Arrow file. "
+            "Fix: write the file again"
+        ) from error
+    return batch
+
+
+def even_cuts(n: int, n_rows: int, n_bytes: int) -> list[Cut]:
+    """Cut n rows of so many bytes into even runs, of at most `n_rows` and `CUT_BYTES` each."""
+    if n == 0:
+        return []
+    n_cuts = max(-(-n // n_rows), min(n, -(-n_bytes // CUT_BYTES)))
+    ends = [n * number // n_cuts for number in range(n_cuts + 1)]
+    return [Cut(a, b, b - a) for a, b in itertools.pairwise(ends)]
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read: {error}; expected {expected}. Fix: write the file again"
+    )

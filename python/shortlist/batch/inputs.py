@@ -1,0 +1,313 @@
+"""What a job is given: files of requests, checked and cut before anything is scored."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, kind_of
+from shortlist._columns.requests import RequestSchema
+from shortlist._columns.tables import near_name
+from shortlist.batch.formats import Arrow, Cut, Format, Parquet, even_cuts
+from shortlist.batch.text import Csv, JsonLines
+from shortlist.bundle import Bundle
+from shortlist.bundle.manifest import MANIFEST
+from shortlist.bundle.tables import map_file, read_table
+from shortlist.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PART_ROWS = 65_536  # requests whose answers make one part, unless `partitions` says otherwise
+_FORMATS: dict[str, Format] = {
+    "parquet": Parquet(),
+    "arrow": Arrow(),
+    "text": Csv(),
+    "json": JsonLines(),
+}
+_USERS = "users"  # those that the bundle stores
+_TABLES = (("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg"))
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A run of one file's rows: what one part of the output answers.
+
+    Attributes
+    ----------
+    path : str
+        Of the file; of the bundle where its users are scored.
+    kind : str
+    cut : Cut
+    identity : str
+        Of the file's content, its name, and the cut.
+    stamp : tuple of int
+        Size and time of change that the file had when its content was hashed.
+    """
+
+    path: str
+    kind: str
+    cut: Cut
+    identity: str
+    stamp: tuple[int, int]
+
+    @property
+    def place(self) -> str:
+        """Where its rows lie, in words."""
+        if self.kind == _USERS:
+            return f"{self.path}, users {self.cut.start:,} to {self.cut.stop - 1:,}"
+        return f"{self.path}, {_FORMATS[self.kind].place(Path(self.path), self.cut)}"
+
+    def read(self, columns: RequestSchema) -> pa.Table:
+        """Read it.
+
+        Raises
+        ------
+        DataError
+            It is damaged, or its file is another one than when the job began.
+        """
+        if self.kind == _USERS:
+            return stored_users(self.path).slice(self.cut.start, self.cut.n_rows)
+        path = Path(self.path)
+        self._check_unchanged()
+        table = _FORMATS[self.kind].read(path, self.cut, columns)
+        self._check_unchanged()
+        return table
+
+    def _check_unchanged(self) -> None:
+        if _stamp(Path(self.path)) != self.stamp:
+            raise DataError(
+                f"{self.path} was changed while the job ran, expected the file that it began with. "
+                "Fix: run the command again when the file is finished"
+            )
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file of requests.
+
+    Attributes
+    ----------
+    name : str
+        Under the folder that was given, or the file's own.
+    sha256 : str
+    fragments : tuple of Fragment
+    """
+
+    name: str
+    sha256: str
+    fragments: tuple[Fragment, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the record of a job holds it."""
+        n_rows = sum(fragment.cut.n_rows for fragment in self.fragments)
+        return {"name": self.name, "sha256": self.sha256, "n_rows": n_rows}
+
+
+def read_inputs(
+    source: Any, bundle: str, columns: RequestSchema, partitions: int | None
+) -> list[Input]:
+    """Find, check and cut the requests of a job.
+
+    Parameters
+    ----------
+    source : str, path, or a sequence of them; None
+        Files, folders or patterns; None: the users that the bundle stores.
+    bundle : str
+        Its path.
+    columns : RequestSchema
+    partitions : int or None
+        About how many fragments there are in all, at least one a file.
+
+    Raises
+    ------
+    DataError
+        Nothing is there; a file cannot be read; columns are unknown, or other than in the first
+        file. Names the file and the column.
+    """
+    if source is None:
+        return [_users_input(bundle, partitions)]
+    files = _files_of(source)
+    kinds = {path: kind_of(path) for path, _ in files}
+    for path, kind in kinds.items():
+        if kind not in _FORMATS:
+            raise DataError(
+                f"{path} is an Arrow IPC stream, expected an Arrow file. Fix: write it with "
+                "pyarrow.ipc.new_file"
+            )
+    schemas = [(path, _FORMATS[kinds[path]].schema(path, columns)) for path, _ in files]
+    _check_columns(schemas, columns)
+    n_rows = PART_ROWS
+    if partitions is not None:
+        n_all = sum(c.n_rows for path, _ in files for c in _FORMATS[kinds[path]].cuts(path, n_rows))
+        n_rows = max(1, -(-n_all // partitions))
+    copies: Counter[tuple[str, str]] = Counter()
+    inputs = []
+    for path, name in files:
+        stamp, digest = _stamp(path), _sha256(path)
+        copies[name, digest] += 1
+        file = f"{name}\n{digest}\n{copies[name, digest]}"
+        fragments = [
+            Fragment(str(path), kinds[path], cut, f"{file}\n{cut.start}\n{cut.stop}", stamp)
+            for cut in _FORMATS[kinds[path]].cuts(path, n_rows)
+        ]
+        inputs.append(Input(name, digest, tuple(fragments)))
+    if not any(one.fragments for one in inputs):
+        raise DataError(f"requests: {len(files)} files hold no row, expected requests")
+    return inputs
+
+
+def _files_of(source: Any) -> list[tuple[Path, str]]:
+    """Return the files of a source, and how each is called, in the order of names."""
+    sources = [source] if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(sources, Sequence) or not sources:
+        raise TypeError(
+            f"source: got {source!r:.60}, expected a path, a list of paths, or None for the users "
+            "that the bundle stores"
+        )
+    found: dict[Path, str] = {}
+    for one in sources:
+        if not isinstance(one, (str, os.PathLike)):
+            raise TypeError(f"source: got {type(one).__name__} {one!r:.60}, expected a path")
+        path = Path(one)
+        matches = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(one)))]
+        if not matches:
+            raise DataError(f"requests: no such file or folder: {path}. Fix: check the path")
+        for match in matches:
+            files = _inside(match) if match.is_dir() else [(match, match.name)]
+            found |= {file.absolute(): name for file, name in files}
+    return sorted(found.items(), key=lambda file: (file[1], str(file[0])))
+
+
+def _inside(folder: Path) -> list[tuple[Path, str]]:
+    """Return the tables in a folder; names that begin with _ or . are none."""
+    for mark, kind in _TABLES:
+        if (folder / mark).is_dir():
+            raise DataError(
+                f"{folder} is a {kind} table, whose files also hold rows that were deleted or "
+                "replaced, expected plain files. Fix: write the table out as Parquet"
+            )
+    files = [
+        (path, path.relative_to(folder).as_posix())
+        for path in sorted(folder.rglob("*"))
+        if not any(part[0] in "._" for part in path.relative_to(folder).parts)
+        and path.name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
+        and path.is_file()
+    ]
+    if not files:
+        raise DataError(f"{folder} is a folder without tables, expected files: {SUFFIX_HELP}")
+    return files
+
+
+def _check_columns(files: Sequence[tuple[Path, pa.Schema]], columns: RequestSchema) -> None:
+    """Refuse unknown columns, ids of a wrong type, and files that differ from the first."""
+    first_path, first = files[0]
+    for path, schema in files:
+        for name in schema.names:
+            if name not in columns.column_names:
+                raise DataError(
+                    f"{path}: unknown column {name!r}; {near_name(name, columns.column_names)}"
+                    f"This bundle knows {', '.join(columns.column_names)}. Fix: leave it out"
+                )
+        if columns.id_name not in schema.names:
+            raise DataError(
+                f"{path}: no column 'user_id' among {', '.join(schema.names) or 'none'}; expected "
+                "one: it names the answers"
+            )
+        _check_ids(path, schema, columns)
+        _check_same(path, schema, first_path, first)
+
+
+def _check_ids(path: Path, schema: pa.Schema, columns: RequestSchema) -> None:
+    of_items = columns.history_dtype or "int64"
+    wanted = {"user_id": _NOUNS[columns.id_dtype], "history": f"lists of {_NOUNS[of_items]}"}
+    for name, expected in wanted.items():
+        if name in schema.names:
+            got = kind_of_type(schema.field(name).type)
+            if got not in (expected, "nothing", "lists of nothing"):
+                raise DataError(
+                    f"{path}: column {name!r} is {schema.field(name).type}: {got}, expected "
+                    f"{expected} as in this bundle. Fix: cast the column"
+                )
+
+
+def _check_same(path: Path, schema: pa.Schema, first_path: Path, first: pa.Schema) -> None:
+    kinds, expected = (
+        {field.name: kind_of_type(field.type) for field in one} for one in (schema, first)
+    )
+    for name in {**expected, **kinds}:
+        got, before = kinds.get(name, "missing"), expected.get(name, "missing")
+        if got != before and not {got, before} <= {before, "nothing", "lists of nothing"}:
+            raise DataError(
+                f"{path}: column {name!r} is {got}, but {before} in {first_path}; expected the "
+                "same columns in all files. Fix: write the files alike, or score them apart"
+            )
+
+
+_NOUNS = {"int64": "whole numbers", "string": "text"}
+
+
+def kind_of_type(kind: Any) -> str:
+    """Say in words what an Arrow type holds; widths of numbers do not count."""
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind):
+        return kind_of_type(kind.value_type)
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        return f"lists of {kind_of_type(kind.value_type)}"
+    tests = {
+        "nothing": kinds.is_null,
+        "whole numbers": kinds.is_integer,
+        "numbers": lambda one: kinds.is_floating(one) or kinds.is_decimal(one),
+        "text": lambda one: (
+            kinds.is_string(one) or kinds.is_large_string(one) or kinds.is_string_view(one)
+        ),
+    }
+    return next((noun for noun, is_one in tests.items() if is_one(kind)), str(kind))
+
+
+def _users_input(bundle: str, partitions: int | None) -> Input:
+    n_users = stored_users(bundle).num_rows
+    n_rows = PART_ROWS if partitions is None else max(1, -(-n_users // partitions))
+    fragments = [
+        Fragment(bundle, _USERS, cut, f"users\n{cut.start}\n{cut.stop}", (0, 0))
+        for cut in even_cuts(n_users, n_rows, 0)
+    ]
+    return Input("users of the bundle", "", tuple(fragments))
+
+
+def stored_users(path: str) -> pa.Table:
+    """Return the ids of the users that a bundle stores; read once as long as it stays as it is."""
+    manifest = Path(path) / MANIFEST
+    return _read_users(path, _stamp(manifest if manifest.exists() else Path(path)))
+
+
+@lru_cache(maxsize=1)
+def _read_users(path: str, stamp: tuple[int, int]) -> pa.Table:
+    with Bundle.hold(path) as bundle:
+        manifest = bundle.manifest
+        if not bundle.has("users.arrow"):
+            raise DataError(
+                f"{bundle.name} stores no users, so there are none to score; expected requests. "
+                "Fix: give --requests, or export with export.store_users = true"
+            )
+        columns = {"user_id": manifest.user_id_dtype}
+        table = read_table(map_file(bundle.file("users.arrow")), manifest.n_users, columns)
+    return table.select(["user_id"])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
