@@ -17,7 +17,7 @@ from shortlist.cli._reading import data_flags
 
 COMMANDS = (
     *("clean", "train", "export", "recommend", "evaluate", "erase", "bench", "inspect"),
-    *("demo", "doctor", "completion"),
+    *("score", "demo", "doctor", "completion"),
 )
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from shortlist.cli import main
-from shortlist.cli.recommend import with_dashes
+from shortlist.cli._lists import with_dashes
 
 
 @pytest.mark.parametrize(

@@ -221,10 +221,10 @@ def _make_missing(
 
 
 def _failed(failures: dict[int, Exception], fragments: Sequence[Fragment]) -> Exception:
-    said = [
-        f"{fragments[number].place}: {error}"
-        for number, error in sorted(failures.items())[:_SHOWN_FAILURES]
-    ]
+    said = []
+    for number, error in sorted(failures.items())[:_SHOWN_FAILURES]:
+        is_told = fragments[number].path in str(error)  # readers say where, the engine does not
+        said.append(f"{error}" if is_told else f"{fragments[number].place}: {error}")
     more = f"\n… and {len(failures) - len(said)} more" if len(failures) > len(said) else ""
     first = next(iter(failures.values()))
     kind = type(first) if isinstance(first, (DataError, TypeError, ValueError)) else DataError

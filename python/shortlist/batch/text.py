@@ -135,10 +135,10 @@ def _split(column: Any, entry: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lists = pc.split_pattern(column.combine_chunks(), LIST_SEPARATOR)
-    if pa.types.is_string(entry):
-        return lists
-    return lists.cast(pa.list_(entry))
+    texts = column.combine_chunks()
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    lists = pc.split_pattern(texts, LIST_SEPARATOR)
+    return lists if pa.types.is_string(entry) else lists.cast(pa.list_(entry))
 
 
 def _header(path: Path) -> tuple[list[str], str]:

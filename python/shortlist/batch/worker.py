@@ -160,13 +160,17 @@ class Worker:
     def _score(self, task: Task, table: pa.Table) -> None:
         since = time.thread_time()
         self._rows.put(task)
-        end = None
+        end: Exception | None = None
+        n_done = 0
         try:
             for requests in batches_of(table, self._scorer.options.top_n):
                 answer = self._scorer.answer(requests)
                 rows = self._scorer.rows(requests, answer)
                 self._rows.put((rows, report_of(answer, rows.num_rows)))
+                n_done += requests.num_rows
             self._scorer.check_untouched()
+        except (TypeError, ValueError) as error:
+            end = type(error)(f"{error} (rows are counted from row {n_done:,} of these)")
         except Exception as error:
             end = error
         self._watch.add("score", since)

@@ -24,11 +24,13 @@ from shortlist.cli import (
     recommend,
     replay,
     rollback,
+    score,
     train,
     tune,
     update,
 )
 from shortlist.cli._common import add_global_arguments
+from shortlist.cli._lists import with_dashes
 from shortlist.cli._output import escaping, show
 from shortlist.errors import ShortlistError
 
@@ -41,6 +43,7 @@ _COMMANDS = (
     tune,
     export,
     recommend,
+    score,
     evaluate,
     erase,
     bench,
@@ -103,8 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         new version, 4 where drift did.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if next((word for word in words if not word.startswith("-")), None) == "recommend":
-        words = recommend.with_dashes(words)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command in ("recommend", "score"):
+        words = with_dashes(words)
     with escaping():
         return _run(_build_parser().parse_args(words))
 

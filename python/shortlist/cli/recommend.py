@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist._columns.files import decode, read_text
 from shortlist._temporary import replacing
 from shortlist.cli._common import check_output, new_parser, whole_number
+from shortlist.cli._lists import (
+    add_list_arguments,
+    list_options,
+    parse_ids,
+    variety_options,
+)
 from shortlist.cli._output import print_json, show
 from shortlist.errors import DataError
 
@@ -19,7 +24,6 @@ if TYPE_CHECKING:
     from shortlist import Engine, Explanations, Recommendations
     from shortlist.cli._common import SubParsers
 
-_ID_FLAGS = ("--user", "--history", "--like", "--exclude")
 _FORMATS = (".parquet", ".arrow", ".csv", ".jsonl")
 
 
@@ -38,12 +42,6 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     _add_requests(parser)
-    parser.add_argument(
-        "--top-n", type=whole_number(1), default=10, help="items a request (default: 10)"
-    )
-    parser.add_argument(
-        "--stages", type=int, choices=[1, 2], help="default: 2 if the bundle has a second stage"
-    )
     parser.add_argument(
         "--explain",
         type=whole_number(1),
@@ -94,101 +92,13 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         help="with --like: by item vectors, by what came next in histories, or by both "
         "(default: vectors)",
     )
-    parser.add_argument(
-        "--where",
-        metavar="CONDITION",
-        help="only items whose columns satisfy it: \"year >= 1990 and genre = 'Drama'\"; also or, "
-        "not, in (…), is null, parentheses",
-    )
-    parser.add_argument("--exclude", **ids, metavar="ITEM_ID", help="items that stay out")
-    _add_variety(parser)
-    parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
+    add_list_arguments(parser)
     parser.add_argument(
         "--unknown",
         choices=["ignore", "error"],
         default="ignore",
         help="what becomes of ids that the bundle does not know (default: ignore, and say so)",
     )
-
-
-def _add_variety(parser: argparse.ArgumentParser) -> None:
-    """Add what a list has to look like as a whole."""
-    parser.add_argument(
-        "--at-most",
-        type=_count("COLUMN=N, such as brand=2"),
-        action="append",
-        metavar="COLUMN=N",
-        help="so many items with the same value of a column; may be repeated",
-    )
-    parser.add_argument(
-        "--at-least",
-        type=_count("CONDITION=N, such as is_new=2 or 'year >= 1990'=3"),
-        action="append",
-        metavar="CONDITION=N",
-        help="so many items for which a column, or a condition as of --where, is true; what a list "
-        "lacks is said; may be repeated",
-    )
-    parser.add_argument(
-        "--diversity",
-        type=float,
-        metavar="WEIGHT",
-        help="from 0 to 1: how much being unlike the items above counts",
-    )
-
-
-def _count(expected: str) -> Any:
-    def read(text: str) -> tuple[str, int]:
-        name, _, number = text.rpartition("=")
-        if not name or not number.strip().isdecimal():
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
-        return name.strip(), int(number)
-
-    return read
-
-
-def _counts(pairs: list[tuple[str, int]] | None, flag: str) -> dict[str, int] | None:
-    """Return numbers by name, each of which may be there once."""
-    if pairs is None:
-        return None
-    names = [name for name, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"{flag}: got {twice[0]!r} twice, expected each once")
-    return dict(pairs)
-
-
-def with_dashes(argv: Sequence[str]) -> list[str]:
-    """Mark every id as the value of its flag, so that ids may begin with a dash.
-
-    What follows a flag of ids up to the next ``--flag`` is ids.
-
-    Examples
-    --------
-    >>> with_dashes(["--history", "-5", "a", "--json"])
-    ['--history=-5', '--history=a', '--json']
-    """
-    marked: list[str] = []
-    flag = None
-    for word in argv:
-        if word.startswith("--") or word == "-h":
-            flag = word if word in _ID_FLAGS else None
-            marked.append(word)
-        elif flag is None:
-            marked.append(word)
-        else:
-            if marked[-1] == flag:  # its first id
-                marked.pop()
-            marked.append(f"{flag}={word}")
-    return marked
-
-
-def _parse_ids(texts: list[str], id_dtype: str, flag: str) -> list[Any]:
-    if id_dtype == "string":
-        return list(texts)
-    try:
-        return [int(text) for text in texts]
-    except ValueError as error:
-        raise DataError(f"{flag}: got {texts}, expected integer ids, as in this bundle") from error
 
 
 def _read_requests(path: str) -> list[dict[str, object]]:
@@ -231,8 +141,8 @@ def _read_text(path: str) -> str:
 
 def _of_flags(args: argparse.Namespace, engine: Engine) -> Any:
     if args.user is not None:
-        return {"user_id": _parse_ids(args.user, engine.user_id_dtype, "--user")}
-    return {"history": [_parse_ids(args.history, engine.item_id_dtype, "--history")]}
+        return {"user_id": parse_ids(args.user, engine.user_id_dtype, "--user")}
+    return {"history": [parse_ids(args.history, engine.item_id_dtype, "--history")]}
 
 
 def _say_unknown(answer: Recommendations) -> None:
@@ -280,7 +190,7 @@ def _like(args: argparse.Namespace, engine: Engine, exclude: Any) -> Recommendat
     """Find items like those of --like."""
     if args.explain is not None or args.stages is not None:
         raise DataError("--like: got --explain or --stages beside it, expected --like without them")
-    items = _parse_ids(args.like, engine.item_id_dtype, "--like")
+    items = parse_ids(args.like, engine.item_id_dtype, "--like")
     return engine.similar(items, args.top_n, args.where, exclude, by=args.by or "vectors")
 
 
@@ -316,27 +226,15 @@ def run(args: argparse.Namespace) -> int:
         )
     read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:
-        exclude = args.exclude and _parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
-        options: Any = {
-            "top_n": args.top_n,
-            "exclude_seen": not args.include_seen,
-            "where": args.where,
-            "stages": args.stages,
-            "exclude": exclude,
-            "unknown": args.unknown,
-        }
+        exclude = args.exclude and parse_ids(args.exclude, engine.item_id_dtype, "--exclude")
+        options: Any = {**list_options(args), "exclude": exclude, "unknown": args.unknown}
         if args.like is not None:
             answer = _like(args, engine, exclude)
             return _tell(answer, answer, args)
         requests = _of_flags(args, engine) if read is None else read
         said: Recommendations | Explanations
-        variety = {
-            "at_most": _counts(args.at_most, "--at-most"),
-            "at_least": _counts(args.at_least, "--at-least"),
-            "diversity": args.diversity,
-        }
         if args.explain is None:
-            said = answer = engine.recommend(requests, **options, **variety)
+            said = answer = engine.recommend(requests, **options, **variety_options(args))
         else:
             reasons = {"n_reasons": args.explain, "explain_by": args.explain_by}
             said = engine.explain(requests, **options, **reasons)
