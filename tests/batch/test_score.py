@@ -15,6 +15,7 @@ import pytest
 import shortlist
 from shortlist.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("in_threads")
 N = 500
 
 

@@ -17,6 +17,7 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_READ_ROWS = 1 << 14
 CUT_BYTES = 64 << 20  # of a cut's columns, as the file says or as text: what a worker holds of it
 
 
@@ -36,6 +37,13 @@ class Cut(NamedTuple):
     n_rows: int
 
 
+class Span(NamedTuple):
+    """Bytes of a file, from one on and up to another."""
+
+    start: int
+    stop: int
+
+
 class Format(Protocol):
     """How the files of one format are read."""
 
@@ -44,6 +52,9 @@ class Format(Protocol):
 
     def cuts(self, path: Path, n_rows: int) -> list[Cut]:
         """Cut a file into runs of about `n_rows`."""
+
+    def spans(self, path: Path, cut: Cut) -> list[Span]:
+        """Return the bytes of a file that a cut's rows are made of."""
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
         """Read a cut."""
@@ -64,6 +75,15 @@ class Parquet:
         """Cut a file into runs of about `n_rows`."""
         with _opened(path) as file:
             return even_cuts(file.metadata.num_rows, n_rows, _n_bytes(file.metadata))
+
+    def spans(self, path: Path, cut: Cut) -> list[Span]:
+        """Return the bytes of the row groups that a cut lies in."""
+        with _opened(path) as file:
+            return [
+                _span(file.metadata.row_group(number))
+                for number, begin, end in _groups(file.metadata)
+                if begin < cut.stop and end > cut.start
+            ]
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
         """Read a cut: of row groups that it begins inside of, what comes before is skipped."""
@@ -94,29 +114,43 @@ def _n_bytes(metadata: Any) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
+def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
+    """Give each row group's number, its first row, and the row after its last."""
+    begin = 0
+    for number in range(metadata.num_row_groups):
+        end = begin + metadata.row_group(number).num_rows
+        yield number, begin, end
+        begin = end
+
+
+def _span(group: Any) -> Span:
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+    sizes = [chunk.total_compressed_size for chunk in chunks]
+    return Span(min(starts), max(a + n for a, n in zip(starts, sizes, strict=True)))
+
+
 def _rows(file: Any, path: Path, cut: Cut) -> Iterator[pa.RecordBatch]:
     """Give the rows of a cut, row group by row group, so that an error names the one at fault."""
     import pyarrow as pa
 
-    begin = 0
-    for number in range(file.metadata.num_row_groups):
-        end = begin + file.metadata.row_group(number).num_rows
-        if begin < cut.stop and end > cut.start:
-            at = begin
-            try:
-                for batch in file.iter_batches(1 << 14, row_groups=[number], use_threads=False):
-                    first, last = max(cut.start - at, 0), min(cut.stop - at, batch.num_rows)
-                    if first < last:
-                        yield batch.slice(first, last - first)
-                    at += batch.num_rows
-                    if at >= cut.stop:
-                        break
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(
-                    f"{path}, row group {number}: it is damaged ({error}), expected a whole "
-                    "Parquet file. Fix: write the file again"
-                ) from error
-        begin = end
+    for number, begin, end in _groups(file.metadata):
+        if begin >= cut.stop or end <= cut.start:
+            continue
+        at = begin
+        try:
+            for batch in file.iter_batches(_READ_ROWS, row_groups=[number], use_threads=False):
+                first, last = max(cut.start - at, 0), min(cut.stop - at, batch.num_rows)
+                if first < last:
+                    yield batch.slice(first, last - first)
+                at += batch.num_rows
+                if at >= cut.stop:
+                    break
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{path}, row group {number}: it is damaged ({error}), expected a whole Parquet "
+                "file. Fix: write the file again"
+            ) from error
 
 
 class Arrow:
@@ -132,6 +166,10 @@ class Arrow:
         with _mapped(path) as reader:
             rows = sum(_batch(reader, path, i).num_rows for i in range(reader.num_record_batches))
             return even_cuts(rows, n_rows, path.stat().st_size)
+
+    def spans(self, path: Path, cut: Cut) -> list[Span]:
+        """Return the whole file: its record batches do not say where they lie."""
+        return [Span(0, path.stat().st_size)]
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
         """Read a cut."""

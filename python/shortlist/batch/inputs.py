@@ -8,9 +8,9 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, kind_of
 from shortlist._columns.requests import RequestSchema
@@ -32,6 +32,7 @@ _FORMATS: dict[str, Format] = {
     "text": Csv(),
     "json": JsonLines(),
 }
+_BLOCK = 1 << 22
 _USERS = "users"  # those that the bundle stores
 _TABLES = (("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg"))
 
@@ -47,7 +48,7 @@ class Fragment:
     kind : str
     cut : Cut
     identity : str
-        Of the file's content, its name, and the cut.
+        Of its content, its file's name, and the cut.
     stamp : tuple of int
         Size and time of change that the file had when its content was hashed.
     """
@@ -97,18 +98,19 @@ class Input:
     ----------
     name : str
         Under the folder that was given, or the file's own.
-    sha256 : str
+    content : str
+        Hash of its fragments' contents.
     fragments : tuple of Fragment
     """
 
     name: str
-    sha256: str
+    content: str
     fragments: tuple[Fragment, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the record of a job holds it."""
         n_rows = sum(fragment.cut.n_rows for fragment in self.fragments)
-        return {"name": self.name, "sha256": self.sha256, "n_rows": n_rows}
+        return {"name": self.name, "content": self.content, "n_rows": n_rows}
 
 
 def read_inputs(
@@ -148,20 +150,39 @@ def read_inputs(
     if partitions is not None:
         n_all = sum(c.n_rows for path, _ in files for c in _FORMATS[kinds[path]].cuts(path, n_rows))
         n_rows = max(1, -(-n_all // partitions))
-    copies: Counter[tuple[str, str]] = Counter()
+    names: Counter[str] = Counter()
     inputs = []
-    for path, name in files:
-        stamp, digest = _stamp(path), _sha256(path)
-        copies[name, digest] += 1
-        file = f"{name}\n{digest}\n{copies[name, digest]}"
-        fragments = [
-            Fragment(str(path), kinds[path], cut, f"{file}\n{cut.start}\n{cut.stop}", stamp)
-            for cut in _FORMATS[kinds[path]].cuts(path, n_rows)
-        ]
-        inputs.append(Input(name, digest, tuple(fragments)))
+    for (path, name), (_, schema) in zip(files, schemas, strict=True):
+        names[name] += 1  # files of one name in two folders are two
+        called = f"{name}\n{names[name]}\n{schema}"
+        inputs.append(_input(path, name, called, kinds[path], n_rows))
     if not any(one.fragments for one in inputs):
         raise DataError(f"requests: {len(files)} files hold no row, expected requests")
     return inputs
+
+
+def _input(path: Path, name: str, called: str, kind: str, n_rows: int) -> Input:
+    """Cut a file, and hash what each cut is made of."""
+    form, stamp, fragments = _FORMATS[kind], _stamp(path), []
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        hash_of = lru_cache(maxsize=4)(partial(_hash, file))  # cuts may share a row group
+        for cut in form.cuts(path, n_rows):
+            digest = " ".join(hash_of(*span) for span in form.spans(path, cut))
+            identity = f"{called}\n{digest}\n{cut.start}\n{cut.stop}"
+            fragments.append(Fragment(str(path), kind, cut, identity, stamp))
+            content.update(identity.encode())
+    return Input(name, content.hexdigest(), tuple(fragments))
+
+
+def _hash(file: BinaryIO, start: int, stop: int) -> str:
+    """Return the sha256 of some bytes of a file."""
+    digest = hashlib.sha256()
+    file.seek(start)
+    while start < stop and (block := file.read(min(_BLOCK, stop - start))):
+        digest.update(block)
+        start += len(block)
+    return digest.hexdigest()
 
 
 def _files_of(source: Any) -> list[tuple[Path, str]]:
@@ -306,8 +327,3 @@ def _read_users(path: str, stamp: tuple[int, int]) -> pa.Table:
 def _stamp(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

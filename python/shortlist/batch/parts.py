@@ -30,8 +30,10 @@ FORMAT = "shortlist-scores"
 FORMAT_VERSION = 1
 _PART = re.compile(r"part-[0-9a-f]{20}\.parquet")
 _NOTE = b"shortlist"  # in a part's footer: its PartReport
-# A fifth smaller than Snappy at the same writing time; every engine that reads Parquet reads it.
+# A fifth smaller than Snappy, for a third more of a twentieth of the work (`benchmarks/score.py`);
+# every engine that reads Parquet reads it.
 _COMPRESSION = "zstd"
+_UNIQUE = ("score", "scores")  # columns whose values hardly repeat: a dictionary only costs time
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ class PartWriter:
     def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
         import pyarrow.parquet
 
-        self._writer = pyarrow.parquet.ParquetWriter(file, schema, compression=_COMPRESSION)
+        paths = {name: f"{name}.list.element" for name in ("item_ids", "titles")}
+        coded = [paths.get(name, name) for name in schema.names if name not in _UNIQUE]
+        self._writer = pyarrow.parquet.ParquetWriter(
+            file, schema, compression=_COMPRESSION, use_dictionary=coded
+        )
         self.report = PartReport()
 
     def write(self, rows: pa.RecordBatch, report: PartReport) -> None:
@@ -264,7 +270,7 @@ def _difference(before: Any, now: Mapping[str, Any]) -> str:
         old, new = before["options"].get(name), now["options"][name]
         if old != new:
             said.append(f"its {name} was {old!r}, this one's is {new!r}")
-    inputs = [{one["name"]: one["sha256"] for one in job["inputs"]} for job in (before, now)]
+    inputs = [{one["name"]: one["content"] for one in job["inputs"]} for job in (before, now)]
     for name in {**inputs[0], **inputs[1]}:
         if inputs[0].get(name) != inputs[1].get(name):
             said.append(f"{name} has changed, or is not in both")

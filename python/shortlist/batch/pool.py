@@ -172,7 +172,7 @@ class Pool:
         """Take back what a dead worker had, and start another one in its place."""
         code = worker.end()
         del self._workers[worker.connection]
-        self._deaths.update(worker.tasks if worker.is_ready else [-1])
+        self._deaths.update(list(worker.tasks) if worker.is_ready else [-1])
         self._waiting.extendleft(reversed(worker.tasks.values()))
         number = next((n for n, deaths in self._deaths.items() if deaths >= _DEATHS), None)
         if number is not None:

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist._columns.files import UTF8_MARK, decode, read_bytes, wide_encoding
-from shortlist._columns.kinds import TEXT_SUFFIXES, check_is_text, head_of, opened, suffix_of
+from shortlist._columns.kinds import (
+    TEXT_SUFFIXES,
+    check_is_text,
+    head_of,
+    is_gzip,
+    opened,
+    suffix_of,
+)
 from shortlist._columns.lines import Lines
 from shortlist._columns.requests import RequestSchema
-from shortlist.batch.formats import CUT_BYTES, Cut
+from shortlist.batch.formats import CUT_BYTES, Cut, Span
 from shortlist.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +44,10 @@ class Csv:
     def cuts(self, path: Path, n_rows: int) -> list[Cut]:
         """Cut a file into runs of about `n_rows`."""
         return _cuts(path, n_rows, is_csv=True)
+
+    def spans(self, path: Path, cut: Cut) -> list[Span]:
+        """Return the bytes of a cut."""
+        return _spans(path, cut)
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
         """Read a cut."""
@@ -82,14 +93,19 @@ class JsonLines:
         data = _utf8(data, path).removeprefix(UTF8_MARK)
         known = _types(columns)
         names: dict[str, None] = {}
-        for line in data.splitlines()[: None if len(data) < _HEAD else -1]:
+        lines = data.split(b"\n")[: None if len(data) < _HEAD else -1]
+        for number, line in enumerate(lines, 1):
             if line.strip():
-                names |= dict.fromkeys(_object(line, path, 1))
+                names |= dict.fromkeys(_object(line, path, number))
         return pa.schema([(name, known.get(name, pa.null())) for name in names])
 
     def cuts(self, path: Path, n_rows: int) -> list[Cut]:
         """Cut a file into runs of about `n_rows`."""
         return _cuts(path, n_rows, is_csv=False)
+
+    def spans(self, path: Path, cut: Cut) -> list[Span]:
+        """Return the bytes of a cut."""
+        return _spans(path, cut)
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
         """Read a cut."""
@@ -169,6 +185,11 @@ def _source(path: Path) -> Any:
 def _cuts(path: Path, n_rows: int, *, is_csv: bool) -> list[Cut]:
     lines = Lines(_source(path), "", has_quotes=is_csv, n_header=int(is_csv))
     return [Cut(*cut) for cut in lines.cuts(n_rows, CUT_BYTES)]
+
+
+def _spans(path: Path, cut: Cut) -> list[Span]:
+    is_as_it_lies = wide_encoding(head_of(path, 4)) is None and not is_gzip(path)
+    return [Span(cut.start, cut.stop) if is_as_it_lies else Span(0, path.stat().st_size)]
 
 
 def _bytes_of(path: Path, cut: Cut) -> bytes:

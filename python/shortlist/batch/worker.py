@@ -137,14 +137,18 @@ class Worker:
             try:
                 self._connection.send(message)
             except OSError:
-                os._exit(1)  # nobody is there any more
+                self._leave()
+
+    def _leave(self) -> None:
+        """End at once: the driver is gone, however it ended."""
+        os._exit(1)
 
     def _read_all(self) -> None:
         while True:
             try:
                 task = self._connection.recv()
-            except (EOFError, OSError):  # the driver is gone, however it ended
-                os._exit(1)
+            except (EOFError, OSError):
+                return self._leave()
             if task is None:
                 self._tables.put(None)
                 continue  # the driver may still go
