@@ -112,6 +112,32 @@ def test_every_format_gives_the_same_lists(name, world, requests, expected, tmp_
     assert sorted_rows(pa.Table.from_batches(streamed)) == expected
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.csv", "a.jsonl"])
+def test_text_ids_and_features_of_every_format(name, text_world, text_engine, tmp_path):
+    table = requests_of(text_world, 60).drop_columns(["level"])
+    cities = [["Köln", None, 'a, "b"\nc'][i % 3] for i in range(60)]
+    table = table.append_column("city", pa.array(cities))
+    table = table.append_column("age", pa.array([None if i % 7 else 30.5 + i for i in range(60)]))
+    WRITERS[name](table, tmp_path / name)
+    out = tmp_path / "out"
+    shortlist.score(text_world.path, tmp_path / name, out=out, top_n=4, partitions=5)
+    answer = text_engine.recommend(table, top_n=4).to_arrow()
+    expected = answer.select(["user_id", "rank", "item_id", "score", "source"])
+    assert scored(out) == sorted_rows(expected)
+
+
+def test_utf_16_with_a_mark_is_read(world, tmp_path):
+    text = "user_id,history\n5,100|107\n6,\n"
+    (tmp_path / "a.csv").write_text(text, encoding="utf-16")
+    (tmp_path / "b.csv").write_text(text, encoding="utf-8-sig")
+    found = [
+        pa.Table.from_batches(shortlist.batch.stream(world.path, tmp_path / name))
+        for name in ("a.csv", "b.csv")
+    ]
+    assert found[0].equals(found[1])
+    assert found[0]["source"].to_pylist() == ["history"] * 10 + ["popular"] * 10
+
+
 def test_folders_patterns_and_lists_of_files(world, requests, expected, tmp_path):
     folder = tmp_path / "in"
     for number in range(4):
