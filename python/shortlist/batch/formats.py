@@ -17,8 +17,8 @@ from shortlist.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_READ_ROWS = 1 << 14
-CUT_BYTES = 64 << 20  # of a cut's columns, as the file says or as text: what a worker holds of it
+_READ_ROWS = 1 << 13
+CUT_BYTES = 64 << 20  # of a cut, as its file says: a worker holds so much text, and less of tables
 
 
 class Cut(NamedTuple):
@@ -56,8 +56,8 @@ class Format(Protocol):
     def spans(self, path: Path, cut: Cut) -> list[Span]:
         """Return the bytes of a file that a cut's rows are made of."""
 
-    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
-        """Read a cut."""
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
+        """Read a cut, piece by piece."""
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""
@@ -85,12 +85,13 @@ class Parquet:
                 if begin < cut.stop and end > cut.start
             ]
 
-    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
         """Read a cut: of row groups that it begins inside of, what comes before is skipped."""
         import pyarrow as pa
 
         with _opened(path) as file:
-            return pa.Table.from_batches(list(_rows(file, path, cut)), file.schema_arrow)
+            for batch in _rows(file, path, cut):
+                yield pa.Table.from_batches([batch])
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""
@@ -171,21 +172,20 @@ class Arrow:
         """Return the whole file: its record batches do not say where they lie."""
         return [Span(0, path.stat().st_size)]
 
-    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
-        """Read a cut."""
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
+        """Read a cut, piece by piece."""
         import pyarrow as pa
 
-        found, begin = [], 0
+        begin = 0
         with _mapped(path) as reader:
             for number in range(reader.num_record_batches):
                 batch = _batch(reader, path, number)
                 first, last = max(cut.start - begin, 0), min(cut.stop - begin, batch.num_rows)
                 if first < last:
-                    found.append(batch.slice(first, last - first))
+                    yield pa.Table.from_batches([batch.slice(first, last - first)])
                 begin += batch.num_rows
                 if begin >= cut.stop:
                     break
-            return pa.Table.from_batches(found, reader.schema)
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -66,8 +66,8 @@ class Fragment:
             return f"{self.path}, users {self.cut.start:,} to {self.cut.stop - 1:,}"
         return f"{self.path}, {_FORMATS[self.kind].place(Path(self.path), self.cut)}"
 
-    def read(self, columns: RequestSchema) -> pa.Table:
-        """Read it.
+    def tables(self, columns: RequestSchema, n_rows: int) -> Iterator[pa.Table]:
+        """Read it as tables of `n_rows`, of which the last may be shorter.
 
         Raises
         ------
@@ -75,12 +75,14 @@ class Fragment:
             It is damaged, or its file is another one than when the job began.
         """
         if self.kind == _USERS:
-            return stored_users(self.path).slice(self.cut.start, self.cut.n_rows)
-        path = Path(self.path)
+            users = stored_users(self.path).slice(self.cut.start, self.cut.n_rows)
+            return even_tables(iter([users]), n_rows)
+        return even_tables(self._read(columns), n_rows)
+
+    def _read(self, columns: RequestSchema) -> Iterator[pa.Table]:
         self._check_unchanged()
-        table = _FORMATS[self.kind].read(path, self.cut, columns)
+        yield from _FORMATS[self.kind].read(Path(self.path), self.cut, columns)
         self._check_unchanged()
-        return table
 
     def _check_unchanged(self) -> None:
         if _stamp(Path(self.path)) != self.stamp:
@@ -292,6 +294,22 @@ def kind_of_type(kind: Any) -> str:
         ),
     }
     return next((noun for noun, is_one in tests.items() if is_one(kind)), str(kind))
+
+
+def even_tables(tables: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+    """Cut and join tables so that each has `n_rows`, but for the last."""
+    import pyarrow as pa
+
+    left: list[pa.Table] = []
+    n_left = 0
+    for table in tables:
+        while n_left + table.num_rows >= n_rows:
+            yield pa.concat_tables([*left, table.slice(0, n_rows - n_left)])
+            table, left, n_left = table.slice(n_rows - n_left), [], 0
+        if table.num_rows:
+            left, n_left = [*left, table], n_left + table.num_rows
+    if left:
+        yield pa.concat_tables(left)
 
 
 def _users_input(bundle: str, partitions: int | None) -> Input:

@@ -17,7 +17,7 @@ from shortlist.batch.options import ScoreOptions
 from shortlist.batch.parts import Output, job_record, part_name
 from shortlist.batch.pool import Pool
 from shortlist.batch.scorer import Scorer, scorer_of
-from shortlist.batch.worker import STAGES, Done, Task, batches_of
+from shortlist.batch.worker import STAGES, Done, Task, batch_rows
 from shortlist.errors import DataError, ShortlistError
 from shortlist.recommendations import need
 
@@ -156,8 +156,8 @@ def score(
 
     Notes
     -----
-    Memory: each worker maps the bundle's files, which they share, and holds a few parts of the
-    requests, 64 MiB each at most.
+    Memory: each worker maps the bundle's files, which they share, and holds a few batches of 8,192
+    requests; of text, 64 MiB at a time.
     """
     need("pyarrow", "shortlist[cpu]")
     begin = time.monotonic()
@@ -284,5 +284,5 @@ def stream(
         scorer(requests)
         for one in inputs
         for fragment in one.fragments
-        for requests in batches_of(fragment.read(scorer.columns), wanted.top_n)
+        for requests in fragment.tables(scorer.columns, batch_rows(wanted.top_n))
     )

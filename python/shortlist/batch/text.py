@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,8 @@ class Csv:
         """Return the bytes of a cut."""
         return _spans(path, cut)
 
-    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
-        """Read a cut."""
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
+        """Read a cut, all at once."""
         import pyarrow as pa
         import pyarrow.csv
 
@@ -74,7 +75,7 @@ class Csv:
                     table = table.set_column(at, name, lists)
         except pa.ArrowException as error:
             raise _wrong(path, cut, f"{error}", "values of the bundle's types") from error
-        return table
+        yield table
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""
@@ -107,16 +108,16 @@ class JsonLines:
         """Return the bytes of a cut."""
         return _spans(path, cut)
 
-    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> pa.Table:
-        """Read a cut."""
+    def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
+        """Read a cut, all at once."""
         import pyarrow as pa
         import pyarrow.json
 
         data = _bytes_of(path, cut).removeprefix(UTF8_MARK)
         if not data.strip():
-            return pa.table({"user_id": pa.array([], _types(columns)["user_id"])})
+            return
         try:
-            return pyarrow.json.read_json(
+            table = pyarrow.json.read_json(
                 io.BytesIO(data),
                 pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
                 pyarrow.json.ParseOptions(explicit_schema=pa.schema(list(_types(columns).items()))),
@@ -126,6 +127,7 @@ class JsonLines:
                 if line.strip():
                     _object(line, path, number)
             raise _wrong(path, cut, f"{error}", "values of the bundle's types") from error
+        yield table
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""

@@ -23,7 +23,7 @@ from shortlist.errors import BundleError
 from shortlist.recommendations import SOURCES, Recommendations
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 BATCH_ROWS = 8192  # requests of one call; the bits of an answer may depend on it, so it is fixed
 _BATCH_PLACES = 1 << 20  # items of one call at most
@@ -84,10 +84,9 @@ class _Stopwatch:
         self.seconds[stage] += time.thread_time() - since
 
 
-def batches_of(table: pa.Table, top_n: int) -> list[pa.Table]:
-    """Cut a fragment's requests into those of one call each: always at the same rows."""
-    n = max(1, min(BATCH_ROWS, _BATCH_PLACES // top_n))
-    return [table.slice(start, n) for start in range(0, table.num_rows, n)]
+def batch_rows(top_n: int) -> int:
+    """Return how many requests are answered by one call."""
+    return max(1, min(BATCH_ROWS, _BATCH_PLACES // top_n))
 
 
 def report_of(answer: Recommendations, n_rows: int) -> PartReport:
@@ -110,8 +109,9 @@ class Worker:
         self._connection = connection
         self._scorer = scorer
         self._sending = threading.Lock()
-        self._tables: Queue[Any] = Queue(1)  # (task, its requests), then None
-        self._rows: Queue[Any] = Queue(2)  # a task, then its (rows, report), then None or an error
+        # A task, what there is of it piece by piece, and None or what ended it; then the next.
+        self._tables: Queue[Any] = Queue(2)
+        self._rows: Queue[Any] = Queue(2)
         self._watch = _Stopwatch()
 
     def run(self) -> None:
@@ -126,8 +126,8 @@ class Worker:
         threading.Thread(target=self._read_all, daemon=True).start()
         writer = threading.Thread(target=self._write_all, daemon=True)
         writer.start()
-        while (read := self._tables.get()) is not None:
-            self._score(*read)
+        while (task := self._tables.get()) is not None:
+            self._score(task)
         self._rows.put(None)
         writer.join()
         self._send(Gone(self._watch.seconds))
@@ -152,33 +152,49 @@ class Worker:
             if task is None:
                 self._tables.put(None)
                 continue  # the driver may still go
-            since = time.thread_time()
-            try:
-                table = task.fragment.read(self._scorer.columns)
-            except Exception as error:
-                self._send(Failed(task.number, error, is_final=_is_final(error)))
-            else:
-                self._tables.put((task, table))
-            self._watch.add("read", since)
+            self._read(task)
 
-    def _score(self, task: Task, table: pa.Table) -> None:
-        since = time.thread_time()
-        self._rows.put(task)
-        end: Exception | None = None
-        n_done = 0
+    def _read(self, task: Task) -> None:
+        self._tables.put(task)
+        since, end = time.thread_time(), None
+        n_rows = batch_rows(self._scorer.options.top_n)
         try:
-            for requests in batches_of(table, self._scorer.options.top_n):
-                answer = self._scorer.answer(requests)
-                rows = self._scorer.rows(requests, answer)
-                self._rows.put((rows, report_of(answer, rows.num_rows)))
-                n_done += requests.num_rows
-            self._scorer.check_untouched()
-        except (TypeError, ValueError) as error:
-            end = type(error)(f"{error} (rows are counted from row {n_done:,} of these)")
+            for requests in task.fragment.tables(self._scorer.columns, n_rows):
+                self._tables.put(requests)
         except Exception as error:
             end = error
+        self._watch.add("read", since)
+        self._tables.put(end)
+
+    def _score(self, task: Task) -> None:
+        self._rows.put(task)
+        since = time.thread_time()
+        end: Exception | None = None
+        n_done = 0
+        while not _is_end(requests := self._tables.get()):
+            if end is not None:
+                continue  # what is still to come of it
+            try:
+                answer = self._scorer.answer(requests)
+                rows = self._scorer.rows(requests, answer)
+            except (TypeError, ValueError) as error:
+                end = type(error)(f"{error} (rows are counted from row {n_done:,} of these)")
+            except Exception as error:
+                end = error
+            else:
+                self._rows.put((rows, report_of(answer, rows.num_rows)))
+                n_done += requests.num_rows
+        end = end or requests or self._untouched()
         self._watch.add("score", since)
         self._rows.put(end)
+
+    def _untouched(self) -> Exception | None:
+        """Return what is wrong with the bundle that has answered, if anything is."""
+        try:
+            self._scorer.check_untouched()
+        except Exception as error:
+            return error
+        return None
 
     def _write_all(self) -> None:
         while (task := self._rows.get()) is not None:
