@@ -189,6 +189,20 @@ def test_other_files_in_the_folder_are_never_touched(score, tmp_path):
         score()
 
 
+def test_answers_do_not_go_among_the_requests(world, tmp_path):
+    pq.write_table(users(), tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=r"out: got .*out, which is in .*, whose files are requests"
+    ):
+        shortlist.score(world.path, tmp_path, out=tmp_path / "out")
+
+
+def test_tables_with_a_log_are_refused(score, tmp_path):
+    (tmp_path / "in" / "_delta_log").mkdir()
+    with pytest.raises(DataError, match="in is a Delta table, whose files also hold rows that"):
+        score()
+
+
 def test_another_job_in_the_folder_is_named(world, score, tmp_path):
     path = tmp_path / "in" / "a.parquet"
     pq.write_table(users(), path)

@@ -39,6 +39,16 @@ _MAGIC = (
 _BINARY = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"\xff\xff\xff\xff", "stream"))
 
 
+def check_no_table_format(folder: Path) -> None:
+    """Refuse a folder whose log says which files, and which of their rows, still count."""
+    for mark, kind in (("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")):
+        if (folder / mark).is_dir():
+            raise DataError(
+                f"{folder} is a {kind} table, whose files also hold rows that were deleted or "
+                "replaced, expected plain files. Fix: write the table out as Parquet"
+            )
+
+
 def kind_of(path: Path) -> str:
     """Tell the kind by the content, and by the name where it must.
 

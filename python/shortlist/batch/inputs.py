@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, kind_of
+from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, check_no_table_format, kind_of
 from shortlist._columns.requests import RequestSchema
 from shortlist._columns.tables import near_name
 from shortlist.batch.formats import Arrow, Cut, Format, Parquet, even_cuts
@@ -34,7 +34,6 @@ _FORMATS: dict[str, Format] = {
 }
 _BLOCK = 1 << 22
 _USERS = "users"  # those that the bundle stores
-_TABLES = (("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg"))
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,11 @@ class Input:
 
 
 def read_inputs(
-    source: Any, bundle: str, columns: RequestSchema, partitions: int | None
+    source: Any,
+    bundle: str,
+    columns: RequestSchema,
+    partitions: int | None = None,
+    out: Path | None = None,
 ) -> list[Input]:
     """Find, check and cut the requests of a job.
 
@@ -129,6 +132,8 @@ def read_inputs(
     columns : RequestSchema
     partitions : int or None
         About how many fragments there are in all, at least one a file.
+    out : Path, optional
+        Where answers go: in no folder of requests, or they would be requests the next time.
 
     Raises
     ------
@@ -138,7 +143,7 @@ def read_inputs(
     """
     if source is None:
         return [_users_input(bundle, partitions)]
-    files = _files_of(source)
+    files = _files_of(source, out)
     kinds = {path: kind_of(path) for path, _ in files}
     for path, kind in kinds.items():
         if kind not in _FORMATS:
@@ -187,7 +192,7 @@ def _hash(file: BinaryIO, start: int, stop: int) -> str:
     return digest.hexdigest()
 
 
-def _files_of(source: Any) -> list[tuple[Path, str]]:
+def _files_of(source: Any, out: Path | None) -> list[tuple[Path, str]]:
     """Return the files of a source, and how each is called, in the order of names."""
     sources = [source] if isinstance(source, (str, os.PathLike)) else source
     if not isinstance(sources, Sequence) or not sources:
@@ -204,6 +209,11 @@ def _files_of(source: Any) -> list[tuple[Path, str]]:
         if not matches:
             raise DataError(f"requests: no such file or folder: {path}. Fix: check the path")
         for match in matches:
+            if out is not None and out.resolve().is_relative_to(match.resolve()):
+                raise DataError(
+                    f"out: got {out}, which is in {match}, whose files are requests; expected "
+                    "another folder"
+                )
             files = _inside(match) if match.is_dir() else [(match, match.name)]
             found |= {file.absolute(): name for file, name in files}
     return sorted(found.items(), key=lambda file: (file[1], str(file[0])))
@@ -211,12 +221,7 @@ def _files_of(source: Any) -> list[tuple[Path, str]]:
 
 def _inside(folder: Path) -> list[tuple[Path, str]]:
     """Return the tables in a folder; names that begin with _ or . are none."""
-    for mark, kind in _TABLES:
-        if (folder / mark).is_dir():
-            raise DataError(
-                f"{folder} is a {kind} table, whose files also hold rows that were deleted or "
-                "replaced, expected plain files. Fix: write the table out as Parquet"
-            )
+    check_no_table_format(folder)
     files = [
         (path, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*"))

@@ -168,7 +168,7 @@ def score(
     n_workers = _checks.thread_count(workers, "workers") or _core.num_threads()
     overwrite = _checks.flag(overwrite, "overwrite")
     scorer = scorer_of(bundle, options)
-    inputs = read_inputs(source, scorer.bundle, scorer.columns, partitions)
+    inputs = read_inputs(source, scorer.bundle, scorer.columns, partitions, Path(out))
     fragments = [fragment for one in inputs for fragment in one.fragments]
     names = [part_name(fragment, scorer) for fragment in fragments]
     job, folder = job_record(scorer, inputs, partitions), Path(out)
@@ -279,7 +279,7 @@ def stream(
     need("pyarrow", "shortlist[cpu]")
     wanted = ScoreOptions(**options)
     scorer = scorer_of(bundle, wanted, _checks.thread_count(n_threads))
-    inputs = read_inputs(source, scorer.bundle, scorer.columns, None)
+    inputs = read_inputs(source, scorer.bundle, scorer.columns)
     return (
         scorer(requests)
         for one in inputs

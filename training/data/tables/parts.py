@@ -11,7 +11,13 @@ from urllib.parse import unquote
 import polars as pl
 
 from shortlist._columns.files import read_bytes
-from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, is_gzip, kind_of
+from shortlist._columns.kinds import (
+    SUFFIX_HELP,
+    TABLE_SUFFIXES,
+    check_no_table_format,
+    is_gzip,
+    kind_of,
+)
 from shortlist.errors import DataError
 from shortlist.training.data.tables.json_lines import open_json
 from shortlist.training.data.tables.part import Part, explained
@@ -51,12 +57,7 @@ def open_parts(path: Path) -> tuple[Part, ...]:
     """Open a file, or the files of a folder that is one table."""
     if not path.is_dir():
         return (_open_file(path),)
-    for mark, kind in (("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")):
-        if (path / mark).is_dir():
-            raise DataError(
-                f"{path} is a {kind} table, whose files also hold rows that were deleted or "
-                "replaced, expected plain files. Fix: write the table out as Parquet"
-            )
+    check_no_table_format(path)
     files = _files_of(path)
     if not files:
         raise DataError(
