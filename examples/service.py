@@ -21,6 +21,7 @@ import shortlist
 
 BUNDLE = os.environ["BUNDLE"]
 LOG = os.environ.get("FEEDBACK_LOG", "feedback.log")
+N_THREADS = int(os.environ.get("N_THREADS", "1"))  # of a worker
 SECONDS = float(os.environ.get("CHECK_SECONDS", "10"))  # from one look for a new bundle to the next
 Id = str  # int where the bundle's ids are integers
 
@@ -32,7 +33,7 @@ def stamp() -> tuple[int, int]:
 
 
 loaded = stamp()
-engine = shortlist.load(BUNDLE, n_threads=1)  # with --preload once, for all workers
+engine = shortlist.load(BUNDLE, n_threads=N_THREADS)  # with --preload once, for all workers
 
 
 def follow(stop: threading.Event) -> None:

@@ -57,6 +57,19 @@ def expected(bundle, request):
         return engine.recommend([request], top_n=5).item_ids[0].tolist()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_hundred_preloaded_services_end_well(
+    text_world, make_tiny_bundle, tmp_path, monkeypatch, n_threads
+):
+    monkeypatch.setenv("N_THREADS", str(n_threads))
+    for number in range(100):
+        (folder := tmp_path / str(number)).mkdir()
+        test_a_web_service_answers_logs_and_follows_its_bundle(
+            text_world, make_tiny_bundle, folder, "gunicorn --preload"
+        )
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_web_service_answers_logs_and_follows_its_bundle(
     text_world, make_tiny_bundle, tmp_path, server
