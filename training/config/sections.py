@@ -379,6 +379,31 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class PrivacyConfig:
+    """Section ``[privacy]``: differential privacy for whole users; see docs/privacy.md."""
+
+    epsilon: float = _number(
+        math.inf, 1e-3, text="privacy loss of a user's whole history; inf = no privacy"
+    )
+    delta: float = _number(
+        0.0, 0.0, 0.1, text="0 = the power of ten at or below 1 / users^1.1; never over 1 / users"
+    )
+    unit: str = _choice("user", "user", text="what is protected: all events of a user")
+    mechanism: str = _choice(
+        "statistics", "statistics", text="noise is added once, to counts of pairs and of items"
+    )
+    contribution: int = _number(
+        1000, 2, 100_000, text="a user's latest events that count, at most; then scaled to norm 1"
+    )
+    parent: str = _other(
+        "", text="private bundle of the same users, whose privacy loss is added to this one's"
+    )
+    budget: float = _number(
+        math.inf, 1e-3, text="largest privacy loss of this release and its parents together"
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run; every section has defaults."""
 
@@ -393,3 +418,4 @@ class Config:
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)

@@ -63,14 +63,23 @@ def leaves_open(
 
     It does unless something of `CHOSEN_SECTIONS` but `OPEN_SETTINGS` is set, if to its default.
     """
+    return not any(
+        name.partition(".")[0] in CHOSEN_SECTIONS and name not in OPEN_SETTINGS
+        for name in given_settings(preset, path, overrides)
+    )
+
+
+def given_settings(
+    preset: str | None = None,
+    path: str | Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> set[str]:
+    """Name the settings that the same arguments of `load_config` set, if to their defaults."""
     if preset is not None:
         path = _preset_path(preset)
     tree = {} if path is None else tomllib.loads(read_text(path))
     names = {f"{section}.{key}" for section, values in tree.items() for key in values}
-    names |= set(overrides or {})
-    return not any(
-        name.partition(".")[0] in CHOSEN_SECTIONS and name not in OPEN_SETTINGS for name in names
-    )
+    return names | set(overrides or {})
 
 
 def _preset_path(preset: str) -> Path:

@@ -1,0 +1,145 @@
+"""One release: the statistics with their noise, and the ledger that says what they cost."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortlist.errors import DataError
+from shortlist.training.privacy.accounting import (
+    accountant,
+    chosen_delta,
+    noise_scale,
+    total_epsilon,
+)
+from shortlist.training.privacy.contributions import Bounds, Sums, sum_contributions
+from shortlist.training.privacy.denoise import Noisy
+from shortlist.training.privacy.noise import GENERATOR, STEPS, RandomBytes, gaussian_steps
+
+if TYPE_CHECKING:
+    from shortlist.training.config.sections import PrivacyConfig
+    from shortlist.training.data.arrays import Rows
+
+NEIGHBOURS = "two data sets of which one has one user more"
+MECHANISM = "Gaussian noise, added once to sums of bounded contributions"
+ASSUMED = (
+    "the item table is public, and so is the power of ten of the number of users",
+    "the settings were not chosen by looking at these users' events",
+)
+UNSAFE = "a fixed seed: anyone who knows it can take the noise off. NOT PRIVATE"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What may be known, and what it costs.
+
+    Attributes
+    ----------
+    noisy : Noisy
+    ledger : dict
+        The manifest's ``privacy``.
+    """
+
+    noisy: Noisy
+    ledger: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a release promises, before it is made: ε, δ, σ, and what came before it."""
+
+    epsilon: float
+    delta: float
+    sigma: float
+    earlier: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def total(self) -> float:
+        """The ε of this release and the earlier ones together, at this δ."""
+        sigmas = [float(entry["sigma"]) for entry in self.earlier]
+        return total_epsilon([*sigmas, self.sigma], self.delta) if sigmas else self.epsilon
+
+
+def claim_of(
+    settings: PrivacyConfig, n_users: int, earlier: tuple[Mapping[str, Any], ...] = ()
+) -> Claim:
+    """Compute the noise that the settings ask for, and check the budget.
+
+    Raises
+    ------
+    DataError
+        δ is too large, or the releases together cost more than ``privacy.budget``.
+    """
+    delta = chosen_delta(settings.delta, n_users)
+    claim = Claim(settings.epsilon, delta, noise_scale(settings.epsilon, delta), earlier)
+    if claim.total > settings.budget * (1 + 1e-9):
+        spent = total_epsilon([float(entry["sigma"]) for entry in earlier], delta) if earlier else 0
+        raise DataError(
+            f"privacy.budget: got {settings.budget:g}, but this release (ε = {claim.epsilon:g}) "
+            f"and the {len(earlier)} before it (ε = {spent:.3g}) cost ε = {claim.total:.3g} at "
+            f"δ = {delta:g}, expected at most the budget. Fix: a smaller privacy.epsilon, or keep "
+            "the present bundle"
+        )
+    return claim
+
+
+def release(
+    users: Rows,
+    items: Rows,
+    n_items: int,
+    claim: Claim,
+    bounds: Bounds,
+    *,
+    source: RandomBytes = os.urandom,
+) -> Release:
+    """Add up bounded contributions and add noise: the only step that sees events.
+
+    Parameters
+    ----------
+    users, items : ndarray of shape (n_events,), int64
+        As of `sum_contributions`.
+    n_items : int
+    claim : Claim
+    bounds : Bounds
+    source : callable
+        Random bytes. Anything but the operating system's is marked in the ledger as not private.
+    """
+    sums = sum_contributions(users, items, n_items, bounds)
+    noisy = add_noise(sums, claim.sigma, bounds, source)
+    return Release(noisy, _ledger(claim, bounds, is_safe=source is os.urandom))
+
+
+def add_noise(sums: Sums, sigma: float, bounds: Bounds, source: RandomBytes = os.urandom) -> Noisy:
+    """Add noise of σ to every number of the sums, which change in place; then undo the shares."""
+    n_items = len(sums.counts)
+    for row in range(n_items):  # the upper triangle, row by row
+        sums.pairs[row, row:] += gaussian_steps(n_items - row, sigma, source)
+    counts = sums.counts + gaussian_steps(n_items, sigma, source)
+    of_pairs, of_counts = math.sqrt(1.0 - bounds.count_share), math.sqrt(bounds.count_share)
+    pairs = (sums.pairs / (STEPS * of_pairs)).astype(np.float32)
+    pairs += np.triu(pairs, 1).T
+    return Noisy(pairs, counts / (STEPS * of_counts), sigma / of_pairs, sigma / of_counts)
+
+
+def _ledger(claim: Claim, bounds: Bounds, *, is_safe: bool) -> dict[str, Any]:
+    own = {"epsilon": claim.epsilon, "delta": claim.delta, "sigma": claim.sigma}
+    ledger = {
+        "epsilon": claim.total,
+        "delta": claim.delta,
+        "unit": "user",
+        "neighbours": NEIGHBOURS,
+        "mechanism": MECHANISM,
+        "sensitivity": 1.0,
+        "sigma": claim.sigma,
+        "generator": GENERATOR if is_safe else UNSAFE,
+        "accountant": accountant(),
+        "bounds": asdict(bounds),
+        "assumes": list(ASSUMED),
+        "releases": [*(dict(entry) for entry in claim.earlier), own],
+    }
+    return ledger
