@@ -25,6 +25,12 @@ from shortlist.export.parity import MAX_SCORES, Parity, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
 from shortlist.export.passes import tidy
+from shortlist.export.private import (
+    private_fields,
+    read_ledger,
+    refuse_unreleased,
+    released_counts,
+)
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import follower_table, item_table, user_table, write_table
 from shortlist.index import Index, Storage
@@ -52,12 +58,15 @@ class ExportReport:
         Largest difference of Keras and ONNX Runtime on random inputs, by graph.
     size : int
         Bytes of all files.
+    privacy : str
+        What a private bundle promises, as a sentence; empty of any other.
     """
 
     path: Path
     parity: Parity
     graph_differences: dict[str, float]
     size: int
+    privacy: str = ""
 
 
 def export_bundle(
@@ -85,6 +94,8 @@ def export_bundle(
     BundleError
         `out` is not a name for a bundle.
     """
+    ledger = read_ledger(run.run_dir)
+    store_users = store_users and ledger is None
     with BundleWriter(out) as writer:
         vectors = run.two_tower.refresh()
         differences = write_graphs(run, vectors, writer.directory)
@@ -95,7 +106,8 @@ def export_bundle(
             write_beside(writer.directory, index, run.config.export.shards)
         model = run.two_tower
         popular = model.popular_scores() if isinstance(model, LinearModel) else None
-        items = item_table(run.split, popular)
+        counts = None if ledger is None else released_counts(run.run_dir)
+        items = item_table(run.split, popular, counts)
         write_table(writer.directory / "items.arrow", items)
         followers = fit_followers(run.split, run.config.scorer)
         write_table(writer.directory / "followers.arrow", follower_table(followers))
@@ -107,11 +119,15 @@ def export_bundle(
             n_users = users.num_rows
             write_table(writer.directory / "users.arrow", users)
         fields = _manifest_fields(run, index, n_users)
+        if ledger is not None:
+            fields = private_fields(fields, ledger, run.split.protocol)
+            refuse_unreleased(writer.directory, fields)
         writer.write_manifest(fields | {"parity": {}})
         parity = _gate(run, writer.directory)
         manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
         path = writer.commit()
-    return ExportReport(path, parity, differences, manifest.size)
+    promise = "" if manifest.privacy is None else manifest.privacy.sentence
+    return ExportReport(path, parity, differences, manifest.size, promise)
 
 
 def write_graphs(run: TrainedModel, vectors: Any, directory: Path) -> dict[str, float]:

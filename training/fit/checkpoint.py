@@ -31,9 +31,11 @@ STATE = "state.json"  # entry of an .npz file that holds everything which is not
 CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
 WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
 CHOICE, CANDIDATES = "choice.json", "candidates"  # what `train` chose, and its runs until then
+PRIVACY, RELEASE = "privacy.json", "release.npz"  # of a private run: the ledger, the numbers
 # Results first: without them the rest is no run that could go on.
 _WRITTEN = (
-    *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, "metrics.jsonl", "tensorboard"),
+    *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, PRIVACY, RELEASE),
+    *("metrics.jsonl", "tensorboard"),
     *("config.toml", "features.json", "cleaning.json", "cleaning.txt"),
 )
 _FRAMES = ("events", "items", "users", "test_events")

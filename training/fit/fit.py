@@ -32,6 +32,7 @@ from shortlist.training.fit.second_stage import (
 )
 from shortlist.training.models.linear import LinearModel, build_baseline, is_closed_form
 from shortlist.training.models.two_tower import TwoTower
+from shortlist.training.privacy.settings import is_private
 from shortlist.training.splits.leakage import check_no_leakage
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
@@ -120,6 +121,11 @@ def train(
         The folder holds another run, or a run and ``resume`` is False; too few events; a leak.
     """
     run_dir = Path(run_dir)
+    if is_private(config):
+        raise DataError(
+            f"privacy.epsilon: got {config.privacy.epsilon:g} for a training that adds no noise, "
+            "expected no [privacy]. Fix: `shortlist train`, or shortlist.training.train"
+        )
     set_threads(config.train.n_threads)
     split = split or configured_split(dataset, config)
     check_no_leakage(split)

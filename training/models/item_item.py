@@ -17,7 +17,7 @@ from shortlist.training.splits.parts import IdArray
 
 # Score of the most popular item of which a history says nothing: below every positive score, and a
 # billionth of it is still a normal float32.
-_FLOOR = 1e-20
+FLOOR = 1e-20
 MAX_PAIRS = 200_000_000  # that ItemKNN should hold, 16 bytes each
 
 
@@ -95,7 +95,7 @@ class ItemItem(Baseline):
         if self.repeat > 0.0:
             self.weights = _with_diagonal(self.weights, self.repeat)
         counts = np.bincount(items, weights, minlength=self.n_items)
-        self._floor = _FLOOR * counts / max(counts.max(initial=0.0), 1.0)
+        self._floor = FLOOR * counts / max(counts.max(initial=0.0), 1.0)
 
     def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         # A user's vector is as long as the catalogue and nearly all zero: a sparse product.

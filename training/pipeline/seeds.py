@@ -146,6 +146,11 @@ def plan_seeds(
         features that nobody has; ``out`` cannot be used.
     """
     manifest = engine.bundle.manifest
+    if manifest.privacy is not None:
+        raise DataError(
+            f"seeds: got {n_seeds} with {name}, which is private, expected none: its noise has no "
+            "seed, and each training would cost privacy again. Fix: leave --seeds out"
+        )
     trained = _settings(manifest, name)
     own = replace(trained, cleaning=config.cleaning, events=config.events, split=config.split)
     if _is_deterministic(own):

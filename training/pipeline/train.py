@@ -22,7 +22,12 @@ from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured, save_report
 from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.sections import CLOSED_FORM, Config
-from shortlist.training.config.settings import apply_overrides, leaves_open, load_config
+from shortlist.training.config.settings import (
+    apply_overrides,
+    given_settings,
+    leaves_open,
+    load_config,
+)
 from shortlist.training.data.counted import counted
 from shortlist.training.data.datasets import DATASETS
 from shortlist.training.data.events import Dataset
@@ -32,6 +37,7 @@ from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint
 from shortlist.training.pipeline.choice import load_choice
 from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation
+from shortlist.training.privacy.settings import is_private, private_config
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 
@@ -191,6 +197,13 @@ def train_and_export(
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
+    hides = is_private(config)
+    if hides:
+        _check_private(frames, resume=resume)
+        given = given_settings(preset, config_path, overrides)
+        config, notes = private_config(config, given)
+        for note in notes:
+            log.info("%s", note)
     chooses = config.choice.minutes > 0 and leaves_open(preset, config_path, overrides)
     choice = load_choice(run_dir) if chooses and resume else None
     if choice is not None:
@@ -206,19 +219,25 @@ def train_and_export(
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.pipeline.choose import train_chosen
+        from shortlist.training.pipeline.private import public_items, train_private
         from shortlist.training.pipeline.validation import validate
+    if hides:
+        public_items(data.dataset)
     if overwrite:
         checkpoint.remove_run(run_dir)
-    run, choice = train_chosen(
-        data.dataset,
-        data.split,
-        config,
-        run_dir,
-        choice=choice,
-        resume=resume,
-        progress=progress,
-        say=log.info,
-    )
+    if hides:
+        run = train_private(data.dataset, data.split, config, run_dir, progress=progress)
+    else:
+        run, choice = train_chosen(
+            data.dataset,
+            data.split,
+            config,
+            run_dir,
+            choice=choice,
+            resume=resume,
+            progress=progress,
+            say=log.info,
+        )
     if data.cleaning is not None:
         save_report(data.cleaning, run.run_dir / "cleaning.json")
     if plot is not None:
@@ -226,20 +245,21 @@ def train_and_export(
 
         plot_history(run.history, plot)
     exported = export_bundle(run, out, store_users=config.export.store_users)
-    validation = validate(run)
+    validation = None if hides else validate(run)
     return TrainReport(
         bundle=out,
         run=run.run_dir,
         events=data.events,
         features={f"{f.side}.{f.name}": f.kind for f in run.features.features},
         user=str(data.split.train["user_id"][0]) if config.export.store_users else None,
+        privacy=exported.privacy,
         cleaning=data.cleaning,
         ended=run.ended,
         metrics=run.metrics,
         validation=validation,
         second_stage=run.reranker_report,
         parity=exported.parity,
-        warnings=_doubts(run.split, validation),
+        warnings=() if hides else _doubts(run.split, validation),
         choice=choice,
     )
 
@@ -259,6 +279,20 @@ def check_data(config: Config, frames: Frames | None = None) -> None:
             continue
         known = f", or use a built-in name: {', '.join(DATASETS)}" if key == "path" else ""
         raise DataError(f"data.{key}: no such file or folder: {path}. Fix: check the path{known}")
+
+
+def _check_private(frames: Frames | None, *, resume: bool) -> None:
+    """Refuse arguments that a private training does not take."""
+    if resume:
+        raise DataError(
+            "resume: got True with privacy.epsilon, expected False: noise is added in one step, "
+            "and twice would cost twice. Fix: leave --resume out"
+        )
+    if frames is not None and frames.users is not None:
+        raise DataError(
+            "users: got a table with privacy.epsilon, expected none: the user table says who is "
+            "among the users. Fix: leave it out"
+        )
 
 
 def _check_plot(config: Config, plot: Path | None) -> None:

@@ -93,6 +93,8 @@ class TrainReport:
         Reasons to doubt the result, as sentences.
     choice : Choice or None
         What was tried and chosen; None where the settings say what is trained.
+    privacy : str
+        What a private bundle promises, as a sentence; empty of any other.
     """
 
     bundle: Path
@@ -108,6 +110,7 @@ class TrainReport:
     parity: Parity
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
+    privacy: str = ""
 
     def load(self, **options: object) -> shortlist.Engine:
         """Open the bundle: `shortlist.load` with its options."""
@@ -131,12 +134,14 @@ class TrainReport:
             "parity": self.parity.to_dict(),
             "warnings": list(self.warnings),
             "choice": {} if self.choice is None else self.choice.to_dict(),
+            "privacy": self.privacy,
         }
 
     def __str__(self) -> str:
         """Write the results for people, with the baselines beside them."""
         lines = [] if self.choice is None else [str(self.choice)]
         lines += [self.ended] if self.ended else []
+        lines += [self.privacy] if self.privacy else []
         if self.validation is not None:
             lines += [*self._table(self.validation), self.validation.verdict.sentence]
         if self.cleaning is not None:

@@ -22,6 +22,7 @@ from shortlist.training.config.settings import apply_overrides, load_config, to_
 from shortlist.training.evaluation.plots import plot_trials
 from shortlist.training.fit.checkpoint import write_atomic
 from shortlist.training.pipeline.train import check_data
+from shortlist.training.privacy.settings import is_private
 from shortlist.training.splits.split import configured_split
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ def tune_files(
     """Tune on the configured data, as `tune` does; settings as for `config.load_config`."""
     require_tensorflow()
     config = load_config(preset, config_path, overrides)
+    if is_private(config):
+        raise DataError(
+            f"privacy.epsilon: got {config.privacy.epsilon:g} in a search, expected no [privacy]: "
+            "each trial would cost privacy, and the choice by validation events too. Fix: tune on "
+            "public events, and give the settings to `shortlist train`"
+        )
     check_data(config)
     space = read_space(space_path, config)
     dataset, _ = load_configured(config, progress=progress)

@@ -266,6 +266,13 @@ def _read(request: UpdateRequest) -> tuple[_Champion, Dataset, pl.DataFrame]:
     bundle = request.bundle
     with Bundle.open(bundle) as opened:
         manifest = opened.manifest
+    if manifest.privacy is not None:
+        raise DataError(
+            f"bundle: got {bundle}, which is private, expected one that keeps its events: new "
+            "events of the same users cost privacy again, and only a new release accounts for it. "
+            f"Fix: `shortlist train` on all events with --set privacy.parent={bundle} and a "
+            "privacy.budget"
+        )
     folder = run_of(bundle, manifest, request.run_dir)
     config = apply_overrides(read_config(folder / "config.toml"), request.overrides)
     set_threads(config.train.n_threads)  # before TensorFlow's first use

@@ -70,6 +70,11 @@ def check_held_out(training: Mapping[str, Any], split: Split, on: str) -> str | 
     """
     data = training.get("data", {})
     trained = _split_of_training(training, split)
+    if data.get("is_private"):
+        return (
+            "the bundle does not say which events it was trained on, as it is private: whether "
+            f"these {on} events were among them cannot be known"
+        )
     if trained is None or not _same_events(trained, data):
         until, first = data.get("known_until"), split.part(on)["timestamp"].min()
         is_later = isinstance(until, int) and isinstance(first, int) and first > until

@@ -148,6 +148,11 @@ def inspect_drift(
 ) -> DriftReport:
     """Measure the drift between a bundle's training and a feedback log; see `measure_drift`."""
     with shortlist.load(bundle, n_threads=0) as engine:
+        if engine.bundle.manifest.privacy is not None:
+            raise DataError(
+                f"bundle: got {bundle}, which is private and keeps no events, expected one with "
+                "events that a log can be compared with. Fix: leave --feedback out"
+            )
         folder = run_of(bundle, engine.bundle.manifest, run_dir)
         config = read_config(folder / "config.toml")
         dataset = checkpoint.load_dataset_copy(folder / "data")

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shortlist.bundle.fields import MOST_PLACES, Fields, is_plain_name, problem
-from shortlist.bundle.records import Ancestor, FeatureRecord, FileRecord, Lineage, RerankerRecord
+from shortlist.bundle.records import (
+    Ancestor,
+    FeatureRecord,
+    FileRecord,
+    Lineage,
+    PrivacyRecord,
+    RerankerRecord,
+)
 from shortlist.errors import BundleError
 
 FORMAT = "shortlist-bundle"
@@ -43,6 +50,7 @@ class Manifest(Mapping[str, Any]):
     training: Mapping[str, Any]
     lineage: Lineage | None  # None: written before there were versions
     second_stage: RerankerRecord | None  # None: trained without one
+    privacy: PrivacyRecord | None  # None: trained without differential privacy
     features: tuple[FeatureRecord, ...]
     event_features: Mapping[str, Mapping[str, Any]]  # options, by column of events
     files: Mapping[str, FileRecord]
@@ -78,6 +86,7 @@ class Manifest(Mapping[str, Any]):
             training=fields.take("training", dict, "an object"),
             lineage=fields.section("lineage", Lineage.read),
             second_stage=fields.section("second_stage", RerankerRecord.read),
+            privacy=fields.section("privacy", PrivacyRecord.read),
             features=_read_features(fields),
             event_features=_read_event_features(fields),
             files=_read_files(fields),

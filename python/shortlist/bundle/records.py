@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -141,6 +142,45 @@ class Lineage:
         records = (fields.of(entry, "every ancestor to be an object") for entry in (own, *entries))
         first, *others = map(Ancestor.read, records)
         return cls(first, tuple(others))
+
+
+@dataclass(frozen=True)
+class PrivacyRecord:
+    """What a private bundle promises, and on what ground."""
+
+    epsilon: float
+    delta: float
+    sigma: float
+    mechanism: str
+    generator: str
+    accountant: str
+    n_releases: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> PrivacyRecord:
+        """Read the object `privacy`."""
+        of = " of the privacy ledger"
+        numbers = [fields.real(name, 0.0, 0.0, of=of) for name in ("epsilon", "delta", "sigma")]
+        names = ("mechanism", "generator", "accountant")
+        texts = [fields.take(name, str, "text") for name in names]
+        return cls(*numbers, *texts, len(fields.take("releases", list, "a list")))
+
+    @property
+    def sentence(self) -> str:
+        """What is promised, in words for those who have to answer for it."""
+        odds = f"e^{self.epsilon:g}"
+        if self.epsilon < 50:
+            odds += f" = {math.exp(self.epsilon):,.3g}"
+        times = "once" if self.n_releases == 1 else f"in {self.n_releases} releases"
+        is_unsafe = "NOT PRIVATE" in self.generator
+        return (
+            f"{'NOT PRIVATE, its noise is known. ' if is_unsafe else ''}"
+            "Whether or not all events of any one user were among the data, the chance of anything "
+            f"that can be read from this bundle differs by a factor of at most {odds}, but for a "
+            f"probability of {self.delta:g} (user-level differential privacy, epsilon = "
+            f"{self.epsilon:g}, delta = {self.delta:g}; Gaussian noise of sigma {self.sigma:.4g}, "
+            f"added {times}; accounted with {self.accountant}; the item table is taken as public)."
+        )
 
 
 @dataclass(frozen=True)

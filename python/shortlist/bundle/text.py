@@ -32,7 +32,10 @@ def describe(path: Path, manifest: Manifest) -> dict[str, object]:
 def summarise(path: Path, manifest: Manifest) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
     m = manifest
-    lines = [*_heading(path, m), "", "features", *_features(m.features)]
+    lines = [*_heading(path, m), ""]
+    if m.privacy is not None:
+        lines += ["privacy", f"  {m.privacy.sentence}", *_values(m.to_dict()["privacy"]), ""]
+    lines += ["features", *_features(m.features)]
     if m.metrics:
         lines += ["", "metrics measured", *_values(m.metrics)]
     if m.second_stage is not None:
@@ -61,6 +64,8 @@ def outline(path: Path, manifest: Manifest) -> str:
         "written with": _leaves(m.versions),
     }
     lines = [*map(printable, _heading(path, m)), ""]
+    if m.privacy is not None:
+        lines += [*textwrap.wrap(m.privacy.sentence, _WIDTH), ""]
     for label, entries in sections.items():
         whole = [printable(entry).replace(" ", _NO_BREAK) for entry in entries]
         wrapped = textwrap.wrap(

@@ -1,0 +1,298 @@
+"""A private bundle and its run folder hold what was released and nothing else, and they serve."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import shortlist
+from shortlist.bundle import Bundle
+from shortlist.cli import main
+from shortlist.errors import DataError
+from shortlist.export.errors import ExportError
+from shortlist.export.private import FILES, refuse_unreleased
+from shortlist.training import train
+from shortlist.training.pipeline import private
+from shortlist.training.splits.held_out import fingerprint
+
+N_USERS, N_ITEMS = 211, 37
+SETTINGS = {"privacy.epsilon": 8.0}
+
+
+def events_of(seed, n_users=N_USERS):
+    random = np.random.default_rng(seed)
+    rows = []
+    for user in range(n_users):
+        group = random.integers(0, 6)
+        order = random.permutation(N_ITEMS)
+        order = order[np.argsort(order % 6 != group, kind="stable")]
+        rows += [
+            (f"secret-user-{seed}-{user}", f"i{item}", 1_700_000_000 + 3607 * place + user)
+            for place, item in enumerate(order[: random.integers(5, 12)])
+        ]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+
+
+def items_table():
+    names = [f"i{item}" for item in range(N_ITEMS)]
+    return pl.DataFrame({"item_id": names, "title": [name.upper() for name in names]})
+
+
+def make(folder, seed=0, settings=(), **options):
+    settings = {**SETTINGS, **dict(settings)}
+    return train(
+        events_of(seed), items_table(), out=folder / "a.shortlist", settings=settings,
+        progress=False, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("private"))
+
+
+def every_file(report):
+    return [p for folder in (report.bundle, report.run) for p in folder.rglob("*") if p.is_file()]
+
+
+def decoded(path):
+    """Return all that a file says: its bytes, and its values as text."""
+    parts = [path.read_bytes().decode("latin-1")]
+    if path.suffix == ".arrow":
+        parts.append(str(pa.ipc.open_file(path).read_all().to_pydict()))
+    elif path.suffix == ".parquet":
+        parts.append(str(pl.read_parquet(path).to_dicts()))
+    elif path.suffix == ".json":
+        parts.append(str(json.loads(path.read_text())))
+    elif path.suffix == ".npz":
+        with np.load(path) as arrays:  # weights and pairs have noise in every number
+            numbers = [arrays[name] for name in arrays.files if name.endswith("counts")]
+            parts.append(str([array.tolist() for array in numbers]))
+    elif path.suffix == ".onnx":
+        model = onnx.load(path)  # with what it keeps in graphs.data
+        for tensor in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            parts.append(str(values.tolist()) if values.dtype.kind in "OUS" else "")
+    return "".join(parts)
+
+
+def test_no_file_holds_a_user_a_time_or_a_hash_of_the_events(made):
+    events = events_of(0)
+    secrets = {"secret-user", *(str(time) for time in events["timestamp"])}
+    whole = train_frames(events)
+    secrets |= {fingerprint(frame) for frame in whole}
+    for path in every_file(made):
+        text = decoded(path)
+        assert not any(secret in text for secret in secrets), path
+
+
+def train_frames(events):
+    ordered = events.sort("user_id", "timestamp").with_columns(
+        kind=pl.lit("event"), value=pl.lit(None, pl.Float32)
+    )
+    place = pl.int_range(pl.len()).over("user_id")
+    n_events = pl.len().over("user_id")
+    return [ordered, *(ordered.filter(place < n_events - left) for left in (1, 2))]
+
+
+def test_exact_counts_are_nowhere(made):
+    numbers = json.loads((made.bundle / "manifest.json").read_text())
+    assert numbers["n_users"] == 0
+    assert "data" not in numbers["lineage"]
+    assert numbers["metrics"] == {}
+    assert set(numbers["training"]["data"]) == {"is_private", "protocol"}
+
+    def leaves(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            return [leaf for entry in value for leaf in leaves(entry)]
+        return [value]
+
+    sizes = {N_USERS, *(frame.height for frame in train_frames(events_of(0)))}
+    assert not sizes & {leaf for leaf in leaves(numbers) if isinstance(leaf, int)}
+    exact = events_of(0)["item_id"].value_counts().sort("item_id")["count"].to_list()
+    table = pa.ipc.open_file(made.bundle / "items.arrow").read_all()
+    stored = dict(zip(table["item_id"].to_pylist(), table["n_events"].to_pylist(), strict=True))
+    assert [stored[item] for item in sorted(stored)] != exact
+
+
+def meaning(path):
+    """Return a file's bytes; of a graph all but names, which count the graphs of a process."""
+    if path.suffix == ".npz":  # a zip, which has times of day
+        with np.load(path) as arrays:
+            return {name: arrays[name].tobytes() for name in arrays.files if name != "state.json"}
+    if path.suffix != ".onnx":
+        return path.read_bytes()
+    graph = onnx.load(path).graph
+    nodes = [
+        b" ".join([node.op_type.encode(), *(a.SerializeToString() for a in node.attribute)])
+        for node in graph.node
+        if node.op_type != "If"
+    ]
+    tensors = []
+    for tensor in graph.initializer:
+        tensor.ClearField("name")
+        tensors.append(tensor.SerializeToString())
+    return sorted(nodes), sorted(tensors)
+
+
+def test_the_files_depend_on_the_release_alone(tmp_path, monkeypatch):
+    """Other events with the same release give the same bytes: nothing else goes in."""
+    kept = []
+    real = private.release
+
+    def once(*arguments, **options):
+        kept.append(real(*arguments, **options) if not kept else kept[0])
+        return kept[-1]
+
+    monkeypatch.setattr(private, "release", once)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    reports = [make(tmp_path / "x", seed=0), make(tmp_path / "y", seed=1)]
+    files = [{p.relative_to(r.bundle.parent): p for p in every_file(r)} for r in reports]
+    assert files[0].keys() == files[1].keys()
+    for name, path in files[0].items():
+        if name.name in ("manifest.json", "metrics.jsonl"):  # times of day, and seconds
+            continue
+        assert meaning(path) == meaning(files[1][name]), name
+    manifests = [json.loads((r.bundle / "manifest.json").read_text()) for r in reports]
+    for manifest in manifests:
+        manifest.pop("files")
+        for record in (manifest, manifest["lineage"]):
+            record.pop("created")
+        manifest["lineage"].pop("version")
+    assert manifests[0] == manifests[1]
+
+
+def test_a_file_or_field_that_was_not_released_is_refused(tmp_path, made):
+    fields = {name: made.load().bundle.manifest[name] for name in ("created", "privacy")}
+    refuse_unreleased(made.bundle, fields)
+    assert set(FILES) >= {path.name for path in made.bundle.iterdir()}
+    folder = tmp_path / "copy"
+    shutil.copytree(made.bundle, folder)
+    (folder / "users.arrow").write_bytes(b"")
+    with pytest.raises(ExportError, match=r"got users\.arrow, which was not released"):
+        refuse_unreleased(folder, fields)
+    for extra in ({"segments": {}}, {"metrics": {"NDCG@10": 0.1}}, {"lineage": {"data": {}}}):
+        with pytest.raises(ExportError, match="which was not released"):
+            refuse_unreleased(made.bundle, fields | extra)
+
+
+def test_histories_come_with_the_request(made):
+    with made.load() as engine:
+        answer = engine.recommend({"history": [["i0", "i6", "i12"], ["i1"], []]}, top_n=5)
+        assert answer.counts.tolist() == [5, 5, 5]
+        first = [int(item[1:]) for item in answer.item_ids[0]]
+        assert sum(item % 6 == 0 for item in first) >= 2  # what the groups say, through the noise
+
+
+def test_the_run_folder_exports_the_same_private_bundle_again(made, tmp_path):
+    out = tmp_path / "b.shortlist"
+    assert main(["export", str(made.run), "--out", str(out)]) == 0
+    with Bundle.open(out) as again, Bundle.open(made.bundle) as first:
+        assert again.manifest["privacy"] == first.manifest["privacy"]
+        assert again.manifest.n_users == 0
+    for name in ("items.index", "items.arrow", "recommend.onnx"):
+        assert meaning(out / name) == meaning(made.bundle / name)
+
+
+def test_a_neural_encoder_learns_from_synthetic_walks(tmp_path, monkeypatch):
+    monkeypatch.setattr(private, "N_TRAINED", 200)
+    settings = {"model.encoder": "pool", "train.epochs": 1, "model.dim": 8}
+    report = make(tmp_path, settings=settings)
+    for path in every_file(report):
+        if path.suffix != ".npz" or path.name == "release.npz":
+            assert "secret-user" not in decoded(path), path
+    with report.load() as engine:
+        assert engine.recommend({"history": [["i0"]]}, top_n=3).counts.tolist() == [3]
+
+
+def test_it_is_evaluated_on_histories_that_the_evaluation_brings(made):
+    report = shortlist.training.evaluate(
+        made.bundle, events_of(0), items=items_table(), baselines=False
+    )
+    assert report.users.measured == N_USERS
+    assert "as it is private" in str(report)
+
+
+def test_inspect_prints_what_is_promised(made, capsys):
+    assert main(["inspect", str(made.bundle)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    sentence = made.privacy
+    assert "a factor of at most e^8 = 2.98e+03" in sentence
+    assert "delta = 0.001" in sentence
+    assert sentence in shown
+    assert "NOT PRIVATE" not in sentence
+
+
+def test_a_second_release_adds_to_the_ledger_and_a_spent_budget_refuses(made, tmp_path):
+    settings = {"privacy.parent": str(made.bundle), "privacy.budget": 14.0}
+    report = make(tmp_path, seed=1, settings=settings)
+    with Bundle.open(report.bundle) as bundle:
+        ledger, manifest = bundle.manifest["privacy"], bundle.manifest
+    assert [entry["epsilon"] for entry in ledger["releases"]] == [8.0, 8.0]
+    assert 8.0 < ledger["epsilon"] < 14.0
+    assert manifest["lineage"]["parent"] is not None
+    (tmp_path / "more").mkdir()
+    with pytest.raises(DataError, match=r"privacy\.budget: got 9, but this release"):
+        make(tmp_path / "more", settings=settings | {"privacy.budget": 9.0})
+    assert list((tmp_path / "more").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"privacy.delta": 0.01}, r"privacy\.delta: got 0\.01 with 211 users"),
+        ({"export.store_users": True}, r"export\.store_users: got True with privacy\.epsilon"),
+        ({"privacy.parent": "nowhere.shortlist"}, r"privacy\.parent: got nowhere"),
+    ],
+)
+def test_bad_settings_write_nothing(tmp_path, change, message):
+    with pytest.raises(DataError, match=message):
+        make(tmp_path, settings=change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_catalogue_must_be_public(tmp_path):
+    with pytest.raises(DataError, match=r"data\.items: got none with privacy\.epsilon.*Fix: give"):
+        train(events_of(0), out=tmp_path / "a.shortlist", settings=SETTINGS, progress=False)
+    fewer = items_table().filter(pl.col("item_id") != "i5")
+    with pytest.raises(DataError, match=r"events of 1 items that the item table lacks.*'i5'"):
+        train(events_of(0), fewer, out=tmp_path / "a.shortlist", settings=SETTINGS, progress=False)
+    users = events_of(0).select("user_id").unique()
+    with pytest.raises(DataError, match=r"users: got a table with privacy\.epsilon"):
+        train(
+            events_of(0), items_table(), users, out=tmp_path / "a.shortlist", settings=SETTINGS,
+            progress=False,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_privacy_is_no_parent(tmp_path):
+    plain = tmp_path / "plain.shortlist"
+    settings = {"model.encoder": "popularity"}
+    train(events_of(0), items_table(), out=plain, settings=settings, progress=False)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"which was trained without privacy, expected a private"):
+        make(tmp_path / "out", settings={"privacy.parent": str(plain)})
+    with pytest.raises(DataError, match=r"privacy\.parent: got .*plain\.run, which is no bundle"):
+        make(tmp_path / "out", settings={"privacy.parent": str(tmp_path / "plain.run")})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_would_spend_more_without_saying_so_is_refused(made, tmp_path, capsys):
+    log = tmp_path / "feedback.log"
+    shortlist.FeedbackLog(log).close()
+    assert main(["update", str(made.bundle), "--feedback", str(log)]) == 1
+    assert "--set privacy.parent=" in capsys.readouterr().err
+    assert main(["inspect", str(made.bundle), "--feedback", str(log)]) == 1
+    assert "private and keeps no events" in capsys.readouterr().err
+    with pytest.raises(DataError, match="its noise has no seed"):
+        shortlist.training.evaluate(made.bundle, events_of(0), items=items_table(), seeds=2)

@@ -1,0 +1,187 @@
+"""Train under differential privacy: release once, then train on what was released.
+
+Events are seen by `release` alone. The run folder gets the released numbers, synthetic walks drawn
+from them in place of a data set, and a model of these: a private run folder holds no event.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from shortlist.bundle import Bundle
+from shortlist.errors import BundleError, DataError
+from shortlist.export.lineage import save_parent
+from shortlist.export.private import save_release
+from shortlist.training.config.settings import apply_overrides
+from shortlist.training.features.features import FeatureSet
+from shortlist.training.fit import checkpoint, fit
+from shortlist.training.models.item_item import FLOOR
+from shortlist.training.models.linear import LinearModel, is_affordable
+from shortlist.training.privacy.contributions import Bounds
+from shortlist.training.privacy.denoise import item_weights, popularity
+from shortlist.training.privacy.noise import RandomBytes
+from shortlist.training.privacy.release import Release, claim_of, release
+from shortlist.training.privacy.settings import DIRECT
+from shortlist.training.privacy.walks import draw_walks, walks_dataset
+from shortlist.training.splits.split import configured_split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.bundle.manifest import Manifest
+    from shortlist.training.config.sections import Config
+    from shortlist.training.data.events import Dataset
+    from shortlist.training.fit.fit import TrainedModel
+    from shortlist.training.splits.parts import Split
+
+N_CHECKED = 1_000  # walks that stand for users in the checks of a model that is not trained
+N_TRAINED = 20_000  # walks that an encoder is trained on
+LENGTH = 30
+
+
+def train_private(
+    dataset: Dataset,
+    split: Split,
+    config: Config,
+    run_dir: Path,
+    *,
+    progress: bool = True,
+    source: RandomBytes = os.urandom,
+) -> TrainedModel:
+    """Release statistics of the train part, and train on them.
+
+    Parameters
+    ----------
+    dataset, split : Dataset, Split
+        Of the private events.
+    config : Config
+        As `private_config` gives it.
+    run_dir : Path
+        Gets the release, the walks and the model; nothing is written before all is checked.
+    progress : bool
+    source : callable
+        Random bytes for the noise; only tests and tables of quality give another one.
+
+    Raises
+    ------
+    DataError
+        The catalogue is not public, the budget is spent, or a setting is wrong.
+    """
+    items = public_items(dataset)
+    _check_size(config, items.height)
+    parent = read_parent(config.privacy.parent)
+    earlier = () if parent is None else tuple(parent["privacy"]["releases"])
+    claim = claim_of(config.privacy, dataset.events["user_id"].n_unique(), earlier)
+    linear, wanted = config.linear, config.privacy
+    bounds = Bounds.of(linear.window, linear.decay_gap, wanted.contribution, wanted.epsilon)
+    events = split.target_events("train")
+    users = events["user_id"].rle_id().to_numpy().astype(np.int64)
+    rows = split.item_rows(events["item_id"])
+    made = release(users, rows, items.height, claim, bounds, source=source)
+    # From here on nothing knows an event.
+    public = apply_overrides(config, {"privacy.epsilon": math.inf})
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if parent is not None:
+        save_parent(run_dir, parent)
+    save_release(made, run_dir)
+    return _train_on(made, items, public, run_dir, progress=progress)
+
+
+def public_items(dataset: Dataset) -> pl.DataFrame:
+    """Return the item table, which is the catalogue.
+
+    Raises
+    ------
+    DataError
+        There is none, or events name items that it lacks.
+    """
+    if dataset.items is None:
+        raise DataError(
+            "data.items: got none with privacy.epsilon, expected an item table: the catalogue must "
+            "be public, and a catalogue made of the events says what users did. Fix: give --items "
+            "FILE with the column item_id"
+        )
+    unknown = dataset.events.join(dataset.items, on="item_id", how="anti")["item_id"]
+    if unknown.len():
+        raise DataError(
+            f"data.items: got events of {unknown.n_unique():,} items that the item table lacks, "
+            f"such as {unknown[0]!r}, expected all of them there with privacy.epsilon: the "
+            "catalogue must be public. Fix: add them to the table, or drop their events"
+        )
+    return dataset.items
+
+
+def read_parent(path: str) -> Manifest | None:
+    """Read the manifest of the private bundle that ``privacy.parent`` names."""
+    if not path:
+        return None
+    try:
+        with Bundle.open(path) as bundle:
+            manifest = bundle.manifest
+    except BundleError as error:
+        raise DataError(
+            f"privacy.parent: got {path}, which is no bundle ({error}), expected the private "
+            "bundle of the release before. Fix: give NAME.shortlist, not its run folder"
+        ) from error
+    if manifest.privacy is None:
+        raise DataError(
+            f"privacy.parent: got {path}, which was trained without privacy, expected a private "
+            "bundle: what an exact model told cannot be taken back. Fix: leave it out, if nobody "
+            "outside has that bundle"
+        )
+    return manifest
+
+
+def _check_size(config: Config, n_items: int) -> None:
+    if not is_affordable("cooccurrence", n_items):
+        raise DataError(
+            f"data.items: got {n_items:,} items with privacy.epsilon, expected at most 8,191: the "
+            "matrix of all pairs is released. Fix: a smaller public catalogue"
+        )
+
+
+def _train_on(
+    made: Release, items: pl.DataFrame, config: Config, run_dir: Path, *, progress: bool
+) -> TrainedModel:
+    """Make the model of a release: directly, or from synthetic walks."""
+    started = time.perf_counter()
+    weights, popular = item_weights(made.noisy), popularity(made.noisy)
+    is_direct = config.model.encoder in DIRECT
+    walks = draw_walks(
+        weights,
+        popular,
+        n_walks=N_CHECKED if is_direct else N_TRAINED,
+        length=LENGTH,
+        decay=config.linear.decay_age,
+        seed=config.train.seed,
+    )
+    dataset = walks_dataset(walks, items)
+    if not is_direct:
+        return fit.train(dataset, config, run_dir, progress=progress)
+    split = configured_split(dataset, config)
+    features = FeatureSet.fit(dataset, split, config)
+    checkpoint.open_run_folder(run_dir, dataset, config, features, False)
+    model = LinearModel(config, features)
+    model.fill(_vectors(config, weights, popular))
+    row = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3), "is_best": False}
+    checkpoint.write_lines(run_dir / "metrics.jsonl", [row])
+    return fit.finish(model, [row], split, run_dir, progress=progress)
+
+
+def _vectors(
+    config: Config, weights: NDArray[np.float32], popular: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return item vectors as `Baseline.item_vectors` does."""
+    if config.model.encoder == "popularity":
+        return popular[:, None].astype(np.float32)
+    vectors = np.empty((len(popular), len(popular) + 1), np.float32)
+    vectors[:, 0] = FLOOR * popular / popular.max()
+    vectors[:, 1:] = weights.T
+    return vectors
