@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from shortlist import __version__, build_info
 from shortlist._quiet import LOG_LEVEL
 from shortlist.cli import (
+    audit,
     bench,
     clean,
     completion,
@@ -48,6 +49,7 @@ _COMMANDS = (
     erase,
     bench,
     inspect,
+    audit,
     update,
     history,
     rollback,

@@ -1,0 +1,61 @@
+"""The audit convicts a mechanism with a quarter of its noise, and never the true one."""
+
+from __future__ import annotations
+
+import pytest
+
+from shortlist.cli import main
+from shortlist.training import train
+from shortlist.training.privacy.accounting import noise_scale
+from shortlist.training.privacy.audit import audit, lower_bound
+from shortlist.training.privacy.contributions import Bounds
+from tests.training.test_private_bundle import events_of, items_table
+
+BOUNDS = Bounds(window=10, decay_gap=0.8, max_events=1000)
+DELTA = 1e-5
+
+
+def run(epsilon, noise=1.0):
+    sigma = noise * noise_scale(epsilon, DELTA)
+    return audit(epsilon, DELTA, sigma, BOUNDS, 60, n_canaries=1000)
+
+
+def check(n_runs):
+    for _ in range(n_runs):
+        for epsilon in (1.0, 2.0, 8.0):
+            assert not run(epsilon).is_convicted
+        assert run(2.0, noise=0.25).is_convicted
+
+
+def test_a_quarter_of_the_noise_is_convicted_and_the_true_mechanism_is_not():
+    check(2)
+
+
+@pytest.mark.slow
+def test_twenty_audits_never_pass_the_promise_and_catch_every_sabotage():
+    check(20)
+
+
+def test_without_noise_nearly_all_guesses_are_right():
+    report = run(2.0, noise=1e-6)
+    assert report.n_right > 0.98 * report.n_guesses
+    assert report.lower_bound > 4.0
+    assert "CONVICTED" in str(report)
+
+
+def test_the_bound_is_that_of_the_binomial_tail():
+    assert lower_bound(50, 100, 1000, DELTA, 0.05) == 0.0
+    assert lower_bound(100, 100, 1000, 0.0, 0.05) == pytest.approx(3.49, abs=0.01)
+    assert lower_bound(100, 100, 1000, 1e-4, 0.05) < lower_bound(100, 100, 1000, 0.0, 0.05)
+
+
+def test_the_command_prints_the_bound_beside_the_promise(tmp_path, capsys):
+    out = tmp_path / "a.shortlist"
+    settings = {"privacy.epsilon": 8.0, "model.encoder": "popularity"}
+    train(events_of(0), items_table(), out=out, settings=settings, progress=False)
+    assert main(["audit", str(out), "--canaries", "500"]) == 0
+    shown = capsys.readouterr().out
+    assert "promised 8 at delta 0.001" in shown
+    assert "this proves no ε" in shown
+    assert main(["audit", str(out), "--canaries", "5000"]) == 1
+    assert "got 5,000 with 37 items, expected at most their 666 pairs" in capsys.readouterr().err
