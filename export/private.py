@@ -43,7 +43,10 @@ SETTINGS = ("split", "model", "linear", "train", "export")
 
 def save_release(release: Release, run_dir: Path) -> None:
     """Write the released numbers and their ledger into a run folder."""
-    arrays = {"pairs": release.noisy.pairs, "counts": release.noisy.counts}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "pairs": release.noisy.pairs,
+        "counts": release.noisy.counts,
+    }
     save_arrays(run_dir / RELEASE, arrays)
     write_atomic(run_dir / PRIVACY, json.dumps(release.ledger, indent=1).encode())
 

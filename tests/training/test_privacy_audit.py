@@ -9,22 +9,23 @@ from shortlist.training import train
 from shortlist.training.privacy.accounting import noise_scale
 from shortlist.training.privacy.audit import audit, lower_bound
 from shortlist.training.privacy.contributions import Bounds
+from shortlist.training.privacy.noise import unsafe_bytes
 from tests.training.test_private_bundle import events_of, items_table
 
 BOUNDS = Bounds(window=10, decay_gap=0.8, max_events=1000)
 DELTA = 1e-5
 
 
-def run(epsilon, noise=1.0):
-    sigma = noise * noise_scale(epsilon, DELTA)
-    return audit(epsilon, DELTA, sigma, BOUNDS, 60, n_canaries=1000)
+def run(epsilon, noise=1.0, seed=0):
+    sigma, source = noise * noise_scale(epsilon, DELTA), unsafe_bytes(seed)
+    return audit(epsilon, DELTA, sigma, BOUNDS, 60, n_canaries=1000, source=source)
 
 
 def check(n_runs):
-    for _ in range(n_runs):
+    for seed in range(n_runs):
         for epsilon in (1.0, 2.0, 8.0):
-            assert not run(epsilon).is_convicted
-        assert run(2.0, noise=0.25).is_convicted
+            assert not run(epsilon, seed=seed).is_convicted
+        assert run(2.0, noise=0.25, seed=seed).is_convicted
 
 
 def test_a_quarter_of_the_noise_is_convicted_and_the_true_mechanism_is_not():

@@ -101,6 +101,13 @@ def train_frames(events):
     return [ordered, *(ordered.filter(place < n_events - left) for left in (1, 2))]
 
 
+def test_a_report_of_cleaning_is_not_kept(tmp_path):
+    settings = {"cleaning.enabled": True, "model.encoder": "popularity"}
+    report = make(tmp_path, settings=settings)
+    assert report.cleaning is None
+    assert not list(report.run.glob("cleaning*"))
+
+
 def test_exact_counts_are_nowhere(made):
     numbers = json.loads((made.bundle / "manifest.json").read_text())
     assert numbers["n_users"] == 0

@@ -238,8 +238,9 @@ def train_and_export(
             progress=progress,
             say=log.info,
         )
-    if data.cleaning is not None:
-        save_report(data.cleaning, run.run_dir / "cleaning.json")
+    cleaning = None if hides else data.cleaning  # it counts exactly
+    if cleaning is not None:
+        save_report(cleaning, run.run_dir / "cleaning.json")
     if plot is not None:
         from shortlist.training.evaluation.plots import plot_history
 
@@ -253,7 +254,7 @@ def train_and_export(
         features={f"{f.side}.{f.name}": f.kind for f in run.features.features},
         user=str(data.split.train["user_id"][0]) if config.export.store_users else None,
         privacy=exported.privacy,
-        cleaning=data.cleaning,
+        cleaning=cleaning,
         ended=run.ended,
         metrics=run.metrics,
         validation=validation,

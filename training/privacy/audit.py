@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -19,9 +19,6 @@ from scipy import stats
 from shortlist.training.privacy.contributions import Bounds, sum_contributions
 from shortlist.training.privacy.noise import RandomBytes
 from shortlist.training.privacy.release import add_noise
-
-if TYPE_CHECKING:
-    from shortlist.training.data.arrays import Floats
 
 CONFIDENCE = 0.95
 _LARGEST = 50.0
@@ -111,7 +108,7 @@ def audit(
     return AuditReport(len(one), n_guesses, n_right, claimed, lower, delta)
 
 
-def _best_bound(scores: Floats, is_in: Any, delta: float) -> tuple[float, int, int]:
+def _best_bound(scores: Any, is_in: Any, delta: float) -> tuple[float, int, int]:
     """Guess the highest scores to be in and the lowest out; the best bound over few numbers.
 
     The error rate is shared out among the numbers of guesses that are tried.

@@ -83,7 +83,8 @@ def _thresholds(popular: Floats, noise: float) -> NDArray[np.float32]:
     """Return what the rest of a pair must exceed, (n, n), in standard deviations of the noise."""
     level = (THRESHOLD_SLOPE * np.log(popular / popular.mean())).astype(np.float32)
     start = THRESHOLD + max(math.log(max(noise, 1e-9) / THRESHOLD_NOISE), 0.0)
-    return np.clip(start - level[:, None] - level, THRESHOLD_LEAST, THRESHOLD_MOST)
+    threshold: NDArray[np.float32] = start - level[:, None] - level
+    return threshold.clip(THRESHOLD_LEAST, THRESHOLD_MOST)
 
 
 def _regressed(signal: NDArray[np.float32], popular: Floats, ridge: float) -> NDArray[np.float32]:
@@ -114,7 +115,8 @@ def low_rank(pairs: NDArray[np.float32], sigma: float, popular: Floats) -> NDArr
         left, spread, left_width = _row_factors(pairs, right, spread, left_width, prior, noise)
         right, spread, right_width = _row_factors(pairs, left, spread, right_width, prior, noise)
     found = (left @ right.T).astype(np.float32)
-    return (found + found.T) / 2
+    symmetric: NDArray[np.float32] = (found + found.T) / np.float32(2)
+    return symmetric
 
 
 def _eigenpairs(pairs: NDArray[np.float32], n: int) -> tuple[Floats, Floats]:

@@ -160,10 +160,15 @@ class PrivacyRecord:
     def read(cls, fields: Fields) -> PrivacyRecord:
         """Read the object `privacy`."""
         of = " of the privacy ledger"
-        numbers = [fields.real(name, 0.0, 0.0, of=of) for name in ("epsilon", "delta", "sigma")]
-        names = ("mechanism", "generator", "accountant")
-        texts = [fields.take(name, str, "text") for name in names]
-        return cls(*numbers, *texts, len(fields.take("releases", list, "a list")))
+        return cls(
+            epsilon=fields.real("epsilon", 0.0, 0.0, of=of),
+            delta=fields.real("delta", 0.0, 0.0, of=of),
+            sigma=fields.real("sigma", 0.0, 0.0, of=of),
+            mechanism=fields.take("mechanism", str, "text"),
+            generator=fields.take("generator", str, "text"),
+            accountant=fields.take("accountant", str, "text"),
+            n_releases=len(fields.take("releases", list, "a list")),
+        )
 
     @property
     def sentence(self) -> str:
