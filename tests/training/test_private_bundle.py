@@ -200,6 +200,19 @@ def test_histories_come_with_the_request(made):
         assert sum(item % 6 == 0 for item in first) >= 2  # what the groups say, through the noise
 
 
+def test_users_name_themselves_by_ids_of_the_type_that_the_events_had(made):
+    with made.load() as engine:
+        answer = engine.recommend({"user_id": ["reader-1"], "history": [["i0"]]}, top_n=3)
+        assert answer.counts.tolist() == [3]
+        assert engine.bundle.manifest.user_id_dtype == "string"
+
+
+def test_plugin_and_portable_graph_answer_as_the_engine_does(made):
+    assert set(made.parity.graphs) == {"recommend.onnx", "recommend_portable.onnx"}
+    for found in made.parity.graphs.values():
+        assert found["n_identical"] + found["n_tied"] == found["n_users"] > 1000
+
+
 def test_the_run_folder_exports_the_same_private_bundle_again(made, tmp_path):
     out = tmp_path / "b.shortlist"
     assert main(["export", str(made.run), "--out", str(out)]) == 0

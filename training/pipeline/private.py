@@ -91,7 +91,8 @@ def train_private(
     if parent is not None:
         save_parent(run_dir, parent)
     save_release(made, run_dir)
-    return _train_on(made, items, public, run_dir, progress=progress)
+    kind = dataset.events.schema["user_id"]
+    return _train_on(made, items, kind, public, run_dir, progress=progress)
 
 
 def public_items(dataset: Dataset) -> pl.DataFrame:
@@ -148,7 +149,13 @@ def _check_size(config: Config, n_items: int) -> None:
 
 
 def _train_on(
-    made: Release, items: pl.DataFrame, config: Config, run_dir: Path, *, progress: bool
+    made: Release,
+    items: pl.DataFrame,
+    user_ids: pl.DataType,
+    config: Config,
+    run_dir: Path,
+    *,
+    progress: bool,
 ) -> TrainedModel:
     """Make the model of a release: directly, or from synthetic walks."""
     started = time.perf_counter()
@@ -162,7 +169,7 @@ def _train_on(
         decay=config.linear.decay_age,
         seed=config.train.seed,
     )
-    dataset = walks_dataset(walks, items)
+    dataset = walks_dataset(walks, items, user_ids)
     if not is_direct:
         return fit.train(dataset, config, run_dir, progress=progress)
     split = configured_split(dataset, config)

@@ -80,8 +80,11 @@ def _drawn(scores: NDArray[np.float32], popular: Floats, random: np.random.Gener
     return drawn
 
 
-def walks_dataset(walks: Rows, items: pl.DataFrame) -> Dataset:
-    """Make a data set of walks over the items of a table, row r of which is item row r."""
+def walks_dataset(walks: Rows, items: pl.DataFrame, user_ids: pl.DataType) -> Dataset:
+    """Make a data set of walks over the items of a table, row r of which is item row r.
+
+    Its users are numbers of the walks, of the type ``user_ids``: so requests may name their own.
+    """
     n_walks, length = walks.shape
     ids = items["item_id"].gather(walks.ravel())
     events = pl.DataFrame(
@@ -90,5 +93,7 @@ def walks_dataset(walks: Rows, items: pl.DataFrame) -> Dataset:
             "item_id": ids,
             "timestamp": np.tile(np.arange(length, dtype=np.int64), n_walks),
         }
-    ).with_columns(kind=pl.lit(DEFAULT_KIND), value=pl.lit(None, pl.Float32))
+    ).with_columns(
+        pl.col("user_id").cast(user_ids), kind=pl.lit(DEFAULT_KIND), value=pl.lit(None, pl.Float32)
+    )
     return Dataset("synthetic walks of a private release", events, items=items, has_times=False)
