@@ -7,6 +7,7 @@ folder is checked before it becomes a bundle.
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from shortlist.bundle.manifest import MANIFEST
 from shortlist.errors import DataError
 from shortlist.export.errors import ExportError
+from shortlist.shards import folder as shards
 from shortlist.training.fit.checkpoint import (
     PRIVACY,
     RELEASE,
@@ -90,6 +92,11 @@ def private_fields(
     }
 
 
+def _is_listed(name: str) -> bool:
+    """Say whether a private bundle may hold a file; the shards of an index are its rows again."""
+    return name in FILES or name == shards.MANIFEST or fnmatch(name, "shard-*.index")
+
+
 def refuse_unreleased(directory: Path, fields: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but the files and fields of a private bundle.
 
@@ -98,7 +105,7 @@ def refuse_unreleased(directory: Path, fields: Mapping[str, Any]) -> None:
     ExportError
         A file or a field is not on the list. Nothing is written then.
     """
-    files = [path.name for path in sorted(directory.iterdir()) if path.name not in FILES]
+    files = [path.name for path in sorted(directory.iterdir()) if not _is_listed(path.name)]
     names = [name for name in fields if name not in (*FIELDS, "n_users", "metrics", "privacy")]
     names += ["lineage.data"] if "data" in fields.get("lineage", {}) else []
     names += ["metrics"] if fields.get("metrics") else []

@@ -200,6 +200,11 @@ def test_histories_come_with_the_request(made):
         assert sum(item % 6 == 0 for item in first) >= 2  # what the groups say, through the noise
 
 
+def test_a_catalogue_in_shards_may_be_in_a_private_bundle(tmp_path):
+    report = make(tmp_path, settings={"model.encoder": "popularity", "export.shards": 2})
+    assert len(list(report.bundle.glob("shard-*.index"))) == 2
+
+
 def test_users_name_themselves_by_ids_of_the_type_that_the_events_had(made):
     with made.load() as engine:
         answer = engine.recommend({"user_id": ["reader-1"], "history": [["i0"]]}, top_n=3)
