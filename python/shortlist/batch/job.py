@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shortlist import _checks, _core
+from shortlist import _checks
+from shortlist.batch.cluster import Made
+from shortlist.batch.engines import EngineChoice, EngineName
 from shortlist.batch.inputs import Fragment, read_inputs
 from shortlist.batch.options import ScoreOptions
 from shortlist.batch.parts import Output, job_record, part_name
-from shortlist.batch.pool import Pool
 from shortlist.batch.scorer import Scorer, scorer_of
 from shortlist.batch.worker import STAGES, Done, Task, batch_rows
 from shortlist.errors import DataError, ShortlistError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_FAILURES = 3
+_DEVICES = ("cpu", "cuda", "tensorrt")  # not "auto": a job's answers come from one kind of device
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class ScoreReport:
     n_parts, n_kept : int
         Files, and how many of them an earlier run had made.
     n_workers : int
+        0 where nothing was left to do.
     seconds : float
         Of this run, by the clock.
     cpu_seconds : dict of str to float
@@ -106,6 +109,9 @@ def score(
     titles: bool = False,
     partitions: int | None = None,
     workers: int = 0,
+    engine: EngineName = "pool",
+    address: str | None = None,
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu",
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScoreReport:
@@ -132,7 +138,15 @@ def score(
         About how many files are written, at least one for each file of requests. By default one
         for 65,536 requests.
     workers : int
-        Processes; 0: one for each core that this process may use.
+        Processes; 0: one for each core that this process may use, or that the cluster has.
+    engine : {"pool", "ray", "spark"}
+        What runs the workers: processes of this machine, Ray or Spark. The files are the same.
+    address : str, optional
+        Of a cluster of Ray ("host:6379", "ray://host:10001") or Spark ("spark://host:7077",
+        "yarn"); its machines see the requests and `out` at the same paths. By default the engine
+        runs on this machine. A Ray or Spark that this process is connected to is used.
+    device : {"cpu", "cuda", "tensorrt"}
+        As for `shortlist.load`. On Ray, each worker then has a GPU.
     overwrite : bool
         Delete the results of another job that the folder holds; never other files.
     progress : callable, optional
@@ -152,7 +166,8 @@ def score(
     BundleError
         The bundle is damaged, or was replaced during the job.
     ShortlistError
-        The disk is full; workers die again and again; pyarrow is not installed.
+        The disk is full; workers die again and again; a package is not installed; the cluster
+        is not there.
 
     Notes
     -----
@@ -165,25 +180,27 @@ def score(
         top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, layout, titles
     )
     partitions = None if partitions is None else _checks.positive_int(partitions, "partitions")
-    n_workers = _checks.thread_count(workers, "workers") or _core.num_threads()
+    chosen = EngineChoice(engine, address, _checks.thread_count(workers, "workers"))
     overwrite = _checks.flag(overwrite, "overwrite")
-    scorer = scorer_of(bundle, options)
+    if device not in _DEVICES:
+        raise ValueError(f"device: got {device!r}, expected one of {', '.join(_DEVICES)}")
+    scorer = scorer_of(bundle, options, device=device)
     inputs = read_inputs(source, scorer.bundle, scorer.columns, partitions, Path(out))
     fragments = [fragment for one in inputs for fragment in one.fragments]
     names = [part_name(fragment, scorer) for fragment in fragments]
     job, folder = job_record(scorer, inputs, partitions), Path(out)
     with _disk_errors(folder), Output.open(folder, job, names, overwrite=overwrite) as output:
         n_kept = len(output.finished)
-        seconds = _make_missing(scorer, fragments, output, n_workers, progress, begin)
+        made = _make_missing(scorer, fragments, output, chosen, progress, begin)
         total = output.finish()
     return ScoreReport(
         str(folder),
         **total.to_dict(),
         n_parts=len(names),
         n_kept=n_kept,
-        n_workers=n_workers,
+        n_workers=made.n_workers,
         seconds=time.monotonic() - begin,
-        cpu_seconds=seconds,
+        cpu_seconds=made.seconds,
     )
 
 
@@ -191,18 +208,18 @@ def _make_missing(
     scorer: Scorer,
     fragments: Sequence[Fragment],
     output: Output,
-    n_workers: int,
+    chosen: EngineChoice,
     progress: Callable[[Progress], None] | None,
     begin: float,
-) -> dict[str, float]:
-    """Make the parts that are not there; return the CPU seconds of each stage."""
+) -> Made:
+    """Make the parts that are not there."""
     tasks = [
         Task(number, fragment, str(output.folder / name))
         for number, (fragment, name) in enumerate(zip(fragments, output.names, strict=True))
         if name not in output.finished
     ]
     if not tasks:
-        return dict.fromkeys(STAGES, 0.0)
+        return Made({}, dict.fromkeys(STAGES, 0.0), 0)
     n_all = sum(fragment.cut.n_rows for fragment in fragments)
     n_kept = n_all - sum(task.fragment.cut.n_rows for task in tasks)
     n_done = n_kept
@@ -214,10 +231,10 @@ def _make_missing(
         if progress is not None:
             progress(Progress(n_done, n_all, time.monotonic() - begin, n_kept))
 
-    made = Pool(scorer, tasks, n_workers, told).run()
+    made = chosen.run(scorer, tasks, told)
     if made.failures:
         raise _failed(made.failures, fragments)
-    return made.seconds
+    return made
 
 
 def _failed(failures: dict[int, Exception], fragments: Sequence[Fragment]) -> Exception:

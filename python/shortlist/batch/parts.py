@@ -75,9 +75,14 @@ class PartReport:
 
 def part_name(fragment: Fragment, scorer: Scorer) -> str:
     """Return the name of the part that answers a fragment."""
-    options = json.dumps(scorer.options.to_dict(), sort_keys=True)
+    options = json.dumps(_options(scorer), sort_keys=True)
     text = f"{FORMAT_VERSION}\n{scorer.identity}\n{options}\n{fragment.identity}"
     return f"part-{hashlib.sha256(text.encode()).hexdigest()[:20]}.parquet"
+
+
+def _options(scorer: Scorer) -> dict[str, Any]:
+    """Return what bits of an answer depend on, apart from bundle and request."""
+    return scorer.options.to_dict() | {"device": scorer.device}
 
 
 class PartWriter:
@@ -251,7 +256,7 @@ def job_record(scorer: Scorer, inputs: Sequence[Input], partitions: int | None) 
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "bundle": {"name": os.path.basename(scorer.bundle), "sha256": scorer.identity},
-        "options": scorer.options.to_dict() | {"partitions": partitions},
+        "options": _options(scorer) | {"partitions": partitions},
         "columns": {field.name: str(field.type) for field in scorer.schema},
         "inputs": [one.to_dict() for one in inputs],
     }

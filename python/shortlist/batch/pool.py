@@ -11,8 +11,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any
 
+from shortlist.batch.cluster import Made
 from shortlist.batch.scorer import Scorer
 from shortlist.batch.worker import STAGES, Done, Failed, Gone, Ready, Task
 from shortlist.errors import ShortlistError
@@ -20,21 +21,6 @@ from shortlist.errors import ShortlistError
 _AHEAD = 3  # tasks a worker has: one it reads, one it answers, one it writes
 _DEATHS = 3  # of workers at the same task, before the job stops
 _WORK = "import sys; from shortlist.batch.worker import main; main(int(sys.argv[1]))"
-
-
-class Made(NamedTuple):
-    """What a pool has done.
-
-    Attributes
-    ----------
-    failures : dict of Task to Exception
-        Parts that could not be made.
-    seconds : dict of str to float
-        CPU time of each of `worker.STAGES`, of workers that lived to the end.
-    """
-
-    failures: dict[int, Exception]
-    seconds: dict[str, float]
 
 
 class _Process:
@@ -123,7 +109,7 @@ class Pool:
         finally:
             for worker in self._workers.values():
                 worker.end()
-        return Made(self._failures, self._seconds)
+        return Made(self._failures, self._seconds, self._n_workers)
 
     def _start(self) -> None:
         worker = _Process(self._scorer)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +25,7 @@ from shortlist.errors import BundleError
 from shortlist.recommendations import SOURCES, Recommendations
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow as pa
 
 BATCH_ROWS = 8192  # requests of one call; the bits of an answer may depend on it, so it is fixed
 _BATCH_PLACES = 1 << 20  # items of one call at most
@@ -83,6 +85,15 @@ class _Stopwatch:
     def add(self, stage: str, since: float) -> None:
         self.seconds[stage] += time.thread_time() - since
 
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Count a block for a stage."""
+        since = time.thread_time()
+        try:
+            yield
+        finally:
+            self.add(stage, since)
+
 
 def batch_rows(top_n: int) -> int:
     """Return how many requests are answered by one call."""
@@ -100,6 +111,46 @@ def report_of(answer: Recommendations, n_rows: int) -> PartReport:
         int((answer.counts < answer.indices.shape[1]).sum()),
         0 if unmet is None else int((unmet.missing > 0).any(axis=1).sum()),
     )
+
+
+def answered(scorer: Scorer, requests: Any, n_done: int) -> tuple[pa.RecordBatch, PartReport]:
+    """Answer a batch of a fragment of which so many requests are answered."""
+    try:
+        answer = scorer.answer(requests)
+        rows = scorer.rows(requests, answer)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} (rows are counted from row {n_done:,} of these)") from error
+    return rows, report_of(answer, rows.num_rows)
+
+
+def make(scorer: Scorer, task: Task) -> tuple[Done | Failed, dict[str, float]]:
+    """Make a part in this thread, stage after stage, and say what each needed.
+
+    The bundle is opened at a process's first task.
+    """
+    watch = _Stopwatch()
+    with watch.of("open"):
+        try:
+            scorer.check()
+        except Exception as error:
+            return Failed(-1, error, is_final=True), watch.seconds
+    n_done, columns = 0, scorer.columns
+    try:
+        with new_part(Path(task.place), scorer.schema) as writer:
+            tables = task.fragment.tables(columns, batch_rows(scorer.options.top_n))
+            while True:
+                with watch.of("read"):
+                    if (requests := next(tables, None)) is None:
+                        break
+                with watch.of("score"):
+                    rows = answered(scorer, requests, n_done)
+                with watch.of("write"):
+                    writer.write(*rows)
+                n_done += requests.num_rows
+            scorer.check_untouched()
+    except Exception as error:
+        return Failed(task.number, error, is_final=_is_final(error)), watch.seconds
+    return Done(task.number, writer.report), watch.seconds
 
 
 class Worker:
@@ -175,15 +226,10 @@ class Worker:
             if end is not None:
                 continue  # what is still to come of it
             try:
-                answer = self._scorer.answer(requests)
-                rows = self._scorer.rows(requests, answer)
-            except (TypeError, ValueError) as error:
-                end = type(error)(f"{error} (rows are counted from row {n_done:,} of these)")
+                self._rows.put(answered(self._scorer, requests, n_done))
+                n_done += requests.num_rows
             except Exception as error:
                 end = error
-            else:
-                self._rows.put((rows, report_of(answer, rows.num_rows)))
-                n_done += requests.num_rows
         end = end or requests or self._untouched()
         self._watch.add("score", since)
         self._rows.put(end)

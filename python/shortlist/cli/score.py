@@ -28,7 +28,9 @@ def add_parser(subparsers: SubParsers) -> None:
         "shortlist score movies.shortlist --all-users --out recs\n"
         "  shortlist score movies.shortlist --requests users.parquet --out recs --top-n 20\n"
         "  shortlist score movies.shortlist --requests 'in/day=*/*.parquet' --out recs "
-        "--where 'year >= 1990'",
+        "--where 'year >= 1990'\n"
+        "  shortlist score movies.shortlist --all-users --out recs --engine ray "
+        "--address head:6379",
     )
     parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -68,6 +70,25 @@ def add_parser(subparsers: SubParsers) -> None:
         help="processes (default: 0, one for each core)",
     )
     parser.add_argument(
+        "--engine",
+        choices=["pool", "ray", "spark"],
+        default="pool",
+        help="what runs the workers: processes of this machine (the default), Ray or Spark; the "
+        "files are the same",
+    )
+    parser.add_argument(
+        "--address",
+        help="the cluster: host:6379 or ray://host:10001 of Ray, spark://host:7077 or yarn of "
+        "Spark; its machines see requests, bundle and --out at the same paths (default: this "
+        "machine)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="where encoders run; with --engine ray each worker has a GPU (default: cpu)",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="delete the results of another job in --out"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -97,6 +118,9 @@ def run(args: argparse.Namespace) -> int:
             titles=args.titles,
             partitions=args.partitions,
             workers=args.workers,
+            engine=args.engine,
+            address=args.address,
+            device=args.device,
             overwrite=args.overwrite,
             progress=None if args.quiet else line.tell,
         )
