@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shortlist._cache import cache_root
 from shortlist.errors import DataError
 
 _CHUNK = 1 << 20
@@ -34,14 +35,6 @@ class WheelFiles:
     requirement: str
     members: Mapping[str, str]
     megabytes: float
-
-
-def cache_root() -> Path:
-    """Return $SHORTLIST_CACHE, or ``shortlist`` in $XDG_CACHE_HOME or ~/.cache."""
-    if chosen := os.environ.get("SHORTLIST_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "shortlist"
 
 
 def fetch(

@@ -16,6 +16,7 @@ from shortlist._columns.kinds import SUFFIX_HELP, TABLE_SUFFIXES, check_no_table
 from shortlist._columns.requests import RequestSchema
 from shortlist._columns.tables import near_name
 from shortlist.batch.formats import Arrow, Cut, Format, Parquet, even_cuts
+from shortlist.batch.remote import local_bundle
 from shortlist.batch.text import Csv, JsonLines
 from shortlist.bundle import Bundle
 from shortlist.bundle.manifest import MANIFEST
@@ -50,6 +51,8 @@ class Fragment:
         Of its content, its file's name, and the cut.
     stamp : tuple of int
         Size and time of change that the file had when its content was hashed.
+    bundle : str
+        Identity of the bundle where its users are scored.
     """
 
     path: str
@@ -57,6 +60,7 @@ class Fragment:
     cut: Cut
     identity: str
     stamp: tuple[int, int]
+    bundle: str = ""
 
     @property
     def place(self) -> str:
@@ -74,7 +78,7 @@ class Fragment:
             It is damaged, or its file is another one than when the job began.
         """
         if self.kind == _USERS:
-            users = stored_users(self.path).slice(self.cut.start, self.cut.n_rows)
+            users = stored_users(self.path, self.bundle).slice(self.cut.start, self.cut.n_rows)
             return even_tables(iter([users]), n_rows)
         return even_tables(self._read(columns), n_rows)
 
@@ -116,7 +120,7 @@ class Input:
 
 def read_inputs(
     source: Any,
-    bundle: str,
+    bundle: tuple[str, str],
     columns: RequestSchema,
     partitions: int | None = None,
     out: Path | None = None,
@@ -127,8 +131,8 @@ def read_inputs(
     ----------
     source : str, path, or a sequence of them; None
         Files, folders or patterns; None: the users that the bundle stores.
-    bundle : str
-        Its path.
+    bundle : tuple of str
+        Its path or address, and its identity.
     columns : RequestSchema
     partitions : int or None
         About how many fragments there are in all, at least one a file.
@@ -142,7 +146,7 @@ def read_inputs(
         file. Names the file and the column.
     """
     if source is None:
-        return [_users_input(bundle, partitions)]
+        return [_users_input(*bundle, partitions)]
     files = _files_of(source, out)
     kinds = {path: kind_of(path) for path, _ in files}
     for path, kind in kinds.items():
@@ -317,18 +321,19 @@ def even_tables(tables: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(left)
 
 
-def _users_input(bundle: str, partitions: int | None) -> Input:
-    n_users = stored_users(bundle).num_rows
+def _users_input(bundle: str, identity: str, partitions: int | None) -> Input:
+    n_users = stored_users(bundle, identity).num_rows
     n_rows = PART_ROWS if partitions is None else max(1, -(-n_users // partitions))
     fragments = [
-        Fragment(bundle, _USERS, cut, f"users\n{cut.start}\n{cut.stop}", (0, 0))
+        Fragment(bundle, _USERS, cut, f"users\n{cut.start}\n{cut.stop}", (0, 0), identity)
         for cut in even_cuts(n_users, n_rows, 0)
     ]
     return Input("users of the bundle", "", tuple(fragments))
 
 
-def stored_users(path: str) -> pa.Table:
+def stored_users(bundle: str, identity: str) -> pa.Table:
     """Return the ids of the users that a bundle stores; read once as long as it stays as it is."""
+    path = local_bundle(bundle, identity)
     manifest = Path(path) / MANIFEST
     return _read_users(path, _stamp(manifest if manifest.exists() else Path(path)))
 

@@ -123,7 +123,8 @@ def score(
     Parameters
     ----------
     bundle : str or path
-        A `NAME.shortlist` folder or zip.
+        A `NAME.shortlist` folder or zip; also an address in an object store, as for
+        `batch.scorer`.
     source : path, or a list of paths, optional
         Files, folders or patterns (where there is no such file) of Parquet, Arrow, CSV or JSON
         lines, with the columns of `Engine.recommend`. `user_id` must be there. By default the
@@ -185,7 +186,9 @@ def score(
     if device not in _DEVICES:
         raise ValueError(f"device: got {device!r}, expected one of {', '.join(_DEVICES)}")
     scorer = scorer_of(bundle, options, device=device)
-    inputs = read_inputs(source, scorer.bundle, scorer.columns, partitions, Path(out))
+    inputs = read_inputs(
+        source, (scorer.bundle, scorer.identity), scorer.columns, partitions, Path(out)
+    )
     fragments = [fragment for one in inputs for fragment in one.fragments]
     names = [part_name(fragment, scorer) for fragment in fragments]
     job, folder = job_record(scorer, inputs, partitions), Path(out)
@@ -296,7 +299,7 @@ def stream(
     need("pyarrow", "shortlist[cpu]")
     wanted = ScoreOptions(**options)
     scorer = scorer_of(bundle, wanted, _checks.thread_count(n_threads))
-    inputs = read_inputs(source, scorer.bundle, scorer.columns)
+    inputs = read_inputs(source, (scorer.bundle, scorer.identity), scorer.columns)
     return (
         scorer(requests)
         for one in inputs

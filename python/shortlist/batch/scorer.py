@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from shortlist._columns.requests import RequestSchema
 from shortlist._serving.loaded_bundle import request_schema
 from shortlist.batch.layout import output_schema, rows_of
 from shortlist.batch.options import ScoreOptions
+from shortlist.batch.remote import address_of, check_identity, identity_of, local_bundle
 from shortlist.bundle import Bundle
-from shortlist.bundle.manifest import MANIFEST
 from shortlist.engine import Engine
-from shortlist.errors import BundleError, DataError
+from shortlist.errors import DataError
 from shortlist.loading import DEVICES, load
 from shortlist.recommendations import Recommendations, need
 
@@ -36,7 +35,7 @@ class Scorer:
     Attributes
     ----------
     bundle : str
-        Absolute path.
+        Absolute path, or address in an object store.
     identity : str
         sha256 of the bundle's manifest, which holds those of its files.
     options : ScoreOptions
@@ -89,7 +88,8 @@ class Scorer:
     @property
     def engine(self) -> Engine:
         """The open bundle of this process."""
-        return _engine(self.bundle, self.identity, self.device, self.n_threads, os.getpid())
+        path = local_bundle(self.bundle, self.identity)
+        return _engine(path, self.identity, self.device, self.n_threads, os.getpid())
 
     def answer(self, requests: Any) -> Recommendations:
         """Answer requests without laying them out."""
@@ -112,9 +112,10 @@ class Scorer:
         BundleError
             Its files were written over, or another bundle lies at its path.
         """
-        self.engine._switch.loaded.check_untouched(self.bundle)
-        with Bundle.hold(self.bundle) as now:
-            _check_identity(now, self.identity)
+        path = local_bundle(self.bundle, self.identity)
+        self.engine._switch.loaded.check_untouched(path)
+        with Bundle.hold(path) as now:
+            check_identity(now.path, identity_of(now), self.identity)
 
 
 def scorer(
@@ -138,7 +139,8 @@ def scorer(
     Parameters
     ----------
     bundle : str or path
-        A `NAME.shortlist` folder or zip, where every worker finds it.
+        A `NAME.shortlist` folder or zip, where every worker finds it: a path, or an address that
+        pyarrow reads ("s3://models/shop.shortlist"), which each machine copies to its cache once.
     top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity
         As for `Engine.recommend`, the same for all requests.
     layout : {"long", "lists"}
@@ -192,17 +194,15 @@ def scorer_of(
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "cpu",
 ) -> Scorer:
     """Make a scorer from checked options: only the bundle's manifest is read."""
-    with Bundle.hold(bundle) as opened:
-        path, identity = os.path.abspath(opened.path), identity_of(opened)
+    if not isinstance(bundle, (str, os.PathLike)):
+        raise TypeError(f"bundle: got {type(bundle).__name__}, expected a str or path")
+    path = address_of(bundle)
+    with Bundle.hold(local_bundle(path)) as opened:
+        identity = identity_of(opened)
         columns = request_schema(opened)
     if not isinstance(options.exclude_seen, bool):
         columns = columns.with_kinds()
     return Scorer(path, identity, options, columns, n_threads, device)
-
-
-def identity_of(bundle: Bundle) -> str:
-    """Return the sha256 of an open bundle's manifest."""
-    return hashlib.sha256((bundle.directory / MANIFEST).read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -216,21 +216,11 @@ def _engine(
     """Open a bundle once a process; a forked child opens it again."""
     engine = load(path, device, n_threads)
     try:
-        _check_identity(engine.bundle, identity)
+        check_identity(engine.bundle.path, identity_of(engine.bundle), identity)
     except BaseException:
         engine.close()
         raise
     return engine
-
-
-def _check_identity(bundle: Bundle, identity: str) -> None:
-    found = identity_of(bundle)
-    if found != identity:
-        raise BundleError(
-            f"{bundle.path}: expected the bundle that this job began with (manifest sha256 "
-            f"{identity[:12]}…), found another one ({found[:12]}…): it was replaced meanwhile; put "
-            "the first one back, or begin anew with the new one"
-        )
 
 
 def _user_ids(requests: Any) -> pa.Array:

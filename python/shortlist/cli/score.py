@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shortlist.batch.remote import local_bundle
 from shortlist.bundle import Bundle
 from shortlist.cli._common import check_bundle, new_parser, whole_number
 from shortlist.cli._lists import add_list_arguments, list_options, parse_ids, variety_options
@@ -32,7 +33,11 @@ def add_parser(subparsers: SubParsers) -> None:
         "  shortlist score movies.shortlist --all-users --out recs --engine ray "
         "--address head:6379",
     )
-    parser.add_argument("bundle", type=Path, help="bundle: a NAME.shortlist folder or zip")
+    parser.add_argument(
+        "bundle",
+        help="bundle: a NAME.shortlist folder or zip, also of an object store (s3://…, gs://…), "
+        "which each machine copies to its cache once",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--requests",
@@ -100,10 +105,11 @@ def run(args: argparse.Namespace) -> int:
     """Score, and say what was done."""
     import shortlist
 
-    check_bundle(args.bundle)
+    if "://" not in args.bundle:
+        check_bundle(Path(args.bundle))
     exclude: Any = None
     if args.exclude:
-        with Bundle.hold(args.bundle) as bundle:
+        with Bundle.hold(local_bundle(args.bundle)) as bundle:
             exclude = parse_ids(args.exclude, bundle.manifest.item_id_dtype, "--exclude")
     line = _ProgressLine()
     try:
