@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup build hosts test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm fuzz fuzz-bundles lint demo bench oracle soak clean
+.PHONY: setup build hosts cluster test test-slow test-wheel asan tsan test-native test-native-tsan test-emulated test-arm fuzz fuzz-bundles lint demo bench oracle soak clean
 
 setup: .venv/.ready
 .venv/.ready: pyproject.toml
@@ -20,8 +20,12 @@ build: setup
 hosts:
 	.ci/host_tools
 
+# Ray and Spark (which needs Java 17), for the tests marked cluster: over a gigabyte.
+cluster: setup
+	$(PIP) install -q "ray[data]>=2.50,<3" "pyspark>=4.0,<5"
+
 test: build
-	$(BIN)/pytest -n 2 -m "not slow and not wheel"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not wheel"
 
 test-slow: build
 	$(BIN)/pytest -m slow --durations 0

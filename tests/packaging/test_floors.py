@@ -20,7 +20,7 @@ FOLDERS = {"shortlist": ROOT / "python" / "shortlist"} | {
 ROOMS = [
     {
         *("errors", "plugin", "threads", "recommendations", "explanations", "datasets"),
-        *("_cache", "_checks", "_arguments", "_forks", "_quiet", "_runtime", "_temporary"),
+        *("_checks", "_arguments", "_forks", "_quiet", "_runtime", "_temporary"),
     },
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shortlist._cache import cache_root
+from shortlist.bundle.cache import cache_root
 from shortlist.errors import DataError
 
 _CHUNK = 1 << 20

@@ -7,6 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shortlist import _core
@@ -54,7 +55,7 @@ class RayScorer:
 
 
 class Maker:
-    """Makes parts; Ray keeps it as an actor, and starts it again where it dies."""
+    """Makes parts; Ray keeps it as an actor."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -77,31 +78,17 @@ def run(
     tally = Tally(told)
     with _cluster(ray, address, n_workers):
         n_workers = n_workers or max(1, int(ray.cluster_resources().get(need, 1)))
-        actor = ray.remote(
-            num_cpus=1,
-            num_gpus=int(need == "GPU"),
-            max_restarts=-1,  # a constructor does nothing, so it ends with a task's retries
-            max_task_retries=RETRIES,
-        )(Maker)
-        actors = [actor.remote(scorer) for _ in range(min(n_workers, len(tasks)))]
+        makers = _Makers(ray, scorer, min(n_workers, len(tasks)), need)
         try:
-            _await_one(ray, actors, need)
-            for result in _results(ray, actors, tasks):
+            for result in makers.results(tasks):
                 tally.take([result])
-        except ray.exceptions.RayActorError as error:
-            raise ShortlistError(
-                f"workers: {RETRIES + 1} of Ray's died one after another at the same part "
-                f"({_first_line(error)}); expected them to live. Finished parts stay. Fix: if "
-                "memory ran out, give fewer workers; then run the same command again"
-            ) from error
         except ray.exceptions.RayError as error:
             raise ShortlistError(
                 f"engine: Ray could not run a part ({_first_line(error)}). Fix: the same Python "
                 "and Shortlist on every machine of the cluster, then run the same command again"
             ) from error
         finally:
-            for one in actors:
-                ray.kill(one)
+            makers.end()
     return Made(tally.failures, tally.seconds, n_workers)
 
 
@@ -142,27 +129,71 @@ def _cluster(ray: Any, address: str | None, n_workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _await_one(ray: Any, actors: Sequence[Any], need: str) -> None:
-    ready, _ = ray.wait([one.__ray_ready__.remote() for one in actors], timeout=START_SECONDS)
-    if not ready:
-        raise ShortlistError(
-            f"workers: Ray had no free {need} for {START_SECONDS:.0f} seconds, expected one at "
-            "least. Fix: wait for other jobs, or add machines"
+class _Makers:
+    """Actors that make parts; one that dies is replaced, and what it had is made again.
+
+    Ray's own restarts are not used: it starts an actor without end that dies before its task.
+    """
+
+    def __init__(self, ray: Any, scorer: Scorer, n: int, need: str) -> None:
+        self._ray = ray
+        self._need = need
+        self._new = partial(
+            ray.remote(num_cpus=1, num_gpus=int(need == "GPU"))(Maker).remote, scorer
         )
+        self._n_tasks: Counter[Any] = Counter({self._new(): 0 for _ in range(n)})  # by actor
+        self._deaths: Counter[int] = Counter()  # by task
 
+    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[Done | Failed, dict[str, float]]]:
+        """Give each task to the actor that has the fewest, and its result when it comes."""
+        self._await_one()
+        waiting, doing = deque(tasks), dict[Any, tuple[Any, Task]]()
+        while waiting or doing:
+            while waiting:
+                actor = min(self._n_tasks, key=self._n_tasks.__getitem__)
+                if self._n_tasks[actor] >= _AHEAD:
+                    break
+                task = waiting.popleft()
+                doing[actor.make.remote(task)] = (actor, task)
+                self._n_tasks[actor] += 1
+            (done, *_), _ = self._ray.wait(list(doing))
+            actor, task = doing.pop(done)
+            try:
+                result = self._ray.get(done)
+            except self._ray.exceptions.RayActorError as error:
+                self._bury(actor, task, error)
+                waiting.appendleft(task)
+                continue
+            if actor in self._n_tasks:  # else it died after that
+                self._n_tasks[actor] -= 1
+            yield result
 
-def _results(ray: Any, actors: Sequence[Any], tasks: Sequence[Task]) -> Iterator[Any]:
-    """Give each task to the actor that has the fewest, and its result when it comes."""
-    waiting, doing = deque(tasks), dict[Any, Any]()
-    n_of = Counter(dict.fromkeys(actors, 0))
-    while waiting or doing:
-        while waiting and (actor := min(n_of, key=n_of.__getitem__)) and n_of[actor] < _AHEAD:
-            doing[actor.make.remote(waiting.popleft())] = actor
-            n_of[actor] += 1
-        done, _ = ray.wait(list(doing))
-        for one in done:
-            n_of[doing.pop(one)] -= 1
-            yield ray.get(one)
+    def end(self) -> None:
+        """End all actors."""
+        for one in self._n_tasks:
+            self._ray.kill(one)
+
+    def _await_one(self) -> None:
+        calls = [one.__ray_ready__.remote() for one in self._n_tasks]
+        ready, _ = self._ray.wait(calls, timeout=START_SECONDS)
+        if not ready:
+            raise ShortlistError(
+                f"workers: Ray had no free {self._need} for {START_SECONDS:.0f} seconds, expected "
+                "one at least. Fix: wait for other jobs, or add machines"
+            )
+
+    def _bury(self, actor: Any, task: Task, error: Exception) -> None:
+        """Put another actor in the place of a dead one."""
+        self._deaths[task.number] += 1
+        if self._deaths[task.number] > RETRIES:
+            raise ShortlistError(
+                f"workers: {RETRIES + 1} of Ray's died one after another ({_first_line(error)}) at "
+                f"{task.fragment.place}; expected them to live. Finished parts stay. Fix: if "
+                "memory ran out, give fewer workers; then run the same command again"
+            ) from error
+        if self._n_tasks.pop(actor, None) is not None:  # its other task may have told already
+            self._ray.kill(actor)
+            self._n_tasks[self._new()] = 0
 
 
 def _first_line(error: Exception) -> str:

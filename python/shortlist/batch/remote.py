@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shortlist import _temporary
-from shortlist._cache import cache_root
 from shortlist.bundle import Bundle
+from shortlist.bundle.cache import cache_root
 from shortlist.bundle.manifest import MANIFEST
 from shortlist.errors import BundleError
 
