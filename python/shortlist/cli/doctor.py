@@ -221,11 +221,9 @@ def _engine(name: str) -> Check:
 
 
 def _cache(name: str) -> Check:
-    try:
-        download = importlib.import_module("shortlist.training.data.download")
-    except ModuleNotFoundError:
-        return Check(name, True, "not needed: the extra [train] is not installed")
-    return _writable(name, download.cache_root(), "set SHORTLIST_CACHE to a folder of yours")
+    from shortlist.bundle.cache import cache_root
+
+    return _writable(name, cache_root(), "set SHORTLIST_CACHE to a folder of yours")
 
 
 def _temporary(name: str) -> Check:
