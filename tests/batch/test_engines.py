@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +49,6 @@ def spark_session():
     """A Spark of two cores that tries a task three times."""
     if reason := missing("spark"):
         pytest.skip(reason)
-    import sys
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
@@ -325,3 +327,31 @@ def test_the_example_names_columns_that_are_missing(spark_session):
         example.named(logs, [], "s")
     with pytest.raises(SystemExit, match=r"--column item=sku: expected OURS=THEIRS"):
         example.named(logs, ["item=sku"], "s")
+
+
+def test_answers_of_another_device_are_another_job(world, tmp_path, in_threads):
+    shortlist.score(world.path, out=tmp_path / "out", workers=1)
+    with pytest.raises(DataError, match="its device was 'cpu', this one's is 'cuda'"):
+        shortlist.score(world.path, out=tmp_path / "out", workers=1, device="cuda")
+
+
+def test_a_job_joins_a_cluster_by_its_address(world, ray_cluster, tmp_path):
+    address = ray_cluster.get_runtime_context().gcs_address
+    command = ["score", world.path, "--all-users", "--out", tmp_path / "out", "--engine", "ray"]
+    subprocess.run(
+        [sys.executable, "-m", "shortlist.cli", *command, "--address", address], check=True
+    )
+    shortlist.score(world.path, out=tmp_path / "pool", workers=1)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "pool")
+
+
+def test_what_answers_but_is_no_ray_is_refused(world, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("shortlist.batch.on_ray.START_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ShortlistError, match=f"what answers at {address} is no healthy Ray"):
+            shortlist.score(world.path, out=tmp_path / "out", engine="ray", address=address)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,6 +117,7 @@ def _cluster(ray: Any, address: str | None, n_workers: int) -> Iterator[None]:
         options |= {"address": "local", "num_cpus": n_cpus, "include_dashboard": False}
     else:
         check_answers(address, "Ray")
+        _check_health(address)
         options |= {"address": address}
     try:
         ray.init(**options)
@@ -127,6 +130,24 @@ def _cluster(ray: Any, address: str | None, n_workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_health(address: str) -> None:
+    """Ask a cluster's head, in a process of its own: Ray ends one that it cannot connect."""
+    if address.startswith("ray://"):  # a client's errors can be caught
+        return
+    named = [] if address == "auto" else ["--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *named]
+    try:
+        code = subprocess.run(command, capture_output=True, timeout=START_SECONDS / 2).returncode
+    except subprocess.TimeoutExpired:
+        code = 1
+    if code != 0:
+        raise ShortlistError(
+            f"address: what answers at {address} is no healthy Ray, expected the head of a "
+            "cluster. Fix: start it, or correct the address; without one, the job runs on this "
+            "machine"
+        )
 
 
 class _Makers:
