@@ -22,6 +22,8 @@ from jobs import (
 )
 
 import shortlist
+from shortlist.batch.pool import Pool
+from shortlist.batch.worker import Task
 from shortlist.errors import ShortlistError
 
 
@@ -122,3 +124,21 @@ def test_an_interrupt_leaves_no_worker(world, requests, undisturbed, tmp_path):
     assert children(os.getpid()) == []
     shortlist.score(world.path, requests, out=out, workers=1, **OPTIONS)
     assert files_of(out) == undisturbed
+
+
+def test_a_worker_that_is_ready_first_gets_no_more_than_its_share():
+    class Process:
+        def __init__(self, is_ready):
+            self.tasks, self.is_ready = {}, is_ready
+
+        def give(self, task):
+            self.tasks[task.number] = task
+
+    pool = Pool(None, [Task(number, None, "") for number in range(4)], 2, lambda done: None)
+    first, second = Process(True), Process(False)
+    pool._workers = {"first": first, "second": second}
+    pool._hand_out()
+    assert sorted(first.tasks) == [0, 1]
+    second.is_ready = True
+    pool._hand_out()
+    assert sorted(second.tasks) == [2, 3]

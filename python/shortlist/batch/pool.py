@@ -116,11 +116,14 @@ class Pool:
         self._workers[worker.connection] = worker
 
     def _hand_out(self) -> None:
-        """Give each waiting task to the worker that has the fewest."""
+        """Give each waiting task to the worker that has the fewest, none more than its share."""
+        workers = self._workers.values()
+        n_left = len(self._waiting) + sum(len(worker.tasks) for worker in workers)
+        share = min(_AHEAD, -(-n_left // max(1, len(workers))))
         while self._waiting:
-            ready = [worker for worker in self._workers.values() if worker.is_ready]
+            ready = [worker for worker in workers if worker.is_ready]
             worker = min(ready, key=lambda one: len(one.tasks), default=None)
-            if worker is None or len(worker.tasks) >= _AHEAD:
+            if worker is None or len(worker.tasks) >= share:
                 return
             worker.give(self._waiting.popleft())
 
