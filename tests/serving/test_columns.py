@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_tags_of_categories_and_run_ends_are_their_values():
     assert id_column("user_id", runs, "int64").tolist() == [4, 4, 5]
     empty = pa.chunked_array([], pa.dictionary(pa.int32(), pa.string()))
     assert len(id_column("user_id", empty, "string")) == 0
+
+
+def test_run_ends_are_read_where_nothing_else_imports_the_compute_module(tmp_path):
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array([4, 5]))
+    table = pa.table({"user_id": runs})
+    with pa.ipc.new_file(tmp_path / "runs.arrow", table.schema) as writer:
+        writer.write_table(table)
+    program = (  # a column from a file: making one here would import pandas, and compute with it
+        "import sys, pyarrow as pa\n"
+        "from shortlist._columns.reading import id_column\n"
+        "column = pa.ipc.open_file(sys.argv[1]).get_batch(0).column(0)\n"
+        "assert id_column('user_id', column, 'int64').tolist() == [4, 4, 5]\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "runs.arrow"], check=True)
 
 
 def test_a_missing_pyarrow_is_named_with_the_way_to_get_it(monkeypatch):

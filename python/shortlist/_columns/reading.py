@@ -424,7 +424,9 @@ def decoded(arrow: Any) -> Any:
         codes = pa.DictionaryArray.from_arrays(arrow.indices, arrow.dictionary.cast(kind))
         return decoded(codes.dictionary_decode())
     if pa.types.is_run_end_encoded(arrow.type):
-        return decoded(pa.compute.run_end_decode(arrow))
+        import pyarrow.compute as pc
+
+        return decoded(pc.run_end_decode(arrow))
     if not _holds_codes(arrow.type):
         return arrow
     if pa.types.is_fixed_size_list(arrow.type):
