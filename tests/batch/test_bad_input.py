@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import resource
 import shutil
@@ -301,8 +302,30 @@ def test_a_file_that_changes_during_the_job_is_named(score, tmp_path):
     def change(progress):
         pq.write_table(users(2001), path)
 
-    with pytest.raises(DataError, match=r"a\.parquet was changed while the job ran"):
+    with pytest.raises(DataError, match=r"a\.parquet was changed or removed while the job ran"):
         score(partitions=20, progress=change)
+
+
+def test_a_file_that_goes_during_the_job_is_no_fault_of_the_output_folder(score, tmp_path):
+    path = tmp_path / "in" / "a.parquet"
+    pq.write_table(users(2000), path)
+
+    def remove(progress):
+        path.unlink(missing_ok=True)
+
+    with pytest.raises(DataError, match=r"a\.parquet was changed or removed while the job ran"):
+        score(partitions=20, progress=remove)
+
+
+def test_a_damaged_gzip_file_is_named(score, tmp_path):
+    path = tmp_path / "in" / "a.csv.gz"
+    ids = np.random.default_rng(1).integers(0, 1 << 60, 20_000).tolist()
+    whole = gzip.compress("\n".join(["user_id", *map(str, ids)]).encode())
+    flipped = whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:]
+    for data in (whole[: len(whole) // 2], flipped):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"a\.csv\.gz is a gzip file that is cut off"):
+            score()
 
 
 def test_wrong_options_stop_before_a_part_is_made(score, tmp_path):

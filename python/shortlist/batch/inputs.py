@@ -88,10 +88,14 @@ class Fragment:
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
-        if _stamp(Path(self.path)) != self.stamp:
+        try:
+            is_same = _stamp(Path(self.path)) == self.stamp
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
             raise DataError(
-                f"{self.path} was changed while the job ran, expected the file that it began with. "
-                "Fix: run the command again when the file is finished"
+                f"{self.path} was changed or removed while the job ran, expected the file that "
+                "it began with. Fix: run the command again when the file is finished"
             )
 
 

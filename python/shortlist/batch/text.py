@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,11 @@ def _source(path: Path) -> Any:
 
 def _cuts(path: Path, n_rows: int, *, is_csv: bool) -> list[Cut]:
     lines = Lines(_source(path), "", has_quotes=is_csv, n_header=int(is_csv))
-    return [Cut(*cut) for cut in lines.cuts(n_rows, CUT_BYTES)]
+    try:
+        return [Cut(*cut) for cut in lines.cuts(n_rows, CUT_BYTES)]
+    except (OSError, EOFError, zlib.error):
+        read_bytes(path)  # has the words for it
+        raise
 
 
 def _spans(path: Path, cut: Cut) -> list[Span]:
