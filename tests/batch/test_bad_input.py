@@ -332,6 +332,8 @@ def test_wrong_options_stop_before_a_part_is_made(score, tmp_path):
     pq.write_table(users(), tmp_path / "in" / "a.parquet")
     with pytest.raises(DataError, match="yeer"):
         score(where="yeer > 1990")
+    with pytest.raises(DataError, match="at_most: unknown column 'brnd'"):
+        score(at_most={"brnd": 1})
     with pytest.raises(ValueError, match="partitions: got 0"):
         score(partitions=0)
     with pytest.raises(TypeError, match="overwrite: got 1, expected True or False"):

@@ -101,8 +101,8 @@ class Scorer:
 
     def check(self) -> None:
         """Open the bundle, and refuse options that do not fit it, before there are requests."""
-        nobody: dict[str, Any] = {name: [] for name in self.columns.column_names}
-        self.engine.recommend(nobody, **self.options.of_call())
+        unknown: dict[str, Any] = {name: [None] for name in self.columns.column_names}
+        self.engine.recommend(unknown, **self.options.of_call())
 
     def check_untouched(self) -> None:
         """Refuse a bundle that is no longer the one that this process has open.
