@@ -26,6 +26,7 @@ from shortlist.training.fit.checkpoint import (
     write_atomic,
 )
 from shortlist.training.privacy.release import Release
+from shortlist.training.privacy.walks import DATASET
 
 FILES = (
     *("user_encoder.onnx", "item_encoder.onnx", "session_encoder.onnx", "items.index"),
@@ -63,6 +64,16 @@ def read_ledger(run_dir: Path) -> dict[str, Any] | None:
         return ledger
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}); train anew") from error
+
+
+def check_source(dataset: str) -> None:
+    """Refuse to promise privacy of a run on anything but synthetic walks."""
+    if dataset != DATASET:
+        raise ExportError(
+            f"private bundle: got a run on {dataset}, expected one on what was released: its "
+            f"folder holds the {PRIVACY} of another run. Nothing was written. Fix: train anew "
+            "into a new folder"
+        )
 
 
 def released_counts(run_dir: Path) -> npt.NDArray[np.float64]:

@@ -26,6 +26,7 @@ from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
 from shortlist.export.passes import tidy
 from shortlist.export.private import (
+    check_source,
     private_fields,
     read_ledger,
     refuse_unreleased,
@@ -95,6 +96,8 @@ def export_bundle(
         `out` is not a name for a bundle.
     """
     ledger = read_ledger(run.run_dir)
+    if ledger is not None:
+        check_source(run.split.dataset.name)
     store_users = store_users and ledger is None
     with BundleWriter(out) as writer:
         vectors = run.two_tower.refresh()

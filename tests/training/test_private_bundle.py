@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from shortlist.errors import DataError
 from shortlist.export.errors import ExportError
 from shortlist.export.private import FILES, refuse_unreleased
 from shortlist.training import train
+from shortlist.training.config.settings import read_config
 from shortlist.training.pipeline import private
 from shortlist.training.splits.held_out import fingerprint
 
@@ -310,6 +312,101 @@ def test_a_bundle_without_privacy_is_no_parent(tmp_path):
     with pytest.raises(DataError, match=r"privacy\.parent: got .*plain\.run, which is no bundle"):
         make(tmp_path / "out", settings={"privacy.parent": str(tmp_path / "plain.run")})
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def test_a_run_that_was_killed_lends_its_promise_to_no_other(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(private.fit, "finish", kill)
+        with pytest.raises(Killed):
+            make(tmp_path)
+    settings = {"model.encoder": "popularity"}
+    out = tmp_path / "a.shortlist"
+    report = train(events_of(0), items_table(), out=out, settings=settings, progress=False)
+    assert report.privacy == ""
+    with Bundle.open(out) as bundle:
+        assert bundle.manifest.privacy is None
+
+
+def test_a_ledger_beside_other_events_is_no_promise(made, tmp_path):
+    settings = {"model.encoder": "popularity"}
+    out = tmp_path / "a.shortlist"
+    report = train(events_of(0), items_table(), out=out, settings=settings, progress=False)
+    shutil.copy(made.run / "privacy.json", report.run)
+    shutil.copy(made.run / "release.npz", report.run)
+    assert main(["export", str(report.run), "--out", str(tmp_path / "b.shortlist")]) == 1
+    assert not (tmp_path / "b.shortlist").exists()
+
+
+def test_a_folder_with_something_in_it_takes_no_private_run(tmp_path):
+    (tmp_path / "a.run").mkdir()
+    (tmp_path / "a.run" / "choice.json").write_text("{}")
+    with pytest.raises(DataError, match=r"which holds choice\.json, expected a new or empty"):
+        make(tmp_path)
+    assert [path.name for path in (tmp_path / "a.run").iterdir()] == ["choice.json"]
+
+
+def test_a_refusal_deletes_no_run_and_an_overwritten_run_leaves_no_parent(made, tmp_path):
+    parent = {"privacy.parent": str(made.bundle)}
+    report = make(tmp_path, settings=parent)
+    before = {path: path.read_bytes() for path in every_file(report)}
+    with pytest.raises(DataError, match=r"privacy\.budget: got 9, but this release"):
+        make(tmp_path, settings=parent | {"privacy.budget": 9.0}, overwrite=True)
+    assert {path: path.read_bytes() for path in every_file(report)} == before
+    again = make(tmp_path, overwrite=True)
+    with Bundle.open(again.bundle) as bundle:
+        assert bundle.manifest["lineage"]["parent"] is None
+
+
+def changed(bundle, folder, change):
+    """Copy a bundle with another ledger."""
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["privacy"] |= change
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generator": "a fixed seed: NOT PRIVATE"}, "whose noise had a known seed"),
+        ({"releases": []}, "whose ledger does not add up"),
+        ({"releases": [{"epsilon": 8.0, "sigma": 0.0}]}, "whose ledger does not add up"),
+        ({"releases": [{"epsilon": 8.0}]}, "whose ledger does not add up"),
+    ],
+)
+def test_a_parent_whose_ledger_says_nothing_sound_is_refused(made, tmp_path, change, message):
+    parent = changed(made.bundle, tmp_path / "parent.shortlist", change)
+    with pytest.raises(DataError, match=rf"privacy\.parent: got .*{message}"):
+        private.read_parent(str(parent))
+
+
+def test_settings_of_privacy_without_epsilon_are_no_silent_training(tmp_path):
+    for settings in ({"privacy.budget": 8.0}, {"privacy.parent": "old.shortlist"}):
+        with pytest.raises(DataError, match=r"without privacy\.epsilon, .*Fix: set privacy\.eps"):
+            train(
+                events_of(0), items_table(), out=tmp_path / "a.shortlist", settings=settings,
+                progress=False,
+            )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_of_a_private_run_train_a_private_run_again(made):
+    assert read_config(made.run / "config.toml").privacy.epsilon == 8.0
+
+
+def test_the_missing_accountant_is_told_before_tables_are_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    with pytest.raises(DataError, match=r"needs the package 'dp-accounting'.*Fix: pip install"):
+        train("nowhere.csv", out=tmp_path / "a.shortlist", settings=SETTINGS, progress=False)
 
 
 def test_what_would_spend_more_without_saying_so_is_refused(made, tmp_path, capsys):

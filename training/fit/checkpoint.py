@@ -36,7 +36,7 @@ PRIVACY, RELEASE = "privacy.json", "release.npz"  # of a private run: the ledger
 _WRITTEN = (
     *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, PRIVACY, RELEASE),
     *("metrics.jsonl", "tensorboard"),
-    *("config.toml", "features.json", "cleaning.json", "cleaning.txt"),
+    *("config.toml", "features.json", "cleaning.json", "cleaning.txt", "parent.json"),
 )
 _FRAMES = ("events", "items", "users", "test_events")
 _COPY = "data/dataset.json"  # says that `data` is a run's and complete

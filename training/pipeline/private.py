@@ -10,7 +10,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from shortlist.bundle import Bundle
 from shortlist.errors import BundleError, DataError
 from shortlist.export.lineage import save_parent
 from shortlist.export.private import save_release
-from shortlist.training.config.settings import apply_overrides
+from shortlist.training.config.settings import apply_overrides, to_toml
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint, fit
 from shortlist.training.models.item_item import FLOOR
@@ -27,7 +27,7 @@ from shortlist.training.models.linear import LinearModel, is_affordable
 from shortlist.training.privacy.contributions import Bounds
 from shortlist.training.privacy.denoise import item_weights, popularity
 from shortlist.training.privacy.noise import RandomBytes
-from shortlist.training.privacy.release import Release, claim_of, release
+from shortlist.training.privacy.release import Claim, Release, claim_of, release
 from shortlist.training.privacy.settings import DIRECT
 from shortlist.training.privacy.walks import draw_walks, walks_dataset
 from shortlist.training.splits.split import configured_split
@@ -64,7 +64,7 @@ def train_private(
     config : Config
         As `private_config` gives it.
     run_dir : Path
-        Gets the release, the walks and the model; nothing is written before all is checked.
+        New or empty; gets the walks, the model and the release, once all is checked.
     progress : bool
     source : callable
         Random bytes for the noise; only tests and tables of quality give another one.
@@ -72,13 +72,11 @@ def train_private(
     Raises
     ------
     DataError
-        The catalogue is not public, the budget is spent, or a setting is wrong.
+        The catalogue is not public, the budget is spent, a setting is wrong, or the run folder
+        holds something.
     """
-    items = public_items(dataset)
-    _check_size(config, items.height)
-    parent = read_parent(config.privacy.parent)
-    earlier = () if parent is None else tuple(parent["privacy"]["releases"])
-    claim = claim_of(config.privacy, dataset.events["user_id"].n_unique(), earlier)
+    items, parent, claim = check_private(dataset, config)
+    _check_empty(run_dir)
     linear, wanted = config.linear, config.privacy
     bounds = Bounds.of(linear.window, linear.decay_gap, wanted.contribution, wanted.epsilon)
     events = split.target_events("train")
@@ -87,12 +85,34 @@ def train_private(
     made = release(users, rows, items.height, claim, bounds, source=source)
     # From here on nothing knows an event.
     public = apply_overrides(config, {"privacy.epsilon": math.inf})
-    run_dir.mkdir(parents=True, exist_ok=True)
+    kind = dataset.events.schema["user_id"]
+    run = _train_on(made, items, kind, public, run_dir, progress=progress)
+    # Last: a folder that was left half done must not lend its ledger to another run.
     if parent is not None:
         save_parent(run_dir, parent)
+    checkpoint.write_atomic(run_dir / "config.toml", to_toml(config).encode())
     save_release(made, run_dir)
-    kind = dataset.events.schema["user_id"]
-    return _train_on(made, items, kind, public, run_dir, progress=progress)
+    return run
+
+
+def check_private(dataset: Dataset, config: Config) -> tuple[pl.DataFrame, Manifest | None, Claim]:
+    """Return the catalogue, the parent and the promise of a private training, all checked."""
+    items = public_items(dataset)
+    _check_size(config, items.height)
+    parent = read_parent(config.privacy.parent)
+    earlier = () if parent is None else tuple(parent["privacy"]["releases"])
+    n_users = dataset.events["user_id"].n_unique()
+    return items, parent, claim_of(config.privacy, n_users, earlier)
+
+
+def _check_empty(run_dir: Path) -> None:
+    left = sorted(path.name for path in run_dir.iterdir()) if run_dir.exists() else []
+    if left:
+        raise DataError(
+            f"run folder: got {run_dir}, which holds {', '.join(left[:3])}, expected a new or "
+            "empty folder with privacy.epsilon: what lies there may tell of users. Fix: another "
+            "folder (--run FOLDER), or delete what is there"
+        )
 
 
 def public_items(dataset: Dataset) -> pl.DataFrame:
@@ -137,7 +157,25 @@ def read_parent(path: str) -> Manifest | None:
             "bundle: what an exact model told cannot be taken back. Fix: leave it out, if nobody "
             "outside has that bundle"
         )
+    if "NOT PRIVATE" in manifest.privacy.generator:
+        raise DataError(
+            f"privacy.parent: got {path}, whose noise had a known seed, expected a private bundle. "
+            "Fix: leave it out, if nobody outside has that bundle"
+        )
+    if not _adds_up(manifest["privacy"]["releases"]):
+        raise DataError(
+            f"privacy.parent: got {path}, whose ledger does not add up, expected releases with the "
+            "sigma of each. Fix: take the bundle as it was written"
+        )
     return manifest
+
+
+def _adds_up(releases: list[Any]) -> bool:
+    try:
+        sigmas = [float(entry["sigma"]) for entry in releases]
+    except (TypeError, KeyError, ValueError):
+        return False
+    return bool(sigmas) and all(0.0 < sigma < math.inf for sigma in sigmas)
 
 
 def _check_size(config: Config, n_items: int) -> None:

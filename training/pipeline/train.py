@@ -37,7 +37,8 @@ from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint
 from shortlist.training.pipeline.choice import load_choice
 from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation
-from shortlist.training.privacy.settings import is_private, private_config
+from shortlist.training.privacy.accounting import accountant
+from shortlist.training.privacy.settings import check_unused, is_private, private_config
 from shortlist.training.splits.parts import Split
 from shortlist.training.splits.split import configured_split
 
@@ -204,6 +205,8 @@ def train_and_export(
         config, notes = private_config(config, given)
         for note in notes:
             log.info("%s", note)
+    else:
+        check_unused(config)
     chooses = config.choice.minutes > 0 and leaves_open(preset, config_path, overrides)
     choice = load_choice(run_dir) if chooses and resume else None
     if choice is not None:
@@ -219,10 +222,10 @@ def train_and_export(
     with quiet_start():
         from shortlist.export.writer import export_bundle
         from shortlist.training.pipeline.choose import train_chosen
-        from shortlist.training.pipeline.private import public_items, train_private
+        from shortlist.training.pipeline.private import check_private, train_private
         from shortlist.training.pipeline.validation import validate
     if hides:
-        public_items(data.dataset)
+        check_private(data.dataset, config)  # before a run is deleted
     if overwrite:
         checkpoint.remove_run(run_dir)
     if hides:
@@ -294,6 +297,7 @@ def _check_private(frames: Frames | None, *, resume: bool) -> None:
             "users: got a table with privacy.epsilon, expected none: the user table says who is "
             "among the users. Fix: leave it out"
         )
+    accountant()  # refuses where its package is missing
 
 
 def _check_plot(config: Config, plot: Path | None) -> None:

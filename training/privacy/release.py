@@ -29,6 +29,7 @@ NEIGHBOURS = "two data sets of which one has one user more"
 MECHANISM = "Gaussian noise, added once to sums of bounded contributions"
 ASSUMED = (
     "the item table is public, and so is the power of ten of the number of users",
+    "how the events are written (the type of ids, the form of times, the kinds) is public",
     "the settings were not chosen by looking at these users' events",
 )
 UNSAFE = "a fixed seed: anyone who knows it can take the noise off. NOT PRIVATE"

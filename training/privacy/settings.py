@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import fields
 
 from shortlist.errors import DataError
-from shortlist.training.config.sections import Config
+from shortlist.training.config.sections import Config, PrivacyConfig
 from shortlist.training.config.settings import apply_overrides
 
 DIRECT = ("popularity", "cooccurrence")  # made of the released numbers themselves
@@ -59,6 +60,18 @@ def private_config(config: Config, given: Collection[str]) -> tuple[Config, list
         elif name in NEVER_OPEN:
             raise _refused(name, present, value, why)
     return apply_overrides(config, replaced), notes
+
+
+def check_unused(config: Config) -> None:
+    """Refuse a training without ε that sets what belongs to one."""
+    present, default = config.privacy, PrivacyConfig()
+    for field in fields(present):
+        value = getattr(present, field.name)
+        if value != getattr(default, field.name):
+            raise DataError(
+                f"privacy.{field.name}: got {value!r} without privacy.epsilon, expected both or "
+                "none: this training would add no noise. Fix: set privacy.epsilon, or leave it out"
+            )
 
 
 def _refuse(config: Config) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.data.arrays import Floats, Rows
 
+DATASET = "synthetic walks of a private release"
 N_BEST = 50  # a next item is one of so many
 _AT_ONCE = 500
 
@@ -96,4 +97,4 @@ def walks_dataset(walks: Rows, items: pl.DataFrame, user_ids: pl.DataType) -> Da
     ).with_columns(
         pl.col("user_id").cast(user_ids), kind=pl.lit(DEFAULT_KIND), value=pl.lit(None, pl.Float32)
     )
-    return Dataset("synthetic walks of a private release", events, items=items, has_times=False)
+    return Dataset(DATASET, events, items=items, has_times=False)
