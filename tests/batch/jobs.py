@@ -48,6 +48,16 @@ def children(pid):
     return found
 
 
+def pool_workers(pid):
+    """Processes of a pool that a process has started; a JVM of another test is none."""
+    found = []
+    for one in children(pid):
+        with contextlib.suppress(OSError):
+            if b"\0-P\0-c\0" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
+
+
 def is_alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -92,7 +102,7 @@ def kill_driver(bundle, requests, out, random, **options):
     if done:
         return
     time.sleep(float(random.random()) * 0.02)
-    workers = children(driver)
+    workers = pool_workers(driver)
     os.kill(driver, signal.SIGKILL)
     os.waitpid(driver, 0)
     wait_for(lambda: not any(map(is_alive, workers)))
@@ -109,7 +119,7 @@ class WorkerKiller:
 
     def __call__(self, progress):
         self.n_told += 1
-        workers = children(os.getpid())
+        workers = pool_workers(os.getpid())
         if self.n_told in self.moments and workers:
             time.sleep(float(self.random.random()) * 0.01)
             self.killed.append(int(self.random.choice(workers)))

@@ -179,8 +179,9 @@ def test_a_bundle_that_was_replaced_stops_the_job(engine, world, text_world, tmp
     shutil.copytree(world.path, bundle)
 
     def replace(progress):
-        shutil.move(bundle, tmp_path / "old")
-        shutil.copytree(text_world.path, bundle)
+        if not (tmp_path / "old").exists():
+            shutil.move(bundle, tmp_path / "old")
+            shutil.copytree(text_world.path, bundle)
 
     requests = write_requests(world, tmp_path / "users.parquet")
     with pytest.raises(ShortlistError, match="it was replaced meanwhile"):

@@ -12,10 +12,10 @@ from jobs import (
     N_PARTS,
     OPTIONS,
     WorkerKiller,
-    children,
     files_of,
     kill_driver,
     n_parts,
+    pool_workers,
     start,
     wait_for,
     write_requests,
@@ -110,7 +110,7 @@ def test_a_job_whose_workers_die_again_and_again_stops(world, requests, tmp_path
     said = r"workers: 3 died one after another \(killed by SIGKILL\) at opening the bundle"
     with pytest.raises(ShortlistError, match=said):
         shortlist.score(world.path, requests, out=out, workers=2, **OPTIONS)
-    assert children(os.getpid()) == []
+    assert pool_workers(os.getpid()) == []
     assert n_parts(out) == 0
 
 
@@ -121,7 +121,7 @@ def test_an_interrupt_leaves_no_worker(world, requests, undisturbed, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         shortlist.score(world.path, requests, out=out, workers=1, progress=interrupt, **OPTIONS)
-    assert children(os.getpid()) == []
+    assert pool_workers(os.getpid()) == []
     shortlist.score(world.path, requests, out=out, workers=1, **OPTIONS)
     assert files_of(out) == undisturbed
 
