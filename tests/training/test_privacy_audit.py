@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shortlist.cli import main
+from shortlist.errors import DataError
 from shortlist.training import train
+from shortlist.training.pipeline.audit import audit_bundle
 from shortlist.training.privacy.accounting import noise_scale
 from shortlist.training.privacy.audit import audit, lower_bound
 from shortlist.training.privacy.contributions import Bounds
@@ -60,3 +62,5 @@ def test_the_command_prints_the_bound_beside_the_promise(tmp_path, capsys):
     assert "this proves no ε" in shown
     assert main(["audit", str(out), "--canaries", "5000"]) == 1
     assert "got 5,000 with 37 items, expected at most their 666 pairs" in capsys.readouterr().err
+    with pytest.raises(DataError, match="canaries: got -1, expected 100 or more"):
+        audit_bundle(out, n_canaries=-1)

@@ -253,7 +253,7 @@ def test_inspect_prints_what_is_promised(made, capsys):
     assert main(["inspect", str(made.bundle)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     sentence = made.privacy
-    assert "a factor of at most e^8 = 2.98e+03" in sentence
+    assert "read from this bundle differs by a factor of at most e^8 = 2,981," in sentence
     assert "delta = 0.001" in sentence
     assert sentence in shown
     assert "NOT PRIVATE" not in sentence
@@ -267,6 +267,7 @@ def test_a_second_release_adds_to_the_ledger_and_a_spent_budget_refuses(made, tm
     assert [entry["epsilon"] for entry in ledger["releases"]] == [8.0, 8.0]
     assert 8.0 < ledger["epsilon"] < 14.0
     assert manifest["lineage"]["parent"] is not None
+    assert "read from this bundle and the 1 before it differs by" in manifest.privacy.sentence
     (tmp_path / "more").mkdir()
     with pytest.raises(DataError, match=r"privacy\.budget: got 9, but this release"):
         make(tmp_path / "more", settings=settings | {"privacy.budget": 9.0})

@@ -37,6 +37,8 @@ def audit_bundle(path: str | Path, *, n_canaries: int = 1000) -> AuditReport:
             "with --set privacy.epsilon=8"
         )
     n_pairs = manifest.n_items * (manifest.n_items - 1) // 2
+    if n_canaries < 100:
+        raise DataError(f"canaries: got {n_canaries}, expected 100 or more: fewer prove nothing")
     if n_canaries > n_pairs:
         raise DataError(
             f"canaries: got {n_canaries:,} with {manifest.n_items:,} items, expected at most their "

@@ -173,18 +173,21 @@ class PrivacyRecord:
     @property
     def sentence(self) -> str:
         """What is promised, in words for those who have to answer for it."""
-        odds = f"e^{self.epsilon:g}"
+        odds, factor = f"e^{self.epsilon:g}", math.exp(min(self.epsilon, 50.0))
         if self.epsilon < 50:
-            odds += f" = {math.exp(self.epsilon):,.3g}"
-        times = "once" if self.n_releases == 1 else f"in {self.n_releases} releases"
+            odds += f" = {factor:.3g}" if factor < 100 else f" = {factor:,.0f}"
+        bundles, noise = "this bundle", f"Gaussian noise of sigma {self.sigma:.4g}, added once"
+        if self.n_releases > 1:
+            bundles += f" and the {self.n_releases - 1} before it"
+            noise = f"Gaussian noise, here of sigma {self.sigma:.4g}, in {self.n_releases} releases"
         is_unsafe = "NOT PRIVATE" in self.generator
         return (
             f"{'NOT PRIVATE, its noise is known. ' if is_unsafe else ''}"
             "Whether or not all events of any one user were among the data, the chance of anything "
-            f"that can be read from this bundle differs by a factor of at most {odds}, but for a "
+            f"that can be read from {bundles} differs by a factor of at most {odds}, but for a "
             f"probability of {self.delta:g} (user-level differential privacy, epsilon = "
-            f"{self.epsilon:g}, delta = {self.delta:g}; Gaussian noise of sigma {self.sigma:.4g}, "
-            f"added {times}; accounted with {self.accountant}; the item table is taken as public)."
+            f"{self.epsilon:g}, delta = {self.delta:g}; {noise}; accounted with "
+            f"{self.accountant}; the item table is taken as public)."
         )
 
 
