@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from clusters import WorkerKiller, kill_driver, missing, no_worker_lives
 from jobs import N_PARTS, OPTIONS, files_of, write_requests
 
 import shortlist
+from shortlist.bundle.writer import exchange
 from shortlist.errors import DataError, ShortlistError
 
 pytestmark = [
@@ -174,18 +177,56 @@ def test_a_damaged_row_group_stops_its_own_part_alone(engine, world, tmp_path):
     assert sum(name.startswith("part-") for name in os.listdir(out)) == 3
 
 
+def replacer(bundle, other):
+    """Return a `progress` that puts another bundle in one's place in one step, once."""
+    waiting = [bundle.with_name("other")]
+    shutil.copytree(other, waiting[0])
+
+    def replace(progress):
+        if waiting:
+            exchange(waiting.pop(), bundle)
+
+    return replace
+
+
 def test_a_bundle_that_was_replaced_stops_the_job(engine, world, text_world, tmp_path):
     bundle, out = tmp_path / "tiny.shortlist", tmp_path / "out"
     shutil.copytree(world.path, bundle)
 
-    def replace(progress):
-        if not (tmp_path / "old").exists():
-            shutil.move(bundle, tmp_path / "old")
-            shutil.copytree(text_world.path, bundle)
+    replace = replacer(bundle, text_world.path)
 
     requests = write_requests(world, tmp_path / "users.parquet")
     with pytest.raises(ShortlistError, match="it was replaced meanwhile"):
         shortlist.score(bundle, requests, out=out, engine=engine, progress=replace, **ARGUMENTS)
+
+
+def test_a_job_that_stops_leaves_the_callers_other_jobs(world, text_world, spark_session, tmp_path):
+    bundle, gate = tmp_path / "tiny.shortlist", tmp_path / "gate"
+    shutil.copytree(world.path, bundle)
+    place, others = str(gate), []
+
+    def wait_at_gate(number):
+        while not os.path.exists(place):
+            time.sleep(0.05)
+        return number
+
+    def other():
+        others.extend(spark_session.sparkContext.parallelize([7], 1).map(wait_at_gate).collect())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+
+    replace = replacer(bundle, text_world.path)
+
+    requests = write_requests(world, tmp_path / "users.parquet")
+    options = {"engine": "spark", "progress": replace, **ARGUMENTS}
+    try:
+        with pytest.raises(ShortlistError, match="it was replaced meanwhile"):
+            shortlist.score(bundle, requests, out=tmp_path / "out", **options)
+    finally:
+        gate.touch()
+        thread.join(60)
+    assert others == [7]
 
 
 def test_ray_data_maps_batches_with_a_scorer(world, ray_cluster, tmp_path):
@@ -310,9 +351,9 @@ def test_spark_makes_events_of_logs(spark_session, tmp_path, monkeypatch):
     assert 60 < len(kept) < 140  # of 200 users, half
     found = set(zip(*(events[name].to_list() for name in COLUMNS), strict=True))
     folded = {}
-    for user, item, time in zip(who.tolist(), what.tolist(), when.tolist(), strict=True):
-        key = (user, item, time // 86_400)
-        folded[key] = max(time, folded.get(key, 0))
+    for user, item, moment in zip(who.tolist(), what.tolist(), when.tolist(), strict=True):
+        key = (user, item, moment // 86_400)
+        folded[key] = max(moment, folded.get(key, 0))
     expected = set()
     for user in kept:  # whole ones, and of each the newest
         own = [(-time, item) for (one, item, _), time in folded.items() if one == user]

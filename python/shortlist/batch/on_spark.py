@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -58,9 +59,11 @@ def _make_all(
     results = context.accumulator([], _list_param(pyspark))
     parts = context.parallelize(tasks, len(tasks))
     problem: list[BaseException] = []
+    group = f"shortlist-score-{uuid.uuid4()}"  # other jobs of this context are not ours to stop
 
     def work() -> None:
         try:
+            context.setJobGroup(group, "shortlist score")  # of this thread
             parts.foreach(lambda task: results.add([make(scorer, task)]))
         except BaseException as error:
             problem.append(error)
@@ -82,7 +85,7 @@ def _make_all(
             if is_on:
                 thread.join(_POLL_SECONDS)
     except BaseException:
-        context.cancelAllJobs()
+        context.cancelJobGroup(group)
         raise
     if problem:
         raise _stopped(problem[0]) from problem[0]
