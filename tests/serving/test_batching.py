@@ -122,9 +122,13 @@ def test_calls_that_wait_share_one_run(busy, world):
 
 
 def test_a_lone_call_does_not_wait(busy):
-    start = time.monotonic()
-    busy.recommend([{}])
-    assert time.monotonic() - start < 0.9  # max_wait_us is a second
+    def seconds():
+        start = time.monotonic()
+        busy.recommend([{}])
+        return time.monotonic() - start
+
+    # max_wait_us is a second; on a busy machine one call may take as long for another reason.
+    assert any(seconds() < 0.9 for _ in range(20))
 
 
 def test_a_full_batch_does_not_wait(busy, world):

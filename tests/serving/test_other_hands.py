@@ -80,14 +80,14 @@ def test_a_folder_that_was_written_over_is_not_swapped_to(world, tmp_path):
 
 def test_a_long_search_hears_an_interrupt():
     index = shortlist.Index(np.random.default_rng(0).standard_normal((100_000, 64), "f4"))
-    queries = np.random.default_rng(1).standard_normal((60_000, 64), "f4")
+    queries = np.random.default_rng(1).standard_normal((200_000, 64), "f4")
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(KeyboardInterrupt):
         index.search(queries, n_threads=1)
     timer.join()
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2  # the whole search takes many times that
 
 
 def test_parts_of_a_long_search_give_the_same_bits():

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import warnings
 from ctypes import byref
 
@@ -33,34 +32,35 @@ def forked(work):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def longest_wait(engine, ids, vectors):
-    """Of the forks beside one update, as a part of the time that the update takes."""
-    taken, waits = [], []
+def forks_beside_an_update(engine, ids, vectors):
+    """How many forks are over before the update that they ran beside."""
+    is_over = threading.Event()
 
     def update():
-        start = time.monotonic()
         call("engine_upsert", engine.handle, byref(ids), None, size(0), address(vectors))
-        taken.append(time.monotonic() - start)
+        is_over.set()
 
     thread = threading.Thread(target=update)
     thread.start()
-    while thread.is_alive():
-        start = time.monotonic()
+    n_forks = 0
+    while not is_over.is_set():
         assert forked(lambda: 0) == 0
-        waits.append(time.monotonic() - start)
+        n_forks += not is_over.is_set()
     thread.join()
-    return max(waits) / taken[0]
+    return n_forks
 
 
 def test_a_fork_waits_for_the_end_of_an_update_and_not_for_its_work(bundle):
-    """Most of the time goes into packing; the best of three, as others may keep the cores busy."""
+    """Of forks that wait for the work, one is over before it: the one that came too early."""
     vectors = np.random.default_rng(0).standard_normal((N_NEW, 8), "f4")
-    ids, parts = new_ids(range(1000, 1000 + N_NEW)), []
-    for _ in range(3):
+    ids = new_ids(range(1000, 1000 + N_NEW))
+    for _ in range(20):  # a busy machine may run no fork in the time of an update
         with CEngine(bundle.path) as engine:
-            parts.append(longest_wait(engine, ids, vectors))
+            n_forks = forks_beside_an_update(engine, ids, vectors)
             assert engine.view().info.n_items == 40 + N_NEW
-    assert min(parts) < 1 / 3
+        if n_forks > 2:
+            break
+    assert n_forks > 2
 
 
 def test_a_child_of_a_fork_beside_updates_goes_on_with_whole_items(bundle):
