@@ -120,6 +120,27 @@ struct ScanCase {
     return sorted_hits(found);
   }
 
+  // By Table::many of the table, which takes the codes of each query in a row.
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> hits_of_many(
+      const Table& table, const std::int32_t* thresholds) const {
+    std::vector<std::int8_t> rows(query_codes.size());
+    std::vector<const std::int8_t*> starts;
+    for (std::size_t q = 0; q < n_queries; ++q) {
+      std::int8_t* row = rows.data() + q * n_groups * kGroupDims;
+      for (std::size_t g = 0; g < n_groups; ++g) {
+        std::memcpy(row + g * kGroupDims, query_codes.data() + (g * n_queries + q) * kGroupDims,
+                    kGroupDims);
+      }
+      starts.push_back(row);
+    }
+    std::vector<std::int8_t> packed(table.many->packed_bytes(n_groups, n_queries));
+    table.many->pack(starts.data(), n_queries, n_groups, packed.data());
+    std::vector<Hit> found(kMaxScanBlocks * kBlockItems * n_queries);
+    found.resize(table.many->scan(codes.data(), n_blocks, n_groups, packed.data(), n_queries,
+                                  thresholds, {codes.data() + codes.size(), 128}, found.data()));
+    return sorted_hits(found);
+  }
+
   // Half of the codes as nibbles, of the first query alone: dot products, then hits.
   std::vector<std::tuple<std::uint32_t, std::uint32_t, std::int32_t>> nibble_hits(
       const Table& table, const std::vector<std::int8_t>& query,
@@ -177,6 +198,23 @@ void check_scan(const Table& table, std::size_t dim, std::size_t n_queries, std:
     if (scan.hits(table, thresholds) != scan.hits(*scalar_table(), thresholds)) {
       report(table, "scan", dim, n_queries, n_blocks);
     }
+  }
+}
+
+void check_many(const Table& table, std::size_t dim, std::size_t n_queries, std::size_t n_blocks,
+                Fill fill, std::mt19937& random) {
+  const ScanCase scan(table, dim, n_queries, n_blocks, fill, random);
+  const std::vector<std::int32_t> dots = scan.dots(*scalar_table());
+  std::int32_t thresholds[kMaxTile * kMaxScanBlocks] = {};
+  for (unsigned round = 0; round < 2; ++round) {
+    set_thresholds(scan, dots, round, random, thresholds);
+    if (scan.hits_of_many(table, thresholds) != scan.hits(*scalar_table(), thresholds)) {
+      report(table, "scan of many", dim, n_queries, n_blocks);
+    }
+  }
+  std::fill(std::begin(thresholds), std::end(thresholds), kNoItem);
+  if (!scan.hits_of_many(table, thresholds).empty()) {
+    report(table, "scan of many that finds nothing", dim, n_queries, n_blocks);
   }
 }
 
@@ -272,11 +310,26 @@ void check_thresholds(const Table& table, std::size_t n_blocks, std::mt19937& ra
   if (!same_bits(got, wanted)) report(table, "thresholds", 0, 1, n_blocks);
 }
 
+// Every number of queries, and every number of groups up to three steps of sixteen.
+void check_all_of_many(const Table& table, std::mt19937& random) {
+  for (std::size_t n_queries = 1; n_queries <= table.many->tile; ++n_queries) {
+    for (const std::size_t dim : {1, 24, 64, 65, 200}) {
+      check_many(table, dim, n_queries, 1 + n_queries % 5, Fill::kRandom, random);
+    }
+  }
+  for (std::size_t dim = 8; dim <= 8 * 24; dim += 8) {
+    for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
+      check_many(table, dim, 1 + dim % table.many->tile, 1 + dim % kMaxScanBlocks, fill, random);
+    }
+  }
+}
+
 }  // namespace
 
 int check_kernels(const Table& table) {
   n_errors = 0;
   std::mt19937 random(20240229);
+  if (table.many != nullptr) check_all_of_many(table, random);
   for (const std::size_t dim : dims()) {
     for (int repeat = 0; repeat < 20; ++repeat) check_rows(table, dim, random);
     for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {

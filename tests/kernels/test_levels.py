@@ -1,5 +1,6 @@
 """Every SIMD level of this CPU gives the oracle's answer and the scalar level's bits."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ FLAGS = {  # what Linux calls the instructions of each level
     "avx2": {"avx2", "fma"},
     "avxvnni": {"avx2", "fma", "avx_vnni"},
     "avx512": {"avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"},
+    "amx-int8": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "amx_tile", "amx_int8"},
     "neon": {"asimddp"},
 }
 
@@ -38,10 +40,16 @@ def cpu_flags():
     }
 
 
+def may_use_tiles():
+    """Ask as the library does: a sandbox can forbid what the CPU has."""
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_level_is_covered(name):
     """Asked of Linux, not of the library: a level that its own check misses is never tested."""
-    has_level = FLAGS[name] <= cpu_flags()
+    has_level = FLAGS[name] <= cpu_flags() and (name != "amx-int8" or may_use_tiles())
     assert (name in LEVELS) == has_level
     if not has_level:
         pytest.skip(f"this CPU has no {name}")
@@ -110,6 +118,21 @@ def test_bits_equal_the_scalar_level(level, metric):
         _core.set_simd_level(level)
         assert np.array_equal(hits.indices, expected.indices)
         assert hits.scores.tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", [3, 16, 33, 64, 100])
+def test_large_batches_have_the_bits_of_the_scalar_level(level, metric, dim):
+    """More items than a first slice holds, and batches of whole tiles of queries and of parts."""
+    items, queries = data(dim, n_items=20_000, n_queries=38)
+    index = shortlist.Index(items, metric=metric)
+    _core.set_simd_level("scalar")
+    expected = index.search(queries, n_threads=1)
+    _core.set_simd_level(level)
+    for n in (38, 32, 20, 7, 3):
+        hits = index.search(queries[:n], n_threads=1)
+        assert np.array_equal(hits.indices, expected.indices[:n])
+        assert hits.scores.tobytes() == expected.scores[:n].tobytes()
 
 
 @pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
@@ -195,7 +218,25 @@ def test_level_can_be_forced_by_the_environment(level):
     assert run.stdout.strip() == level, run.stderr
 
 
-@pytest.mark.parametrize("name", ["sse9", "avx2", "avxvnni", "avx512", "neon"])
+@pytest.mark.parametrize(("forced", "expected"), [("avx512", 0), ("amx-int8", 1)])
+def test_permission_is_asked_only_for_the_level_that_needs_it(forced, expected):
+    if forced not in LEVELS:
+        pytest.skip(f"this CPU has no {forced}")
+    code = f"""
+import ctypes, shortlist
+shortlist.simd_level()
+permitted = ctypes.c_uint64()
+ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(permitted))  # ARCH_GET_XCOMP_PERM
+assert permitted.value >> 18 & 1 == {expected}
+"""
+    environment = {"SHORTLIST_SIMD": forced, "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", ["sse9", *FLAGS])
 def test_missing_level_is_an_error_that_lists_the_levels(name):
     if name in _core.simd_levels():
         pytest.skip(f"this CPU has {name}")

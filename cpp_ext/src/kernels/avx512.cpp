@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "src/kernels/avx512_exact.hpp"
+#include "src/kernels/avx512_row.hpp"
 #include "src/kernels/kernels.hpp"
 #include "src/kernels/thresholds.hpp"
 #include "src/kernels/x86.hpp"
@@ -13,10 +14,6 @@ namespace {
 // vpdpbusd adds its four products in 32 bits, without saturation: all codes but -128 are used.
 constexpr int32_t kQueryMax = 127;
 constexpr size_t kTile = 6;
-
-inline __m512i load(const void* from) {
-  return _mm512_loadu_si512(from);
-}
 
 inline __m512i broadcast(const int8_t* query) {
   return _mm512_set1_epi32(four_codes(query));
@@ -32,12 +29,6 @@ inline __m512i add_products(__m512i dots, __m512i codes, __m512i query) {
   return dots;
 #endif
 }
-
-// One query with the 64 items of a block. Members instead of an array: an array is spilled to the
-// stack in the inner loop (GCC 12).
-struct Row {
-  __m512i a, b, c, d;
-};
 
 inline Row zero_row() {
   const __m512i zero = _mm512_setzero_si512();
@@ -117,13 +108,6 @@ inline Row nibble_dots_of_block(const uint8_t* nibbles, size_t n_groups, const i
   return add_rows(even, odd);
 }
 
-inline void store_row(int32_t* out, const Row& row) {
-  _mm512_storeu_si512(out, row.a);
-  _mm512_storeu_si512(out + 16, row.b);
-  _mm512_storeu_si512(out + 32, row.c);
-  _mm512_storeu_si512(out + 48, row.d);
-}
-
 // use(q, row) for every query of the tile.
 template <size_t kQueries, class Use>
 inline void for_each_row(const TileDots& dots, const Use& use) {
@@ -139,13 +123,6 @@ inline void for_each_row(const TileDots& dots, const Use& use) {
 template <size_t kQueries>
 inline void store_tile(int32_t* out, size_t stride, const TileDots& dots) {
   for_each_row<kQueries>(dots, [=](size_t q, const Row& row) { store_row(out + q * stride, row); });
-}
-
-// Not zero if a sum of the row is above the threshold; one comparison for all 64.
-inline unsigned above(const Row& row, int32_t threshold) {
-  const __m512i most =
-      _mm512_max_epi32(_mm512_max_epi32(row.a, row.b), _mm512_max_epi32(row.c, row.d));
-  return _mm512_cmpgt_epi32_mask(most, _mm512_set1_epi32(threshold));
 }
 
 template <size_t kQueries>
@@ -165,18 +142,9 @@ __attribute__((noinline)) size_t write_hits(const int32_t* dots, size_t n_querie
                                             Hit* hits) {
   size_t n_hits = 0;
   for (uint32_t q = 0; q < n_queries; ++q, dots += kBlockItems, thresholds += kMaxScanBlocks) {
-    const Row row = {load(dots), load(dots + 16), load(dots + 32), load(dots + 48)};
+    const Row row = load_row(dots);
     if (above(row, *thresholds) == 0) continue;  // one query of the tile has a hit, seldom more
-    const __m512i t = _mm512_set1_epi32(*thresholds);
-    const auto mask_of = [t](__m512i values) {
-      return static_cast<uint64_t>(_mm512_cmpgt_epi32_mask(values, t));
-    };
-    const uint64_t low = mask_of(row.b) << 16 | mask_of(row.a);
-    const uint64_t high = mask_of(row.d) << 16 | mask_of(row.c);
-    for (uint64_t mask = high << 32 | low; mask != 0; mask &= mask - 1) {
-      const uint32_t item = static_cast<uint32_t>(__builtin_ctzll(mask));
-      hits[n_hits++] = {first_item + item, q, dots[item]};
-    }
+    n_hits += write_row(dots, row, *thresholds, q, first_item, hits + n_hits);
   }
   return n_hits;
 }
@@ -211,15 +179,6 @@ size_t scan_nibbles(const uint8_t* nibbles, size_t n_blocks, size_t n_groups, co
                          hits + n_hits);
   }
   return n_hits;
-}
-
-// The largest of a row's sums in each of eight lanes.
-inline void store_maxima(int32_t* out, const Row& row) {
-  const __m512i most =
-      _mm512_max_epi32(_mm512_max_epi32(row.a, row.b), _mm512_max_epi32(row.c, row.d));
-  _mm256_storeu_si256(
-      reinterpret_cast<__m256i*>(out),
-      _mm256_max_epi32(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1)));
 }
 
 template <size_t kQueries>

@@ -34,7 +34,7 @@ constexpr int32_t kNibbleQueryMax = 127;
 constexpr int32_t kPruned = 2147483000;
 
 // Most queries a scan call takes on any level.
-constexpr size_t kMaxTile = 6;
+constexpr size_t kMaxTile = 32;
 // Most blocks a scan call takes; a call can report kMaxScanBlocks * kBlockItems * n_queries hits.
 constexpr size_t kMaxScanBlocks = 32;
 
@@ -76,6 +76,21 @@ struct QueryBound {
   double offset;         // kCodeOffset * sum of p
 };
 
+// A scan of many queries at once, with matrix instructions.
+struct ManyQueries {
+  size_t tile;  // most queries of a call
+  // With fewer queries, or fewer of them times groups, Table::scan is faster.
+  size_t least_queries;
+  size_t least_products;
+  // Bytes that `pack` writes.
+  size_t (*packed_bytes)(size_t n_groups, size_t n_queries);
+  // queries[i] = n_groups * kGroupDims codes of one query.
+  void (*pack)(const int8_t* const* queries, size_t n_queries, size_t n_groups, int8_t* out);
+  // Table::scan of packed queries.
+  size_t (*scan)(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
+                 size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits);
+};
+
 struct Table {
   const char* name;
   // Query codes are rounded to [-query_max, query_max]; scan takes at most query_tile queries.
@@ -110,6 +125,7 @@ struct Table {
   // a part of block first + block, from one query's maxima; n_parts is 1 or kMaximaLanes.
   void (*best_scores)(const BlockStats* stats, size_t first, size_t n_blocks,
                       const QueryBound* query, const int32_t* maxima, size_t n_parts, float* out);
+  const ManyQueries* many;  // null on most levels
 };
 
 const Table* scalar_table();
@@ -117,6 +133,7 @@ const Table* scalar_table();
 const Table* avx2_table();
 const Table* avxvnni_table();
 const Table* avx512_table();
+const Table* amx_table();   // the caller has the system's permission, too
 const Table* neon_table();  // defined in builds for aarch64
 
 }  // namespace shortlist::kernels

@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -26,7 +30,21 @@ bool has_avxvnni() {
   return (a >> 4 & 1) != 0;
 }
 
-void add_native_tables(std::vector<const kernels::Table*>& tables) {
+// The instructions, and Linux's permission to use them: it is for the process, and never withdrawn.
+// A request fails on systems without it, and where the signal stack of a thread is too small for
+// the registers.
+bool has_amx() {
+#if defined(__linux__)
+  if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-int8")) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  static const bool is_permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return is_permitted;
+#else
+  return false;
+#endif
+}
+
+void add_native_tables(std::vector<const kernels::Table*>& tables, bool may_ask) {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
   tables.push_back(kernels::avx2_table());
@@ -34,30 +52,34 @@ void add_native_tables(std::vector<const kernels::Table*>& tables) {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
     tables.push_back(kernels::avx512_table());
+    if (may_ask && has_amx()) tables.push_back(kernels::amx_table());
   }
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
 
-void add_native_tables(std::vector<const kernels::Table*>& tables) {
+void add_native_tables(std::vector<const kernels::Table*>& tables, bool) {
   constexpr unsigned long kDotProduct = 1UL << 20;  // HWCAP_ASIMDDP
   if ((getauxval(AT_HWCAP) & kDotProduct) != 0) tables.push_back(kernels::neon_table());
 }
 
 #else
 
-void add_native_tables(std::vector<const kernels::Table*>&) {}
+void add_native_tables(std::vector<const kernels::Table*>&, bool) {}
 
 #endif
 
-// Slowest first.
-std::vector<const kernels::Table*> runnable_tables() {
+// Slowest first. May ask: the system for what only it can permit.
+std::vector<const kernels::Table*> runnable_tables(bool may_ask = true) {
   std::vector<const kernels::Table*> tables = {kernels::scalar_table()};
-  add_native_tables(tables);
+  add_native_tables(tables, may_ask);
   return tables;
 }
 
 const kernels::Table* table_named(const std::string& level, const std::string& source) {
+  for (const kernels::Table* table : runnable_tables(false)) {
+    if (level == table->name) return table;
+  }
   std::string names;
   for (const kernels::Table* table : runnable_tables()) {
     if (level == table->name) return table;

@@ -2,6 +2,7 @@
 // (static: every kernel file has its own).
 #pragma once
 
+#include "src/kernels/fetch.hpp"
 #include "src/kernels/kernels.hpp"
 
 namespace shortlist::kernels {
@@ -43,12 +44,6 @@ static void thresholds(const BlockStats* stats, size_t first, size_t n_blocks,
     dot = needed > q.norm * norm[b] ? kLimit : dot;
     out[b] = static_cast<int32_t>(dot);
   }
-}
-
-// Brings what a scan of one block is to bring into the second-level cache.
-static inline void fetch(Ahead& ahead) {
-  const uint8_t* end = ahead.codes + ahead.n_bytes;
-  for (; ahead.codes < end; ahead.codes += kCacheLine) __builtin_prefetch(ahead.codes, 0, 2);
 }
 
 // True if no query of a tile can find anything in the block at thresholds[0].

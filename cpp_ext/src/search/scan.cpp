@@ -30,6 +30,13 @@ constexpr std::size_t kSharingTiles = 3;
 // 200,000 x 64, where nibbles prove most, and on 200,000 x 256, where they prove next to nothing.
 constexpr std::size_t kNibbleAdvantage = 16;
 
+// True if so many queries are a call of Table::many.
+bool is_many_queries(const kernels::Table& table, std::size_t n_queries, std::size_t n_groups) {
+  const kernels::ManyQueries* many = table.many;
+  return many != nullptr && n_queries >= many->least_queries &&
+         n_queries * n_groups >= many->least_products;
+}
+
 ScanBuffers& thread_buffers() {
   static thread_local ScanBuffers buffers;
   return buffers;
@@ -112,24 +119,36 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   if (run.needed != needed) update_thresholds(view, first, n_blocks, tile, q);
 }
 
-Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs) {
+std::size_t Scanner::tile_size(std::size_t n_groups, std::size_t n_runs) const {
+  const bool is_many = is_many_queries(table_, n_runs, n_groups);
+  return std::min(n_runs, is_many ? table_.many->tile : table_.query_tile);
+}
+
+Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs,
+                               bool is_many) {
   constexpr std::size_t kGroupDims = kernels::kGroupDims;
   Tile tile;
   tile.runs = runs;
   tile.n_runs = n_runs;
-  if (n_runs == 1) {
+  std::vector<std::int8_t>& packed = buffers_.tile_codes;
+  if (is_many) {
+    const std::int8_t* codes[kernels::kMaxTile];
+    for (std::size_t q = 0; q < n_runs; ++q) codes[q] = runs[q]->query->codes();
+    packed.resize(table_.many->packed_bytes(n_groups, n_runs));
+    table_.many->pack(codes, n_runs, n_groups, packed.data());
+    tile.codes = packed.data();
+  } else if (n_runs == 1) {
     tile.codes = runs[0]->query->codes();
   } else {
-    std::vector<std::int8_t>& interleaved = buffers_.tile_codes;
-    interleaved.resize(n_groups * n_runs * kGroupDims);
+    packed.resize(n_groups * n_runs * kGroupDims);
     for (std::size_t q = 0; q < n_runs; ++q) {
       const std::int8_t* codes = runs[q]->query->codes();
-      std::int8_t* out = interleaved.data() + q * kGroupDims;
+      std::int8_t* out = packed.data() + q * kGroupDims;
       for (std::size_t g = 0; g < n_groups; ++g) {
         std::memcpy(out + g * n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
       }
     }
-    tile.codes = interleaved.data();
+    tile.codes = packed.data();
   }
   for (std::size_t q = 0; q < n_runs; ++q) runs[q]->refresh_bound();
   return tile;
@@ -139,9 +158,11 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
                          QueryRun* const* runs, std::size_t n_runs, kernels::Ahead ahead,
                          bool by_nibbles) {
   const PackedItems& packed = view.segment->packed;
-  Tile tile = tile_of(packed.n_groups, runs, n_runs);
+  const bool is_many = is_many_queries(table_, n_runs, packed.n_groups);
+  Tile tile = tile_of(packed.n_groups, runs, n_runs, is_many);
   tile.by_nibbles = by_nibbles;
   if (by_nibbles) tile.codes = runs[0]->query->nibble_codes();
+  const auto scan = is_many ? table_.many->scan : table_.scan;
   std::size_t n_blocks;
   for (std::size_t b = first; b < end; b += n_blocks) {
     n_blocks = std::min(end - b, kMaxScanBlocks);
@@ -153,8 +174,8 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
     const std::size_t n_hits =
         by_nibbles ? table_.scan_nibbles(packed.nibbles + b * packed.nibble_block_bytes(), n_blocks,
                                          packed.n_groups, tile.codes, tile.thresholds[0], hits)
-                   : table_.scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
-                                 tile.codes, n_runs, tile.thresholds[0], ahead, hits);
+                   : scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
+                          tile.codes, n_runs, tile.thresholds[0], ahead, hits);
     ahead.codes += n_blocks * ahead.n_bytes;
     // The rows of earlier hits, which came meanwhile.
     for (std::size_t q = 0; q < n_runs; ++q) {
@@ -217,15 +238,18 @@ void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t
                          std::size_t last) {
   const PackedItems& packed = view.segment->packed;
   const std::vector<QueryRun*>& runs = buffers_.scanned;
-  const std::size_t n_tiles = (runs.size() + table_.query_tile - 1) / table_.query_tile;
+  std::size_t n_tiles = 0;
+  for (std::size_t q = 0; q < runs.size(); q += tile_size(packed.n_groups, runs.size() - q))
+    ++n_tiles;
   kernels::Ahead ahead = {packed.codes + end * packed.block_bytes(), 0};
   if (end < last && n_tiles >= kSharingTiles) {
     const std::size_t share = (packed.block_bytes() + n_tiles - 1) / n_tiles;
     ahead.n_bytes = (share + kernels::kCacheLine - 1) / kernels::kCacheLine * kernels::kCacheLine;
   }
-  for (std::size_t q = 0; q < runs.size(); q += table_.query_tile) {
-    scan_slice(view, first, end, runs.data() + q, std::min(table_.query_tile, runs.size() - q),
-               ahead);
+  std::size_t n_runs;
+  for (std::size_t q = 0; q < runs.size(); q += n_runs) {
+    n_runs = tile_size(packed.n_groups, runs.size() - q);
+    scan_slice(view, first, end, runs.data() + q, n_runs, ahead);
     ahead.codes += (end - first) * ahead.n_bytes;
   }
 }

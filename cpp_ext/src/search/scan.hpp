@@ -120,7 +120,7 @@ class Scanner {
   struct Tile {
     QueryRun* const* runs;
     std::size_t n_runs;
-    const std::int8_t* codes;  // [n_groups][n_runs][4]
+    const std::int8_t* codes;  // [n_groups][n_runs][4], or as ManyQueries::pack lays them
     bool by_nibbles = false;   // one run only
     std::int32_t thresholds[kernels::kMaxTile][kernels::kMaxScanBlocks];
   };
@@ -142,7 +142,10 @@ class Scanner {
                    const std::int32_t* dots = nullptr);
   void push_sums(const SegmentView& view, const std::int64_t* slots, std::size_t first,
                  std::size_t n, QueryRun& run);
-  Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs);
+  // Runs of the next tile, of n_runs that are left.
+  std::size_t tile_size(std::size_t n_groups, std::size_t n_runs) const;
+  Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs,
+               bool is_many = false);
   // Like scan_slice, for runs without a threshold: in three passes, the first two of which find
   // one.
   void seed_slice(const SegmentView& view, std::size_t first, std::size_t end,

@@ -76,7 +76,9 @@ class Search {
     // As many groups for each thread, all of about the same size: every group reads all items.
     const std::size_t per_thread =
         std::max<std::size_t>(1, ceil_div(n_queries, n_threads * kGroupQueries));
-    const std::size_t tile = table_.query_tile;
+    const std::size_t tile = table_.many != nullptr && n_queries > table_.many->tile
+                                 ? table_.many->tile
+                                 : table_.query_tile;
     const std::size_t group = ceil_div(ceil_div(n_queries, n_threads * per_thread), tile) * tile;
     const std::size_t n_groups = n_queries == 0 ? 0 : ceil_div(n_queries, group);
     std::atomic<std::size_t> next{0};
