@@ -67,12 +67,23 @@ TileConfig config_for(const Steps& steps, size_t n_queries) {
   return config;
 }
 
-// sums[query][item] of one block.
-template <bool kIsWide>
-inline void multiply(const uint8_t* codes, const Steps& steps, const int8_t* queries,
-                     size_t n_queries, int32_t* sums) {
+// Brings what one product needs of a block from the second-level cache into the first: products are
+// as fast as that only if they need not wait.
+inline void fetch_items(const uint8_t* items, size_t n_groups) {
+  for (size_t g = 0; g < n_groups; ++g, items += kGroupBytes) {
+    __builtin_prefetch(items);
+    __builtin_prefetch(items + kCacheLine);
+  }
+}
+
+// sums[query][item] of one block. `next` is the block after it. Where a block is one step, the
+// queries are in their tiles already.
+template <bool kIsWide, bool kIsOneStep>
+inline void multiply(const uint8_t* codes, const uint8_t* next, const Steps& steps,
+                     const int8_t* queries, size_t n_queries, int32_t* sums) {
+  constexpr size_t kHalf = 2 * kTileRows;
   const size_t row_bytes = steps.row_bytes();
-  for (size_t half = 0; half < kBlockItems; half += 2 * kTileRows) {
+  for (size_t half = 0; half < kBlockItems; half += kHalf) {
     _tile_zero(0);
     _tile_zero(1);
     if constexpr (kIsWide) {
@@ -82,13 +93,18 @@ inline void multiply(const uint8_t* codes, const Steps& steps, const int8_t* que
     const int8_t* from = queries;
     for (size_t step = 0; step < steps.n; ++step, from += n_queries * row_bytes) {
       const uint8_t* items = codes + steps.first(step) * kGroupBytes + half * kGroupDims;
+      const uint8_t* following =
+          step + 1 < steps.n ? codes + steps.first(step + 1) * kGroupBytes + half * kGroupDims
+          : half == 0        ? codes + kHalf * kGroupDims
+                             : next;
       _tile_loadd(6, items, kGroupBytes);
       _tile_loadd(7, items + kTileRows * kGroupDims, kGroupBytes);
-      _tile_loadd(4, from, row_bytes);
+      if constexpr (!kIsOneStep) _tile_loadd(4, from, row_bytes);
+      fetch_items(following, steps.size);
       _tile_dpbsud(0, 4, 6);
       _tile_dpbsud(1, 4, 7);
       if constexpr (kIsWide) {
-        _tile_loadd(5, from + kTileRows * row_bytes, row_bytes);
+        if constexpr (!kIsOneStep) _tile_loadd(5, from + kTileRows * row_bytes, row_bytes);
         _tile_dpbsud(2, 5, 6);
         _tile_dpbsud(3, 5, 7);
       }
@@ -123,18 +139,25 @@ inline size_t hits_of_block(const int32_t* sums, size_t n_queries, const int32_t
 }
 
 // The sums of a block are compared while the next block is multiplied.
-template <bool kIsWide>
+template <bool kIsWide, bool kIsOneStep>
 size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
                  size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
   const Steps steps(n_groups);
   const HostTiles host(config_for(steps, n_queries));
+  if constexpr (kIsOneStep) {
+    _tile_loadd(4, queries, steps.row_bytes());
+    if constexpr (kIsWide) {
+      _tile_loadd(5, queries + kTileRows * steps.row_bytes(), steps.row_bytes());
+    }
+  }
   alignas(64) int32_t sums[2][kTile * kBlockItems];
   size_t n_hits = 0, n_done = 0, before = 0;
-  for (size_t b = 0; b < n_blocks; ++b) {
+  const size_t block_bytes = n_groups * kGroupBytes;
+  for (size_t b = 0; b < n_blocks; ++b, codes += block_bytes) {
     fetch(ahead);
     if (is_pruned(thresholds + b, n_queries)) continue;
-    multiply<kIsWide>(codes + b * n_groups * kGroupBytes, steps, queries, n_queries,
-                      sums[n_done % 2]);
+    multiply<kIsWide, kIsOneStep>(codes, codes + block_bytes, steps, queries, n_queries,
+                                  sums[n_done % 2]);
     if (n_done++ > 0) {
       n_hits += hits_of_block(sums[n_done % 2], n_queries, thresholds + before,
                               static_cast<uint32_t>(before * kBlockItems), hits + n_hits);
@@ -150,7 +173,9 @@ size_t scan_tile(const uint8_t* codes, size_t n_blocks, size_t n_groups, const i
 
 size_t scan(const uint8_t* codes, size_t n_blocks, size_t n_groups, const int8_t* queries,
             size_t n_queries, const int32_t* thresholds, Ahead ahead, Hit* hits) {
-  const auto tile = n_queries > kTileRows ? scan_tile<true> : scan_tile<false>;
+  const bool is_wide = n_queries > kTileRows, is_one_step = n_groups <= kTileRows;
+  const auto tile = is_one_step ? (is_wide ? scan_tile<true, true> : scan_tile<false, true>)
+                                : (is_wide ? scan_tile<true, false> : scan_tile<false, false>);
   return tile(codes, n_blocks, n_groups, queries, n_queries, thresholds, ahead, hits);
 }
 
