@@ -1,5 +1,8 @@
 """Exact top-N recommendations inside your own process."""
 
+from shortlist import _quiet  # noqa: F401, it takes interrupts from here on
+
+# isort: split
 from shortlist import batch, datasets
 from shortlist._build import build_info
 from shortlist._core import __version__

@@ -15,6 +15,7 @@ from jobs import files_of, n_parts
 from worlds import make_world
 
 import shortlist
+from shortlist.batch import formats
 from shortlist.errors import BundleError, DataError, ShortlistError
 
 pytestmark = pytest.mark.usefixtures("in_threads")
@@ -317,6 +318,35 @@ def test_a_file_that_goes_during_the_job_is_no_fault_of_the_output_folder(score,
         score(partitions=20, progress=remove)
 
 
+def test_an_error_of_the_callers_progress_is_no_fault_of_the_output_folder(score, tmp_path):
+    pq.write_table(users(2000), tmp_path / "in" / "a.parquet")
+
+    def fail(progress):
+        raise ConnectionError("the dashboard is gone")
+
+    with pytest.raises(ConnectionError, match=r"^the dashboard is gone$"):
+        score(partitions=20, progress=fail)
+    assert score(partitions=20).n_kept > 0
+
+
+def test_requests_that_cannot_be_read_are_no_fault_of_the_output_folder(
+    score, tmp_path, monkeypatch
+):
+    for name in ("a", "b"):
+        pq.write_table(users(), tmp_path / "in" / f"{name}.parquet")
+    real = formats.Parquet.read
+
+    def read(self, path, *arguments):
+        if path.name == "a.parquet":
+            raise OSError(5, "Input/output error")
+        return real(self, path, *arguments)
+
+    monkeypatch.setattr(formats.Parquet, "read", read)
+    with pytest.raises(DataError, match=r"1 of 2 parts(?s:.*)a\.parquet cannot be read: .*Input"):
+        score()
+    assert n_parts(tmp_path / "out") == 1
+
+
 def test_a_damaged_gzip_file_is_named(score, tmp_path):
     path = tmp_path / "in" / "a.csv.gz"
     ids = np.random.default_rng(1).integers(0, 1 << 60, 20_000).tolist()
@@ -328,10 +358,17 @@ def test_a_damaged_gzip_file_is_named(score, tmp_path):
             score()
 
 
-def test_wrong_options_stop_before_a_part_is_made(score, tmp_path):
+def test_wrong_options_stop_before_a_part_is_made(world, score, tmp_path):
     pq.write_table(users(), tmp_path / "in" / "a.parquet")
     with pytest.raises(DataError, match="yeer"):
         score(where="yeer > 1990")
+    said = (
+        r"where: got 'year > 3000', which leaves none of the 40 items.*Fix: correct the condition"
+    )
+    with pytest.raises(DataError, match=said):
+        score(where="year > 3000")
+    with pytest.raises(DataError, match=r"where, exclude: got 'year > 1990' and .* leaves none of"):
+        score(where="year > 1990", exclude=world.item_ids.tolist())
     with pytest.raises(DataError, match="at_most: unknown column 'brnd'"):
         score(at_most={"brnd": 1})
     with pytest.raises(ValueError, match="partitions: got 0"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -277,3 +278,31 @@ def test_the_flags_that_say_how_tables_are_read_can_be_given_on():
     overrides = data_overrides(parser.parse_args(given))
     assert data_flags(settings.load_config(overrides=overrides).data) == given
     assert data_flags(settings.load_config().data) == []
+
+
+_INTERRUPTED_IMPORT = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+
+
+@pytest.mark.parametrize("way", ["module", "script"])
+def test_an_interrupt_while_the_command_imports_is_one_line(way, tmp_path):
+    (tmp_path / "numpy.py").write_text(_INTERRUPTED_IMPORT)
+    script = tmp_path / "shortlist"
+    script.write_text("from shortlist.cli import main\nmain()\n")
+    argv = {"module": ["-m", "shortlist.cli"], "script": [str(script)]}[way]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-P", *argv, "score", "--help"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "shortlist: interrupted\n"
+
+
+def test_a_program_that_imports_the_package_keeps_its_interrupts(tmp_path):
+    (tmp_path / "numpy.py").write_text(_INTERRUPTED_IMPORT)
+    code = "try:\n    import shortlist\nexcept KeyboardInterrupt:\n    print('mine')\n"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "mine\n", "")

@@ -84,13 +84,19 @@ class Fragment:
 
     def _read(self, columns: RequestSchema) -> Iterator[pa.Table]:
         self._check_unchanged()
-        yield from _FORMATS[self.kind].read(Path(self.path), self.cut, columns)
+        try:
+            yield from _FORMATS[self.kind].read(Path(self.path), self.cut, columns)
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be read: {error}; expected a file that stays readable. Fix: "
+                "mend that, then run the command again"
+            ) from error
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
         try:
             is_same = _stamp(Path(self.path)) == self.stamp
-        except FileNotFoundError:
+        except OSError:
             is_same = False
         if not is_same:
             raise DataError(

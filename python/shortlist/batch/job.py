@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +17,7 @@ from shortlist.batch.options import ScoreOptions
 from shortlist.batch.parts import Output, job_record, part_name
 from shortlist.batch.scorer import Scorer, scorer_of
 from shortlist.batch.worker import STAGES, Done, Task, batch_rows
-from shortlist.errors import DataError, ShortlistError
+from shortlist.errors import DataError
 from shortlist.recommendations import need
 
 if TYPE_CHECKING:
@@ -192,7 +190,7 @@ def score(
     fragments = [fragment for one in inputs for fragment in one.fragments]
     names = [part_name(fragment, scorer) for fragment in fragments]
     job, folder = job_record(scorer, inputs, partitions), Path(out)
-    with _disk_errors(folder), Output.open(folder, job, names, overwrite=overwrite) as output:
+    with Output.open(folder, job, names, overwrite=overwrite) as output:
         n_kept = len(output.finished)
         made = _make_missing(scorer, fragments, output, chosen, progress, begin)
         total = output.finish()
@@ -254,19 +252,6 @@ def _failed(failures: dict[int, Exception], fragments: Sequence[Fragment]) -> Ex
     )
 
 
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Say of an error of the disk where it was, and that finished parts stay."""
-    try:
-        yield
-    except OSError as error:
-        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
-        raise ShortlistError(
-            f"out: {folder} cannot be written: {error}; expected a folder with room. Finished "
-            f"parts stay. Fix: {fix}, then run the same command again"
-        ) from error
-
-
 def stream(
     bundle: str | os.PathLike[str],
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
@@ -299,6 +284,7 @@ def stream(
     need("pyarrow", "shortlist[cpu]")
     wanted = ScoreOptions(**options)
     scorer = scorer_of(bundle, wanted, _checks.thread_count(n_threads))
+    scorer.check()
     inputs = read_inputs(source, (scorer.bundle, scorer.identity), scorer.columns)
     return (
         scorer(requests)

@@ -6,6 +6,7 @@ was killed goes on with the parts that are missing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from shortlist import _temporary
 from shortlist.batch.inputs import Fragment, Input
 from shortlist.batch.scorer import Scorer
-from shortlist.errors import DataError
+from shortlist.errors import DataError, ShortlistError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -171,15 +172,17 @@ class Output:
             It holds other files, or parts of another job; another process is writing there.
         """
         output = cls(folder, job, names)
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if _temporary.lock(descriptor) is False:
                 raise DataError(
                     f"out: {folder} is being written by another job, expected one at a time. Fix: "
                     "wait for it, or choose another folder"
                 )
-            output._take(overwrite=overwrite)
+            with disk_errors(folder):
+                output._take(overwrite=overwrite)
             yield output
         finally:
             os.close(descriptor)
@@ -226,21 +229,22 @@ class Output:
 
     def finish(self) -> PartReport:
         """Write the manifest, and return what all parts hold."""
-        _temporary.sweep(self.folder)
         parts, total = [], PartReport()
-        for name in self.names:
-            report = self.finished[name]
-            size = (self.folder / name).stat().st_size
-            parts.append({"name": name, "bytes": size, **report.to_dict()})
-            total += report
-        _write_json(self.folder / MANIFEST, {**self.job, **total.to_dict(), "parts": parts})
+        with disk_errors(self.folder):
+            _temporary.sweep(self.folder)
+            for name in self.names:
+                report = self.finished[name]
+                size = (self.folder / name).stat().st_size
+                parts.append({"name": name, "bytes": size, **report.to_dict()})
+                total += report
+            _write_json(self.folder / MANIFEST, {**self.job, **total.to_dict(), "parts": parts})
         return total
 
 
 @contextmanager
 def new_part(place: Path, schema: pa.Schema) -> Iterator[PartWriter]:
     """Write a part beside its place; it goes there at the end of the block, on disk, or never."""
-    with _temporary.replacing(place) as file:
+    with disk_errors(place.parent), _temporary.replacing(place) as file:
         writer = PartWriter(file, schema)
         try:
             yield writer
@@ -248,6 +252,19 @@ def new_part(place: Path, schema: pa.Schema) -> Iterator[PartWriter]:
         except BaseException:
             writer.abandon()
             raise
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say of an error of the disk where it was, and that finished parts stay."""
+    try:
+        yield
+    except OSError as error:
+        fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+        raise ShortlistError(
+            f"out: {folder} cannot be written: {error}; expected a folder with room. Finished "
+            f"parts stay. Fix: {fix}, then run the same command again"
+        ) from error
 
 
 def job_record(scorer: Scorer, inputs: Sequence[Input], partitions: int | None) -> dict[str, Any]:

@@ -112,7 +112,13 @@ class Pool:
         return Made(self._failures, self._seconds, self._n_workers)
 
     def _start(self) -> None:
-        worker = _Process(self._scorer)
+        try:
+            worker = _Process(self._scorer)
+        except OSError as error:
+            raise ShortlistError(
+                f"workers: the system starts no process ({error}), expected {self._n_workers}. "
+                "Fix: give fewer workers, or raise the limits of processes and open files"
+            ) from error
         self._workers[worker.connection] = worker
 
     def _hand_out(self) -> None:

@@ -100,9 +100,26 @@ class Scorer:
         return rows_of(_user_ids(requests), answer, self.engine.items, self.schema)
 
     def check(self) -> None:
-        """Open the bundle, and refuse options that do not fit it, before there are requests."""
+        """Open the bundle, and refuse options that do not fit it, before there are requests.
+
+        Raises
+        ------
+        TypeError, ValueError, DataError, ShortlistError
+            As `Engine.recommend`; or `where` and `exclude` leave no item.
+        BundleError
+            As a call.
+        """
         unknown: dict[str, Any] = {name: [None] for name in self.columns.column_names}
-        self.engine.recommend(unknown, **self.options.of_call())
+        answer, options = self.engine.recommend(unknown, **self.options.of_call()), self.options
+        filters = {"where": options.where, "exclude": options.exclude}
+        given = {name: value for name, value in filters.items() if value is not None}
+        if given and answer.counts[0] == 0:  # an unknown user gets what is popular among the rest
+            said = " and ".join(f"{str(value)!r:.200}" for value in given.values())
+            raise DataError(
+                f"{', '.join(given)}: got {said}, which leaves none of the "
+                f"{len(self.engine.items):,} items, so that every list would be empty; expected "
+                "one item at least. Fix: correct the condition, or leave it out"
+            )
 
     def check_untouched(self) -> None:
         """Refuse a bundle that is no longer the one that this process has open.

@@ -21,7 +21,7 @@ import numpy as np
 from shortlist.batch.inputs import Fragment
 from shortlist.batch.parts import PartReport, new_part
 from shortlist.batch.scorer import Scorer
-from shortlist.errors import BundleError
+from shortlist.errors import BundleError, ShortlistError
 from shortlist.recommendations import SOURCES, Recommendations
 
 if TYPE_CHECKING:
@@ -267,8 +267,9 @@ def _is_end(item: Any) -> bool:
 
 
 def _is_final(error: Exception) -> bool:
-    """Say whether an error is none of the one fragment: of the bundle, or of the disk."""
-    return isinstance(error, (BundleError, OSError, MemoryError))
+    """Say whether an error is none of the one fragment: of the bundle, the disk or the memory."""
+    is_of_job = type(error) is ShortlistError  # not one of its kinds
+    return is_of_job or isinstance(error, (BundleError, OSError, MemoryError))
 
 
 def main(descriptor: int) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from shortlist import __version__, build_info
-from shortlist._quiet import LOG_LEVEL
+from shortlist._quiet import INTERRUPTED, INTERRUPTED_STATUS, LOG_LEVEL, raise_at_interrupt
 from shortlist.cli import (
     audit,
     bench,
@@ -119,13 +119,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.verbose:
         os.environ[LOG_LEVEL] = "0"
     try:
+        raise_at_interrupt()
         code = int(args.run(args))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        show("shortlist: interrupted", file=sys.stderr)
-        return 130
+        show(INTERRUPTED, file=sys.stderr)
+        return INTERRUPTED_STATUS
     except BrokenPipeError:  # `shortlist … | head` closed our output: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
