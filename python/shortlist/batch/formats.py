@@ -6,8 +6,11 @@ A cut is a run of a file's rows: `start` and `stop` are rows of binary files, by
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _READ_ROWS = 1 << 13
+_BUFFER_BYTES = 1 << 20  # of each column of a Parquet file
 CUT_BYTES = 64 << 20  # of a cut, as its file says: a worker holds so much text, and less of tables
 
 
@@ -64,7 +68,10 @@ class Format(Protocol):
 
 
 class Parquet:
-    """Cut by rows, also inside of row groups."""
+    """Cut by rows, where row groups end or inside of large ones.
+
+    A cut that begins where the last one of this process ended goes on with the open row group.
+    """
 
     def schema(self, path: Path, columns: RequestSchema) -> pa.Schema:
         """Return names and types of a file's columns."""
@@ -74,7 +81,8 @@ class Parquet:
     def cuts(self, path: Path, n_rows: int) -> list[Cut]:
         """Cut a file into runs of about `n_rows`."""
         with _opened(path) as file:
-            return even_cuts(file.metadata.num_rows, n_rows, _n_bytes(file.metadata))
+            borders = [end for _, _, end in _groups(file.metadata)]
+            return even_cuts(borders, n_rows, _n_bytes(file.metadata))
 
     def spans(self, path: Path, cut: Cut) -> list[Span]:
         """Return the bytes of the row groups that a cut lies in."""
@@ -86,12 +94,17 @@ class Parquet:
             ]
 
     def read(self, path: Path, cut: Cut, columns: RequestSchema) -> Iterator[pa.Table]:
-        """Read a cut: of row groups that it begins inside of, what comes before is skipped."""
+        """Read a cut: of a row group that it begins inside of, what comes before is skipped."""
         import pyarrow as pa
 
         with _opened(path) as file:
-            for batch in _rows(file, path, cut):
-                yield pa.Table.from_batches([batch])
+            groups = list(_groups(file.metadata))
+        for number, begin, end in groups:
+            if begin < cut.stop and end > cut.start:
+                first, last = max(begin, cut.start), min(end, cut.stop)
+                with _group(path, (number, begin, end), first) as group:
+                    for batch in group.until(first, last):
+                        yield pa.Table.from_batches([batch])
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""
@@ -104,7 +117,8 @@ def _opened(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        # Page by page: else all of a row group is read at once.
+        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "a Parquet file", error) from error
     with file:
@@ -131,31 +145,87 @@ def _span(group: Any) -> Span:
     return Span(min(starts), max(a + n for a, n in zip(starts, sizes, strict=True)))
 
 
-def _rows(file: Any, path: Path, cut: Cut) -> Iterator[pa.RecordBatch]:
-    """Give the rows of a cut, row group by row group, so that an error names the one at fault."""
-    import pyarrow as pa
+class _RowGroup:
+    """A row group as it is decoded, from its first row on."""
 
-    for number, begin, end in _groups(file.metadata):
-        if begin >= cut.stop or end <= cut.start:
-            continue
-        at = begin
+    def __init__(self, path: Path, number: int, begin: int) -> None:
+        self._path, self._number, self._stack = path, number, ExitStack()
+        file = self._stack.enter_context(_opened(path))
+        self._batches = file.iter_batches(_READ_ROWS, row_groups=[number], use_threads=False)
+        self._batch: pa.RecordBatch | None = None  # what was decoded last, from row `at` on
+        self.at = begin
+
+    def until(self, first: int, last: int) -> Iterator[pa.RecordBatch]:
+        """Give the rows from one on and up to another, which is not before `at`."""
+        while self.at < last:
+            batch = self._batch if self._batch is not None else self._decoded()
+            n_skipped = min(max(first - self.at, 0), batch.num_rows)
+            n_taken = min(last - self.at, batch.num_rows)
+            left = batch.num_rows - n_taken
+            self._batch = batch.slice(n_taken) if left else None
+            self.at += n_taken
+            if n_skipped < n_taken:
+                yield batch.slice(n_skipped, n_taken - n_skipped)
+
+    def _decoded(self) -> pa.RecordBatch:
+        import pyarrow as pa
+
         try:
-            for batch in file.iter_batches(_READ_ROWS, row_groups=[number], use_threads=False):
-                first, last = max(cut.start - at, 0), min(cut.stop - at, batch.num_rows)
-                if first < last:
-                    yield batch.slice(first, last - first)
-                at += batch.num_rows
-                if at >= cut.stop:
-                    break
-        except (pa.ArrowException, OSError) as error:
+            return next(self._batches)
+        except (pa.ArrowException, OSError, StopIteration) as error:
+            why = error if str(error) else "it ends too early"
             raise DataError(
-                f"{path}, row group {number}: it is damaged ({error}), expected a whole Parquet "
-                "file. Fix: write the file again"
+                f"{self._path}, row group {self._number}: it is damaged ({why}), expected a whole "
+                "Parquet file. Fix: write the file again"
             ) from error
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _Unfinished(threading.local):
+    """The row group inside of which a thread's last cut ended, if there is one."""
+
+    held: tuple[tuple[Any, ...], _RowGroup] | None = None
+
+    def take(self, key: tuple[Any, ...], first: int) -> _RowGroup | None:
+        """Return it if it is the one of a key and its rows from `first` on are still to come."""
+        held, self.held = self.held, None
+        if held is None or (held[0] == key and held[1].at <= first):
+            return None if held is None else held[1]
+        held[1].close()
+        return None
+
+    def leave(self, key: tuple[Any, ...], group: _RowGroup) -> None:
+        """Keep one for the next cut."""
+        if self.held is not None:
+            self.held[1].close()
+        self.held = (key, group)
+
+
+_unfinished = _Unfinished()
+
+
+@contextmanager
+def _group(path: Path, rows: tuple[int, int, int], first: int) -> Iterator[_RowGroup]:
+    """Open a row group, or go on with the one that the last cut has left."""
+    number, begin, end = rows
+    found = path.stat()
+    key = (os.getpid(), path, found.st_ino, found.st_size, found.st_mtime_ns, number)
+    group = _unfinished.take(key, first) or _RowGroup(path, number, begin)
+    is_left = False
+    try:
+        yield group
+        is_left = group.at < end
+    finally:
+        if is_left:
+            _unfinished.leave(key, group)
+        else:
+            group.close()
 
 
 class Arrow:
-    """Arrow IPC files (Feather version 2), mapped into memory."""
+    """Arrow IPC files (Feather version 2), mapped into memory; cut by rows, like Parquet."""
 
     def schema(self, path: Path, columns: RequestSchema) -> pa.Schema:
         """Return names and types of a file's columns."""
@@ -164,9 +234,8 @@ class Arrow:
 
     def cuts(self, path: Path, n_rows: int) -> list[Cut]:
         """Cut a file into runs of about `n_rows`."""
-        with _mapped(path) as reader:
-            rows = sum(_batch(reader, path, i).num_rows for i in range(reader.num_record_batches))
-            return even_cuts(rows, n_rows, path.stat().st_size)
+        borders = list(itertools.accumulate(_batch_rows(path)))
+        return even_cuts(borders, n_rows, path.stat().st_size)
 
     def spans(self, path: Path, cut: Cut) -> list[Span]:
         """Return the whole file: its record batches do not say where they lie."""
@@ -178,14 +247,12 @@ class Arrow:
 
         begin = 0
         with _mapped(path) as reader:
-            for number in range(reader.num_record_batches):
-                batch = _batch(reader, path, number)
-                first, last = max(cut.start - begin, 0), min(cut.stop - begin, batch.num_rows)
+            for number, n_rows in enumerate(_batch_rows(path)):
+                first, last = max(cut.start - begin, 0), min(cut.stop - begin, n_rows)
                 if first < last:
+                    batch = _batch(reader, path, number)
                     yield pa.Table.from_batches([batch.slice(first, last - first)])
-                begin += batch.num_rows
-                if begin >= cut.stop:
-                    break
+                begin += n_rows
 
     def place(self, path: Path, cut: Cut) -> str:
         """Say in words where a cut lies."""
@@ -193,22 +260,36 @@ class Arrow:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[Any]:
+def _mapped(path: Path, columns: Sequence[int] = ()) -> Iterator[Any]:
+    """Open a file for some of its columns; for all where none is named."""
     import pyarrow as pa
 
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        options = pa.ipc.IpcReadOptions(included_fields=list(columns))
+        reader = pa.ipc.open_file(pa.memory_map(str(path)), options=options)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "an Arrow IPC file", error) from error
     yield reader
 
 
-def _batch(reader: Any, path: Path, number: int) -> pa.RecordBatch:
+def _batch_rows(path: Path) -> list[int]:
+    """Return the rows of each record batch; of compressed ones, a single column is read for it."""
+    with _mapped(path) as reader:
+        column = max(0, reader.schema.get_field_index("user_id"))
+    with _mapped(path, columns=[column]) as reader:
+        return [
+            _batch(reader, path, number, is_whole=False).num_rows
+            for number in range(reader.num_record_batches)
+        ]
+
+
+def _batch(reader: Any, path: Path, number: int, *, is_whole: bool = True) -> pa.RecordBatch:
     import pyarrow as pa
 
     try:
         batch = reader.get_batch(number)
-        batch.validate(full=True)
+        if is_whole:
+            batch.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}, record batch {number}: it is damaged ({error}), expected a whole Arrow file. "
@@ -217,12 +298,27 @@ def _batch(reader: Any, path: Path, number: int) -> pa.RecordBatch:
     return batch
 
 
-def even_cuts(n: int, n_rows: int, n_bytes: int) -> list[Cut]:
-    """Cut n rows of so many bytes into even runs, of at most `n_rows` and `CUT_BYTES` each."""
+def even_cuts(borders: Sequence[int], n_rows: int, n_bytes: int) -> list[Cut]:
+    """Cut the rows of a file into even runs of about `n_rows` and at most about `CUT_BYTES`.
+
+    Parameters
+    ----------
+    borders : sequence of int
+        The row after each row group; a run ends there if that is less than a quarter of its length
+        away. The last is the number of rows.
+    n_rows, n_bytes : int
+        Rows of a run; bytes of the file.
+    """
+    n = borders[-1] if borders else 0
     if n == 0:
         return []
     n_cuts = max(-(-n // n_rows), min(n, -(-n_bytes // CUT_BYTES)))
     ends = [n * number // n_cuts for number in range(n_cuts + 1)]
+    for number, end in enumerate(ends[1:-1], 1):
+        at = bisect_left(borders, end)
+        nearest = min(borders[max(at - 1, 0) : at + 1], key=lambda border: abs(border - end))
+        if abs(nearest - end) <= n // n_cuts // 4:
+            ends[number] = nearest
     return [Cut(a, b, b - a) for a, b in itertools.pairwise(ends)]
 
 

@@ -336,7 +336,7 @@ def _users_input(bundle: str, identity: str, partitions: int | None) -> Input:
     n_rows = PART_ROWS if partitions is None else max(1, -(-n_users // partitions))
     fragments = [
         Fragment(bundle, _USERS, cut, f"users\n{cut.start}\n{cut.stop}", (0, 0), identity)
-        for cut in even_cuts(n_users, n_rows, 0)
+        for cut in even_cuts([n_users], n_rows, 0)
     ]
     return Input("users of the bundle", "", tuple(fragments))
 

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +22,7 @@ from shortlist.batch.cluster import (
     not_installed,
 )
 from shortlist.batch.scorer import Scorer
+from shortlist.batch.waiting import Waiting
 from shortlist.batch.worker import Done, Failed, Task, make
 from shortlist.errors import ShortlistError
 
@@ -168,13 +169,13 @@ class _Makers:
     def results(self, tasks: Sequence[Task]) -> Iterator[tuple[Done | Failed, dict[str, float]]]:
         """Give each task to the actor that has the fewest, and its result when it comes."""
         self._await_one()
-        waiting, doing = deque(tasks), dict[Any, tuple[Any, Task]]()
+        waiting, doing = Waiting(tasks), dict[Any, tuple[Any, Task]]()
         while waiting or doing:
             while waiting:
                 actor = min(self._n_tasks, key=self._n_tasks.__getitem__)
                 if self._n_tasks[actor] >= _AHEAD:
                     break
-                task = waiting.popleft()
+                task = waiting.take(actor)
                 doing[actor.make.remote(task)] = (actor, task)
                 self._n_tasks[actor] += 1
             (done, *_), _ = self._ray.wait(list(doing))
@@ -183,7 +184,7 @@ class _Makers:
                 result = self._ray.get(done)
             except self._ray.exceptions.RayActorError as error:
                 self._bury(actor, task, error)
-                waiting.appendleft(task)
+                waiting.put_back(actor, [task])
                 continue
             if actor in self._n_tasks:  # else it died after that
                 self._n_tasks[actor] -= 1

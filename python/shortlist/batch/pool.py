@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -15,6 +15,7 @@ from typing import Any
 
 from shortlist.batch.cluster import Made
 from shortlist.batch.scorer import Scorer
+from shortlist.batch.waiting import Waiting
 from shortlist.batch.worker import STAGES, Done, Failed, Gone, Ready, Task
 from shortlist.errors import ShortlistError
 
@@ -81,7 +82,7 @@ class Pool:
     ) -> None:
         self._scorer = scorer
         self._tasks = {task.number: task for task in tasks}
-        self._waiting = deque(tasks)
+        self._waiting = Waiting(tasks)
         self._n_workers = min(n_workers, len(tasks))
         self._told = told
         self._workers: dict[Connection, _Process] = {}
@@ -131,7 +132,7 @@ class Pool:
             worker = min(ready, key=lambda one: len(one.tasks), default=None)
             if worker is None or len(worker.tasks) >= share:
                 return
-            worker.give(self._waiting.popleft())
+            worker.give(self._waiting.take(worker))
 
     def _hear(self) -> None:
         for connection in wait(list(self._workers)):
@@ -168,7 +169,7 @@ class Pool:
         code = worker.end()
         del self._workers[worker.connection]
         self._deaths.update(list(worker.tasks) if worker.is_ready else [-1])
-        self._waiting.extendleft(reversed(worker.tasks.values()))
+        self._waiting.put_back(worker, worker.tasks.values())
         number = next((n for n, deaths in self._deaths.items() if deaths >= _DEATHS), None)
         if number is not None:
             at = "opening the bundle" if number == -1 else self._tasks[number].fragment.place
