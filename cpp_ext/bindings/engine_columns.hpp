@@ -1,6 +1,7 @@
 // Columns of NumPy arrays as the engine takes them.
 #pragma once
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <deque>
@@ -12,7 +13,8 @@
 namespace shortlist::bindings {
 
 // Of a list of (name, values, splits or None): values int64, float32, or object (str), flat with
-// splits, else (n,) or (n, width); contiguous. Keeps the arrays, and borrows their texts.
+// splits, else (n,) or (n, width); contiguous. Or texts as Arrow holds them: (offsets, bytes).
+// Keeps the arrays, and borrows their texts.
 class EngineColumns {
  public:
   explicit EngineColumns(const pybind11::list& given);
@@ -24,6 +26,7 @@ class EngineColumns {
 
  private:
   void add(const pybind11::tuple& given);
+  void add_values(const pybind11::array& values, shortlist_column* column);
 
   std::deque<std::string> names_;
   std::deque<std::vector<shortlist_text>> texts_;

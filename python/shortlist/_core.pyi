@@ -10,8 +10,8 @@ _Rows = NDArray[np.int64]
 _Floats = NDArray[np.float32]
 # Lists of different lengths: values, and one more split than there are lists.
 _Lists = tuple[_Rows, _Rows]
-# Name, values, and splits where the values are lists.
-_Columns = Sequence[tuple[str, NDArray[Any], _Rows | None]]
+# Name, values (or offsets and bytes of texts), and splits where the values are lists.
+_Columns = Sequence[tuple[str, NDArray[Any] | tuple[_Rows, NDArray[np.uint8]], _Rows | None]]
 
 # What lists have to look like as a whole; see `_columns.variety.CoreVariety`.
 _Variety = tuple[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from shortlist._columns.files import read_text
 from shortlist._columns.reading import history_column, id_column, tag_column
 from shortlist._columns.requests import MISSING_INT, RequestSchema, normalise
+from shortlist._columns.texts import TextLists
 from shortlist._columns.times import time_column
 from shortlist.errors import DataError
 
@@ -119,3 +121,59 @@ def test_a_text_file_is_read_without_its_mark_and_unpacked(tmp_path):
     (tmp_path / "f").write_bytes(b"\x1f\x8b\x08\x00")
     with pytest.raises(DataError, match="is a gzip file that is cut off or damaged"):
         read_text(tmp_path / "f")
+
+
+TEXTS = [["b", "Köln"], None, [], ["a", ""], ["b"]]
+
+
+@pytest.mark.parametrize("entry", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_texts_of_arrow_lists_stay_as_they_lie(kind, entry):
+    column = pa.array([["before"], *TEXTS, ["after"]], kind(entry))[1:-1]
+    read = history_column("history", column, "string")
+    assert isinstance(read, TextLists)
+    assert [row.tolist() for row in read.lists()] == [row or [] for row in TEXTS]
+    taken = read.take(np.array([4, 0]))
+    assert taken.values.tolist() == ["b", "b", "Köln"]
+    again = pickle.loads(pickle.dumps(read))
+    assert again.values.tolist() == read.values.tolist()
+
+
+def test_texts_of_empty_columns():
+    for column in (
+        pa.array([], pa.list_(pa.string())),
+        pa.array([None, []], pa.list_(pa.string())),
+    ):
+        read = history_column("history", column, "string")
+        assert read.values.tolist() == []
+        assert read.lengths.tolist() == [0] * len(column)
+
+
+def test_what_is_no_utf_8_is_named():
+    data, offsets = pa.py_buffer(b"ab\xffcd"), pa.py_buffer(np.array([0, 2, 5], np.int32).tobytes())
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, data])
+    column = pa.ListArray.from_arrays([0, 2], texts)
+    with pytest.raises(DataError, match=r"'history' holds what is no text \(.*UTF.?8"):
+        history_column("history", column, "string")
+
+
+def test_the_engine_answers_texts_of_arrow_as_those_of_lists(text_world, text_engine):
+    random = np.random.default_rng(4)
+    histories = [
+        random.choice([*text_world.item_ids, "unknown", ""], n).tolist() if n else None
+        for n in random.integers(0, 9, 60)
+    ]
+    kinds = [None if row is None else ["click"] * len(row) for row in histories]
+    columns = {"history": histories, "user_id": [f"u{i}" for i in range(60)]}
+    table = pa.table(columns)
+    for options in ({}, {"exclude_seen": False}, {"exclude_seen": ("click",)}):
+        if options.get("exclude_seen"):
+            columns |= {"history_kinds": kinds}
+            table = table.append_column("history_kinds", pa.array(kinds))
+        expected = text_engine.recommend(columns, **options)
+        found = text_engine.recommend(table, **options)
+        assert found.item_ids.tolist() == expected.item_ids.tolist()
+        assert found.scores.tobytes() == expected.scores.tobytes()
+        assert found.n_known.tolist() == expected.n_known.tolist()
+    with pytest.raises(DataError, match=r"'history' row .* which is no item"):
+        text_engine.recommend(table.select(["history"]), unknown="error")

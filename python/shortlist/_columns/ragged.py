@@ -27,7 +27,7 @@ class Ragged(NamedTuple):
     def of_lengths(cls, values: Array, lengths: Array) -> Self:
         """Cut flat values into lists of these lengths (n,) int64."""
         if len(lengths) == 1:  # one request: NumPy's calls cost more than they do
-            return cls(values, np.array([0, len(values)]))
+            return cls(values, np.array([0, lengths[0]]))
         splits = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=splits[1:])
         return cls(values, splits)

@@ -13,6 +13,7 @@ from shortlist._columns import fast
 from shortlist._columns.fast import MISSING_INT as MISSING_INT
 from shortlist._columns.ragged import Array as Array
 from shortlist._columns.ragged import Ragged
+from shortlist._columns.texts import TextLists, text_lists
 from shortlist._columns.values import FLOAT_MAX as FLOAT_MAX
 from shortlist.errors import DataError
 
@@ -23,6 +24,8 @@ _NO_NAME = np.empty(0, dtype=object)
 
 def history_column(name: str, values: Any, dtype: str) -> Ragged:
     """Read a column of id lists: int64 or object (str), one list for each row."""
+    if dtype == "string" and (texts := _arrow_texts(name, values)) is not None:
+        return texts
     if (read := _flat(values, dtype)) is not None:
         return Ragged.of_lengths(*read)
     lists = [_id_list(name, i, row, dtype) for i, row in enumerate(_plain_rows(values))]
@@ -332,6 +335,21 @@ def _flat(values: Any, dtype: str) -> tuple[Array, Array] | None:
 
 
 def _arrow_flat(arrow: Any, dtype: str) -> tuple[Array, Array] | None:
+    if (found := _arrow_entries(arrow, dtype)) is None:
+        return None
+    entries, lengths = found
+    return to_array(entries).astype(object if dtype == "string" else np.int64), lengths
+
+
+def _arrow_texts(name: str, values: Any) -> TextLists | None:
+    """Read an Arrow column of lists of text as it lies, if it is plainly right."""
+    arrow = None if isinstance(values, (list, tuple, np.ndarray)) else to_arrow(values)
+    found = None if arrow is None else _arrow_entries(arrow, "string")
+    return None if found is None else text_lists(name, *found)
+
+
+def _arrow_entries(arrow: Any, dtype: str) -> tuple[Any, Array] | None:
+    """Return all entries of a column of lists, and how many each row has; None: not plainly so."""
     import pyarrow as pa
     import pyarrow.types as kinds
 
@@ -350,9 +368,7 @@ def _arrow_flat(arrow: Any, dtype: str) -> tuple[Array, Array] | None:
         return None  # a null row that covers values: valid Arrow, but rare
     first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
     entries = chunk.values.slice(first, last - first)
-    if entries.null_count:
-        return None
-    return to_array(entries).astype(object if dtype == "string" else np.int64), lengths
+    return None if entries.null_count else (entries, lengths)
 
 
 def _arrow_lists(arrow: Any) -> Sequence[Any]:
