@@ -20,7 +20,7 @@ import tensorflow as tf
 from shortlist.export.checks import MAX_BYTES, check_interface, check_model, rename_value
 from shortlist.export.errors import ExportError
 from shortlist.export.handlers import HANDLERS
-from shortlist.export.passes import simplify
+from shortlist.export.passes import name_by_place, simplify
 from shortlist.training.graphs.sessions import open_session
 from shortlist.training.models import stand_ins
 
@@ -78,6 +78,7 @@ def keras_to_onnx(
     _name_dims(proto, dims or {})
     check_interface(proto, [spec.name for spec in signature], output)
     check_model(proto, output)
+    name_by_place(proto)
     _put_tables(proto, replaced, output)
     return simplify(proto, n_codes or {})
 

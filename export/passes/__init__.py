@@ -5,7 +5,8 @@ a fast one. `simplify` folds, merges and tabulates; every pass leaves what the g
 float32 rounding, which the parity checks that follow prove.
 """
 
+from shortlist.export.passes.naming import name_by_place
 from shortlist.export.passes.simplify import simplify
 from shortlist.export.passes.tidy import merge_opsets, tidy
 
-__all__ = ["merge_opsets", "simplify", "tidy"]
+__all__ = ["merge_opsets", "name_by_place", "simplify", "tidy"]

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shortlist.export.passes import simplify, tables, tidy
+from shortlist.export.passes import name_by_place, simplify, tables, tidy
 from shortlist.training.graphs.nodes import Nodes
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -287,3 +287,27 @@ def test_tidy_keeps_what_subgraphs_read_and_names_each_domain_once():
     assert [tensor.name for tensor in proto.graph.initializer] == ["weight"]
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
     assert np.array_equal(run(proto, {"x": normal(2, 2) * 0}), expected)
+
+
+def twin(names, step):
+    """max(0.5 x, x + 1), with names, and nodes and constants in an order, of its own."""
+    first, second, half, one = names
+    made = helper.make_node
+    nodes = [made("Mul", ["x", half], [first], first), made("Add", ["x", one], [second], second)]
+    ends = [made("Abs", ["x"], ["unread"]), made("Max", [first, second], ["y"], "end")]
+    info = [helper.make_tensor_value_info(name, FLOAT, ["n"]) for name in "xy"]
+    numbers = {half: 0.5, one: 1.0}
+    tensors = [numpy_helper.from_array(np.float32(v), name) for name, v in numbers.items()]
+    graph = helper.make_graph(
+        nodes[::step] + ends, "g", info[:1], info[1:], initializer=tensors[::step]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_names_and_order_come_from_the_content_alone():
+    one, other = twin(("a", "b", "c", "d"), 1), twin(("f__9", "e__8", "q", "p"), -1)
+    for proto in (one, other):
+        name_by_place(proto)
+    assert one.SerializeToString() == other.SerializeToString()
+    assert [node.output[0] for node in one.graph.node] == ["Mul_0:0", "Add_0:0", "y"]
+    assert run(one, {"x": np.float32([-1.0, 3.0])}).tolist() == [0.0, 4.0]
