@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from shortlist.training.data.arrays import Rows, Tensor
+from shortlist.training.models.sums import STEPS, sum_followers
 
 WINDOW = 10  # largest gap between two events that counts
 GAP_DECAY = 0.8  # weight lost per event between the two
@@ -55,14 +56,9 @@ def count_followers(
     """
     counted = np.ones(len(rows)) if weights is None else np.maximum(weights, 0.0).astype(float)
     users = np.repeat(np.arange(len(lengths)), lengths)
-    follows = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for gap in range(1, window + 1):
-        same = users[gap:] == users[:-gap]
-        i, j = rows[:-gap][same], rows[gap:][same]
-        weight = gap_decay ** (gap - 1) * (counted[:-gap] * counted[gap:])[same]
-        follows = follows + sparse.csr_matrix((weight, (i, j)), shape=follows.shape)
+    follows = sum_followers(users, rows, counted, n_items, window=window, gap_decay=gap_decay)
     follows.eliminate_zeros()
-    return follows
+    return follows / STEPS
 
 
 def first_vectors(follows: Any, dim: int, seed: int, n_members: int = 1) -> npt.NDArray[np.float32]:

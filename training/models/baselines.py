@@ -8,7 +8,7 @@ bundles of them: a score is the dot product of a user's embedding and ``item_vec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,10 @@ from scipy import sparse
 import shortlist
 from shortlist.errors import DataError
 from shortlist.training.data.arrays import Floats, Rows
+from shortlist.training.models.sums import STEPS, sum_weights
 from shortlist.training.splits.parts import IdArray
+
+Sums: TypeAlias = dict[str, Any]
 
 _SCORES_AT_ONCE = 1 << 24  # 128 MiB of float64
 
@@ -51,21 +54,7 @@ class Baseline(ABC):
         Self
         """
         self.n_items = len(catalogue)
-        ids = pl.Series("item_id", catalogue, dtype=train["item_id"].dtype)
-        table = ids.to_frame().with_row_index("row")
-        rows = train.join(table, on="item_id", how="left", maintain_order="left")["row"]
-        if rows.null_count():
-            unknown = train["item_id"].filter(rows.is_null())[0]
-            raise DataError(
-                f"train: got item_id {unknown!r}, expected ids of the catalogue. "
-                "Fix: pass the split's own catalogue"
-            )
-        users = train["user_id"].rle_id().to_numpy().astype(np.int64)
-        items = rows.cast(pl.Int64).to_numpy()
-        if weights is None:
-            weights = np.ones(len(items))
-        used = weights > 0
-        self._fit(users[used], items[used], weights[used].astype(np.float64))
+        self._fit(*signals(train, catalogue, weights))
         return self
 
     def rank(
@@ -112,7 +101,34 @@ class Baseline(ABC):
         """Rank for a block of users, none of the excluded rows; see `rank`."""
 
 
-class Popularity(Baseline):
+class Counted(Baseline):
+    """A baseline that is made of sums over users: sums of parts of the users can be added."""
+
+    @abstractmethod
+    def count(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        """Add up what the model is made of.
+
+        Parameters
+        ----------
+        users, items, weights : ndarray of shape (n_events,)
+            What `signals` gives.
+        n_items : int
+
+        Returns
+        -------
+        dict of str to ndarray or scipy.sparse.csr_matrix, int64
+            Sums by name, in whole steps (`sums.STEPS`); the same names and shapes for any users.
+        """
+
+    @abstractmethod
+    def solve(self, sums: Sums) -> Self:
+        """Make the model of the sums over all users."""
+
+    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
+        self.solve(self.count(users, items, weights, self.n_items))
+
+
+class Popularity(Counted):
     """Rank by the number of train events, or the sum of their weights."""
 
     _vectors: npt.NDArray[np.float32]
@@ -121,13 +137,43 @@ class Popularity(Baseline):
         """See `Baseline.item_vectors`."""
         return self._vectors
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
-        counts = np.bincount(items, weights, minlength=self.n_items)
-        self._vectors = counts[:, None].astype(np.float32)
+    def count(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        """See `Counted.count`: ``counts``."""
+        return {"counts": sum_weights(items, weights, n_items)}
+
+    def solve(self, sums: Sums) -> Self:
+        """See `Counted.solve`."""
+        self.n_items = len(sums["counts"])
+        self._vectors = (sums["counts"] / STEPS)[:, None].astype(np.float32)
         self._index = shortlist.Index(self._vectors, metric="dot")
+        return self
 
     def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         return search(self._index, np.ones((len(histories), 1)), excluded, top_n)
+
+
+def signals(
+    train: pl.DataFrame, catalogue: IdArray, weights: npt.NDArray[np.floating] | None = None
+) -> tuple[Rows, Rows, Floats]:
+    """Return user numbers, item rows and weights (n_signals,) of the events of positive weight.
+
+    Parameters are those of `Baseline.fit`.
+    """
+    ids = pl.Series("item_id", catalogue, dtype=train["item_id"].dtype)
+    table = ids.to_frame().with_row_index("row")
+    rows = train.join(table, on="item_id", how="left", maintain_order="left")["row"]
+    if rows.null_count():
+        unknown = train["item_id"].filter(rows.is_null())[0]
+        raise DataError(
+            f"train: got item_id {unknown!r}, expected ids of the catalogue. "
+            "Fix: pass the split's own catalogue"
+        )
+    users = train["user_id"].rle_id().to_numpy().astype(np.int64)
+    items = rows.cast(pl.Int64).to_numpy()
+    if weights is None:
+        weights = np.ones(len(items))
+    used = weights > 0
+    return users[used], items[used], weights[used].astype(np.float64)
 
 
 def require(good: bool, got: str, expected: str) -> None:

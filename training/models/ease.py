@@ -10,8 +10,9 @@ from scipy.linalg import lapack
 
 from shortlist.errors import DataError
 from shortlist.training.data.arrays import Floats, Rows
-from shortlist.training.models.baselines import require, user_item_matrix
+from shortlist.training.models.baselines import Sums, require, user_item_matrix
 from shortlist.training.models.item_item import ItemItem
+from shortlist.training.models.sums import STEPS, sum_products
 
 _ROWS_AT_ONCE = 1024  # of a matrix that is worked on in its place
 
@@ -45,28 +46,40 @@ class EASE(ItemItem):
         self.user_power, self.item_power = user_power, item_power
         self.max_items = max_items
 
-    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
-        if self.n_items > self.max_items:
-            raise DataError(
-                f"EASE: got {self.n_items} items, expected at most max_items="
-                f"{self.max_items}. Fix: use ItemKNN, or raise max_items if "
-                f"{20 * self.n_items**2 / 2**30:.0f} GiB are there"
-            )
-        seen = user_item_matrix(users, items, weights, self.n_items)
-        of_user, of_item = _damping(seen, 1, self.user_power), _damping(seen, 0, self.item_power)
-        seen = sparse.diags(of_user) @ seen @ sparse.diags(of_item)
-        gram = (seen.T @ seen).toarray()
+    def _count_pairs(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        self._check_size(n_items)
+        seen = user_item_matrix(users, items, weights, n_items)
+        seen = seen[np.diff(seen.indptr) > 0]  # users without a signal have no number of items
+        damped = sparse.diags(seen.getnnz(axis=1).astype(np.float64) ** -self.user_power) @ seen
+        return {
+            "pairs": sum_products(damped),
+            "users": seen.getnnz(axis=0).astype(np.int64),
+            "n_users": np.array([seen.shape[0]], np.int64),
+        }
+
+    def _item_weights(self, sums: Sums) -> Any:
+        self._check_size(self.n_items)
+        pairs = sums["pairs"]
+        gram: Floats = (pairs.toarray() if sparse.issparse(pairs) else pairs) / STEPS
+        # A user's power of (n_u / n̄_u) is that of n_u, which is in the pairs, and that of n̄_u.
+        mean = sums["users"].sum() / max(int(sums["n_users"][0]), 1)
+        gram *= mean ** (2 * self.user_power)
+        counts = np.maximum(sums["users"], 1).astype(np.float64)
+        of_item: Floats = (counts / counts.mean()) ** -self.item_power
+        gram *= of_item[:, None]
+        gram *= of_item
         gram[np.diag_indices(self.n_items)] += self.l2
         weights = _ease_weights(gram)
         weights *= of_item[:, None]
         return weights
 
-
-def _damping(seen: Any, axis: int, power: float) -> Floats:
-    """Return what each user (axis 1) or item (axis 0) is multiplied by; 1 on average of them."""
-    counts = np.maximum(seen.getnnz(axis=axis), 1).astype(np.float64)
-    damping: Floats = (counts / counts.mean()) ** -power
-    return damping
+    def _check_size(self, n_items: int) -> None:
+        if n_items > self.max_items:
+            raise DataError(
+                f"EASE: got {n_items} items, expected at most max_items="
+                f"{self.max_items}. Fix: use ItemKNN, or raise max_items if "
+                f"{20 * n_items**2 / 2**30:.0f} GiB are there"
+            )
 
 
 def _ease_weights(gram: Floats) -> Floats:

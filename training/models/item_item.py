@@ -12,7 +12,14 @@ from scipy import sparse
 
 from shortlist.training.data.arrays import Floats, Rows
 from shortlist.training.features.feature import DAY
-from shortlist.training.models.baselines import Baseline, require, top_rows, user_item_matrix
+from shortlist.training.models.baselines import (
+    Counted,
+    Sums,
+    require,
+    top_rows,
+    user_item_matrix,
+)
+from shortlist.training.models.sums import STEPS, sum_followers, sum_products, sum_weights
 from shortlist.training.splits.parts import IdArray
 
 # Score of the most popular item of which a history says nothing: below every positive score, and a
@@ -21,7 +28,7 @@ FLOOR = 1e-20
 MAX_PAIRS = 200_000_000  # that ItemKNN should hold, 16 bytes each
 
 
-class ItemItem(Baseline):
+class ItemItem(Counted):
     """A score is a weighted sum over the history: ``score(j) = Σ_i decay^age(i) · W_ij``.
 
     Age is 0 for the latest event; an item that comes again counts once, as its latest event. Items
@@ -35,7 +42,7 @@ class ItemItem(Baseline):
     trend, trend_days = 0.0, 0.0
     weights: Any  # (n_items, n_items), sparse or dense
     _floor: Floats
-    _trend: Floats
+    _trend: Floats | float = 0.0
 
     def with_trend(self, trend: float, days: float) -> Self:
         """Add to each score ``trend`` times the item's events of the last days.
@@ -90,12 +97,20 @@ class ItemItem(Baseline):
         vectors[:, 1:] = weights.T
         return vectors
 
-    def _fit(self, users: Rows, items: Rows, weights: Floats) -> None:
-        self.weights = self._item_weights(users, items, weights)
+    def count(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        """See `Counted.count`: ``counts`` of items, ``pairs`` and what else the model needs."""
+        counts = sum_weights(items, weights, n_items)
+        return {"counts": counts, **self._count_pairs(users, items, weights, n_items)}
+
+    def solve(self, sums: Sums) -> Self:
+        """See `Counted.solve`; the trend is what `fit` left, or none."""
+        self.n_items = len(sums["counts"])
+        self.weights = self._item_weights(sums)
         if self.repeat > 0.0:
             self.weights = _with_diagonal(self.weights, self.repeat)
-        counts = np.bincount(items, weights, minlength=self.n_items)
+        counts = sums["counts"] / STEPS
         self._floor = FLOOR * counts / max(counts.max(initial=0.0), 1.0)
+        return self
 
     def _rank(self, histories: list[Rows], excluded: list[Rows], top_n: int) -> Rows:
         # A user's vector is as long as the catalogue and nearly all zero: a sparse product.
@@ -106,8 +121,12 @@ class ItemItem(Baseline):
         return top_rows(np.where(dense == 0.0, self._floor, dense), excluded, top_n)
 
     @abstractmethod
-    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
-        """Compute W from events as for `_fit`."""
+    def _count_pairs(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        """Add up ``pairs`` (n_items, n_items) and others, as for `count`."""
+
+    @abstractmethod
+    def _item_weights(self, sums: Sums) -> Any:
+        """Compute W from what was counted."""
 
 
 def count_pairs(events: pl.DataFrame) -> int:
@@ -139,12 +158,14 @@ class ItemKNN(ItemItem):
         self.n_neighbours = n_neighbours
         self.shrink = shrink
 
-    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
-        seen = user_item_matrix(users, items, weights, self.n_items)
-        both = (seen.T @ seen).tocoo()
-        count = both.diagonal()
+    def _count_pairs(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        return {"pairs": sum_products(user_item_matrix(users, items, weights, n_items))}
+
+    def _item_weights(self, sums: Sums) -> Any:
+        both = sparse.coo_matrix(sums["pairs"])
+        count = both.diagonal() / STEPS
         off = both.row != both.col
-        i, j, together = both.row[off], both.col[off], both.data[off]
+        i, j, together = both.row[off], both.col[off], both.data[off] / STEPS
         cosine = together / (np.sqrt(count[i] * count[j]) + self.shrink)
         return _strongest(i, j, cosine, self.n_items, self.n_neighbours)
 
@@ -184,15 +205,15 @@ class RecencyItemKNN(ItemItem):
         self.decay = decay_age
         self.power = power
 
-    def _item_weights(self, users: Rows, items: Rows, weights: Floats) -> Any:
-        shape = (self.n_items, self.n_items)
-        follows = sparse.csr_matrix(shape, dtype=np.float64)
-        for gap in range(1, self.window + 1):
-            same = users[gap:] == users[:-gap]
-            i, j = items[:-gap][same], items[gap:][same]
-            weight = self.decay_gap ** (gap - 1) * (weights[:-gap] * weights[gap:])[same]
-            follows = follows + sparse.csr_matrix((weight, (i, j)), shape=shape)
-        count = np.bincount(items, weights, minlength=self.n_items)
+    def _count_pairs(self, users: Rows, items: Rows, weights: Floats, n_items: int) -> Sums:
+        pairs = sum_followers(
+            users, items, weights, n_items, window=self.window, gap_decay=self.decay_gap
+        )
+        return {"pairs": pairs}
+
+    def _item_weights(self, sums: Sums) -> Any:
+        follows = sparse.csr_matrix(sums["pairs"]) / STEPS
+        count = sums["counts"] / STEPS
         count[count == 0] = 1.0
         return sparse.diags(1 / count) @ follows @ sparse.diags(count**-self.power)
 
