@@ -24,25 +24,23 @@ RESERVED = ("item_id", "n_events", "popular_score")
 def item_table(
     split: Split,
     popular: npt.NDArray[np.float32] | None = None,
-    released: npt.NDArray[np.float64] | None = None,
+    n_events: npt.NDArray[np.int64] | None = None,
 ) -> pa.Table:
     """Build items.arrow: `item_id`, `n_events` in train, and the item table's own columns.
 
     Where requests without a history are answered by other scores than `n_events`, `popular` holds
     them, (n_items,); they are the column `popular_score`.
 
-    Of a private run `released` holds counts with noise, (n_items,), that stand for `n_events`.
+    Of a run without events `n_events` holds what was released, (n_items,).
 
     Events that are no targets, such as dislikes, do not make an item popular: they do not count.
 
     Row r is item row r. Columns that are no features stay, for `where=`.
     """
     catalogue = split.catalogue
-    rows = split.item_rows(split.target_events("train")["item_id"])
-    n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
-    if released is not None:
-        popular = released.astype(np.float32) if popular is None else popular
-        n_events = np.rint(released).astype(np.int64)
+    if n_events is None:
+        rows = split.item_rows(split.target_events("train")["item_id"])
+        n_events = np.bincount(rows[rows >= 0], minlength=len(catalogue)).astype(np.int64)
     frame = align_items(split.dataset, catalogue)
     others = [name for name in frame.columns if name not in RESERVED]
     counts = [pl.Series("n_events", n_events)]

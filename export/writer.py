@@ -25,12 +25,11 @@ from shortlist.export.parity import MAX_SCORES, Parity, request_batches
 from shortlist.export.parity import check_parity as check_bundle
 from shortlist.export.parts import Parts
 from shortlist.export.passes import tidy
-from shortlist.export.private import (
+from shortlist.export.released import (
     check_source,
-    private_fields,
-    read_ledger,
+    read_released,
     refuse_unreleased,
-    released_counts,
+    released_fields,
 )
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import follower_table, item_table, user_table, write_table
@@ -95,10 +94,10 @@ def export_bundle(
     BundleError
         `out` is not a name for a bundle.
     """
-    ledger = read_ledger(run.run_dir)
-    if ledger is not None:
-        check_source(run.split.dataset.name)
-    store_users = store_users and ledger is None
+    released = read_released(run.run_dir)
+    if released is not None:
+        check_source(run.split.dataset.name, released)
+    store_users = store_users and released is None
     with BundleWriter(out) as writer:
         vectors = run.two_tower.refresh()
         differences = write_graphs(run, vectors, writer.directory)
@@ -109,10 +108,14 @@ def export_bundle(
             write_beside(writer.directory, index, run.config.export.shards)
         model = run.two_tower
         popular = model.popular_scores() if isinstance(model, LinearModel) else None
-        counts = None if ledger is None else released_counts(run.run_dir)
-        items = item_table(run.split, popular, counts)
+        if released is None:
+            items = item_table(run.split, popular)
+        else:
+            popular = released.popular if popular is None else popular
+            items = item_table(run.split, popular, released.n_events)
         write_table(writer.directory / "items.arrow", items)
-        followers = fit_followers(run.split, run.config.scorer)
+        followers = None if released is None else released.followers
+        followers = followers or fit_followers(run.split, run.config.scorer)
         write_table(writer.directory / "followers.arrow", follower_table(followers))
         parts = _host_parts(run, items, writer.directory)
         write_host_graphs(parts, index, writer.directory, portable=run.config.export.portable)
@@ -122,8 +125,8 @@ def export_bundle(
             n_users = users.num_rows
             write_table(writer.directory / "users.arrow", users)
         fields = _manifest_fields(run, index, n_users)
-        if ledger is not None:
-            fields = private_fields(fields, ledger, run.split.protocol)
+        if released is not None:
+            fields = released_fields(fields, released, run.split.protocol)
             refuse_unreleased(writer.directory, fields)
         writer.write_manifest(fields | {"parity": {}})
         parity = _gate(run, writer.directory)

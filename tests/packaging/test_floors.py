@@ -34,7 +34,7 @@ ROOMS = [
 TRAINING_ROOMS = [
     {"training.config", "training.data", "training.graphs"},
     {"training.cleaning", "training.splits"},
-    {"training.features", "training.privacy"},
+    {"training.features", "training.privacy", "training.federated"},
     {"training.models"},
     {"training.evaluation"},
     {"training.fit"},

@@ -18,7 +18,7 @@ from shortlist.bundle import Bundle
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.export.errors import ExportError
-from shortlist.export.private import FILES, refuse_unreleased
+from shortlist.export.released import FILES, refuse_unreleased
 from shortlist.training import train
 from shortlist.training.config.settings import read_config
 from shortlist.training.pipeline import private

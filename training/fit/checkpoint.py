@@ -32,9 +32,10 @@ CHECKPOINT = "checkpoint.npz"  # after each epoch: everything to go on from
 WEIGHTS, SCORER = "weights.npz", "scorer.npz"  # the results of a run: best epoch, second stage
 CHOICE, CANDIDATES = "choice.json", "candidates"  # what `train` chose, and its runs until then
 PRIVACY, RELEASE = "privacy.json", "release.npz"  # of a private run: the ledger, the numbers
+FEDERATION, TOTALS = "federation.json", "totals.npz"  # of a federated run: its plan, the sums
 # Results first: without them the rest is no run that could go on.
 _WRITTEN = (
-    *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, PRIVACY, RELEASE),
+    *(CHECKPOINT, WEIGHTS, SCORER, CHOICE, CANDIDATES, PRIVACY, RELEASE, FEDERATION, TOTALS),
     *("metrics.jsonl", "tensorboard"),
     *("config.toml", "features.json", "cleaning.json", "cleaning.txt", "parent.json"),
 )

@@ -22,7 +22,6 @@ from shortlist.training.evaluation.ranker import TwoTowerRanker
 from shortlist.training.features.features import align_users, pad_lists
 from shortlist.training.features.history import HistoryEvents
 from shortlist.training.fit import checkpoint
-from shortlist.training.fit.teacher import count_followers
 from shortlist.training.models.candidates import (
     CHUNK,
     INPUTS,
@@ -33,6 +32,7 @@ from shortlist.training.models.candidates import (
 from shortlist.training.models.factors import linear_factors
 from shortlist.training.models.followers import Followers, FollowerScorer, restore_followers
 from shortlist.training.models.scorer import DNNScorer, fit_candidates
+from shortlist.training.models.sums import STEPS, sum_followers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -230,17 +230,20 @@ def fit_tables(split: Split, settings: ScorerConfig) -> Tables:
 
 
 def fit_followers(split: Split, settings: ScorerConfig) -> Followers:
-    """Count what follows what in the train part."""
-    lengths = split.train.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
-    follows = count_followers(
+    """Count what follows what in the train part, and keep the most frequent."""
+    return Followers.of(count_split_followers(split, settings) / STEPS)
+
+
+def count_split_followers(split: Split, settings: ScorerConfig) -> Any:
+    """Count what follows what in the train part: CSR (n_items, n_items), int64, in steps."""
+    return sum_followers(
+        split.train["user_id"].rle_id().to_numpy().astype(np.int64),
         split.item_rows(split.train["item_id"]),
-        lengths.astype(np.int64),
+        np.maximum(split.weights(split.train), 0.0).astype(np.float64),
         len(split.catalogue),
-        split.weights(split.train),
         window=settings.follower_window,
         gap_decay=settings.follower_gap_decay,
     )
-    return Followers.of(follows)
 
 
 def rerank(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:

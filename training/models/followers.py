@@ -42,8 +42,9 @@ class Followers:
 
     @classmethod
     def of(cls, follows: Any) -> Followers:
-        """Keep the most frequent followers of ``count_followers``, ties by the lower row."""
+        """Keep the most frequent followers of a sparse matrix of counts, ties by the lower row."""
         entries = follows.tocoo()
+        entries.eliminate_zeros()
         order = np.lexsort((entries.col, -entries.data, entries.row))
         row, column, count = entries.row[order], entries.col[order], entries.data[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)

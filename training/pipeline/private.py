@@ -18,7 +18,7 @@ import polars as pl
 from shortlist.bundle import Bundle
 from shortlist.errors import BundleError, DataError
 from shortlist.export.lineage import save_parent
-from shortlist.export.private import save_release
+from shortlist.export.released import save_release
 from shortlist.training.config.settings import apply_overrides, to_toml
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint, fit

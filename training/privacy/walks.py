@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shortlist.training.data.arrays import Floats, Rows
 
 DATASET = "synthetic walks of a private release"
+FEDERATED = "synthetic walks of a federation"
 N_BEST = 50  # a next item is one of so many
 _AT_ONCE = 500
 

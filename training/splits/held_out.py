@@ -70,9 +70,10 @@ def check_held_out(training: Mapping[str, Any], split: Split, on: str) -> str | 
     """
     data = training.get("data", {})
     trained = _split_of_training(training, split)
-    if data.get("is_private"):
+    if data.get("is_private") or data.get("is_federated"):
+        kind = "private" if data.get("is_private") else "federated"
         return (
-            "the bundle does not say which events it was trained on, as it is private: whether "
+            f"the bundle does not say which events it was trained on, as it is {kind}: whether "
             f"these {on} events were among them cannot be known"
         )
     if trained is None or not _same_events(trained, data):

@@ -20,6 +20,7 @@ from shortlist.cli import (
     erase,
     evaluate,
     export,
+    federate,
     history,
     inspect,
     recommend,
@@ -54,6 +55,7 @@ _COMMANDS = (
     history,
     rollback,
     replay,
+    federate,
     doctor,
     completion,
 )

@@ -54,6 +54,7 @@ def add_global_arguments(parser: argparse.ArgumentParser, *, default: object = F
     )
 
 
+_MINUTES = {"s": 1 / 60, "m": 1.0, "h": 60.0, "": 1.0}  # in minutes
 # Of the training companion, which serving does not import. First those for any data, and when.
 BUDGETS = {
     "fast": "tries models for 5 minutes, for a first look",
@@ -140,6 +141,18 @@ def whole_number(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def minutes(text: str) -> float:
+    """Read a time such as 90s, 30m or 2h as minutes."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _MINUTES else (text, "")
+    try:
+        number_of = float(number) * _MINUTES[unit]
+    except (KeyError, ValueError):
+        number_of = -1.0
+    if not 0.0 < number_of <= 1e6:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 90s, 30m or 2h")
+    return number_of
 
 
 def check_log(log: str, flag: str) -> None:

@@ -13,6 +13,7 @@ from shortlist.cli._common import (
     add_settings_arguments,
     check_output,
     data_overrides,
+    minutes,
     new_parser,
     parse_overrides,
     reading_said,
@@ -24,8 +25,6 @@ from shortlist.errors import DataError
 
 if TYPE_CHECKING:
     from shortlist.cli._common import SubParsers
-
-_UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0, "": 1.0}  # in minutes
 
 
 def add_parser(subparsers: SubParsers) -> None:
@@ -41,7 +40,7 @@ def add_parser(subparsers: SubParsers) -> None:
     add_settings_arguments(parser)
     parser.add_argument(
         "--budget",
-        type=_minutes,
+        type=minutes,
         metavar="TIME",
         help="that trying encoders and training the best may take, as computed from the sizes of "
         "the data: 90s, 30m, 2h (default: 30m); the same as --set choice.minutes=30",
@@ -74,18 +73,6 @@ def add_parser(subparsers: SubParsers) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
-
-
-def _minutes(text: str) -> float:
-    """Read a time such as 90s, 30m or 2h as minutes."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
-    try:
-        minutes = float(number) * _UNITS[unit]
-    except (KeyError, ValueError):
-        minutes = -1.0
-    if not 0.0 < minutes <= 1e6:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 90s, 30m or 2h")
-    return minutes
 
 
 def _read_overrides(args: argparse.Namespace) -> dict[str, object]:

@@ -1,0 +1,90 @@
+"""What a party remembers: whom it trusts, which plans it answered, and with which bytes.
+
+An answer is kept and sent again as it is: two different answers under the same masks would show
+their difference.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shortlist._temporary import replacing
+from shortlist.errors import DataError
+from shortlist.training.federated.keys import Party
+from shortlist.training.federated.plan import Plan
+
+_TRUST, _PLANS = "coordinator.json", "plans.json"
+
+
+class Answers:
+    """The folder of a party's answers, for its owner alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+
+    def trusted(self) -> Party | None:
+        """Return the coordinator that this party works with, if it has worked with one."""
+        record = self._read(_TRUST)
+        return None if record is None else Party.read(record, str(self.folder / _TRUST))
+
+    def trust(self, coordinator: Party) -> None:
+        """Work with a coordinator from now on."""
+        self._write(_TRUST, asdict(coordinator))
+
+    def check_parties(self, plan: Plan, *, accepts: bool) -> None:
+        """Refuse a plan whose total, beside an earlier one, would show the sums of a few."""
+        if accepts:
+            return
+        own = {party.name for party in plan.parties}
+        for entry in self._read(_PLANS) or []:
+            before = set(entry["parties"])
+            gone, new = sorted(before - own), sorted(own - before)
+            if entry["sha256"] != plan.sha256 and (gone or new):
+                raise DataError(
+                    f"plan {plan.number}: its parties are not those of plan {entry['number']}, "
+                    f"which this party answered (gone: {', '.join(gone) or 'none'}; new: "
+                    f"{', '.join(new) or 'none'}). Who gets both totals can subtract them. Fix: "
+                    "if plan "
+                    f"{entry['number']} was never added up, or you agree, give --accept-parties"
+                )
+
+    def kept(self, plan: Plan, round_name: str) -> bytes | None:
+        """Return the answer that was given in a round, if there is one."""
+        path = self._place(plan, round_name)
+        return path.read_bytes() if path.exists() else None
+
+    def keep(self, plan: Plan, round_name: str, answer: bytes) -> None:
+        """Keep an answer before it is sent."""
+        plans = self._read(_PLANS) or []
+        if all(entry["sha256"] != plan.sha256 for entry in plans):
+            names = [party.name for party in plan.parties]
+            plans.append({"sha256": plan.sha256, "number": plan.number, "parties": names})
+            self._write(_PLANS, plans)
+        with replacing(self._place(plan, round_name)) as file:
+            file.write(answer)
+
+    def _place(self, plan: Plan, round_name: str) -> Path:
+        return self.folder / f"{plan.sha256[:16]}.{round_name}"
+
+    def _read(self, name: str) -> Any:
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: damaged ({error}), expected what `join` wrote") from error
+
+    def _write(self, name: str, record: Any) -> None:
+        with replacing(self.folder / name) as file:
+            file.write(json.dumps(record, indent=1).encode())

@@ -1,0 +1,88 @@
+"""Which settings a federation takes, and what it puts in place of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from shortlist.errors import DataError
+from shortlist.training.config.sections import Config, DataConfig
+from shortlist.training.config.settings import apply_overrides, to_toml
+
+MODELS = ("popularity", "item-knn", "cooccurrence", "ease")  # sums over users, in one round
+
+
+def federated_config(config: Config, given: Collection[str]) -> tuple[Config, list[str]]:
+    """Check the settings of a plan, and replace those that no plan can have.
+
+    Parameters
+    ----------
+    config : Config
+    given : collection of str
+        Names of the settings that were set, if to their defaults: these are not replaced.
+
+    Returns
+    -------
+    config : Config
+    notes : list of str
+        What was replaced and why, as sentences.
+
+    Raises
+    ------
+    DataError
+        A setting cannot be federated; the message names it and says why.
+    """
+    _refuse(config)
+    wanted: dict[str, tuple[object, str]] = {
+        "export.store_users": (False, "users and their histories stay in their houses"),
+        "choice.minutes": (0.0, "a plan names one model"),
+        "split.protocol": ("leave-one-out", "other cuts depend on all users at once"),
+    }
+    if config.model.encoder not in MODELS:
+        wanted["model.encoder"] = ("cooccurrence", "it is made of sums over users")
+    replaced, notes = {}, []
+    for name, (value, why) in wanted.items():
+        section, _, key = name.partition(".")
+        present = getattr(getattr(config, section), key)
+        if present == value:
+            continue
+        if name in given and present != "auto":
+            raise _refused(name, present, MODELS if name == "model.encoder" else value, why)
+        replaced[name] = value
+        notes.append(f"federated: {name} is {value!r}, not {present!r}: {why}")
+    return apply_overrides(config, replaced), notes
+
+
+def shared_settings(config: Config) -> str:
+    """Write what a plan says of the settings: all but ``[data]``, which is each party's own."""
+    return to_toml(Config(**{**vars(config), "data": DataConfig()}))
+
+
+def _refuse(config: Config) -> None:
+    """Refuse what depends on the events of many users at once, or on held-out events."""
+    rules = [
+        (
+            "cleaning.k_core",
+            config.cleaning.enabled and config.cleaning.k_core,
+            False,
+            "whether an item stays depends on the counts of all parties",
+        ),
+        (
+            "events.half_life_days",
+            config.events.half_life_days,
+            0.0,
+            "ages count from the newest event, which is one party's",
+        ),
+        ("linear.trend", config.linear.trend, 0.0, "it counts from the newest event of all"),
+        ("scorer.enabled", config.scorer.enabled, False, "it learns from single events"),
+        ("data.users", config.data.users, "", "the user table stays in its house"),
+    ]
+    for name, present, allowed, why in rules:
+        if present:
+            raise _refused(name, present, allowed, why)
+
+
+def _refused(name: str, got: object, expected: object, why: str) -> DataError:
+    return DataError(
+        f"{name}: got {got!r} in a plan of several parties, expected {expected!r}: {why}. "
+        "Fix: leave it out"
+    )

@@ -1,0 +1,78 @@
+"""Sums of parties: checked, masked, added up, and read as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from shortlist.errors import DataError
+from shortlist.training.data.arrays import Rows
+from shortlist.training.federated.exchange import Exchange
+from shortlist.training.federated.keys import Key
+from shortlist.training.federated.masks import add_masks
+from shortlist.training.federated.messages import Message, Shapes, message_name, write_message
+from shortlist.training.federated.plan import SUMS, Plan
+
+LARGEST = 1 << 62
+
+
+def masked_message(plan: Plan, key: Key, sums: Mapping[str, Rows], shapes: Shapes) -> bytes:
+    """Write a party's sums, masked for all others.
+
+    Raises
+    ------
+    DataError
+        A number is so large that the sum over all parties may not fit.
+    """
+    for name, shape in shapes.items():
+        array = sums[name]
+        assert array.shape == shape
+        assert array.dtype == np.int64
+        largest = max(int(array.max(initial=0)), -int(array.min(initial=0)))
+        if largest * len(plan.parties) >= LARGEST:
+            raise DataError(
+                f"party {key.name}, round {SUMS}: got {largest:,} in {name}, expected less than "
+                f"{LARGEST // len(plan.parties):,}: the sum over {len(plan.parties)} parties could "
+                "overflow. Fix: smaller events.weights in the plan"
+            )
+    masked = {
+        name: add_masks(sums[name], key, plan.parties, plan.sha256, f"{SUMS} | {name}")
+        for name in shapes
+    }
+    return write_message(plan, SUMS, key, tensors=masked)
+
+
+def missing_parties(exchange: Exchange, plan: Plan, round_name: str) -> list[str]:
+    """Name the parties whose message of a round is not there."""
+    there = set(exchange.names())
+    names = [party.name for party in plan.parties]
+    return [name for name in names if message_name(plan, round_name, name) not in there]
+
+
+def total_of(exchange: Exchange, plan: Plan, shapes: Shapes) -> dict[str, Rows]:
+    """Add up the messages of all parties: the masks cancel.
+
+    Raises
+    ------
+    DataError
+        A message is not as it must be, or the total cannot be a sum of counts.
+    """
+    total: dict[str, npt.NDArray[np.uint64]] = {
+        name: np.zeros(shape, np.uint64) for name, shape in shapes.items()
+    }
+    for party in plan.parties:
+        with exchange.open(message_name(plan, SUMS, party.name)) as file:
+            message = Message.read(file, plan, SUMS, party)
+            message.add_tensors(file, total, shapes)
+    sums: dict[str, Rows] = {name: array.view(np.int64) for name, array in total.items()}
+    for name, array in sums.items():
+        if max(int(array.max(initial=0)), -int(array.min(initial=0))) >= LARGEST:
+            names = ", ".join(party.name for party in plan.parties)
+            raise DataError(
+                f"round {SUMS}: the masks in {name} do not cancel, so the total of {names} is no "
+                "sum: one of them answered with another key or program. Fix: check who did, and "
+                "repeat the round (--repeat)"
+            )
+    return sums
