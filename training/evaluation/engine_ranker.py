@@ -69,6 +69,18 @@ class EngineRanker:
         exclude_seen: bool = True,
     ) -> NDArray[np.int64]:
         """Rank items for some users; see `evaluate.Ranker`."""
+        requests = self.requests(histories, user_ids)
+        answer = self.engine.recommend(
+            requests,
+            top_n=top_n,
+            exclude_seen=exclude_seen,
+            stages=self.stages,
+            allow=self._allow,
+        )
+        return self._catalogue_rows[answer.indices]
+
+    def requests(self, histories: list[NDArray[np.int64]], user_ids: IdArray) -> Requests:
+        """Return what `rank` asks the engine: histories, and what is known of the users."""
         requests: Requests = {"history": [self.split.catalogue[rows] for rows in histories]}
         if self.split.dataset.users is not None:
             table = align_users(self.split.dataset, user_ids)
@@ -82,14 +94,7 @@ class EngineRanker:
                     _event_features(wanted, self.split), self.split.dataset
                 )
             requests |= self._events.raw(user_ids, [rows + 1 for rows in histories])
-        answer = self.engine.recommend(
-            requests,
-            top_n=top_n,
-            exclude_seen=exclude_seen,
-            stages=self.stages,
-            allow=self._allow,
-        )
-        return self._catalogue_rows[answer.indices]
+        return requests
 
 
 class EngineVectors:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shortlist.training.evaluation.compression_report import CompressionReport
     from shortlist.training.evaluation.evaluation_report import EvaluationReport
     from shortlist.training.evaluation.replays import ReplayReport
 
-__all__ = ["plot_history", "plot_metrics", "plot_replay", "plot_trials"]
+__all__ = ["plot_compression", "plot_history", "plot_metrics", "plot_replay", "plot_trials"]
 
 
 def plot_history(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -126,4 +127,35 @@ def plot_replay(report: ReplayReport, path: str | Path) -> None:
         right.bar(places, seconds, width=0.4, color=f"C{i + 1}", label=name)
     right.set(xlabel="cycle", ylabel="training, processor seconds", xticks=cycles)
     right.legend()
+    figure.savefig(path, dpi=144)
+
+
+def plot_compression(report: CompressionReport, path: str | Path) -> None:
+    """Plot NDCG@10 by bytes (left) and by the encoder's time (right) to a PNG, a point a variant.
+
+    Parameters
+    ----------
+    report : CompressionReport
+    path : str or Path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = [("the bundle", report.before), *((s.name, s.figures) for s in report.steps)]
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2, sharey=True)
+    least = report.before.ndcg * (1 - report.tolerance)
+    for side, label in zip(axes, ("MB", "user encoder, ms for 64 requests"), strict=True):
+        side.axhline(least, color="gray", linestyle=":")
+        side.set(xlabel=label)
+        side.grid(alpha=0.3)
+    axes[0].set(ylabel="validation NDCG@10")
+    for number, (name, figures) in enumerate(points):
+        marker = "*" if name == report.chosen else "o"
+        style = {"color": f"C{number % 10}", "marker": marker, "markersize": 9}
+        axes[0].plot(figures.size / 1e6, figures.ndcg, linestyle="", label=name, **style)
+        axes[1].plot(figures.encoder_ms["64"], figures.ndcg, linestyle="", **style)
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=144)

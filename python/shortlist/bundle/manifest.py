@@ -8,6 +8,7 @@ from typing import Any, Self
 from shortlist.bundle.fields import MOST_PLACES, Fields, is_plain_name, problem
 from shortlist.bundle.records import (
     Ancestor,
+    CompressionRecord,
     FeatureRecord,
     FileRecord,
     Lineage,
@@ -51,6 +52,7 @@ class Manifest(Mapping[str, Any]):
     lineage: Lineage | None  # None: written before there were versions
     second_stage: RerankerRecord | None  # None: trained without one
     privacy: PrivacyRecord | None  # None: trained without differential privacy
+    compression: CompressionRecord | None  # None: as it was exported
     features: tuple[FeatureRecord, ...]
     event_features: Mapping[str, Mapping[str, Any]]  # options, by column of events
     files: Mapping[str, FileRecord]
@@ -87,6 +89,7 @@ class Manifest(Mapping[str, Any]):
             lineage=fields.section("lineage", Lineage.read),
             second_stage=fields.section("second_stage", RerankerRecord.read),
             privacy=fields.section("privacy", PrivacyRecord.read),
+            compression=fields.section("compression", CompressionRecord.read),
             features=_read_features(fields),
             event_features=_read_event_features(fields),
             files=_read_files(fields),

@@ -208,3 +208,30 @@ class RerankerRecord:
         own = {"n_candidates", "history_length"}
         rest = {name: value for name, value in fields.record.items() if name not in own}
         return cls(n_candidates, length, rest)
+
+
+@dataclass(frozen=True)
+class CompressionRecord:
+    """What `shortlist compress` did to a bundle, and what it measured before and after."""
+
+    source: str  # version of the bundle that was made smaller
+    steps: tuple[str, ...]
+    tolerance: float  # part of NDCG@10 that was allowed to be lost
+    loss: float  # part of it that is
+    measured: Mapping[str, Any]  # all else
+
+    @classmethod
+    def read(cls, fields: Fields) -> CompressionRecord:
+        """Read the object `compression`."""
+        of = " of the compression"
+        steps = fields.take("steps", list, "a list of steps")
+        if not all(isinstance(step, str) for step in steps):
+            raise fields.problem(f"steps{of} to be texts", f"{steps!r:.80}")
+        own = {"source", "steps", "tolerance", "loss"}
+        return cls(
+            source=fields.take("source", str, "a version"),
+            steps=tuple(steps),
+            tolerance=fields.real("tolerance", 0.0, 0.0, of=of),
+            loss=fields.real("loss", 0.0, of=of),
+            measured={name: value for name, value in fields.record.items() if name not in own},
+        )

@@ -40,6 +40,8 @@ def summarise(path: Path, manifest: Manifest) -> str:
         lines += ["", "metrics measured", *_values(m.metrics)]
     if m.second_stage is not None:
         lines += ["", "second stage, on validation", *_values(m.to_dict()["second_stage"])]
+    if m.compression is not None:
+        lines += ["", "compression", *_values(m.to_dict()["compression"])]
     lines += ["", "parity of Keras and this bundle", *_values(m.parity)]
     lines += ["", "files"]
     for name, file in m.files.items():
@@ -58,6 +60,7 @@ def outline(path: Path, manifest: Manifest) -> str:
         "features": [f"{f.side} {f.name} ({f.kind})" for f in m.features],
         "measured": _leaves(m.metrics),
         "second stage": _leaves(second),
+        "compression": _leaves({} if m.compression is None else m.to_dict()["compression"]),
         "parity": _leaves(m.parity),
         "files": [f"{name} {file_size(file.size)}" for name, file in m.files.items()],
         "training": _leaves(_without_settings(m)),
@@ -66,6 +69,8 @@ def outline(path: Path, manifest: Manifest) -> str:
     lines = [*map(printable, _heading(path, m)), ""]
     if m.privacy is not None:
         lines += [*textwrap.wrap(m.privacy.sentence, _WIDTH), ""]
+    if m.compression is None:
+        del sections["compression"]
     for label, entries in sections.items():
         whole = [printable(entry).replace(" ", _NO_BREAK) for entry in entries]
         wrapped = textwrap.wrap(

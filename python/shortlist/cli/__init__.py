@@ -15,6 +15,7 @@ from shortlist.cli import (
     bench,
     clean,
     completion,
+    compress,
     demo,
     doctor,
     erase,
@@ -44,6 +45,7 @@ _COMMANDS = (
     train,
     tune,
     export,
+    compress,
     recommend,
     score,
     evaluate,
@@ -107,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 on success, 1 when the work failed (the reason is on stderr), 130 when interrupted.
         Wrong usage exits with 2, as argparse does. `update` returns 3 where the gate refused the
-        new version, 4 where drift did.
+        new version, 4 where drift did; `compress` returns 3 where a step loses too much.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if not word.startswith("-")), None)

@@ -1,0 +1,165 @@
+"""One smaller form of a bundle: what is done to it, and the doing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shortlist.bundle.manifest import MANIFEST
+from shortlist.errors import DataError
+from shortlist.export.compression.graphs import (
+    ENCODER,
+    ITEM_ENCODER,
+    PLUGIN,
+    PORTABLE,
+    SESSION,
+    read_graphs,
+    transplant,
+    write_graphs,
+)
+from shortlist.export.compression.names import shorten_names
+from shortlist.export.compression.products import byte_products
+from shortlist.export.compression.rows import read_index_again, stored_as
+from shortlist.export.compression.tables import byte_tables, digests
+from shortlist.export.tensors import DATA_FILE, INDEX_FILE
+from shortlist.index import Index
+from shortlist.shards import folder as shards
+from shortlist.shards.sharded import write_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from shortlist.bundle import Bundle
+    from shortlist.export.host_graphs import Answer
+    from shortlist.index import Storage
+
+__all__ = ["Recipe", "write_variant"]
+
+USERS = "users.arrow"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to the files of a bundle.
+
+    Attributes
+    ----------
+    int8 : bool
+        Tables, and products of the user encoder, in 8-bit numbers.
+    storage : str or None
+        Of the item index; None leaves it.
+    users : bool
+        Keep the stored users.
+    portable : bool
+        Keep recommend_portable.onnx.
+    """
+
+    int8: bool = False
+    storage: Storage | None = None
+    users: bool = True
+    portable: bool = True
+
+    @property
+    def name(self) -> str:
+        """The steps as a few words; "as it is" where there are none."""
+        steps = [
+            "int8" if self.int8 else "",
+            f"storage {self.storage}" if self.storage else "",
+            "" if self.users else "no users",
+            "" if self.portable else "no portable graph",
+        ]
+        return ", ".join(filter(None, steps)) or "as it is"
+
+
+def write_variant(
+    bundle: Bundle, recipe: Recipe, directory: Path, batches: Sequence[Answer]
+) -> dict[str, Any]:
+    """Write the files of a smaller bundle, all but its manifest.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Open; it stays as it is.
+    recipe : Recipe
+    directory : Path
+        An empty folder.
+    batches : sequence of dict of ndarray
+        Inputs of the user encoder, such as requests make: needed for ``int8``.
+
+    Returns
+    -------
+    dict
+        Fields of the manifest that are others now.
+
+    Raises
+    ------
+    DataError
+        The index's rows are rounded already, and are to be stored otherwise.
+    """
+    _copy_tables(bundle, recipe, directory)
+    graphs = read_graphs(bundle.directory)
+    if not recipe.portable:
+        graphs.pop(PORTABLE, None)
+    if recipe.int8:
+        _round_products(graphs, batches)
+        shared = digests(graphs[PLUGIN])
+        for name, proto in graphs.items():
+            byte_tables(proto, digests(proto) if name == ITEM_ENCODER else shared)
+    fields = _store_index(bundle, recipe, directory, graphs)
+    for proto in graphs.values():
+        shorten_names(proto)
+    write_graphs(graphs, directory)
+    return fields | ({} if recipe.users else {"n_users": 0})
+
+
+def _copy_tables(bundle: Bundle, recipe: Recipe, directory: Path) -> None:
+    """Copy what is neither graph nor index."""
+    for name in bundle.manifest.files:
+        is_left = name.endswith((".onnx", ".index")) or name in (DATA_FILE, MANIFEST)
+        if is_left or name == shards.MANIFEST or (name == USERS and not recipe.users):
+            continue
+        shutil.copyfile(bundle.file(name), directory / name)
+
+
+def _round_products(graphs: dict[str, Any], batches: Sequence[Answer]) -> None:
+    """Round the products of the user encoder wherever it is part of a graph.
+
+    A recurrent encoder keeps its own: its step, a graph apart, has to give what the whole gives.
+    """
+    if SESSION in graphs:
+        return
+    before = graphs[ENCODER]
+    after = byte_products(before, batches)
+    for name in (PLUGIN, PORTABLE):
+        if name in graphs:
+            transplant(before, after, graphs[name])
+    graphs[ENCODER] = after
+
+
+def _store_index(
+    bundle: Bundle, recipe: Recipe, directory: Path, graphs: dict[str, Any]
+) -> dict[str, Any]:
+    """Write items.index, and its shards if there are any."""
+    before, wanted = bundle.manifest.storage, recipe.storage
+    index_file = bundle.file(INDEX_FILE)
+    if wanted is None or wanted == before:
+        shutil.copyfile(index_file, directory / INDEX_FILE)
+        for name in bundle.manifest.files:
+            if name == shards.MANIFEST or (name.endswith(".index") and name != INDEX_FILE):
+                shutil.copyfile(bundle.file(name), directory / name)
+        return {}
+    if before != "float32":
+        raise DataError(
+            f"--storage: got {wanted!r} for {bundle.name}, whose rows are {before}, expected "
+            f"float32 rows: what {before} rounded is gone. Fix: leave --storage out, or export "
+            "the run again with export.storage='float32'"
+        )
+    index = stored_as(Index.load(index_file), wanted)
+    index.save(directory / INDEX_FILE)
+    n_shards = sum(name.endswith(".index") for name in bundle.manifest.files) - 1
+    if n_shards:
+        write_beside(directory, index, n_shards)
+    read_index_again(graphs, directory, index)
+    return {"storage": index.storage, **({} if index.recall is None else {"recall": index.recall})}
