@@ -22,7 +22,8 @@ from tiny_graphs import (
 )
 
 from shortlist import Index
-from shortlist.bundle import BundleWriter
+from shortlist.bundle import Bundle, BundleWriter
+from shortlist.export.compression.variant import Recipe, write_variant
 from shortlist.export.host_graphs import write_host_graphs
 from shortlist.export.lookup import add_lookups
 from shortlist.export.parts import Parts
@@ -72,6 +73,8 @@ class World:
     manifest : dict
     scorer : str or None
         Of `SCORERS`, or no second stage.
+    is_compressed : bool
+        Its tables and rows are of 8 bits.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class World:
     item_features: list
     manifest: dict
     scorer: str | None
+    is_compressed: bool = False
 
 
 def ids_of(numbers, dtype):
@@ -108,6 +112,7 @@ def make_world(
     features=None,
     stored=None,
     has_events=False,
+    compressed=False,
     **manifest,
 ):
     """Write a tiny bundle.
@@ -134,6 +139,8 @@ def make_world(
         In place of the default users.
     has_events : bool
         Whether the encoder takes kinds and ages of events.
+    compressed : bool
+        Keep tables and rows in 8 bits, as `shortlist compress` does.
     **manifest
         More fields, or others.
 
@@ -174,7 +181,19 @@ def make_world(
         write_graphs_for_hosts(folder, world.manifest)
         writer.write_manifest(world.manifest)
         world.path = writer.commit()
+    if compressed:
+        compress(world)
     return world
+
+
+def compress(world):
+    """Put a bundle of 8-bit tables and rows in a world's place."""
+    with Bundle.open(world.path) as bundle, BundleWriter(world.path) as writer:
+        recipe = Recipe(int8=True, storage="int8")
+        world.manifest |= write_variant(bundle, recipe, writer.directory, [])
+        writer.write_manifest(world.manifest)
+        writer.commit()
+    world.is_compressed = True
 
 
 def write_encoder(path, features):

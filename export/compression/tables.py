@@ -1,9 +1,9 @@
 """Tables of a graph as 8-bit numbers, each row with a scale of its own.
 
 A row of a table is looked up as whole numbers and multiplied by its scale: three standard operators
-more, a quarter of the bytes, on disk and in memory. A table that an operator of ours takes whole is
-written the same way; ONNX Runtime multiplies it out when it opens the graph. A table that is a
-column times a row is written as these two.
+more, a quarter of the bytes, on disk and in memory. A table that is taken whole, by a product or an
+operator of ours, is written the same way, and ONNX Runtime multiplies it out when it opens the
+graph. A column times a row is written as these two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["byte_tables", "digests", "rounded_rows"]
 
 LEAST_WIDTH = 8  # numbers of a row: below that its scale would cost what is saved
-LEAST_BYTES = 4096
+LEAST_BYTES = 1024
 LARGEST = 127
 SAME = 1e-6  # parts of the largest number: less is the rounding of float32
 
@@ -75,7 +75,7 @@ def byte_tables(proto: onnx.ModelProto, shared: set[bytes]) -> None:
                 graph.initializer.remove(tensor)
         elif not is_shared:
             continue
-        elif all(n.domain == PLUGIN_DOMAIN or _looks_up(n, tensor.name) for n in found):
+        elif all(_takes_whole(n) or _looks_up(n, tensor.name) for n in found):
             whole.append(tensor)
     for part in with_subgraphs(graph):
         _look_up_codes(part, rounded)
@@ -120,6 +120,11 @@ def _looks_up(node: Any, name: str) -> bool:
         and node.input[1] != name
         and attributes_of(node).get("axis", 0) == 0
     )
+
+
+def _takes_whole(node: Any) -> bool:
+    """Say whether a node multiplies by a table, or is an operator of ours."""
+    return node.domain == PLUGIN_DOMAIN or (node.op_type in ("MatMul", "Gemm") and not node.domain)
 
 
 def _look_up_codes(graph: Any, tables: dict[str, tuple[Any, Any]]) -> None:

@@ -101,4 +101,5 @@ BUNDLES = {
     "bfloat16": plan(storage="bfloat16", metric="euclidean", **alone),
     "int8": plan(storage="int8", metric="dot", **alone),
     "int8, cosine": plan(storage="int8", **alone),
+    "compressed": plan(compressed=True, **reranker("sums", 12, 9)),
 }  # fmt: skip

@@ -30,6 +30,15 @@ CASES = [
         counts=[41, 42, 42],
     ),
     Case(
+        "a compressed bundle takes new items too",
+        "compressed",
+        [{"history": items(3)}, NEAR, {}],
+        top_n=ALL,
+        stages=1,
+        changes=(upserted(FILM, MORE),),
+        counts=[41, 42, 42],
+    ),
+    Case(
         "a new item in a history is left out and says nothing",
         "users",
         [

@@ -19,6 +19,8 @@ CASES = [
         Case(f"{title} puts the nearest candidates into a new order", bundle, MIXED)
         for title, bundle in {"a network": "network", "a table of counts": "counts"}.items()
     ),
+    Case("a compressed bundle answers by what its tables hold now", "compressed", MIXED),
+    Case("a compressed bundle finds the nearest of its rows", "compressed", MIXED, stages=1),
     *(
         Case(f"the history that {title} looks at has a length of its own", bundle, LONG)
         for title, bundle in {"a network": "network", "a table of counts": "counts"}.items()

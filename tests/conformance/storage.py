@@ -37,3 +37,9 @@ def bits16(scale):
     """The nearest number of 16 significant bits."""
     mantissa, exponent = np.frexp(scale)
     return np.ldexp(np.rint(mantissa * 2**16), exponent - 16)
+
+
+def byte_rows(table):
+    """The rows of a table of a compressed graph: whole numbers up to 127, each times its scale."""
+    scales = (np.abs(table).max(axis=1, keepdims=True) / 127).astype(np.float32)
+    return np.rint(table / scales) * scales.astype(np.float64)

@@ -6,11 +6,17 @@
 import math
 
 import numpy as np
+from conformance.storage import byte_rows
 from tiny_graphs import DECAY, DIM, KIND_GAINS, KINDS, N_LATEST, WEIGHT, followers_of, table
 from worlds import N_ITEMS
 
 DAY = 86_400
 ITEM_ROWS = table("item_id", N_ITEMS + 1).astype(np.float64)[1:]
+BYTE_ROWS = byte_rows(ITEM_ROWS)  # of a compressed bundle; other tables of the tiny ones are small
+
+
+def item_rows(world):
+    return BYTE_ROWS if world.is_compressed else ITEM_ROWS
 
 
 def user_embedding(world, events, values):
@@ -23,7 +29,7 @@ def user_embedding(world, events, values):
     for row, kind, age in events:
         weight = 1 + (KIND_GAINS[1 + KINDS.index(kind)] if kind in KINDS else 0)
         weight /= 1 + (0 if age is None else max(age - events[-1][2], 0) / DAY)
-        total += weight * ITEM_ROWS[row]
+        total += weight * item_rows(world)[row]
     for feature in world.features:
         total += said(feature, values.get(feature.name))
     return total
@@ -32,7 +38,7 @@ def user_embedding(world, events, values):
 def item_embedding(world, item_id, content):
     """What an item's id, if the encoder knows it, and its content say."""
     ids = world.item_ids.tolist()
-    total = ITEM_ROWS[ids.index(item_id)] if item_id in ids else np.zeros(DIM)
+    total = item_rows(world)[ids.index(item_id)] if item_id in ids else np.zeros(DIM)
     return total + sum(said(f, content.get(f.name)) for f in world.item_features)
 
 

@@ -329,6 +329,7 @@ class _Job:
             "difference": step.difference,
             "difference_interval": list(step.interval),
             "n_users": self.gate.n_users,
+            "speedup": step.speedup,
             "before": self.gate.before.to_dict(),
             "after": step.figures.to_dict(),
         }

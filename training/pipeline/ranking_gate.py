@@ -24,13 +24,15 @@ from shortlist.training.graphs.sessions import open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from shortlist.engine import Engine
     from shortlist.export.host_graphs import Answer
     from shortlist.training.data.arrays import Floats, Requests
     from shortlist.training.evaluation.evaluate import Evaluation
     from shortlist.training.splits.parts import Split
+
+    Encoder: TypeAlias = tuple[Any, list[Answer]]  # a session, and inputs by size of a batch
 
 __all__ = ["RankingGate"]
 
@@ -69,7 +71,7 @@ class RankingGate:
             self._requests = self._ask(engine, evaluation)
             self._per_user = evaluation.per_user()
             self._encoder = self._open(engine)
-            self.before = self._figures(engine, evaluation, encoder_milliseconds(*self._encoder))
+            self.before = self._figures(engine, evaluation, encoder_ms(self._encoder)[0])
         self.n_users = evaluation.users.measured
 
     def batches(self, size: int = 64) -> list[Requests]:
@@ -89,14 +91,15 @@ class RankingGate:
         """Measure a smaller form of the bundle, and say whether it loses too much."""
         with shortlist.load(bundle, n_threads=1) as engine:
             evaluation = self._rank(engine, "valid")
-            speed = encoder_milliseconds(*self._open(engine))
-            figures = self._figures(engine, evaluation, speed)
+            before_ms, own_ms = encoder_ms(self._encoder, self._open(engine))
+            figures = self._figures(engine, evaluation, own_ms)
         before = self._per_user[METRIC]
         difference = evaluation.per_user()[METRIC] - before
         mean, whole = float(difference.mean()), float(before.mean())
         loss = -mean / whole if whole > 0 else 0.0
         interval = bootstrap_intervals({METRIC: difference})[METRIC]
-        return Step(name, figures, loss, mean, interval, loss <= self.tolerance)
+        speedup = {n: round(before_ms[n] / max(ms, 1e-6), 3) for n, ms in own_ms.items()}
+        return Step(name, figures, loss, mean, interval, speedup, loss <= self.tolerance)
 
     def test_metrics(self, bundle: Path) -> dict[str, float]:
         """Measure a bundle on the test users; empty where there are none."""
@@ -120,7 +123,7 @@ class RankingGate:
         lists = [histories.rows_of(rows[user]) for user in users.tolist()]
         return EngineRanker(engine, self.split).requests(lists, users)
 
-    def _open(self, engine: Engine) -> tuple[Any, list[Answer]]:
+    def _open(self, engine: Engine) -> Encoder:
         """Open a bundle's user encoder, with inputs of each size of a batch."""
         path = engine.bundle.file("user_encoder.onnx")
         schema = request_schema(engine.bundle)
@@ -135,14 +138,16 @@ class RankingGate:
         return Figures(engine.bundle.manifest.size, metrics, interval, speed)
 
 
-def encoder_milliseconds(session: Any, inputs: list[Answer]) -> dict[str, float]:
-    """Time an encoder on one thread: processor milliseconds of a call by requests in it."""
-    found = {}
-    for size, feeds in zip(BATCHES, inputs, strict=True):
-        calls = []
+def encoder_ms(*encoders: Encoder) -> list[dict[str, float]]:
+    """Time encoders on one thread, in turns: processor milliseconds of a call, by its requests."""
+    found: list[dict[str, float]] = [{} for _ in encoders]
+    for place, size in enumerate(BATCHES):
+        calls: list[list[float]] = [[] for _ in encoders]
         for _ in range(N_CALLS):
-            started = time.thread_time()
-            session.run(None, feeds)
-            calls.append(time.thread_time() - started)
-        found[str(size)] = round(1e3 * statistics.median(calls), 4)
+            for own, (session, inputs) in zip(calls, encoders, strict=True):
+                started = time.thread_time()
+                session.run(None, inputs[place])
+                own.append(time.thread_time() - started)
+        for entry, own in zip(found, calls, strict=True):
+            entry[str(size)] = round(1e3 * statistics.median(own), 4)
     return found
