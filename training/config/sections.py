@@ -173,6 +173,9 @@ class ModelConfig:
     hidden: int = _number(128, 1, 8192, text="units of gru, or of the other encoders' residual MLP")
     n_blocks: int = _number(2, 1, 64, text="layers: gru, transformer, hstu")
     n_heads: int = _number(2, 1, 64, text="heads of attention, a divisor of dim: transformer, hstu")
+    head_width: int = _number(
+        0, 0, 4096, text="numbers of a head: transformer; 0 = dim / n_heads, as until it is pruned"
+    )
     dropout: float = _number(0.2, 0.0, 0.95, text="dropout inside the user encoder")
     decay: float = _number(0.7, 0.01, 0.99, text="pool: first value of the learned decay by age")
     n_members: int = _number(

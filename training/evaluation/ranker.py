@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class TwoTowerRanker:
         """Rank items for some users; see `evaluate.Ranker`."""
         if len(histories) == 0:
             return np.full((0, top_n), -1, np.int64)
+        codes, inputs = self.encoded(histories, user_ids)
+        lengths = np.fromiter((len(h) for h in histories), np.int64, len(histories))
+        rows = np.concatenate([np.asarray(h, np.int64) for h in histories])
+        users = self.model.encode_users(codes, inputs)
+        seen = (rows, np.concatenate([[0], np.cumsum(lengths)])) if exclude_seen else None
+        hits = self.index.search(users, top_n=top_n, exclude=seen, n_threads=self.n_threads)
+        return hits.indices
+
+    def encoded(
+        self, histories: list[NDArray[np.int64]], user_ids: IdArray
+    ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+        """Encode users as the model takes them: codes (n_users, length) and other inputs."""
         lengths = np.fromiter((len(h) for h in histories), np.int64, len(histories))
         rows = np.concatenate([np.asarray(h, np.int64) for h in histories])
         width = self.model.config.model.history_length
@@ -58,7 +70,4 @@ class TwoTowerRanker:
         if self.events is not None:
             histories = [np.asarray(h, np.int64) + 1 for h in histories]
             inputs |= self.events.encoded(user_ids, histories, width)
-        users = self.model.encode_users(codes, inputs)
-        seen = (rows, np.concatenate([[0], np.cumsum(lengths)])) if exclude_seen else None
-        hits = self.index.search(users, top_n=top_n, exclude=seen, n_threads=self.n_threads)
-        return hits.indices
+        return codes, inputs

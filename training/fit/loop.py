@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from shortlist.training.config.sections import Config
     from shortlist.training.features.features import Feature
+    from shortlist.training.fit.example import Example
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split
 
@@ -99,7 +100,8 @@ def build_sequences(
 class Loop:
     """The state of a run between two epochs: exactly what a checkpoint holds.
 
-    ``is_new`` marks the train events of an update; the model then goes on from its weights.
+    ``is_new`` marks the train events of an update, and ``example`` teaches a student: the model
+    then goes on from its weights.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Loop:
         run_dir: Path,
         *,
         is_new: NDArray[np.bool_] | None = None,
+        example: Example | None = None,
     ) -> None:
         if not (split.train.height and split.target_events("train").height):
             raise DataError(
@@ -130,11 +133,12 @@ class Loop:
         self.n_steps = self.windows.n_steps(config.train.batch_size)
         counts = np.bincount(self.windows.codes - 1, minlength=model.n_items)
         inputs = model.features.encode_users(align_users(split.dataset, user_ids))
-        if config.train.item_init == "cooccurrence" and is_new is None:
+        goes_on = is_new is not None or example is not None
+        if config.train.item_init == "cooccurrence" and not goes_on:
             model.begin_with(self._first_vectors(), counts > 0)
-        taught = self._teach() if config.train.teacher > 0.0 else None
+        taught = self._teach() if config.train.teacher > 0.0 and example is None else None
         self.step = TrainStep(
-            model, config, inputs, counts, self.n_steps * config.train.epochs, taught
+            model, config, inputs, counts, self.n_steps * config.train.epochs, taught, example
         )
         self.best: dict[str, NDArray[np.float32]] = {}  # after the first epoch that is measured
         self.history: list[EpochRow] = []

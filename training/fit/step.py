@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from shortlist.errors import DataError
+from shortlist.training.fit.example import Example, ModelTeacher
 from shortlist.training.fit.lazy_adam import LazyAdam
 from shortlist.training.fit.sequences import take_rows
 from shortlist.training.fit.teacher import Teacher
@@ -57,6 +58,8 @@ class TrainStep:
         Length of the learning-rate schedule.
     taught : csr_matrix of shape (n_items, n_items), optional
         What the teacher says, see `teacher.Teacher`; needed for ``train.teacher``.
+    example : Example, optional
+        A trained model that teaches in its place, see `example.Example`.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class TrainStep:
         target_counts: NDArray[np.int64],
         total_steps: int,
         taught: Any = None,
+        example: Example | None = None,
     ) -> None:
         self.model = model
         self.train = config.train
@@ -78,15 +82,7 @@ class TrainStep:
         self.item_inputs = take_rows(model.item_inputs, self.rows)
         self.is_causal = model.user_encoder.is_causal
         self.is_full = uses_full_softmax(config.train, len(self.rows))
-        self.teacher: Teacher | None = None
-        if config.train.teacher > 0.0:
-            if not self.is_full:
-                raise DataError(
-                    f"train.teacher: got {config.train.teacher} with the sampled softmax, expected "
-                    "0; a teacher needs train.loss = 'full'"
-                )
-            known = taught[self.rows][:, self.rows]
-            self.teacher = Teacher(known, decay=config.train.teacher_decay)
+        self.teacher, self.taught_share = self._find_teacher(taught, example)
         by_popularity = config.train.loss in ("auto", "full", "sampled")
         self.sampler = NegativeSampler(target_counts[self.rows], 0.75 if by_popularity else 0.0)
         self.weights = model.weights
@@ -107,6 +103,23 @@ class TrainStep:
         self._sampled_loss = sampled_loss(config.train, len(self.rows), self._log_q)
         self._full = tf.function(self._full_step, reduce_retracing=True)
         self._sampled = tf.function(self._sampled_step, reduce_retracing=True)
+
+    def _find_teacher(
+        self, taught: Any, example: Example | None
+    ) -> tuple[Teacher | ModelTeacher | None, float]:
+        """Return who teaches, if anybody does, and which part of the target it says."""
+        share = self.train.teacher if example is None else example.share
+        if share == 0.0:
+            return None, share
+        if not self.is_full:
+            raise DataError(
+                f"train.teacher: got {share} with the sampled softmax, expected 0; a teacher needs "
+                "train.loss = 'full'"
+            )
+        if example is not None:
+            return ModelTeacher(example, self.rows, is_causal=self.is_causal), share
+        known = taught[self.rows][:, self.rows]
+        return Teacher(known, decay=self.train.teacher_decay), share
 
     @property
     def variables(self) -> list[Any]:
@@ -152,14 +165,20 @@ class TrainStep:
             items = self._encode_items(self._item_inputs, seed)
             embedding = self._encode_users(history, items, users, seed)
             losses = [
-                self._catalogue_loss(own, of_items, history, target, weight)
+                self._catalogue_loss(own, of_items, history, target, weight, users)
                 for own, of_items in self._by_member(embedding, items)
             ]
             loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
 
     def _catalogue_loss(
-        self, embedding: Tensor, items: Tensor, history: Tensor, target: Tensor, weight: Tensor
+        self,
+        embedding: Tensor,
+        items: Tensor,
+        history: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        users: dict[str, Tensor],
     ) -> Tensor:
         temperature, smoothing = self.train.temperature, self.train.label_smoothing
         if self.teacher is None and not self.is_causal:
@@ -174,7 +193,7 @@ class TrainStep:
         taught: tuple[Tensor, ...] = ()
         if self.teacher is not None:
             n_targets = 0 if self.is_causal else self.train.n_targets
-            taught = self.teacher.mean_items(history, items, n_targets)
+            taught = self.teacher.mean_items(history, items, n_targets, users)
         parts = only_weighted(weight, embedding, target, weight, *taught)
         embedding, target, weight = parts[:3]
         return chunked_softmax(
@@ -185,7 +204,7 @@ class TrainStep:
             temperature=temperature,
             label_smoothing=smoothing,
             taught=tuple(parts[3:]) or None,
-            taught_share=self.train.teacher,
+            taught_share=self.taught_share,
         )
 
     def _sampled_step(

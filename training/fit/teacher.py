@@ -158,7 +158,9 @@ class Teacher:
         has_followers = np.bincount(row, minlength=n_items) > 0
         self._knows = tf.constant(np.concatenate([[False], has_followers])[:, None], tf.float32)
 
-    def mean_items(self, history: Tensor, items: Tensor, n_targets: int) -> tuple[Tensor, Tensor]:
+    def mean_items(
+        self, history: Tensor, items: Tensor, n_targets: int, _: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Average the item embeddings by the teacher's probabilities.
 
         Parameters

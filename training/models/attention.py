@@ -36,14 +36,23 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
     """One layer: attention, then two dense layers; both residual, with the norm before them."""
 
     def __init__(
-        self, dim: int, n_heads: int, hidden: int, rate: float, seed: int, **kwargs: Any
+        self,
+        dim: int,
+        n_heads: int,
+        hidden: int,
+        rate: float,
+        seed: int,
+        *,
+        head_width: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.n_heads = n_heads
         self.rate = rate
+        self.width = n_heads * (head_width or dim // n_heads)  # of all heads together
         self.attention_norm = LayerNorm(dim, name="attention_norm")
-        self.attention, self.attention_bias = self._dense("attention", dim, 3 * dim, seed)
-        self.mix, self.mix_bias = self._dense("output", dim, dim, seed + 1)
+        self.attention, self.attention_bias = self._dense("attention", dim, 3 * self.width, seed)
+        self.mix, self.mix_bias = self._dense("output", self.width, dim, seed + 1)
         self.inner_norm = LayerNorm(dim, name="inner_norm")
         self.inner, self.inner_bias = self._dense("inner", dim, hidden, seed + 2)
         self.outer, self.outer_bias = self._dense("outer", hidden, dim, seed + 3)
@@ -71,13 +80,13 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         """
         training = seed is not None
         normed = self.attention_norm(values, training=training)
-        dim = values.shape[-1]
+        width = self.width
         matrix, bias = ops.convert_to_tensor(self.attention), self.attention_bias
-        scale = (dim // self.n_heads) ** -0.5
+        scale = (width // self.n_heads) ** -0.5
         if last is not None:
-            query = ops.matmul(ops.matmul(last, normed), matrix[:, :dim] * scale)
-            query = only_place(query + bias[:dim] * scale, self.n_heads)
-            both = ops.matmul(normed, matrix[:, dim:]) + bias[dim:]
+            query = ops.matmul(ops.matmul(last, normed), matrix[:, :width] * scale)
+            query = only_place(query + bias[:width] * scale, self.n_heads)
+            both = ops.matmul(normed, matrix[:, width:]) + bias[width:]
             key, value = split_parts(both, 2, self.n_heads)
             values = ops.matmul(last, values)
         elif training:
@@ -86,8 +95,8 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
                 split_heads(part, self.n_heads) for part in (query * scale, key, value)
             )
         else:
-            matrix = tf.concat([matrix[:, :dim] * scale, matrix[:, dim:]], axis=1)
-            bias = tf.concat([bias[:dim] * scale, bias[dim:]], axis=0)
+            matrix = tf.concat([matrix[:, :width] * scale, matrix[:, width:]], axis=1)
+            bias = tf.concat([bias[:width] * scale, bias[width:]], axis=0)
             query, key, value = split_parts(ops.matmul(normed, matrix) + bias, 3, self.n_heads)
         scores = tf.matmul(query, key, transpose_b=True) + preference
         mixed = join_heads(ops.matmul(tf.nn.softmax(scores), value), is_one=last is not None)

@@ -112,15 +112,19 @@ def _build_member(model: ModelConfig, dim: int, features: FeatureSet, seed: int,
     }
     side = features.side("user")
     if model.encoder in ATTENTION:
-        if dim % model.n_heads:
+        if model.head_width and model.encoder != "transformer":
+            raise DataError(
+                f"model.head_width: got {model.head_width} with the encoder {model.encoder!r}, "
+                "expected 0; only a transformer has heads of another width than dim / n_heads"
+            )
+        if dim % model.n_heads and not model.head_width:
             of_members = "" if dim == model.dim else " / model.n_members"
             raise DataError(
                 f"model.n_heads: got {model.n_heads}, expected a divisor of model.dim{of_members} "
                 f"= {dim}"
             )
-        return ATTENTION[model.encoder](
-            side, dim, n_blocks=model.n_blocks, n_heads=model.n_heads, **shared
-        )
+        shared |= {"n_blocks": model.n_blocks, "n_heads": model.n_heads}
+        return ATTENTION[model.encoder](side, dim, head_width=model.head_width, **shared)
     if model.encoder == "gru":
         return GruEncoder(side, dim, n_blocks=model.n_blocks, **shared)
     if ":" in model.encoder:

@@ -60,10 +60,12 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         n_blocks: int,
         n_heads: int,
         seed: int,
+        head_width: int = 0,
         event_features: Sequence[Feature] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.head_width = head_width
         declared = {feature.name: feature for feature in event_features}
         self.history_length = history_length
         self.rate = dropout
@@ -90,7 +92,8 @@ class TransformerEncoder(keras.layers.Layer):  # type: ignore[misc]
         self.final_norm = LayerNorm(dim, name="final_norm")
 
     def _block(self, dim: int, n_heads: int, hidden: int, seed: int, name: str) -> Any:
-        return Block(dim, n_heads, hidden, self.rate, seed, name=name)
+        width = self.head_width
+        return Block(dim, n_heads, hidden, self.rate, seed, head_width=width, name=name)
 
     def _add_preference(self, n_heads: int) -> None:
         slopes = [inverse_softplus(slope) for slope in np.geomspace(*SLOPES, n_heads).tolist()]

@@ -6,88 +6,45 @@ loses more is refused, and nothing is written then.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import errno
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shortlist
 from shortlist import _temporary
-from shortlist.bundle import Bundle, BundleWriter, check_target
-from shortlist.bundle.manifest import MANIFEST, STORAGES
+from shortlist.bundle import Bundle, BundleWriter
+from shortlist.bundle.manifest import MANIFEST
 from shortlist.errors import DataError, ShortlistError
 from shortlist.export.compression.variant import Recipe, write_variant
 from shortlist.export.host_graphs import check_host_graphs
-from shortlist.training.cleaning.files import Frames, load_configured
-from shortlist.training.config.settings import read_config
-from shortlist.training.config.values import unknown
 from shortlist.training.evaluation.compression_report import METRIC, CompressionReport, Step
-from shortlist.training.fit.checkpoint import load_dataset_copy
-from shortlist.training.pipeline.completed import completed, items_of_training
-from shortlist.training.pipeline.evaluation import evaluation_config
+from shortlist.training.pipeline.compress_request import (
+    CompressRequest,
+    EventSource,
+    check_manifest,
+    check_request,
+    held_out,
+    needs_run,
+    run_of,
+)
 from shortlist.training.pipeline.ranking_gate import RankingGate
-from shortlist.training.splits.held_out import check_held_out, fingerprint
-from shortlist.training.splits.split import configured_split
-from shortlist.versions import MAX_ANCESTORS, find_run, new_version
+from shortlist.versions import MAX_ANCESTORS, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from shortlist.bundle.manifest import Manifest
-    from shortlist.training.splits.parts import Split
 
 __all__ = ["CompressRequest", "EventSource", "compress_bundle"]
 
-TOLERANCE = 0.01
 TOP_N = 20  # of the lists that graphs and engine are compared by
 SEARCHED = ("int8", "float16")  # storages that `within` tries, beside the one that is there
 _OF_FILE = ("format", "format_version", "files")  # of a manifest: written with it
-
-
-@dataclass(frozen=True)
-class EventSource:
-    """Events that the gate holds out, where the run folder is gone: as for `evaluate`."""
-
-    path: str
-    format: str = "auto"
-    items: Path | None = None
-    users: Path | None = None
-    reading: Mapping[str, object] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CompressRequest:
-    """What is wanted of a smaller bundle.
-
-    Attributes
-    ----------
-    int8 : bool
-        Tables and products in 8-bit numbers.
-    storage : str or None
-        Of the item index.
-    users, portable : bool
-        Keep the stored users, and recommend_portable.onnx.
-    tolerance : float
-        Part of NDCG@10 that may be lost.
-    within : float or None
-        Search for the smallest bundle that loses no more than this.
-    """
-
-    int8: bool = False
-    storage: str | None = None
-    users: bool = True
-    portable: bool = True
-    tolerance: float = TOLERANCE
-    within: float | None = None
-
-    @property
-    def allowed(self) -> float:
-        """Part of NDCG@10 that may be lost."""
-        return self.tolerance if self.within is None else self.within
 
 
 def compress_bundle(
@@ -129,14 +86,17 @@ def compress_bundle(
     ShortlistError
         The disk is full; nothing is left of the new bundle.
     """
-    _check(request, bundle, out)
+    check_request(request, bundle, out)
     try:
         with Bundle.open(bundle) as opened, _temporary.folder_for(out.absolute()) as folder:
-            _check_manifest(opened.manifest, bundle)
-            split, include_seen = _held_out(opened, run_dir, events)
+            check_manifest(opened.manifest, bundle)
+            run_folder = None if events is not None else run_of(opened, run_dir)
+            if request.student and run_folder is None:
+                raise DataError(needs_run(request))
+            split, include_seen = held_out(opened, run_folder, events)
             say(f"measuring {bundle.name}")
             gate = RankingGate(bundle, split, tolerance=request.allowed, include_seen=include_seen)
-            job = _Job(opened, out, request, gate, folder, say)
+            job = _Job(opened, out, request, gate, folder, run_folder, say)
             return job.run()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -145,78 +105,6 @@ def compress_bundle(
             f"--out: the disk of {out} is full; nothing of the new bundle is left, and "
             f"{bundle} is as it was. Fix: free some space, or write elsewhere"
         ) from error
-
-
-def _check(request: CompressRequest, bundle: Path, out: Path) -> None:
-    """Refuse what cannot be done, before anything is read."""
-    target = check_target(out)
-    if target.resolve() == bundle.resolve():
-        raise DataError(f"--out: got {out}, the bundle itself, expected another name")
-    if request.storage is not None and request.storage not in STORAGES:
-        raise DataError(unknown("--storage", request.storage, STORAGES))
-    for flag, value in (("--tolerance", request.tolerance), ("--within", request.within)):
-        if value is not None and not 0 <= value <= 1:
-            raise DataError(f"{flag}: got {value}, expected a part from 0 to 1, such as 0.01")
-    has_step = request.int8 or request.storage or not request.users or not request.portable
-    if request.within is None and not has_step:
-        raise DataError(
-            "steps: got none, expected --int8, --storage, --no-users, --no-portable, or --within "
-            "to search"
-        )
-
-
-def _check_manifest(manifest: Manifest, bundle: Path) -> None:
-    record = manifest.compression
-    if record is not None:
-        raise DataError(
-            f"bundle: got {bundle}, which is compressed already ({', '.join(record.steps)}), "
-            f"expected the one it was made from, version {record.source}: losses would add up "
-            "unseen. Fix: compress that one"
-        )
-    if manifest.privacy is not None:
-        raise DataError(
-            f"bundle: got {bundle}, which is private and keeps no events to measure by, expected "
-            "one that is not. Fix: set export.storage and train again"
-        )
-
-
-def _held_out(
-    bundle: Bundle, run_dir: Path | None, source: EventSource | None
-) -> tuple[Split, bool]:
-    """Find the events that judge: those of the run folder, or those given."""
-    if source is not None:
-        return _split_of_events(bundle, source)
-    manifest = bundle.manifest
-    folder = run_dir or find_run(bundle.path, manifest)
-    if folder is None or not (folder / "config.toml").is_file():
-        where = f"{run_dir} is none" if run_dir else f"there is none beside {bundle.path}"
-        raise DataError(
-            f"run folder: expected that of the training of {bundle.name}, whose events judge what "
-            f"is lost; {where}. Fix: give it with --run, or the events with --data: --int8, "
-            "--storage, --no-users, --no-portable and --within need no more"
-        )
-    config = read_config(folder / "config.toml")
-    split = configured_split(load_dataset_copy(folder / "data"), config)
-    sha256 = manifest.training_section("data").get("train_sha256")
-    if sha256 != fingerprint(split.train):
-        raise DataError(
-            f"run folder: {folder} was trained on other events than {bundle.name}, expected the "
-            "run that it was exported from. Fix: give that one with --run"
-        )
-    return split, config.split.include_seen
-
-
-def _split_of_events(bundle: Bundle, source: EventSource) -> tuple[Split, bool]:
-    training = bundle.manifest.training
-    given = {"path": source.path, "format": source.format, **source.reading}
-    config = evaluation_config(training, given, "auto")
-    frames = Frames(None, source.items, source.users)
-    with shortlist.load(bundle.path, n_threads=1) as engine:
-        item_ids = items_of_training(engine)
-        dataset, _ = load_configured(config, frames=frames, item_ids=item_ids)
-        split = configured_split(completed(dataset, {bundle.name: engine}).dataset, config)
-    check_held_out(training, split, "valid")
-    return split, config.split.include_seen
 
 
 @dataclass(frozen=True)
@@ -228,38 +116,71 @@ class _Job:
     request: CompressRequest
     gate: RankingGate
     folder: Path
+    run_folder: Path | None
     say: Callable[[str], None]
+
+    @property
+    def student_run(self) -> Path | None:
+        """Where the run of a student goes."""
+        return self.out.with_suffix(".run") if self.request.student else None
 
     def run(self) -> CompressionReport:
         """Try the steps, and write what is chosen."""
-        recipes = self._searched() if self.request.within is not None else self._steps()
-        with shortlist.load(self.bundle.path, n_threads=1) as engine:
-            inputs = self.gate.encoder_inputs(engine)
-        steps: list[Step] = []
-        best: tuple[Path, Step] | None = None
-        for number, recipe in enumerate(recipes):
-            self.say(recipe.name)
-            path = self._write(recipe, self.folder / f"step-{number}.shortlist", inputs)
-            step = self.gate.judge(recipe.name, path)
-            steps.append(step)
-            if self._is_better(step, best):
-                if best is not None:
-                    shutil.rmtree(best[0])
-                best = path, step
-            else:
-                shutil.rmtree(path)
-            if self.request.within is None and not step.is_passed:
-                best = None
-                break
-        if best is None:
-            return self._report(steps, reason=self._refusal(steps))
-        return self._commit(*best, steps)
+        searches = self.request.within is not None
+        found = _Found(searches)
+        bases = {"": self.bundle} if searches or not self.request.student else {}
+        with contextlib.ExitStack() as stack:
+            if self.request.student:
+                path = self._train_student()
+                step = self.gate.judge(self.request.student, path)
+                found.add(step, path)
+                if searches or step.is_passed:
+                    bases[self.request.student] = stack.enter_context(Bundle.open(path))
+            for name, base in bases.items():
+                self._try(name, base, found)
+        if found.best is None:
+            return self._report(found.steps, reason=self._refusal(found.steps))
+        return self._commit(*found.best, found.steps)
 
-    def _is_better(self, step: Step, best: tuple[Path, Step] | None) -> bool:
-        """Say whether a step is to be written: the last one, or of a search the smallest."""
-        if not step.is_passed or best is None or self.request.within is None:
-            return step.is_passed
-        return step.figures.size < best[1].figures.size
+    def _try(self, student: str, base: Bundle, found: _Found) -> None:
+        """Measure what can be done to a bundle: to the one that was given, or a student's."""
+        recipes = self._searched(base) if found.searches else self._steps()
+        with shortlist.load(base.path, n_threads=1) as engine:
+            inputs = self.gate.encoder_inputs(engine)
+        for recipe in recipes:
+            name = ", ".join(filter(None, (student, recipe.name)))
+            self.say(name)
+            path = self.folder / f"step-{len(found.steps)}.shortlist"
+            with BundleWriter(path) as writer:
+                changed = write_variant(base, recipe, writer.directory, inputs)
+                writer.write_manifest(_fields(base.manifest) | changed)
+                writer.commit()
+            found.add(self.gate.judge(name, path), path)
+            if found.is_over:
+                return
+
+    def _train_student(self) -> Path:
+        """Train what is asked for on from the run, and export it."""
+        from shortlist.export.writer import export_bundle
+        from shortlist.training.fit.fit import load_run
+        from shortlist.training.pipeline.students import distilled, pruned
+
+        request, place = self.request, self.student_run
+        assert self.run_folder is not None
+        assert place is not None
+        run = load_run(self.run_folder)
+        options: Any = {"overrides": request.overrides, "say": self.say}
+        try:
+            if request.prune is not None:
+                student = pruned(run, request.prune, place, **options)
+            else:
+                student = distilled(run, str(request.distil), place, **options)
+            path = self.folder / "student.shortlist"
+            export_bundle(student, path, store_users=bool(self.bundle.manifest.n_users))
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)  # it is new, and of no use without its bundle
+            raise
+        return path
 
     def _steps(self) -> list[Recipe]:
         """Return the steps that are asked for, each with those before it."""
@@ -272,11 +193,11 @@ class _Job:
             recipes.append(dataclasses.replace(recipe, storage=request.storage))  # type: ignore[arg-type]
         return recipes
 
-    def _searched(self) -> list[Recipe]:
+    def _searched(self, base: Bundle) -> list[Recipe]:
         """Return all that `within` tries."""
-        request, present = self.request, self.bundle.manifest.storage
+        request = self.request
         storages: list[Any] = [request.storage]
-        if request.storage is None and present == "float32":
+        if request.storage is None and base.manifest.storage == "float32":
             storages += SEARCHED
         return [
             Recipe(int8, storage, request.users, request.portable)
@@ -284,25 +205,14 @@ class _Job:
             for storage in storages
         ]
 
-    def _write(self, recipe: Recipe, path: Path, inputs: Sequence[Any]) -> Path:
-        """Write a variant as a bundle of its own, so that an engine can load it."""
-        with BundleWriter(path) as writer:
-            changed = write_variant(self.bundle, recipe, writer.directory, inputs)
-            writer.write_manifest(self._fields() | changed)
-            return writer.commit()
-
-    def _fields(self) -> dict[str, Any]:
-        fields = self.bundle.manifest.to_dict()
-        return {name: value for name, value in fields.items() if name not in _OF_FILE}
-
     def _commit(self, path: Path, step: Step, steps: list[Step]) -> CompressionReport:
         """Compare the graphs with the engine, add what was measured, and put it in place."""
         with shortlist.load(path, n_threads=1) as engine:
             graphs = check_host_graphs(engine, self.gate.batches(), top_n=TOP_N)
-            fields = engine.bundle.manifest.to_dict()
+            fields = engine.bundle.manifest
         now = datetime.datetime.now(datetime.UTC)
         lineage = self._lineage(now)
-        fields = {name: value for name, value in fields.items() if name not in _OF_FILE} | {
+        fields = _fields(fields) | {
             "created": now.isoformat(timespec="seconds"),
             "lineage": lineage,
             "metrics": {"validation": step.figures.metrics},
@@ -344,6 +254,7 @@ class _Job:
             "version": new_version(now),
             "parent": manifest.version,
             "kind": "compress",
+            "run": own.get("run") if self.student_run is None else self.student_run.name,
             "created": now.isoformat(timespec="seconds"),
             "ancestors": ancestors,
         }
@@ -369,4 +280,43 @@ class _Job:
             chosen=found.get("chosen", ""),
             reason=found.get("reason", ""),
             test=found.get("test", {}),
+            run=self.student_run,
         )
+
+
+class _Found:
+    """What was tried so far, and the best of it.
+
+    Attributes
+    ----------
+    searches : bool
+        The smallest that passes is wanted; otherwise the last, and no step may be refused.
+    steps : list of Step
+    best : (Path, Step) or None
+    is_over : bool
+        A step was refused that was asked for.
+    """
+
+    def __init__(self, searches: bool) -> None:
+        self.searches = searches
+        self.steps: list[Step] = []
+        self.best: tuple[Path, Step] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return not self.searches and not self.steps[-1].is_passed
+
+    def add(self, step: Step, path: Path) -> None:
+        """Note a step, and whether it is the best."""
+        self.steps.append(step)
+        if not self.searches:
+            self.best = (path, step) if step.is_passed else None
+        elif step.is_passed and (
+            self.best is None or step.figures.size < self.best[1].figures.size
+        ):
+            self.best = path, step
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest says, but for what is written with the files."""
+    return {name: value for name, value in manifest.to_dict().items() if name not in _OF_FILE}

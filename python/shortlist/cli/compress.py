@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.cli._common import (
     add_data_arguments,
+    add_set_argument,
     check_bundle,
     check_output,
     new_parser,
+    parse_overrides,
     reading_said,
     require_extra,
 )
@@ -49,6 +51,20 @@ def add_parser(subparsers: SubParsers) -> None:
         metavar="MODE",
         help="storage of the item index, as export.storage names it: float16, int8, …",
     )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        metavar="PART",
+        help="do without so much of the user encoder's multiplications: hidden units, heads and "
+        "blocks that are worth least go, and a short training follows; needs the run folder",
+    )
+    parser.add_argument(
+        "--distil",
+        metavar="PRESET",
+        help="train a smaller model, taught by the bundle's: pool, gru, or a preset of one of "
+        "them; needs the run folder",
+    )
+    add_set_argument(parser, "train.epochs=5")
     parser.add_argument("--no-users", action="store_true", help="leave out the stored users")
     parser.add_argument(
         "--no-portable", action="store_true", help="leave out recommend_portable.onnx"
@@ -89,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         users=not args.no_users,
         portable=not args.no_portable,
+        prune=args.prune,
+        distil=args.distil,
+        overrides=parse_overrides(args.set),
         tolerance=args.tolerance,
         within=args.within,
     )
