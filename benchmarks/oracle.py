@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 
 import shortlist
 from shortlist import _core
+from shortlist.storages import STORAGES
 
 METRICS = ("cosine", "dot", "euclidean")
-STORAGES = ("float32", "float16", "bfloat16", "int8")
 _NO_NIBBLES = _core.min_code_bytes_for_nibbles()
 # Half a unit in the last place: relative, and of the smallest numbers.
 HALF_UNITS = {"float16": (2.0**-10.9, 2.0**-25), "bfloat16": (2.0**-7.9, 2.0**-134)}
+# Of the row's largest number: half a step of 127, or what 15 with large numbers cut off lose.
+CODE_ERRORS = {"int8": 1 / 253, "int4": 0.65}
 MAX_DIM, MAX_BATCH, MAX_THREADS = 300, 70, 4
 # n_items × dim of one catalogue: the oracle must stay fast.
 MAX_VALUES = 1_000_000
@@ -160,10 +162,10 @@ def stored(index: shortlist.Index, rows: NDArray[np.int64], raw: Rows, what: str
     if index.storage in HALF_UNITS:
         relative, smallest = HALF_UNITS[index.storage]
         limit += np.abs(expected) * relative + smallest
-    elif index.storage == "int8":
-        # Half a step of 127 to the row's largest value, of cosine rows scaled to length 1 again;
-        # rows of hardly anything become 0.
-        half_step = np.abs(expected).max(axis=1, keepdims=True, initial=0) / 253
+    elif index.storage in CODE_ERRORS:
+        # Of cosine rows scaled to length 1 again; rows of hardly anything become 0.
+        largest = np.abs(expected).max(axis=1, keepdims=True, initial=0)
+        half_step = largest * CODE_ERRORS[index.storage]
         limit += half_step + 1e-30
         if index.metric == "cosine":
             limit += 2 * (np.abs(expected) + half_step) * half_step * np.sqrt(expected.shape[1])

@@ -28,8 +28,12 @@ TOLERANCE = 1e-5
 SCORER_TOLERANCE = 1e-4  # relative to the largest score; sums over whole histories go in
 SECOND_STAGE_USERS = 256
 # What rounding to the index's storage may change in a number of a unit vector; of other vectors, in
-# parts of their largest number.
-ROUNDING = {"float32": 0.0, "float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127}
+# parts of their largest number. int4 cuts the largest numbers of a row off where that makes the
+# whole row better.
+ROUNDING = {
+    **{"float32": 0.0, "disk8": 0.0, "disk4": 0.0},
+    **{"float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127, "int4": 2 / 3},
+}
 CHUNK = 512  # users whose score rows are in memory at once, …
 MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
 
@@ -344,7 +348,7 @@ def _rounding(items: Array, engine: Engine) -> float:
 
     Two such items may change places when their scores differ by twice that.
     """
-    if engine.index.storage == "float32":
+    if ROUNDING[engine.index.storage] == 0:
         return 0.0
     stored = engine.index.vectors(np.arange(len(engine.index)))
     return float(np.linalg.norm(items - stored, axis=1).max(initial=0.0))

@@ -14,10 +14,14 @@ from shortlist.index import Index
 from shortlist.training.graphs.nodes import Nodes
 
 _STORED = {
-    "float32": TensorProto.FLOAT,
+    **dict.fromkeys(("float32", "disk8", "disk4"), TensorProto.FLOAT),
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }
+
+
+# Largest code of the storages whose codes are the rows.
+_MOST_CODE = {"int8": 127, "int4": 15}
 
 
 class PortableHead:
@@ -84,12 +88,12 @@ class PortableHead:
         return choose(nodes, is_unknown, _first(nodes, popular, k), personal)
 
     def initializers(self) -> list[TensorProto]:
-        """Return the rows: those of the index file, or for int8, which keeps none, codes."""
+        """Return the rows: those of the index file, or where it keeps none, codes."""
         index, storage = self._index, self._index.storage
         shape = (len(index), index.dim)
-        if storage != "int8":
+        if storage in _STORED:
             return [index_rows(self._directory, "items", _STORED[storage], shape)]
-        codes, scales = byte_rows(index.vectors(np.arange(len(index))))
+        codes, scales = code_rows(index.vectors(np.arange(len(index))), _MOST_CODE[storage])
         return [numpy_helper.from_array(codes, "items"), numpy_helper.from_array(scales, "scales")]
 
     def inputs(self) -> list[onnx.ValueInfoProto]:
@@ -98,10 +102,10 @@ class PortableHead:
 
     def _items(self, nodes: Nodes) -> str:
         storage = self._index.storage
-        if storage == "float32":
+        if _STORED.get(storage) == TensorProto.FLOAT:
             return "items"
         items = nodes.add("Cast", "items", to=TensorProto.FLOAT)
-        return nodes.add("Mul", items, "scales") if storage == "int8" else items
+        return items if storage in _STORED else nodes.add("Mul", items, "scales")
 
     def _scores(self, nodes: Nodes, queries: str, items: str) -> str:
         metric, axis = self._index.metric, nodes.constant([1], np.int64)
@@ -135,14 +139,15 @@ def _first(nodes: Nodes, popular: Popular, k: str) -> Hits:
     )
 
 
-def byte_rows(vectors: npt.NDArray[np.float32]) -> tuple[Any, Any]:
+def code_rows(vectors: npt.NDArray[np.float32], most: int) -> tuple[Any, Any]:
     """Return int8 codes (n, dim) and scales (n, 1) whose product is exactly `vectors`.
 
-    Only rows of an int8 index have such codes: each is a scale times whole numbers up to 127.
+    Only rows of an approximate index have such codes: each is a scale times whole numbers up to
+    `most`, which the largest of them is.
     """
     largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
-    scales = (largest / 127).astype(np.float32)
+    scales = (largest / most).astype(np.float32)
     codes = np.rint(vectors / np.where(scales > 0, scales, 1)).astype(np.int8)
     if not np.array_equal(codes * scales, vectors):
-        raise AssertionError("rows of an int8 index are scales times whole numbers")
+        raise AssertionError("rows of an approximate index are scales times whole numbers")
     return codes, scales

@@ -187,7 +187,18 @@ Index finish(IndexBuilder& builder, const Ids& ids) {
   return builder.finish(ids_from(ids));
 }
 
+Index with_storage(const IndexView& view, Storage storage) {
+  const Released release;
+  return view.with_storage(storage);
+}
+
 void register_views(py::module_& module) {
+  py::class_<IndexMemory>(module, "IndexMemory")
+      .def_readonly("codes", &IndexMemory::codes)
+      .def_readonly("rows", &IndexMemory::rows)
+      .def_readonly("mapped_codes", &IndexMemory::mapped_codes)
+      .def_readonly("mapped_rows", &IndexMemory::mapped_rows)
+      .def_readonly("ids", &IndexMemory::ids);
   py::class_<IndexView>(module, "IndexView")
       .def_property_readonly("metric", &IndexView::metric)
       .def_property_readonly("storage", &IndexView::storage)
@@ -207,6 +218,8 @@ void register_views(py::module_& module) {
       .def("rows_of_strings", &rows_of_strings, py::arg("ids"))
       .def("vectors", &vectors, py::arg("rows"))
       .def("to_bytes", &to_bytes)
+      .def("with_storage", &with_storage, py::arg("storage"))
+      .def("memory", &IndexView::memory)
       .def("slice", &slice, py::arg("first"), py::arg("end"))
       .def("save", &IndexView::save, py::arg("path"), py::call_guard<Released>());
 }
@@ -218,11 +231,10 @@ void register_index(py::module_& module) {
       .value("cosine", Metric::cosine)
       .value("dot", Metric::dot)
       .value("euclidean", Metric::euclidean);
-  py::enum_<Storage>(module, "Storage")
-      .value("float32", Storage::float32)
-      .value("float16", Storage::float16)
-      .value("bfloat16", Storage::bfloat16)
-      .value("int8", Storage::int8);
+  py::enum_<Storage> storages(module, "Storage");
+  for (std::size_t i = 0; i < kStorages; ++i) {
+    storages.value(kStorageNames[i], static_cast<Storage>(i));
+  }
   register_views(module);
   py::class_<Index>(module, "Index")
       .def("view", &Index::view)

@@ -11,20 +11,14 @@ namespace {
 
 constexpr const char* kIndexHandle = "an index of shortlist_index_create or shortlist_index_load";
 
-// Rows, evenly over all, that measure the recall of int8 storage: the same as Python's.
 void add_sample(IndexBuilder& builder, const MatrixView& vectors) {
-  const std::size_t n = std::min<std::size_t>(vectors.n_rows, 100);
-  const double step =
-      n > 1 ? static_cast<double>(vectors.n_rows - 1) / static_cast<double>(n - 1) : 0.0;
-  std::vector<std::int64_t> rows(n);
-  std::vector<float> queries(n * vectors.dim);
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t row =
-        i + 1 == n ? vectors.n_rows - 1 : static_cast<std::size_t>(static_cast<double>(i) * step);
-    rows[i] = static_cast<std::int64_t>(row);
-    std::copy_n(vectors.row(row), vectors.dim, queries.data() + i * vectors.dim);
+  const std::vector<std::int64_t> rows = recall_rows(vectors.n_rows);
+  std::vector<float> queries(rows.size() * vectors.dim);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::copy_n(vectors.row(static_cast<std::size_t>(rows[i])), vectors.dim,
+                queries.data() + i * vectors.dim);
   }
-  builder.sample({queries.data(), n, vectors.dim}, rows.data());
+  builder.sample({queries.data(), rows.size(), vectors.dim}, rows.data());
 }
 
 Index create(const MatrixView& vectors, const shortlist_ids* ids,
@@ -36,10 +30,11 @@ Index create(const MatrixView& vectors, const shortlist_ids* ids,
                                 "; expected SHORTLIST_COSINE, SHORTLIST_DOT or "
                                 "SHORTLIST_EUCLIDEAN");
   }
-  if (options.storage < 0 || options.storage > SHORTLIST_INT8) {
+  if (options.storage < 0 || options.storage > SHORTLIST_INT4) {
     throw std::invalid_argument("options.storage: got " + std::to_string(options.storage) +
                                 "; expected SHORTLIST_FLOAT32, SHORTLIST_FLOAT16, "
-                                "SHORTLIST_BFLOAT16 or SHORTLIST_INT8");
+                                "SHORTLIST_BFLOAT16, SHORTLIST_INT8, SHORTLIST_DISK8, "
+                                "SHORTLIST_DISK4 or SHORTLIST_INT4");
   }
   if (ids != nullptr && ids->n != vectors.n_rows) {
     throw std::invalid_argument("item_ids: got " + std::to_string(ids->n) + " ids for " +
@@ -49,7 +44,7 @@ Index create(const MatrixView& vectors, const shortlist_ids* ids,
   IndexBuilder builder(vectors.n_rows, vectors.dim, static_cast<Metric>(options.metric),
                        static_cast<Storage>(options.storage));
   ItemIds item_ids = ids == nullptr ? ItemIds::row_numbers(vectors.n_rows) : new_item_ids(*ids);
-  if (options.storage == SHORTLIST_INT8) add_sample(builder, vectors);
+  if (is_approximate(static_cast<Storage>(options.storage))) add_sample(builder, vectors);
   builder.add(vectors);
   return builder.finish(std::move(item_ids));
 }

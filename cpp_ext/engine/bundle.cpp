@@ -14,6 +14,7 @@
 #include "shortlist/file_error.hpp"
 #include "shortlist/file_hash.hpp"
 #include "shortlist/item_ids.hpp"
+#include "shortlist/storage.hpp"
 #include "src/file/file_reader.hpp"
 
 namespace shortlist::engine {
@@ -147,12 +148,11 @@ void check_index(const BundleFolder& bundle) {
     if (found != said) throw_bad(where, "the manifest's " + key + " " + said, found);
   };
   constexpr const char* kMetrics[] = {"cosine", "dot", "euclidean"};
-  constexpr const char* kStorages[] = {"float32", "float16", "bfloat16", "int8"};
   const auto kind = static_cast<ItemIds::Kind>(file.header().id_kind);
   expect("n_items", std::to_string(manifest.n_items), std::to_string(file.n_items()));
   expect("dim", std::to_string(manifest.dim), std::to_string(file.dim()));
   expect("metric", manifest.metric, kMetrics[file.header().metric]);
-  expect("storage", manifest.storage, kStorages[file.header().storage]);
+  expect("storage", manifest.storage, kStorageNames[file.header().storage]);
   expect("item_id_dtype", manifest.item_id_dtype,
          kind == ItemIds::Kind::string ? "string" : "int64");
 }

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <iterator>
 #include <set>
+#include <vector>
 
 #include "engine/json.hpp"
 #include "shortlist/file_error.hpp"
+#include "shortlist/storage.hpp"
 
 namespace shortlist::engine {
 namespace {
@@ -77,7 +80,7 @@ class Parser {
     } else if (key == "metric") {
       manifest_.metric = one_of(key, {"cosine", "dot", "euclidean"});
     } else if (key == "storage") {
-      manifest_.storage = one_of(key, {"float32", "float16", "bfloat16", "int8"});
+      manifest_.storage = one_of(key, {std::begin(kStorageNames), std::end(kStorageNames)});
     } else if (key == "item_id_dtype") {
       manifest_.item_id_dtype = one_of(key, {"int64", "string"});
     } else {
@@ -85,7 +88,7 @@ class Parser {
     }
   }
 
-  std::string one_of(const std::string& key, std::initializer_list<const char*> allowed) {
+  std::string one_of(const std::string& key, const std::vector<const char*>& allowed) {
     const std::string value = json_.string();
     if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
     std::string names;

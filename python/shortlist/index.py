@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,45 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from shortlist import _arguments, _checks, _core
 from shortlist._columns.variety import read_wanted, variety_of_groups
 from shortlist.errors import BundleError
+from shortlist.hits import Hits, VariedHits
+from shortlist.storages import APPROXIMATE, IndexMemory, Storage
 
 Metric = Literal["cosine", "dot", "euclidean"]
-Storage = Literal["float32", "float16", "bfloat16", "int8"]
 
 # Numbers that are converted to float32 at a time, so that no second copy of a catalogue is made.
 _CHUNK_NUMBERS = 2**20
-
-
-class Hits(NamedTuple):
-    """The result of one search: score descending, then the lower item row first.
-
-    Attributes
-    ----------
-    item_ids : ndarray of shape (n_queries, top_n), int64 or object (str)
-        Ids of the items; missing places hold -1 or "".
-    scores : ndarray of shape (n_queries, top_n), float32
-        Similarities, bigger is closer; missing places hold -inf.
-    counts : ndarray of shape (n_queries,), int64
-        How many places of each row are real.
-    indices : ndarray of shape (n_queries, top_n), int64
-        Item rows; missing places hold -1.
-    """
-
-    item_ids: NDArray[Any]
-    scores: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    indices: NDArray[np.int64]
-
-
-class VariedHits(Hits):
-    """The result of a search with `at_least`.
-
-    Attributes
-    ----------
-    unmet : dict of ndarray (n_queries,), int64
-        How many items each list lacks of what `at_least` wants, by name.
-    """
-
-    unmet: dict[str, NDArray[np.int64]]
 
 
 class Index:
@@ -67,12 +35,16 @@ class Index:
     metric : {"cosine", "dot", "euclidean"}
         Cosine scores are the dot product of rows normalised in float32 (a zero row scores 0 with
         everything); euclidean scores are the negative distance -||query - item||.
-    storage : {"float32", "float16", "bfloat16", "int8"}
-        How the vectors that scores are computed from are kept, beside one byte per number for the
-        scan. float32: four bytes per number. float16, bfloat16: two; every number is rounded to
-        the nearest one of that type when it is added (for cosine after normalising), and answers
-        are exact with respect to these stored values. int8: none; the byte of the scan is all
-        there is, answers are approximate (`is_exact` is False) and `recall` says how good.
+    storage : {"float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4"}
+        How the vectors that scores are computed from are kept, beside the codes of the scan, one
+        byte per number. float32: four bytes per number. float16, bfloat16: two; every number is
+        rounded to the nearest one of that type when it is added (for cosine after normalising),
+        and answers are exact with respect to these stored values. disk8: as float32, bit for bit,
+        but once the index is saved and loaded only the codes are in memory, and vectors are read
+        from the file where the codes cannot rule an item out. disk4: the same with codes of half a
+        byte. int8: no vectors; the byte of the scan is all there is. int4: the same with half a
+        byte. Answers of int8 and int4 are approximate (`is_exact` is False), and `recall` says how
+        good.
 
     Raises
     ------
@@ -90,7 +62,8 @@ class Index:
     Scores are summed in float64 in one fixed order and rounded once to float32, so ids, order and
     score bits do not depend on batch size, threads or instruction set. That, the answers after
     updates, and a saved file hold for every storage alike: a row is rounded once, on its own, and
-    `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127.
+    `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127, int4
+    one scale per row and the odd codes from -15 to 15.
 
     An index can be pickled and copied (`pickle`, `copy`): what comes back is what a saved file
     would give, with memory of its own.
@@ -125,7 +98,7 @@ class Index:
         kind = _arguments.member(_core.Metric, metric, "metric")
         stored = _arguments.member(_core.Storage, storage, "storage")
         builder = _core.IndexBuilder(n_items, dim, kind, stored)
-        if storage == "int8":
+        if storage in APPROXIMATE:
             builder.sample(*_arguments.sample(array))
         n_rows = max(1, _CHUNK_NUMBERS // dim)
         for start in range(0, len(array), n_rows):
@@ -160,7 +133,7 @@ class Index:
 
     @property
     def storage(self) -> Storage:
-        """How vectors are kept: "float32", "float16", "bfloat16" or "int8"."""
+        """How vectors are kept, as `storage` of the constructor."""
         name: Storage = self._core.view().storage.name
         return name
 
@@ -168,13 +141,13 @@ class Index:
     def is_exact(self) -> bool:
         """Whether answers are exact for the vectors given, up to the rounding of `storage`.
 
-        False for int8: there the rounding itself changes answers; see `recall`.
+        False for int8 and int4: there the rounding itself changes answers; see `recall`.
         """
-        return self.storage != "int8"
+        return self.storage not in APPROXIMATE
 
     @property
     def recall(self) -> float | None:
-        """Share of the true top 10 that is found: int8 storage only, else None.
+        """Share of the true top 10 that is found: int8 and int4 only, else None.
 
         Measured when the index was built, with up to 100 of its items as queries against the
         vectors before rounding, the item itself left out; updates do not change it. None for fewer
@@ -382,6 +355,52 @@ class Index:
             return self._core.remove_strings(ids)
         return self._core.remove_int64(ids)
 
+    def with_storage(self, storage: Storage) -> Index:
+        """Return a new index of the same items and vectors in another storage.
+
+        Empty rows of removed items are left out, as in a saved file. Vectors are not normalised
+        again, so disk8 and disk4 answer with the very bits of float32. The recall of an approximate
+        storage is measured against the vectors of this index.
+
+        Parameters
+        ----------
+        storage : str
+            As in the constructor.
+
+        Raises
+        ------
+        ValueError
+            This index has rounded its vectors to another storage; or a number is beyond the range
+            of the new one.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> index = Index(np.eye(3, dtype=np.float32))
+        >>> index.with_storage("disk8").search(np.ones((1, 3)), top_n=1).item_ids.tolist()
+        [[0]]
+        """
+        stored = _arguments.member(_core.Storage, storage, "storage")
+        return self._of_core(self._core.view().with_storage(stored))
+
+    def memory(self) -> IndexMemory:
+        """Say how many bytes each part of the index takes, and where.
+
+        Returns
+        -------
+        IndexMemory
+            Parts that are mapped are read from the file when they are needed, and may leave memory
+            again whenever the system wants its room.
+        """
+        found = self._core.view().memory()
+        return IndexMemory(
+            codes=found.codes,
+            rows=found.rows,
+            mapped_codes=found.mapped_codes,
+            mapped_rows=found.mapped_rows,
+            ids=found.ids,
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically; empty rows of removed items are left out.
 
@@ -401,9 +420,10 @@ class Index:
         path : str or path
         mmap : bool
             True keeps the file mapped, whatever the storage: vectors and codes are read from the
-            page cache, which the system may drop and share between processes. Replacing a mapped
-            file by rename is safe, as `save` does; writing over it in place (``cp``) gives wrong
-            answers or ends the process. False copies everything to memory of this process.
+            page cache, which the system may drop and share between processes; of disk8 and disk4
+            only the vectors, while their codes are copied. Replacing a mapped file by rename is
+            safe, as `save` does; writing over it in place (``cp``) gives wrong answers or ends the
+            process. False copies everything to memory of this process.
 
         Raises
         ------

@@ -148,6 +148,10 @@ MEASURED = [
         "bfloat16": "distances below zero, of 16 bits,",
         "int8": "dot products, of 8 bits,",
         "int8, cosine": "cosines, of 8 bits,",
+        "disk8": "cosines, of vectors on disk,",
+        "disk4": "cosines, of vectors on disk,",
+        "int4": "dot products, of 4 bits,",
+        "int4, cosine": "cosines, of 4 bits,",
     }.items()
 ] + [
     Case(f"{metric} ranks by {what}", metric, [*SOME, {"city": "Köln", "age": -20.0}])

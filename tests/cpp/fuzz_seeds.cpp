@@ -54,7 +54,7 @@ int main(int n_arguments, char** arguments) {
   for (const std::size_t n_items : {0U, 1U, 70U, 71U, 130U}) {
     set_min_code_bytes_for_nibbles(n_items == 71 ? 0 : 1 << 20);
     for (int metric = 0; metric < 3; ++metric) {
-      for (int storage = 0; storage < 4; ++storage) {
+      for (int storage = 0; storage < static_cast<int>(kStorages); ++storage) {
         for (int kind = 0; kind < 3; ++kind) {
           const std::string name = "seed-" + std::to_string(n_files++) + ".index";
           write((folder / name).string(), n_items, 1 + n_items % 5, static_cast<Metric>(metric),

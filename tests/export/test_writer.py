@@ -51,7 +51,12 @@ def test_columns_of_any_name_are_exported_and_served(odd_run, tmp_path):
 
 @pytest.mark.parametrize(
     ("storage", "least", "most"),
-    [("float16", 2**-14, 2**-10), ("bfloat16", 2**-11, 2**-7), ("int8", 2**-9, 2**-4)],
+    [
+        ("float16", 2**-14, 2**-10),
+        ("bfloat16", 2**-11, 2**-7),
+        ("int8", 2**-9, 2**-4),
+        ("int4", 2**-6, 2),
+    ],
 )
 def test_every_storage_passes_the_gate_within_what_it_rounds(
     storage, least, most, text_run, tmp_path
@@ -65,7 +70,7 @@ def test_every_storage_passes_the_gate_within_what_it_rounds(
         told = engine.bundle.manifest
         assert told.storage == engine.report()["storage"] == engine.index.storage == storage
         assert told.recall == engine.report()["recall"] == engine.index.recall
-        assert ("recall" in told.to_dict()) == (storage == "int8")
+        assert ("recall" in told.to_dict()) == (storage in ("int8", "int4"))
 
 
 def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):

@@ -121,7 +121,7 @@ def test_seen_items_are_excluded_unless_asked_for(name, host_bundle):
     assert again["counts"].tolist() == [40]
 
 
-@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8", "disk4", "int4"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_storage_answers_like_its_engine(name, storage, make_host_bundle, tmp_path, rng):
     world = make_host_bundle(tmp_path / "t.shortlist", with_scorer=False, storage=storage)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 import shortlist
 from shortlist import Index
 from shortlist.export.tensors import index_bytes
+from shortlist.storages import STORAGES
 
 DIM, N_ITEMS = 12, 300
 INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT
@@ -65,7 +66,7 @@ def make_index(folder, metric="cosine", storage="float32", ids=None):
     return index
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
 def test_answers_are_the_index_search_bit_for_bit(metric, storage, tmp_path, rng):
     index = make_index(tmp_path, metric, storage, ids=[f"é{i}" for i in range(N_ITEMS)])

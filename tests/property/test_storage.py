@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 import shortlist
 from shortlist import Index, _core
+from shortlist.storages import APPROXIMATE, STORAGES
 
 METRICS = ["cosine", "dot", "euclidean"]
-STORAGES = ["float32", "float16", "bfloat16", "int8"]
-ROUNDING = ["float16", "bfloat16", "int8"]
+ROUNDING = ["float16", "bfloat16", "int8", "int4"]
+ON_DISK = ["disk8", "disk4"]
 
 
 def in_range(items, storage):
@@ -97,6 +98,38 @@ def test_int8_stores_codes_times_a_scale(catalogue, metric):
         assert np.allclose(norms[norms > 0], 1, rtol=2**-15)
 
 
+@settings(SETTINGS, max_examples=80)
+@given(catalogues(), st.sampled_from(METRICS), st.sampled_from(ON_DISK), st.integers(1, 70))
+def test_rows_on_disk_answer_with_the_bits_of_float32(catalogue, metric, storage, n_queries):
+    items, queries = catalogue
+    queries = np.resize(queries, (n_queries, items.shape[1]))
+    plain = Index(items, metric=metric)
+    expected = plain.search(queries, top_n=20)
+    for index in (Index(items, metric=metric, storage=storage), plain.with_storage(storage)):
+        assert same(index.search(queries, top_n=20), expected)
+        assert stored_rows(index).tobytes() == stored_rows(plain).tobytes()
+        assert index.is_exact
+
+
+@settings(SETTINGS, max_examples=60)
+@given(catalogues(), st.sampled_from(METRICS))
+def test_int4_stores_odd_codes_times_a_scale(catalogue, metric):
+    rows = stored_rows(Index(catalogue[0], metric=metric)).astype(np.float64)
+    stored = stored_rows(Index(catalogue[0], metric=metric, storage="int4")).astype(np.float64)
+    is_tiny = np.abs(rows).max(axis=1) < 1e-30
+    assert (stored[is_tiny] == 0).all()
+    rows, stored = rows[~is_tiny], stored[~is_tiny]
+    codes = stored / (np.abs(stored).max(axis=1, keepdims=True) / 15)
+    assert np.array_equal(codes, np.round(codes))
+    assert (codes % 2 == 1).all()
+    cosines = np.einsum("nd,nd->n", rows, stored)
+    cosines /= np.linalg.norm(rows, axis=1) * np.linalg.norm(stored, axis=1)
+    # At worst the other numbers are 0, and become the least codes beside one of 15.
+    assert (cosines > 0.99 / np.sqrt(1 + rows.shape[1] / 225)).all()
+    if metric == "cosine":
+        assert np.allclose(np.linalg.norm(stored, axis=1), 1, rtol=2**-15)
+
+
 @settings(SETTINGS, max_examples=60)
 @given(catalogues(), st.sampled_from(["dot", "euclidean"]), st.sampled_from(ROUNDING))
 def test_rounding_what_is_rounded_changes_nothing(catalogue, metric, storage):
@@ -106,11 +139,12 @@ def test_rounding_what_is_rounded_changes_nothing(catalogue, metric, storage):
     assert again.tobytes() == stored.tobytes()
 
 
+@pytest.mark.parametrize("storage", APPROXIMATE)
 @pytest.mark.parametrize("metric", METRICS)
-def test_recall_is_what_a_brute_force_finds(metric):
+def test_recall_is_what_a_brute_force_finds(metric, storage):
     random = np.random.default_rng(4)
     items = random.normal(size=(3000, 16)).astype(np.float32)
-    index = Index(items, metric=metric, storage="int8")
+    index = Index(items, metric=metric, storage=storage)
     rows = np.unique(np.linspace(0, 2999, 100).astype(int))
     scores = reference.all_scores(items, items[rows], metric)
     scores[np.arange(len(rows)), rows] = -np.inf
@@ -120,11 +154,12 @@ def test_recall_is_what_a_brute_force_finds(metric):
     assert index.recall == pytest.approx(np.mean(found), abs=1e-9)
     assert 0.8 < index.recall < 1
     assert not index.is_exact
+    assert Index(items, metric=metric).with_storage(storage).recall == index.recall
 
 
 def test_recall_is_known_only_where_it_is_measured(tmp_path):
     items = np.eye(3, dtype=np.float32)
-    for storage in STORAGES[:3]:
+    for storage in set(STORAGES) - set(APPROXIMATE):
         index = Index(items, storage=storage)
         assert (index.recall, index.is_exact, index.storage) == (None, True, storage)
     index = Index(items, storage="int8")
@@ -147,6 +182,36 @@ def test_smaller_storages_are_smaller(tmp_path):
     assert 5 + nibbles < sizes["float32"] < 5.1 + nibbles
     assert 3 + nibbles < sizes["float16"] == sizes["bfloat16"] < 3.1 + nibbles
     assert 1 < sizes["int8"] < 1.2
+    assert 5 < sizes["disk8"] < 5.1
+    assert 4.5 < sizes["disk4"] < 4.7
+    assert 0.5 < sizes["int4"] < 0.7
+
+
+def test_what_is_rounded_is_not_rounded_to_something_else():
+    rounded = Index(np.eye(3), storage="int8")
+    with pytest.raises(ValueError, match="got float32 for an index of storage int8; the numbers"):
+        rounded.with_storage("float32")
+    assert same(rounded.with_storage("int8").search(np.eye(3), 2), rounded.search(np.eye(3), 2))
+    large = Index(np.full((2, 3), 1e30), metric="dot")
+    with pytest.raises(ValueError, match="row 0 holds a number beyond the range of storage float1"):
+        large.with_storage("float16")
+    with pytest.raises(ValueError, match="storage: got 'pq'"):
+        large.with_storage("pq")
+
+
+def test_an_updated_index_changes_its_storage(tmp_path):
+    random = np.random.default_rng(2)
+    index = Index(random.normal(size=(700, 20)), item_ids=[f"i{n}" for n in range(700)])
+    index.upsert(["i3", "new"], random.normal(size=(2, 20)))
+    index.remove(["i0", "i699"])
+    index.save(tmp_path / "a")
+    queries = np.random.default_rng(3).normal(size=(9, 20))
+    expected = Index.load(tmp_path / "a").search(queries, top_n=30)
+    for storage in ON_DISK:
+        changed = index.with_storage(storage)
+        assert same(changed.search(queries, top_n=30), expected)
+        assert changed.search(queries, 30).item_ids.tolist() == expected.item_ids.tolist()
+    assert index.storage == "float32"
 
 
 def test_storage_is_seen():

@@ -109,7 +109,11 @@ def test_a_manifest_that_is_no_manifest_is_refused(copy, content, message):
         ("format_version", 2, "expected format_version 1, found 2; read it with the release"),
         ("format_version", True, "expected format_version 1, found True"),
         ("metric", "manhattan", "expected metric to be one of cosine, dot, euclidean"),
-        ("storage", "float8", "expected storage to be one of float32, float16, bfloat16, int8"),
+        (
+            "storage",
+            "float8",
+            "expected storage to be one of float32, float16, bfloat16, int8, disk8, disk4, int4",
+        ),
         ("storage", 3, "expected field 'storage' to be a storage"),
         ("recall", 1.5, "expected recall from 0 to 1"),
         ("recall", "high", "expected field 'recall' to be a number"),

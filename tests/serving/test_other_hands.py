@@ -13,6 +13,7 @@ import pytest
 
 import shortlist
 from shortlist.errors import BundleError
+from shortlist.storages import STORAGES
 
 ROWS = np.random.default_rng(3).standard_normal((500, 24), "f4")
 
@@ -25,7 +26,7 @@ def write_over(source, target):
 
 
 @pytest.mark.parametrize("ids", [None, np.arange(500) * 7, [f"ü{i}" for i in range(500)]])
-@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize(
     "take", [copy.copy, copy.deepcopy, lambda i: pickle.loads(pickle.dumps(i))]
 )

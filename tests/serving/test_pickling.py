@@ -55,7 +55,7 @@ def test_the_answer_of_another_process_arrives(world, engine):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("ids", [None, [5, 7, 9, 11], ["a", "é", "c", "d"]])
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "disk4", "int4"])
 def test_an_index_and_its_hits_travel(way, ids, storage):
     vectors = np.random.default_rng(0).standard_normal((4, 8), "f4")
     index = shortlist.Index(vectors, ids, storage=storage)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shortlist.errors import DataError
+from shortlist.storages import STORAGES
 from shortlist.training.config.feature_spec import FeatureSpec
 
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
-STORAGES = ("float32", "float16", "bfloat16", "int8")
 LOSSES = ("auto", "full", "sampled", "gbce", "bpr")
 ENCODERS = ("pool", "gru", "transformer", "hstu")
 CLOSED_FORM = ("popularity", "item-knn", "cooccurrence", "ease", "ials")  # fitted, not trained
@@ -364,7 +364,9 @@ class ExportConfig:
     store_users: bool = _other(True, text="keep users' features and histories in the bundle")
     opset: int = _number(18, 13, 18, text="ONNX opset of the graphs")
     storage: str = _choice(
-        "float32", *STORAGES, text="how item vectors are kept; int8 is approximate"
+        "float32",
+        *STORAGES,
+        text="how item vectors are kept; disk8, disk4: on disk; int8, int4: approximate",
     )
     shards: int = _number(
         1, 1, 1024, text="of the item index, written beside it for searches over processes; 1: none"

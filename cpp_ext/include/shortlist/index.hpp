@@ -31,6 +31,19 @@ namespace [[gnu::visibility("default")]] shortlist {
 
 class Index;
 
+// Where the bytes of an index's items lie. What is mapped is read from the file when it is needed,
+// and may leave memory again whenever the system wants its room.
+struct IndexMemory {
+  std::size_t codes = 0;  // and the numbers that bound their error
+  std::size_t rows = 0;
+  std::size_t mapped_codes = 0;
+  std::size_t mapped_rows = 0;
+  std::size_t ids = 0;  // about
+};
+
+// Rows, evenly over n_items of them, whose items measure the recall of an approximate storage.
+std::vector<std::int64_t> recall_rows(std::size_t n_items);
+
 // The index at one moment: immutable, cheap to copy, safe to read from any number of threads, and
 // unaffected by later updates. Rows: 0 .. n_rows() - 1; those of removed items are not known.
 class IndexView {
@@ -39,8 +52,8 @@ class IndexView {
 
   Metric metric() const;
   Storage storage() const;
-  // int8 storage: the share of the true top 10 that a sample of the items, as queries, found when
-  // the index was built. NaN for other storages, and for less than two items.
+  // Approximate storages: the share of the true top 10 that a sample of the items, as queries, found
+  // when the index was built. NaN for other storages, and for less than two items.
   double recall() const;
   std::size_t dim() const;
   std::size_t n_items() const;
@@ -80,6 +93,12 @@ class IndexView {
               const Variety& variety, std::size_t n_threads, const SearchOutput& output,
               const std::function<void()>* between = nullptr) const;
 
+  IndexMemory memory() const;
+  // The same items, with the vectors stored here, in another storage; removed rows are left out.
+  // Throws std::invalid_argument where vectors that were rounded already would be rounded again, or
+  // the new storage cannot hold a number.
+  Index with_storage(Storage storage) const;
+
   // Writes a temporary file beside `path`, syncs, renames. Rows of removed items are left out, the
   // others keep their order. Throws FileError.
   void save(const std::string& path) const;
@@ -114,7 +133,8 @@ class Index {
   std::size_t remove(const ItemIds& ids, const Commit& commit = {});
 
   // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
-  // not be shortened while the index lives; replacing it by rename is safe. Throws FileError.
+  // not be shortened while the index lives; replacing it by rename is safe. Of the storages with
+  // rows on disk all but the rows is copied even so. Throws FileError.
   static Index load(const std::string& path, bool use_mmap);
   // The same for an index file's bytes in memory, which must stay as they are while the index, its
   // copies or its views live. They are copied only if they do not begin at a multiple of 64 bytes.
@@ -137,7 +157,7 @@ class IndexBuilder {
   IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric,
                Storage storage = Storage::float32);
   ~IndexBuilder();
-  // int8 storage: measure the recall with these rows as queries; they are rows of the index too,
+  // Approximate storages: measure the recall with these rows as queries; they are rows of the index too,
   // rows[i] is the number of the i-th. @pre called before add
   void sample(const MatrixView& queries, const std::int64_t* rows);
   // Rows follow the rows added before. Throws std::invalid_argument naming the first bad row; the

@@ -37,6 +37,12 @@ class ItemIds {
   std::int64_t row_of(std::string_view id) const;
   void rows_of(const std::int64_t* ids, std::size_t n, std::int64_t* rows) const;
 
+  // Of memory, about.
+  std::size_t n_bytes() const {
+    return (values_.capacity() + offsets_.capacity()) * sizeof(std::int64_t) + bytes_.capacity() +
+           slots_.capacity() * sizeof(std::uint32_t);
+  }
+
   const std::vector<std::int64_t>& values() const { return values_; }
   const std::string& bytes() const { return bytes_; }
   const std::vector<std::int64_t>& offsets() const { return offsets_; }

@@ -73,7 +73,10 @@ enum {
   SHORTLIST_FLOAT32 = 0,
   SHORTLIST_FLOAT16 = 1,
   SHORTLIST_BFLOAT16 = 2,
-  SHORTLIST_INT8 = 3 /* approximate answers; the others are exact for the stored vectors */
+  SHORTLIST_INT8 = 3,  /* approximate answers */
+  SHORTLIST_DISK8 = 4, /* float32 vectors; of a mapped file only 8-bit codes are in memory, */
+  SHORTLIST_DISK4 = 5, /* or 4-bit codes */
+  SHORTLIST_INT4 = 6   /* approximate answers; all but INT8 and INT4 are exact for what they store */
 };
 
 /* An index can change; a view is an index at one moment and never changes. */
@@ -132,7 +135,7 @@ typedef struct shortlist_info {
   size_t n_rows; /* n_items and the empty rows of removed items */
   size_t dim;
   uint64_t version; /* grows with every update */
-  double recall;    /* SHORTLIST_INT8: share of the true top 10 that is found; else NaN */
+  double recall;    /* SHORTLIST_INT8, _INT4: share of the true top 10 that is found; else NaN */
   int32_t metric;
   int32_t storage;
   int32_t has_texts; /* 1: ids are texts, 0: numbers */

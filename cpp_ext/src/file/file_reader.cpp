@@ -71,7 +71,14 @@ void FileReader::map(const std::string& path) {
   check_size();
   if (data == MAP_FAILED) throw_bad("cannot map", "a readable file", std::strerror(errno));
   bytes_ = static_cast<const unsigned char*>(data);
+  is_mapped_ = true;
   mapping_ = {data, [size = size_](void* mapped) { ::munmap(mapped, size); }};
+}
+
+void FileReader::leave_on_disk() const {
+  void* begin = const_cast<void*>(mapping_.get());
+  ::madvise(begin, size_, MADV_RANDOM);  // wishes: refused, everything works as before
+  ::madvise(begin, size_, MADV_DONTNEED);
 }
 
 void FileReader::read_header() {
@@ -91,20 +98,21 @@ void FileReader::read_header() {
     throw_bad("size", std::to_string(header_.file_size) + " bytes", std::to_string(size_));
   }
   if (header_.n_sections > file::kMaxSections || header_.metric > 2 || header_.id_kind > 2 ||
-      header_.storage > 3 || header_.reserved != 0) {
+      header_.storage >= kStorages || header_.reserved != 0) {
     throw_bad("header", "known metric, id kind, storage and sections", "other values");
   }
-  const bool is_int8 = header_.storage == static_cast<std::uint32_t>(Storage::int8);
+  const auto storage = static_cast<Storage>(header_.storage);
+  const bool is_codes = is_approximate(storage);
   const std::uint64_t kMaxItems = (std::uint64_t{1} << 31) - 2;
-  const std::uint64_t max_dim = is_int8 ? kMaxPackedDim : std::uint64_t{1} << 31;
+  const std::uint64_t max_dim = is_codes ? kMaxPackedDim : std::uint64_t{1} << 31;
   if (header_.n_items > kMaxItems || header_.dim == 0 || header_.dim > max_dim) {
     throw_bad("shape", "at most 2^31 - 2 rows and 1 to " + std::to_string(max_dim) + " columns",
               "(" + std::to_string(header_.n_items) + ", " + std::to_string(header_.dim) + ")");
   }
   const bool is_measured = header_.recall >= 0 && header_.recall <= 1;
   const bool is_none = header_.recall != header_.recall;  // NaN
-  if (!is_none && !(is_int8 && is_measured)) {
-    throw_bad("recall", "0 to 1, and only with storage int8", std::to_string(header_.recall));
+  if (!is_none && !(is_codes && is_measured)) {
+    throw_bad("recall", "0 to 1, and only with storage int8 or int4", std::to_string(header_.recall));
   }
 }
 

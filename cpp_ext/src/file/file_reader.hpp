@@ -35,6 +35,10 @@ class FileReader {
   SectionBytes section(std::uint32_t tag, std::size_t expected_size) const;
   // What keeps the bytes where they are; null where the caller does.
   const std::shared_ptr<const void>& mapping() const { return mapping_; }
+  bool is_mapped() const { return is_mapped_; }  // by this reader
+  // @pre is_mapped(). Its pages are read one by one as they are needed, from now on, and none of
+  // those that were read counts as this process's memory. What they hold stays the same.
+  void leave_on_disk() const;
   [[noreturn]] void throw_bad(const std::string& what, const std::string& expected,
                               const std::string& found) const;
 
@@ -47,6 +51,7 @@ class FileReader {
 
   std::string name_;
   std::shared_ptr<const void> mapping_;
+  bool is_mapped_ = false;
   const unsigned char* bytes_ = nullptr;
   std::size_t size_ = 0;
   file::Header header_{};

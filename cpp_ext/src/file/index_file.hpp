@@ -14,16 +14,16 @@ constexpr std::size_t kAlignment = 64;
 
 enum SectionTag : std::uint32_t {
   kNone = 0,
-  kRows = 1,          // float32, float16 or bfloat16 (n_items, dim); absent for int8 storage
+  kRows = 1,          // float32, float16 or bfloat16 (n_items, dim); absent for int8 and int4
   kIntIds = 2,        // int64 (n_items,)
   kIdBytes = 3,       // UTF-8 of all string ids, one after the other
   kIdOffsets = 4,     // int64 (n_items + 1,)
-  kCodes = 5,         // uint8 [n_blocks][n_groups][64][4]
+  kCodes = 5,         // uint8 [n_blocks][n_groups][64][4]; absent for disk4 and int4
   kOrder = 6,         // uint32 (n_items,): position in the codes -> row; absent = the same
   kStats = 7,         // float64 [6][n_blocks]
-  kScales = 8,        // float32 (n_items,): int8 storage only
-  kNibbles = 9,       // uint8 [n_blocks][n_groups / 2][64][4]; large catalogues only
-  kNibbleStats = 10,  // float64 [3][n_blocks]; with kNibbles
+  kScales = 8,        // float32 (n_items,): int8 and int4 only
+  kNibbles = 9,       // uint8 [n_blocks][n_groups / 2][64][4]; beside kCodes if there are many
+  kNibbleStats = 10,  // float64 [3][n_blocks]; with kNibbles and kCodes
 };
 
 struct Section {
@@ -45,7 +45,7 @@ struct Header {
   std::uint64_t file_size;
   std::uint32_t storage;
   std::uint32_t reserved;
-  double recall;  // NaN unless storage is int8
+  double recall;  // NaN unless storage is int8 or int4
   Section sections[kMaxSections];
   std::uint64_t checksum;  // of all header bytes before this field
 };

@@ -66,11 +66,11 @@ bool are_usable(const double* stats, std::size_t n_inverse_scales, std::size_t n
 }
 
 // Scales of a Packer: the product with any code is a finite float32, and exact.
-bool are_scales(const float* scales, std::size_t n_items) {
+bool are_scales(const float* scales, std::size_t n_items, float most) {
   for (std::size_t i = 0; i < n_items; ++i) {
     std::uint32_t bits;
     std::memcpy(&bits, scales + i, sizeof bits);
-    const bool is_in_range = scales[i] == 0 || (scales[i] >= 1e-33F && scales[i] <= kMostScale);
+    const bool is_in_range = scales[i] == 0 || (scales[i] >= 1e-33F && scales[i] <= most);
     if (!is_in_range || (bits & 0xFFU) != 0) return false;
   }
   return true;
@@ -82,16 +82,21 @@ PackedItems load_packed(const FileReader& file) {
   packed.n_items = file.n_items();
   packed.n_blocks = (packed.n_items + kernels::kBlockItems - 1) / kernels::kBlockItems;
   packed.n_groups = n_groups_for(file.dim());
-  packed.codes = file.section(file::kCodes, packed.n_blocks * packed.block_bytes()).data;
+  const auto storage = static_cast<Storage>(file.header().storage);
+  if (!has_short_codes(storage)) {
+    packed.codes = file.section(file::kCodes, packed.n_blocks * packed.block_bytes()).data;
+  }
   const std::size_t n_stats = kStatsPerBlock * packed.n_blocks;
   const SectionBytes stats = file.section(file::kStats, n_stats * sizeof(double));
   packed.stats = reinterpret_cast<const double*>(stats.data);
   if (!are_usable(packed.stats, 2 * packed.n_blocks, n_stats)) {
     file.throw_bad("block statistics", "finite numbers of the right size", "others");
   }
-  if (file.has_section(file::kNibbles)) {
+  if (has_short_codes(storage) || file.has_section(file::kNibbles)) {
     packed.nibbles =
         file.section(file::kNibbles, packed.n_blocks * packed.nibble_block_bytes()).data;
+  }
+  if (packed.nibbles != nullptr && packed.codes != nullptr) {
     const std::size_t n_nibble_stats = kNibbleStatsPerBlock * packed.n_blocks;
     const SectionBytes nibble_stats =
         file.section(file::kNibbleStats, n_nibble_stats * sizeof(double));
@@ -107,10 +112,10 @@ PackedItems load_packed(const FileReader& file) {
       file.throw_bad("order", "a permutation of the rows", "repeated or unknown rows");
     }
   }
-  if (file.header().storage == static_cast<std::uint32_t>(Storage::int8)) {
+  if (is_approximate(storage)) {
     const SectionBytes scales = file.section(file::kScales, packed.n_items * sizeof(float));
     packed.scales = reinterpret_cast<const float*>(scales.data);
-    if (!are_scales(packed.scales, packed.n_items)) {
+    if (!are_scales(packed.scales, packed.n_items, most_scale(storage))) {
       file.throw_bad("scales", "finite numbers of 16 significant bits", "others");
     }
   }
@@ -127,20 +132,28 @@ bool are_finite(const std::uint16_t* numbers, std::size_t n, std::uint16_t expon
 
 StoredRows load_rows(const FileReader& file, Storage storage) {
   const std::size_t n_items = file.n_items(), dim = file.dim();
-  StoredRows rows = {storage, n_items, dim};
+  StoredRows rows = {row_storage(storage), n_items, dim};
   const std::size_t n_bytes = bytes_per_number(storage);
-  if (storage == Storage::int8) return rows;
+  if (is_approximate(storage)) return rows;
   if (n_items > file.size() / (dim * n_bytes)) {
     file.throw_bad("shape", "rows that fit in the file", std::to_string(n_items) + " rows");
   }
   rows.data = file.section(file::kRows, n_items * dim * n_bytes).data;
   const auto* numbers = static_cast<const std::uint16_t*>(rows.data);
   const bool is_finite =
-      storage == Storage::float32
+      rows.storage == Storage::float32
           ? first_bad_row({static_cast<const float*>(rows.data), n_items, dim}) == n_items
           : are_finite(numbers, n_items * dim, storage == Storage::float16 ? 0x7C00 : 0x7F80);
   if (!is_finite) file.throw_bad("rows", "finite numbers", "a NaN or Inf");
   return rows;
+}
+
+// Codes to memory; rows stay in the file, and of the pages that were read to verify it none count
+// as this process's.
+void keep_codes(const FileReader& file, Segment& segment) {
+  segment.packed = copy_packed(segment.packed);
+  segment.has_mapped_codes = false;
+  file.leave_on_disk();
 }
 
 std::shared_ptr<Segment> load_segment(const FileReader& file, Storage storage, bool use_mmap) {
@@ -149,6 +162,8 @@ std::shared_ptr<Segment> load_segment(const FileReader& file, Storage storage, b
   segment->packed = load_packed(file);
   if (use_mmap) {
     segment->mapping = file.mapping();
+    segment->has_mapped_rows = segment->has_mapped_codes = file.is_mapped();
+    if (has_rows_on_disk(storage) && file.is_mapped()) keep_codes(file, *segment);
   } else {
     const StoredRows& mapped = segment->vectors;
     const std::size_t n_bytes = mapped.n_rows * mapped.dim * bytes_per_number(storage);
@@ -157,7 +172,7 @@ std::shared_ptr<Segment> load_segment(const FileReader& file, Storage storage, b
     segment->vectors.data = segment->owned_vectors.as<void>();
     segment->packed = copy_packed(segment->packed);
   }
-  if (storage == Storage::int8) segment->read_codes();
+  if (is_approximate(storage)) segment->read_codes();
   return segment;
 }
 

@@ -85,16 +85,20 @@ std::vector<Part> parts_of(const Snapshot& snapshot) {
   const Segment& segment = *snapshot.segments.front().segment;
   const PackedItems& packed = segment.packed;
   const std::size_t n_numbers = segment.vectors.n_rows * snapshot.dim;
-  if (snapshot.storage != Storage::int8) {
+  if (!is_approximate(snapshot.storage)) {
     parts.push_back(
         {file::kRows, segment.vectors.data, n_numbers * bytes_per_number(snapshot.storage)});
   }
   if (!packed.is_empty()) {
-    parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
+    if (packed.codes != nullptr) {
+      parts.push_back({file::kCodes, packed.codes, packed.n_blocks * packed.block_bytes()});
+    }
     parts.push_back({file::kStats, packed.stats, kStatsPerBlock * packed.n_blocks * 8});
     if (packed.nibbles != nullptr) {
       parts.push_back(
           {file::kNibbles, packed.nibbles, packed.n_blocks * packed.nibble_block_bytes()});
+    }
+    if (packed.nibble_stats != nullptr) {
       parts.push_back(
           {file::kNibbleStats, packed.nibble_stats, kNibbleStatsPerBlock * packed.n_blocks * 8});
     }

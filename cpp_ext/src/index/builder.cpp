@@ -32,11 +32,7 @@ IndexBuilder::IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric, 
                                 " rows; expected at most " + std::to_string(kMaxItems) +
                                 "; split the catalogue over several indexes");
   }
-  if (storage == Storage::int8 && dim > kMaxPackedDim) {
-    throw std::invalid_argument("vectors: got dim " + std::to_string(dim) +
-                                "; storage int8 takes at most " + std::to_string(kMaxPackedDim) +
-                                "; use storage float16, bfloat16 or float32");
-  }
+  check_dim(dim, storage);
   packer_ = std::make_unique<Packer>(n_items, dim, metric, storage);
   if (metric == Metric::cosine) normalized_.resize(kRowsAtATime * dim);
 }

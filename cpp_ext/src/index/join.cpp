@@ -31,7 +31,8 @@ void check_like(const Snapshot& first, const Snapshot& part, std::size_t number)
   };
   expect(part.dim == first.dim, "dim ", std::to_string(part.dim), std::to_string(first.dim));
   expect(part.metric == first.metric, "the metric ", name_of(part.metric), name_of(first.metric));
-  expect(part.storage == first.storage, "another storage", "", "its own");
+  expect(part.storage == first.storage, "the storage ", name_of(part.storage),
+         name_of(first.storage));
   expect(part.id_kind() == first.id_kind(), "ids that are ", name_of(part.id_kind()),
          name_of(first.id_kind()));
 }
@@ -68,6 +69,8 @@ std::shared_ptr<const Segment> moved(const std::shared_ptr<const Segment>& from,
   auto segment = std::make_shared<Segment>();
   segment->vectors = from->vectors;
   segment->packed = from->packed;
+  segment->has_mapped_rows = from->has_mapped_rows;
+  segment->has_mapped_codes = from->has_mapped_codes;
   segment->rows = from->rows;
   segment->first_row = from->first_row + static_cast<std::int64_t>(first_row);
   for (std::int64_t& row : segment->rows) row += static_cast<std::int64_t>(first_row);

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "src/rows/packed.hpp"
+
 namespace shortlist {
 namespace {
 
@@ -31,6 +33,13 @@ void throw_not_finite(std::size_t row) {
   throw std::invalid_argument("vectors: row " + std::to_string(row) +
                               " holds a NaN or an infinity; expected finite numbers; drop or "
                               "repair that row");
+}
+
+void check_dim(std::size_t dim, Storage storage) {
+  if (!is_approximate(storage) || dim <= kMaxPackedDim) return;
+  throw std::invalid_argument("vectors: got dim " + std::to_string(dim) + "; storage " +
+                              name_of(storage) + " takes at most " + std::to_string(kMaxPackedDim) +
+                              "; use storage float16, bfloat16 or float32");
 }
 
 void throw_out_of_range(std::size_t row, Storage storage) {

@@ -40,6 +40,11 @@ class LiveIds {
   std::string_view string_at(std::size_t row) const {
     return {bytes_.get() + values_[row], static_cast<std::size_t>(values_[row + 1] - values_[row])};
   }
+  // Of memory, about.
+  std::size_t n_bytes() const {
+    return capacity_ * (2 * sizeof(std::int64_t) + sizeof(std::uint32_t)) + byte_capacity_ +
+           n_slots_ * sizeof(std::uint32_t);
+  }
   // -1 when unknown, or of the other kind, for a snapshot of n_rows rows.
   std::int64_t row_of(std::int64_t id, std::size_t n_rows, std::uint64_t generation) const;
   std::int64_t row_of(std::string_view id, std::size_t n_rows, std::uint64_t generation) const;

@@ -26,8 +26,11 @@ PackedItems copy_packed(const PackedItems& packed) {
   PackedItems copy = packed;
   auto memory = std::make_shared<PackedMemory>();
   const std::size_t n_bytes = packed.n_blocks * packed.block_bytes();
-  memory->codes = Buffer(n_bytes);
-  std::memcpy(memory->codes.as<void>(), packed.codes, n_bytes);
+  if (packed.codes != nullptr) {
+    memory->codes = Buffer(n_bytes);
+    std::memcpy(memory->codes.as<void>(), packed.codes, n_bytes);
+    copy.codes = memory->codes.as<std::uint8_t>();
+  }
   memory->stats.assign(packed.stats, packed.stats + kStatsPerBlock * packed.n_blocks);
   if (packed.order != nullptr) {
     memory->order.assign(packed.order, packed.order + packed.n_items);
@@ -40,12 +43,13 @@ PackedItems copy_packed(const PackedItems& packed) {
   if (packed.nibbles != nullptr) {
     memory->nibbles = Buffer(n_bytes / 2);
     std::memcpy(memory->nibbles.as<void>(), packed.nibbles, n_bytes / 2);
+    copy.nibbles = memory->nibbles.as<std::uint8_t>();
+  }
+  if (packed.nibble_stats != nullptr) {
     memory->nibble_stats.assign(packed.nibble_stats,
                                 packed.nibble_stats + kNibbleStatsPerBlock * packed.n_blocks);
-    copy.nibbles = memory->nibbles.as<std::uint8_t>();
     copy.nibble_stats = memory->nibble_stats.data();
   }
-  copy.codes = memory->codes.as<std::uint8_t>();
   copy.stats = memory->stats.data();
   copy.owner = std::move(memory);
   return copy;

@@ -1,4 +1,4 @@
-// The 8-bit side of a catalogue: codes in blocks of 64 items and the numbers that bound their
+// What is scanned of a catalogue: codes in blocks of 64 items and the numbers that bound their
 // error. Immutable once packed. docs/exact_top_n.md explains layout and bound.
 #pragma once
 
@@ -12,18 +12,24 @@
 
 namespace shortlist {
 
+constexpr std::size_t kStatsPerBlock = 6;
+constexpr std::size_t kNibbleStatsPerBlock = 3;
+
 struct PackedItems {
   std::size_t n_items = 0;
   std::size_t n_blocks = 0;
   std::size_t n_groups = 0;              // n_groups_for(dim)
-  const std::uint8_t* codes = nullptr;   // [n_blocks][n_groups][64][4], 64-byte aligned
+  // [n_blocks][n_groups][64][4], 64-byte aligned; null where there are four-bit codes alone, which
+  // are `nibbles`, and whose numbers are `stats`
+  const std::uint8_t* codes = nullptr;
   const std::uint32_t* order = nullptr;  // position -> slot; null = the same
   const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
-  // For one query over codes beyond the second-level cache, which it waits for; null where the
+  // Else for one query over codes beyond the second-level cache, which it waits for; null where the
   // codes are small or are the rows themselves.
   const std::uint8_t* nibbles = nullptr;  // [n_blocks][n_groups / 2][64][4]
   const double* nibble_stats = nullptr;   // [3][n_blocks]: inverse_scale, residual, code_norm
-  const float* scales = nullptr;          // by slot; int8 storage only, else a block has one scale
+  // by slot, where the codes are the rows; else a block has one scale
+  const float* scales = nullptr;
   std::shared_ptr<const void> owner;      // what keeps the arrays alive
 
   bool is_empty() const { return n_blocks == 0; }
@@ -41,9 +47,18 @@ struct PackedItems {
     block.half_square = stats + 5 * n_blocks;
     return block;
   }
+  // Of all arrays.
+  std::size_t n_bytes() const {
+    const std::size_t n_stats = kStatsPerBlock + (nibble_stats != nullptr ? kNibbleStatsPerBlock : 0);
+    return n_blocks * ((codes != nullptr ? block_bytes() : 0) +
+                       (nibbles != nullptr ? nibble_block_bytes() : 0) + n_stats * sizeof(double)) +
+           n_items * ((order != nullptr ? sizeof *order : 0) +
+                      (scales != nullptr ? sizeof *scales : 0));
+  }
   std::size_t nibble_block_bytes() const { return block_bytes() / 2; }
   kernels::BlockStats nibble_block_stats() const {
     kernels::BlockStats block = block_stats();
+    if (codes == nullptr) return block;
     block.inverse_scale = block.inverse_least = nibble_stats;
     block.residual = nibble_stats + n_blocks;
     block.code_norm = nibble_stats + 2 * n_blocks;
@@ -53,8 +68,9 @@ struct PackedItems {
 
 // Beyond this dim a 32-bit dot product could overflow; such catalogues are scored row by row.
 constexpr std::size_t kMaxPackedDim = 32768;
-constexpr std::size_t kStatsPerBlock = 6;
-constexpr std::size_t kNibbleStatsPerBlock = 3;
+
+// Four-bit codes 0 .. 15 that stand alone mean the middles of sixteen equal steps.
+constexpr double kShortCodeOffset = 7.5;
 
 // Groups of four dimensions, padded to an even number: kernels take two at a time.
 constexpr std::size_t n_groups_for(std::size_t dim) {

@@ -43,17 +43,90 @@ constexpr float kLeastMagnitude = 1e-30F;
 constexpr float kMostCode = 127.0F;
 
 // The nearest integer: adding and subtracting 1.5 * 2^23 rounds in plain float32 arithmetic.
-float code_of(float value, float inverse_scale) {
+float code_of(float value, float inverse_scale, float less = 0) {
   constexpr float kRound = 12582912.0F;
-  return (value * inverse_scale + kRound) - kRound;
+  return ((value * inverse_scale - less) + kRound) - kRound;
 }
 
-float scale_of(float largest, std::int32_t code_square, Metric metric) {
+// To 16 significant bits; `fitting` is the scale where the length of the row need not be 1.
+float scale_of(float fitting, std::int32_t code_square, Metric metric, float most) {
   const float scale = metric == Metric::cosine
                           ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(code_square)))
-                          : std::min(largest / kMostCode, kMostScale);
+                          : std::min(fitting, most);
   const float rounded = float_of(round_bits(bits_of(scale), 8));
-  return rounded > kMostScale ? float_of(bits_of(scale) & ~0xFFU) : rounded;
+  return rounded > most ? float_of(bits_of(scale) & ~0xFFU) : rounded;
+}
+
+CodeRow to_bytes(const float* row, std::size_t dim, Metric metric, std::uint8_t* codes) {
+  const float largest = largest_magnitude(row, dim);
+  if (largest < kLeastMagnitude) {
+    std::memset(codes, kCodeOffset, dim);
+    return {};
+  }
+  const float inverse_scale = kMostCode / largest;
+  std::int32_t square = 0;
+  for (std::size_t d = 0; d < dim; ++d) {
+    const std::int32_t code = static_cast<std::int32_t>(code_of(row[d], inverse_scale));
+    square += code * code;
+    codes[d] = static_cast<std::uint8_t>(code + kCodeOffset);
+  }
+  const float most = most_scale(Storage::int8);
+  return {scale_of(largest / kMostCode, square, metric, most), square};
+}
+
+// Four-bit codes of a row in units of half a step, odd numbers -15 .. 15, and how they fit.
+struct NibbleFit {
+  double product = 0;       // sum of value * code
+  std::int32_t square = 0;  // sum of code^2
+  double quality() const { return product * product / static_cast<double>(square); }
+};
+
+NibbleFit fit_nibbles(const float* row, std::size_t dim, float inverse_step, std::uint8_t* codes) {
+  NibbleFit fit;
+  for (std::size_t d = 0; d < dim; ++d) {
+    const float rounded = code_of(row[d], inverse_step, 0.5F);
+    const auto code = static_cast<std::int32_t>(std::clamp(rounded, -8.0F, 7.0F));
+    const std::int32_t odd = 2 * code + 1;
+    fit.product += static_cast<double>(row[d]) * odd;
+    fit.square += odd * odd;
+    codes[d] = static_cast<std::uint8_t>(code + 8);
+  }
+  return fit;
+}
+
+CodeRow to_nibbles(const float* row, std::size_t dim, Metric metric, std::uint8_t* codes) {
+  const float largest = largest_magnitude(row, dim);
+  if (largest < kLeastMagnitude) {
+    std::memset(codes, 8, dim);
+    return {};
+  }
+  // The first is the one of a rounded row. Smaller ones cut the largest numbers off.
+  constexpr float kParts[] = {1.0F, 0.92F, 0.84F, 0.76F, 0.68F, 0.6F, 0.5F, 0.4F};
+  std::vector<std::uint8_t> tried(dim);
+  NibbleFit best;
+  for (const float part : kParts) {
+    const NibbleFit fit = fit_nibbles(row, dim, 8.0F / (part * largest), tried.data());
+    if (best.square != 0 && !(fit.quality() > best.quality())) break;
+    best = fit;
+    std::copy(tried.begin(), tried.end(), codes);
+  }
+  const double fitting = best.product / static_cast<double>(best.square);
+  const float most = most_scale(Storage::int4);
+  const auto scale = static_cast<float>(std::min(fitting, static_cast<double>(most)));
+  return {scale_of(scale, best.square, metric, most), best.square};
+}
+
+// The code of a number as it is multiplied with the scale.
+std::int32_t factor_of(Storage storage, std::uint8_t code) {
+  return storage == Storage::int4 ? 2 * code - 15 : code - kCodeOffset;
+}
+
+// Code d of the row at `from` of a block: bytes, or halves of them.
+std::uint8_t code_at(Storage storage, const std::uint8_t* from, std::size_t d) {
+  const std::size_t group = d / kGroupDims;
+  if (storage != Storage::int4) return from[group * kGroupBytes + d % kGroupDims];
+  const std::uint8_t both = from[group / 2 * kGroupBytes + d % kGroupDims];
+  return group % 2 == 0 ? both & 15U : both >> 4;
 }
 
 }  // namespace
@@ -65,7 +138,8 @@ float largest_magnitude(const float* row, std::size_t dim) {
 }
 
 std::size_t bytes_per_number(Storage storage) {
-  return storage == Storage::float32 ? 4 : storage == Storage::int8 ? 0 : 2;
+  if (is_approximate(storage)) return 0;
+  return row_storage(storage) == Storage::float32 ? 4 : 2;
 }
 
 std::uint16_t to_float16(float value) {
@@ -93,20 +167,10 @@ float from_bfloat16(std::uint16_t bits) {
   return float_of(static_cast<std::uint32_t>(bits) << 16);
 }
 
-ByteRow to_bytes(const float* row, std::size_t dim, Metric metric, std::uint8_t* codes) {
-  const float largest = largest_magnitude(row, dim);
-  if (largest < kLeastMagnitude) {
-    std::memset(codes, kCodeOffset, dim);
-    return {};
-  }
-  const float inverse_scale = kMostCode / largest;
-  std::int32_t square = 0;
-  for (std::size_t d = 0; d < dim; ++d) {
-    const std::int32_t code = static_cast<std::int32_t>(code_of(row[d], inverse_scale));
-    square += code * code;
-    codes[d] = static_cast<std::uint8_t>(code + kCodeOffset);
-  }
-  return {scale_of(largest, square, metric), square};
+CodeRow to_codes(Storage storage, const float* row, std::size_t dim, Metric metric,
+                 std::uint8_t* codes) {
+  return storage == Storage::int4 ? to_nibbles(row, dim, metric, codes)
+                                  : to_bytes(row, dim, metric, codes);
 }
 
 bool narrow_row(Storage storage, const float* row, std::size_t dim, std::uint16_t* out) {
@@ -121,15 +185,15 @@ bool narrow_row(Storage storage, const float* row, std::size_t dim, std::uint16_
 }
 
 bool round_row(Storage storage, Metric metric, const float* row, std::size_t dim, float* out) {
-  if (storage == Storage::float32) {
+  if (row_storage(storage) == Storage::float32) {
     if (out != row) std::copy_n(row, dim, out);
     return true;
   }
-  if (storage == Storage::int8) {
+  if (is_approximate(storage)) {
     std::vector<std::uint8_t> codes(dim);
-    const float scale = to_bytes(row, dim, metric, codes.data()).scale;
-    for (std::size_t d = 0; d < dim; ++d) {
-      out[d] = scale * static_cast<float>(codes[d] - kCodeOffset);
+    const float scale = to_codes(storage, row, dim, metric, codes.data()).scale;
+    for (std::size_t d = 0; d < dim; ++d) {  // the sum makes -0 of a zero row 0
+      out[d] = scale * static_cast<float>(factor_of(storage, codes[d])) + 0.0F;
     }
     return true;
   }
@@ -150,18 +214,18 @@ void StoredRows::widen(std::size_t slot, float* out) const {
     widen_row(static_cast<const std::uint16_t*>(data) + slot * dim, dim, from_bfloat16, out);
   } else {
     const std::size_t position = positions[slot];
-    const std::size_t block_bytes = n_groups_for(dim) * kGroupBytes;
-    const std::uint8_t* from =
-        codes + position / kBlockItems * block_bytes + position % kBlockItems * kGroupDims;
+    const std::size_t n_units = n_groups_for(dim) / (storage == Storage::int4 ? 2 : 1);
+    const std::uint8_t* from = codes + position / kBlockItems * n_units * kGroupBytes +
+                               position % kBlockItems * kGroupDims;
     for (std::size_t d = 0; d < dim; ++d) {
-      const std::int32_t code = from[d / kGroupDims * kGroupBytes + d % kGroupDims] - kCodeOffset;
-      out[d] = scales[slot] * static_cast<float>(code);
+      const std::int32_t factor = factor_of(storage, code_at(storage, from, d));
+      out[d] = scales[slot] * static_cast<float>(factor) + 0.0F;
     }
   }
 }
 
 void StoredRows::fetch(std::size_t slot) const {
-  if (data == nullptr) return;  // int8: the scan has just read the codes
+  if (data == nullptr) return;  // the codes are the rows: the scan has just read the codes
   const std::size_t row_bytes = dim * bytes_per_number(storage);
   const char* bytes = static_cast<const char*>(data) + slot * row_bytes;
   const std::size_t n_bytes = std::min<std::size_t>(row_bytes, 512);

@@ -16,8 +16,8 @@ struct StoredRows {
   std::size_t n_rows = 0;
   std::size_t dim = 0;
   const void* data =
-      nullptr;  // (n_rows, dim) float32, float16 or bfloat16; null for int8, which has
-  const std::uint8_t* codes = nullptr;       // PackedItems::codes,
+      nullptr;  // (n_rows, dim) float32, float16 or bfloat16; null for int8 and int4, which have
+  const std::uint8_t* codes = nullptr;       // PackedItems::codes or nibbles,
   const std::uint32_t* positions = nullptr;  // where each slot is in them,
   const float* scales = nullptr;             // and the scale of each slot
 
@@ -46,7 +46,11 @@ struct StoredRows {
 // Largest |row[d]|.
 float largest_magnitude(const float* row, std::size_t dim);
 
-// Bytes of one number in rows of this storage; 0 for int8, which has no rows.
+// How the rows of a segment of this storage are kept, as StoredRows::storage.
+constexpr Storage row_storage(Storage storage) {
+  return has_rows_on_disk(storage) ? Storage::float32 : storage;
+}
+// Bytes of one number in rows of this storage; 0 where the codes are the rows.
 std::size_t bytes_per_number(Storage storage);
 
 std::uint16_t to_float16(float value);  // exponent bits all set when it is out of range
@@ -54,17 +58,22 @@ std::uint16_t to_bfloat16(float value);
 float from_float16(std::uint16_t bits);
 float from_bfloat16(std::uint16_t bits);
 
-// One row in 8 bits: value d is scale * codes[d], and float32 holds it exactly, because the scale
+// One row in 8 or 4 bits: value d is scale * code d, and float32 holds it exactly, because the scale
 // has 16 significant bits. For cosine the scale makes the length of the row 1. Rows whose largest
 // magnitude is below 1e-30 become zero. Rounding a rounded row changes nothing.
-struct ByteRow {
+struct CodeRow {
   float scale = 0;
-  std::int32_t code_square = 0;  // sum of codes[d]^2
+  std::int32_t code_square = 0;  // sum of the squares of the codes
 };
-// Every scale is 0 or 1e-33 .. kMostScale.
-constexpr float kMostScale = std::numeric_limits<float>::max() / 128;
-// codes[d] = code + 128, d < dim. @pre dim <= kMaxPackedDim
-ByteRow to_bytes(const float* row, std::size_t dim, Metric metric, std::uint8_t* codes);
+// Every scale is 0 or 1e-33 .. most_scale. @pre is_approximate(storage)
+constexpr float most_scale(Storage storage) {
+  return std::numeric_limits<float>::max() / (storage == Storage::int4 ? 16 : 128);
+}
+// int8: codes[d] = code + 128, d < dim. int4: codes[d] = (code + 15) / 2, of the odd codes
+// -15 .. 15; the scale is the one, of some, whose row is nearest to the direction of the given one.
+// @pre is_approximate(storage), dim <= kMaxPackedDim
+CodeRow to_codes(Storage storage, const float* row, std::size_t dim, Metric metric,
+                 std::uint8_t* codes);
 
 // A row of float16 or bfloat16 numbers; false if one is beyond the range.
 bool narrow_row(Storage storage, const float* row, std::size_t dim, std::uint16_t* out);

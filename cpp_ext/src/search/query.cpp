@@ -109,10 +109,12 @@ PreparedQuery::PreparedQuery(const Snapshot& snapshot, const kernels::Table& tab
   for (std::size_t d = 0; d < dim; ++d) exact_[d] = static_cast<double>(query[d]);
   square_ = squared_norm(query, dim);
   bound_.norm = std::sqrt(square_) * (1 + 1e-9);
-  codes_ = round_to(table.query_max, dim);
+  const bool is_short = has_short_codes(snapshot.storage);
+  codes_ = round_to(is_short ? kernels::kNibbleQueryMax : table.query_max, dim);
   bound_.residual = codes_.residual;
   bound_.inverse_scale = codes_.inverse_scale;
-  bound_.offset = kernels::kCodeOffset * codes_.sum;
+  bound_.offset = (is_short ? kShortCodeOffset : kernels::kCodeOffset) * codes_.sum;
+  nibble_offset_ = is_short ? kShortCodeOffset : kernels::kNibbleOffset;
   for (const SegmentView& view : snapshot.segments) {
     if (view.segment->packed.nibbles == nullptr) continue;
     nibble_codes_ = round_to(kernels::kNibbleQueryMax, dim);
@@ -149,7 +151,7 @@ kernels::QueryBound PreparedQuery::nibble_bound(const kernels::QueryBound& bound
   kernels::QueryBound nibble = bound;
   nibble.residual = nibble_codes_.residual;
   nibble.inverse_scale = nibble_codes_.inverse_scale;
-  nibble.offset = kernels::kNibbleOffset * nibble_codes_.sum;
+  nibble.offset = nibble_offset_ * nibble_codes_.sum;
   return nibble;
 }
 

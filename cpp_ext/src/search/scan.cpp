@@ -52,6 +52,14 @@ std::int32_t* ScanBuffers::seed_dots(std::size_t n) {
   return seed_dots_.as<std::int32_t>();
 }
 
+std::uint8_t* ScanBuffers::wide_codes(std::size_t n_bytes) {
+  if (n_bytes > n_wide_codes_) {
+    wide_codes_ = Buffer(n_bytes);
+    n_wide_codes_ = n_bytes;
+  }
+  return wide_codes_.as<std::uint8_t>();
+}
+
 bool QueryRun::refresh_bound() {
   float known = best.threshold();
   if (shared != nullptr) known = std::max(known, shared->get());
@@ -174,8 +182,8 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
     const std::size_t n_hits =
         by_nibbles ? table_.scan_nibbles(packed.nibbles + b * packed.nibble_block_bytes(), n_blocks,
                                          packed.n_groups, tile.codes, tile.thresholds[0], hits)
-                   : scan(packed.codes + b * packed.block_bytes(), n_blocks, packed.n_groups,
-                          tile.codes, n_runs, tile.thresholds[0], ahead, hits);
+                   : scan(codes_at(packed, b), n_blocks, packed.n_groups, tile.codes, n_runs,
+                          tile.thresholds[0], ahead, hits);
     ahead.codes += n_blocks * ahead.n_bytes;
     // The rows of earlier hits, which came meanwhile.
     for (std::size_t q = 0; q < n_runs; ++q) {
@@ -191,7 +199,8 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
 // threshold look for one in it, the others scan it. What a slice has shown decides on the next.
 void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
                    std::vector<QueryRun*>& runs) {
-  const std::size_t block_bytes = view.segment->packed.block_bytes();
+  const PackedItems& packed = view.segment->packed;
+  const std::size_t block_bytes = packed.block_bytes();
   std::vector<QueryRun*>& seeded = buffers_.seeded;
   std::vector<QueryRun*>& scanned = buffers_.scanned;
   std::size_t slice_end;
@@ -213,11 +222,15 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
         scanned.push_back(run);
       }
     }
+    const bool is_alone = scanned.size() == 1 && packed.nibbles != nullptr;
+    if (packed.codes == nullptr && (!seeded.empty() || (!scanned.empty() && !is_alone))) {
+      widen(packed, b, slice_end);
+    }
     for (std::size_t q = 0; q < seeded.size(); q += table_.query_tile) {
       seed_slice(view, b, slice_end, seeded.data() + q,
                  std::min(table_.query_tile, seeded.size() - q));
     }
-    if (scanned.size() == 1 && view.segment->packed.nibbles != nullptr) {
+    if (is_alone) {
       scan_alone(view, b, slice_end, *scanned[0]);
     } else {
       scan_tiles(view, b, slice_end, end);
@@ -232,6 +245,21 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
   for (QueryRun* run : runs) rescore(view, *run);
 }
 
+void Scanner::widen(const PackedItems& packed, std::size_t first, std::size_t end) {
+  const std::size_t n_bytes = packed.nibble_block_bytes();
+  std::uint8_t* out = buffers_.wide_codes((end - first) * packed.block_bytes());
+  widened_ = out;
+  first_widened_ = first;
+  const std::uint8_t* from = packed.nibbles + first * n_bytes;
+  const std::uint8_t* const last = packed.nibbles + end * n_bytes;
+  for (; from < last; from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes) {
+    for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
+      out[i] = from[i] & 15U;
+      out[kernels::kGroupBytes + i] = static_cast<std::uint8_t>(from[i] >> 4);
+    }
+  }
+}
+
 // The first tile would wait for the codes of every slice: the tiles of the slice before, which find
 // theirs in the cache, share the work of asking for them.
 void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t end,
@@ -241,9 +269,11 @@ void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t
   std::size_t n_tiles = 0;
   for (std::size_t q = 0; q < runs.size(); q += tile_size(packed.n_groups, runs.size() - q))
     ++n_tiles;
-  kernels::Ahead ahead = {packed.codes + end * packed.block_bytes(), 0};
+  const bool is_short = packed.codes == nullptr;
+  const std::size_t block_bytes = is_short ? packed.nibble_block_bytes() : packed.block_bytes();
+  kernels::Ahead ahead = {(is_short ? packed.nibbles : packed.codes) + end * block_bytes, 0};
   if (end < last && n_tiles >= kSharingTiles) {
-    const std::size_t share = (packed.block_bytes() + n_tiles - 1) / n_tiles;
+    const std::size_t share = (block_bytes + n_tiles - 1) / n_tiles;
     ahead.n_bytes = (share + kernels::kCacheLine - 1) / kernels::kCacheLine * kernels::kCacheLine;
   }
   std::size_t n_runs;
@@ -264,9 +294,11 @@ void Scanner::scan_alone(const SegmentView& view, std::size_t first, std::size_t
   std::size_t n_blocks;
   for (std::size_t b = first; b < end; b += n_blocks) {
     n_blocks = std::min(end - b, kMaxScanBlocks);
-    const bool by_nibbles = run.n_chunks_to_code == 0;
+    const bool is_only = view.segment->packed.codes == nullptr;
+    const bool by_nibbles = is_only || run.n_chunks_to_code == 0;
     const std::size_t n_before = run.n_candidates;
     scan_slice(view, b, b + n_blocks, runs, 1, {}, by_nibbles);
+    if (is_only) continue;
     if (!by_nibbles) {
       --run.n_chunks_to_code;
       continue;

@@ -85,10 +85,12 @@ struct ScanBuffers {
 
   // Room for the dot products of a slice: aligned, as a store that crosses a cache line costs two.
   std::int32_t* seed_dots(std::size_t n);
+  // Room for the codes of a slice, a byte each, where they are stored in four bits.
+  std::uint8_t* wide_codes(std::size_t n_bytes);
 
  private:
-  Buffer seed_dots_;
-  std::size_t n_seed_dots_ = 0;
+  Buffer seed_dots_, wide_codes_;
+  std::size_t n_seed_dots_ = 0, n_wide_codes_ = 0;
 };
 
 // What is scanned, and when:
@@ -135,6 +137,13 @@ class Scanner {
                   bool by_nibbles = false);
   // Blocks [first, end) for all runs that scan them; a slice follows unless end is last.
   void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
+  // The codes of a block, a byte each: of the slice at hand where they are stored in four bits.
+  const std::uint8_t* codes_at(const PackedItems& packed, std::size_t block) const {
+    return packed.codes != nullptr ? packed.codes + block * packed.block_bytes()
+                                   : widened_ + (block - first_widened_) * packed.block_bytes();
+  }
+  // Makes a slice of four-bit codes bytes, once for all queries.
+  void widen(const PackedItems& packed, std::size_t first, std::size_t end);
   void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores every item of blocks [first, end) exactly; where their dot products are given, all but
   // those taken.
@@ -174,6 +183,8 @@ class Scanner {
   const Snapshot& snapshot_;
   const kernels::Table& table_;
   ScanBuffers& buffers_;
+  const std::uint8_t* widened_ = nullptr;
+  std::size_t first_widened_ = 0;
 };
 
 }  // namespace shortlist

@@ -239,8 +239,7 @@ void Scanner::seed_slice(const SegmentView& view, std::size_t first, std::size_t
   const std::size_t n_dots = n_blocks * kBlockItems, n_maxima = n_blocks * kMaximaLanes;
   std::int32_t* dots = buffers_.seed_dots(n_runs * (n_dots + n_maxima));
   std::int32_t* maxima = dots + n_runs * n_dots;
-  table_.dots(packed.codes + first * packed.block_bytes(), n_blocks, packed.n_groups, tile.codes,
-              n_runs, dots, maxima);
+  table_.dots(codes_at(packed, first), n_blocks, packed.n_groups, tile.codes, n_runs, dots, maxima);
   const auto slice_of = [=](std::size_t q) {
     return SeedSlice{first, n_blocks, dots + q * n_dots, maxima + q * n_maxima};
   };

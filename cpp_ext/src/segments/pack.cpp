@@ -89,45 +89,51 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
       segment_(std::make_shared<Segment>()),
       memory_(std::make_shared<PackedMemory>()) {
   segment_->owned_vectors = Buffer(n_rows * dim * bytes_per_number(storage));
-  segment_->vectors = {storage, n_rows, dim, segment_->owned_vectors.as<void>()};
+  segment_->vectors = {row_storage(storage), n_rows, dim, segment_->owned_vectors.as<void>()};
   if (n_rows == 0 || dim > kMaxPackedDim) return;
   packed_.n_items = n_rows;
   packed_.n_blocks = (n_rows + kBlockItems - 1) / kBlockItems;
   packed_.n_groups = n_groups_for(dim);
-  memory_->codes = Buffer(packed_.n_blocks * packed_.block_bytes());
   memory_->stats.resize(kStatsPerBlock * packed_.n_blocks);
   const std::size_t n_code_bytes = packed_.n_blocks * packed_.block_bytes();
-  if (storage != Storage::int8 && n_code_bytes >= min_code_bytes_for_nibbles()) {
-    memory_->nibbles = Buffer(n_code_bytes / 2);
+  if (!has_short_codes(storage)) memory_->codes = Buffer(n_code_bytes);
+  const bool is_small = is_approximate(storage) || has_rows_on_disk(storage);
+  const bool has_nibbles = !is_small && n_code_bytes >= min_code_bytes_for_nibbles();
+  if (has_nibbles || has_short_codes(storage)) memory_->nibbles = Buffer(n_code_bytes / 2);
+  if (has_nibbles) {
     memory_->nibble_stats.resize(kNibbleStatsPerBlock * packed_.n_blocks);
     packed_.nibbles = memory_->nibbles.as<std::uint8_t>();
     packed_.nibble_stats = memory_->nibble_stats.data();
   }
   if (is_ordered()) keys_.resize(n_rows);
-  if (storage == Storage::int8) {
+  if (is_approximate(storage)) {
     memory_->scales.resize(n_rows);
-  } else if (storage != Storage::float32) {
+  } else if (row_storage(storage) != Storage::float32) {
     scratch_.resize(kBlockItems * dim);
   }
+  if (storage == Storage::disk4 && metric != Metric::cosine) scales_.resize(n_rows);
 }
 
 bool Packer::add(const float* row) {
   const std::size_t slot = n_added_++;
   bool is_in_range = true;
-  if (storage_ == Storage::int8) {
-    add_bytes(row);
-  } else if (storage_ == Storage::float32) {
+  if (is_approximate(storage_)) {
+    add_codes(row);
+  } else if (row_storage(storage_) == Storage::float32) {
     std::copy_n(row, dim_, segment_->owned_vectors.as<float>() + slot * dim_);
   } else {
     std::uint16_t* out = segment_->owned_vectors.as<std::uint16_t>() + slot * dim_;
     is_in_range = narrow_row(storage_, row, dim_, out);
   }
   if (!is_packed()) return is_in_range;
-  if (!keys_.empty() && storage_ != Storage::int8) {
+  if (!keys_.empty() && !is_approximate(storage_)) {
     constexpr double kMost = static_cast<double>(std::numeric_limits<float>::max());
     const float* stored = segment_->vectors.read(slot, scratch_.data());
+    const float largest = has_short_codes(storage_) ? largest_magnitude(stored, dim_) : 0;
+    if (!scales_.empty()) scales_[slot] = largest;
     const double norm = std::min(std::sqrt(squared_norm(stored, dim_)), kMost);
-    keys_[slot] = key_of(static_cast<float>(norm), slot);
+    keys_[slot] =
+        key_of(metric_ == Metric::cosine ? largest : static_cast<float>(norm), slot);
   }
   if (!is_ordered() && (n_added_ % kBlockItems == 0 || n_added_ == packed_.n_items)) {
     pack_block(slot / kBlockItems);
@@ -142,19 +148,20 @@ void Packer::set_order() {
     memory_->order[i] = static_cast<std::uint32_t>(keys_[i] & 0xFFFFFFFFU);
   }
   keys_ = {};
-  if (storage_ == Storage::int8 && metric_ != Metric::cosine) order_by_scale();
+  if (metric_ != Metric::cosine && is_approximate(storage_)) order_by_scale(memory_->scales);
+  if (metric_ != Metric::cosine && !scales_.empty()) order_by_scale(scales_);
+  scales_ = {};
   packed_.order = memory_->order.data();
 }
 
 // Within groups of alike norm: a block then has about one norm and about one scale, and the
 // threshold of the block is about right for each of its items.
-void Packer::order_by_scale() {
+void Packer::order_by_scale(const std::vector<float>& scales) {
   const double n_groups = std::sqrt(static_cast<double>(packed_.n_blocks));
   const std::size_t size = static_cast<std::size_t>(n_groups) * kBlockItems;
   for (std::size_t first = 0; first < packed_.n_items; first += size) {
     const auto begin = memory_->order.begin() + static_cast<std::ptrdiff_t>(first);
     const std::size_t n = std::min(size, packed_.n_items - first);
-    const std::vector<float>& scales = memory_->scales;
     std::sort(begin, begin + static_cast<std::ptrdiff_t>(n),
               [&scales](std::uint32_t a, std::uint32_t b) {
                 return scales[a] > scales[b] || (scales[a] == scales[b] && a < b);
@@ -165,21 +172,23 @@ void Packer::order_by_scale() {
 std::shared_ptr<Segment> Packer::finish() {
   if (is_packed()) {
     if (is_ordered()) set_order();
-    if (storage_ == Storage::int8) {
-      move_bytes();
+    if (is_approximate(storage_)) {
+      move_codes();
     } else if (is_ordered()) {
       for (std::size_t block = 0; block < packed_.n_blocks; ++block) pack_block(block);
     }
     packed_.codes = memory_->codes.as<std::uint8_t>();
+    packed_.nibbles = memory_->nibbles.as<std::uint8_t>();
     packed_.stats = memory_->stats.data();
     packed_.owner = std::move(memory_);
   }
   segment_->packed = std::move(packed_);
-  if (storage_ == Storage::int8) segment_->read_codes();
+  if (is_approximate(storage_)) segment_->read_codes();
   return std::move(segment_);
 }
 
 void Packer::pack_block(std::size_t block) {
+  if (has_short_codes(storage_)) return pack_short_block(block);
   const std::size_t first = block * kBlockItems;
   const std::size_t n = std::min(kBlockItems, packed_.n_items - first);
   const StoredRows& stored = segment_->vectors;

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "src/rows/check_rows.hpp"
 #include "src/segments/packer.hpp"
 
 namespace shortlist {
@@ -22,7 +23,10 @@ std::shared_ptr<const Segment> pack_sources(std::vector<RowSource>& sources,
   Packer packer(sources.size(), snapshot.dim, snapshot.metric, snapshot.storage);
   std::vector<float> scratch(snapshot.dim);
   for (const RowSource& source : sources) {
-    packer.add(source.vectors->read(source.slot, scratch.data()));
+    const float* row = source.vectors->read(source.slot, scratch.data());
+    if (!packer.add(row)) {
+      throw_out_of_range(static_cast<std::size_t>(source.row), snapshot.storage);
+    }
   }
   std::shared_ptr<Segment> segment = packer.finish();
   const bool is_dense =

@@ -23,15 +23,16 @@ struct Segment {
   Buffer owned_vectors;                 // empty when `vectors` points into a mapped file
   std::shared_ptr<const void> mapping;  // keeps the mapped file alive
   PackedItems packed;
-  std::vector<std::uint32_t> positions;  // of the rows in `packed`; int8 storage only
+  std::vector<std::uint32_t> positions;  // of the rows in `packed`, where its codes are the rows
   std::vector<std::int64_t> rows;
   std::int64_t first_row = 0;
+  bool has_mapped_rows = false, has_mapped_codes = false;  // in the file of `mapping`
   bool is_delta = false;  // rows in order of arrival, a row may repeat; else rows ascend
 
-  // int8 storage: the rows are the codes of `packed`.
+  // Storages that keep no rows: the codes of `packed` are the rows.
   void read_codes() {
     positions = positions_of(packed);
-    vectors.codes = packed.codes;
+    vectors.codes = packed.codes != nullptr ? packed.codes : packed.nibbles;
     vectors.positions = positions.data();
     vectors.scales = packed.scales;
   }

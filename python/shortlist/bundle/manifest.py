@@ -16,13 +16,13 @@ from shortlist.bundle.records import (
     RerankerRecord,
 )
 from shortlist.errors import BundleError
+from shortlist.storages import STORAGES
 
 FORMAT = "shortlist-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("user_encoder.onnx", "item_encoder.onnx", "items.index", "items.arrow")
 METRICS = ("cosine", "dot", "euclidean")
-STORAGES = ("float32", "float16", "bfloat16", "int8")
 # Vocabularies of user features live here; 64 MiB is millions of values.
 MAX_MANIFEST_BYTES = 64 << 20
 
@@ -36,7 +36,7 @@ class Manifest(Mapping[str, Any]):
 
     metric: str
     storage: str
-    recall: float | None  # of an index of int8
+    recall: float | None  # of an approximate index
     dim: int
     n_items: int
     n_users: int

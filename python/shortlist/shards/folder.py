@@ -21,6 +21,7 @@ from shortlist.bundle.files import open_plain
 from shortlist.bundle.manifest import MANIFEST as BUNDLE_MANIFEST
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.index import Index
+from shortlist.storages import STORAGES
 
 MANIFEST = "shards.json"
 FORMAT = "shortlist-shards"
@@ -111,7 +112,7 @@ def _parse(fields: Fields) -> ShardSet:
     fields.number("format_version", FORMAT_VERSION, FORMAT_VERSION)
     generation, dim = fields.number("generation", 1), fields.number("dim", 1)
     metric = fields.choice("metric", "a metric", ("cosine", "dot", "euclidean"))
-    storage = fields.choice("storage", "a storage", ("float32", "float16", "bfloat16", "int8"))
+    storage = fields.choice("storage", "a storage", STORAGES)
     item_ids = fields.choice("item_ids", "the kind of the ids", _KINDS)
     entries = fields.take("shards", list, "a list of shards")
     if not 1 <= len(entries) <= MAX_SHARDS:
