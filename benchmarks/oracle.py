@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import shortlist
 from shortlist import _core
-from shortlist.storages import STORAGES
+from shortlist.bundle.storages import STORAGES
 
 METRICS = ("cosine", "dot", "euclidean")
 _NO_NIBBLES = _core.min_code_bytes_for_nibbles()

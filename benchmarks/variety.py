@@ -24,7 +24,7 @@ from varied_lists import Wish, brute_force
 
 import shortlist
 from shortlist import _core
-from shortlist.storages import STORAGES
+from shortlist.bundle.storages import STORAGES
 
 METRICS = ("cosine", "dot", "euclidean")
 MAX_ITEMS, MAX_DIM, MAX_BATCH, MAX_TOP_N = 3000, 40, 12, 25

@@ -5,24 +5,19 @@ items.index already, are referred to and not repeated. ONNX Runtime maps such fi
 """
 
 import hashlib
-import struct
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from shortlist.bundle.storages import ROWS_TAG, index_sections
 from shortlist.export.passes import tidy
 
 DATA_FILE = "graphs.data"
 INDEX_FILE = "items.index"
 SMALLEST = 1024  # bytes; below that a reference costs more than it saves
 _ALIGNMENT = 64
-# The index file: a header, then up to 12 entries (tag, reserved, offset, size, checksum); see
-# docs/exact_top_n.md. Tag 1 holds the rows.
-_HEADER_BYTES = 64
-_SECTION = struct.Struct("<IIQQQ")
-_ROWS_TAG = 1
 
 
 class SharedTensors:
@@ -100,11 +95,7 @@ def index_bytes(directory: Path, name: str) -> TensorProto:
 
 def index_rows(directory: Path, name: str, data_type: int, shape: tuple[int, int]) -> TensorProto:
     """Return the tensor (n_items, dim) that lies in the index file as its rows."""
-    with (directory / INDEX_FILE).open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-        (n_sections,) = struct.unpack_from("<I", header, 12)
-        entries = [_SECTION.unpack(file.read(_SECTION.size)) for _ in range(n_sections)]
-    offset, size = next((o, s) for tag, _, o, s, _ in entries if tag == _ROWS_TAG)
+    offset, size = index_sections(directory / INDEX_FILE)[ROWS_TAG]
     tensor = TensorProto(name=name, data_type=data_type, dims=shape)
     refer(tensor, INDEX_FILE, offset, size)
     return tensor

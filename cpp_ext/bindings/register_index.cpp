@@ -198,6 +198,7 @@ void register_views(py::module_& module) {
       .def_readonly("rows", &IndexMemory::rows)
       .def_readonly("mapped_codes", &IndexMemory::mapped_codes)
       .def_readonly("mapped_rows", &IndexMemory::mapped_rows)
+      .def_readonly("rows_on_disk", &IndexMemory::rows_on_disk)
       .def_readonly("ids", &IndexMemory::ids);
   py::class_<IndexView>(module, "IndexView")
       .def_property_readonly("metric", &IndexView::metric)
@@ -242,8 +243,10 @@ void register_index(py::module_& module) {
       .def("upsert_strings", &upsert<std::vector<std::string>>, py::arg("ids"), py::arg("vectors"))
       .def("remove_int64", &remove<RowArray>, py::arg("ids"))
       .def("remove_strings", &remove<std::vector<std::string>>, py::arg("ids"))
-      .def_static("load", &Index::load, py::arg("path"), py::arg("use_mmap"),
-                  py::call_guard<Released>())
+      .def_static(
+          "load",
+          [](const std::string& path, bool use_mmap) { return Index::load(path, use_mmap); },
+          py::arg("path"), py::arg("use_mmap"), py::call_guard<Released>())
       .def_static("join", &Index::join, py::arg("parts"), py::call_guard<Released>())
       .def_static("from_bytes", &from_bytes, py::arg("name"), py::arg("data"));
   py::class_<IndexBuilder>(module, "IndexBuilder")

@@ -18,15 +18,7 @@ constexpr const char* kSessionEncoder = "session_encoder.onnx";
 Index load_index(const BundleFolder& bundle) {
   if (bundle.manifest.files.count(kIndex) == 0) bundle.throw_no_entry(kIndex);
   check_index(bundle);
-  const std::string path = bundle.file(kIndex), name = bundle.name + "/" + kIndex;
-  try {
-    return Index::load(path, true);
-  } catch (const FileError& error) {  // it names the open folder by a number
-    std::string message = error.what();
-    const std::size_t at = message.find(path);
-    if (at != std::string::npos) message.replace(at, path.size(), name);
-    throw FileError(message);
-  }
+  return Index::load(bundle.file(kIndex), true, bundle.name + "/" + kIndex);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ from shortlist._serving.reports import EngineReport, TrialReport
 from shortlist._serving.switch import Switch
 from shortlist._serving.trial import check_keys
 from shortlist.bundle import Bundle
+from shortlist.bundle.text import memory_of
 from shortlist.exploration import Exploration
 from shortlist.feedback import FeedbackLog
 from shortlist.index import Index
@@ -387,6 +388,7 @@ class Engine(Questions):
         """Say what really runs: provider of each opened graph, threads, SIMD level, sizes."""
         loaded, trial = self._switch.now(), self._switch.trial
         index = loaded.index
+        files = memory_of(loaded.bundle.manifest, {})
         return {
             "bundle": str(loaded.bundle.path),
             "version": loaded.number,
@@ -400,6 +402,11 @@ class Engine(Questions):
             "metric": index.metric,
             "storage": index.storage,
             "recall": index.recall,
+            "memory": {
+                "items": index.memory().to_dict(),
+                "users": files["users"],
+                "graphs": files["graphs"],
+            },
         }
 
     def close(self) -> None:

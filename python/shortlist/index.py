@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _arguments, _checks, _core
 from shortlist._columns.variety import read_wanted, variety_of_groups
+from shortlist.bundle.storages import APPROXIMATE, IndexMemory, Storage
 from shortlist.errors import BundleError
-from shortlist.hits import Hits, VariedHits
-from shortlist.storages import APPROXIMATE, IndexMemory, Storage
+from shortlist.recommendations import Hits, VariedHits
 
 Metric = Literal["cosine", "dot", "euclidean"]
 
@@ -398,6 +398,7 @@ class Index:
             rows=found.rows,
             mapped_codes=found.mapped_codes,
             mapped_rows=found.mapped_rows,
+            rows_on_disk=found.rows_on_disk,
             ids=found.ids,
         )
 

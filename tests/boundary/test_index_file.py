@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shortlist import BundleError, Index, _core
-from shortlist.storages import STORAGES
+from shortlist.bundle.storages import STORAGES
 
 RANDOM = np.random.default_rng(3)
 ITEMS = RANDOM.normal(size=(150, 10)).astype(np.float32)
@@ -89,7 +89,10 @@ def saved(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def saved_as(tmp_path_factory):
-    return {name: saved_bytes(tmp_path_factory, "int", name) for name in ("float16", "int8")}
+    return {
+        name: saved_bytes(tmp_path_factory, "int", name)
+        for name in ("float16", "int8", "disk4", "int4")
+    }
 
 
 def load_bytes(path, data):
@@ -304,6 +307,12 @@ def test_hostile_ids_are_refused(tmp_path, saved, section, content):
         ("int8", {"section": 8, "content": struct.pack("<f", 1e38)}, "scales: expected finite"),
         ("int8", {"section": 8, "content": struct.pack("<f", 1e-40)}, "scales: expected finite"),
         ("int8", {"section": 8, "content": struct.pack("<I", 0x3F800001)}, "scales: expected"),
+        ("int4", {"section": 8, "content": struct.pack("<f", 3e38)}, "scales: expected finite"),
+        ("int4", {"header": [(48, "<I", 5)]}, "recall: expected 0 to 1, and only with storage"),
+        ("disk4", {"header": [(64, "<I", 11)]}, "section 1: expected to be present, found nothing"),
+        ("disk4", {"header": [(48, "<I", 4)]}, "section 5: expected to be present, found nothing"),
+        ("disk4", {"section": 1, "content": struct.pack("<f", np.nan)}, "rows: expected finite"),
+        ("disk4", {"section": 7, "content": struct.pack("<d", 0)}, "block statistics: expected"),
         ("int8", {"section": 6, "content": struct.pack("<II", 5, 5)}, "order: expected a permut"),
     ],
 )

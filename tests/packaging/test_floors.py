@@ -21,7 +21,6 @@ ROOMS = [
     {
         *("errors", "plugin", "threads", "recommendations", "explanations", "datasets"),
         *("_checks", "_arguments", "_forks", "_quiet", "_runtime", "_temporary"),
-        *("hits", "storages"),
     },
     {"_columns", "bundle"},
     {"index", "versions", "exploration", "feedback"},

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 import shortlist
 from shortlist import Index
+from shortlist.bundle.storages import STORAGES
 from shortlist.export.tensors import index_bytes
-from shortlist.storages import STORAGES
 
 DIM, N_ITEMS = 12, 300
 INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import shortlist
 from shortlist import Index, _core
-from shortlist.storages import APPROXIMATE, STORAGES
+from shortlist.bundle.storages import APPROXIMATE, STORAGES
 
 METRICS = ["cosine", "dot", "euclidean"]
 ROUNDING = ["float16", "bfloat16", "int8", "int4"]

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shortlist import Index
-from shortlist.storages import STORAGES
+from shortlist.bundle.storages import STORAGES
 
 METRICS = st.sampled_from(["cosine", "dot", "euclidean"])
 KINDS = st.sampled_from(["none", "int", "str"])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import shortlist
+from shortlist.bundle.storages import STORAGES
 from shortlist.errors import BundleError
-from shortlist.storages import STORAGES
 
 ROWS = np.random.default_rng(3).standard_normal((500, 24), "f4")
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist import Index, VariedHits, _core
+from shortlist.bundle.storages import APPROXIMATE, STORAGES
 from shortlist.shards import Shard, ShardedIndex, merge, read_set, search_shards
-from shortlist.storages import APPROXIMATE, STORAGES
 
 METRICS = st.sampled_from(["cosine", "dot", "euclidean"])
 ANY_STORAGE = st.sampled_from(STORAGES)

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from shortlist.bundle.storages import STORAGES
 from shortlist.errors import DataError
-from shortlist.storages import STORAGES
 from shortlist.training.config.feature_spec import FeatureSpec
 
 FORMATS = ("auto", "events", "movielens", "recbole", "sasrec", "s3rec", "lightgcn")

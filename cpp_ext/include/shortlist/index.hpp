@@ -38,6 +38,7 @@ struct IndexMemory {
   std::size_t rows = 0;
   std::size_t mapped_codes = 0;
   std::size_t mapped_rows = 0;
+  std::size_t rows_on_disk = 0;  // read one by one
   std::size_t ids = 0;  // about
 };
 
@@ -133,9 +134,10 @@ class Index {
   std::size_t remove(const ItemIds& ids, const Commit& commit = {});
 
   // Verifies every byte against its checksum first. With use_mmap the file stays mapped and must
-  // not be shortened while the index lives; replacing it by rename is safe. Of the storages with
-  // rows on disk all but the rows is copied even so. Throws FileError.
-  static Index load(const std::string& path, bool use_mmap);
+  // not be shortened while the index lives; replacing it by rename is safe. Storages with rows on
+  // disk keep the file open instead, and copy all but the rows. Errors call the file `name`, or by
+  // its path. Throws FileError.
+  static Index load(const std::string& path, bool use_mmap, const std::string& name = "");
   // The same for an index file's bytes in memory, which must stay as they are while the index, its
   // copies or its views live. They are copied only if they do not begin at a multiple of 64 bytes.
   // Errors call them `name`. Throws FileError.

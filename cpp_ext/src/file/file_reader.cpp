@@ -59,6 +59,10 @@ void FileReader::throw_bad(const std::string& what, const std::string& expected,
 void FileReader::map(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw_bad("cannot open", "a readable index file", std::strerror(errno));
+  descriptor_ = {new int(fd), [](const int* number) {
+                   ::close(*number);
+                   delete number;
+                 }};
   struct stat status;
   const bool is_file = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
   if (is_file) size_ = static_cast<std::size_t>(status.st_size);
@@ -66,7 +70,6 @@ void FileReader::map(const std::string& path) {
   if (is_file && size_ >= sizeof(file::Header)) {
     data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
   }
-  ::close(fd);
   if (!is_file) throw_bad("not a file", "a regular index file", "a folder or device");
   check_size();
   if (data == MAP_FAILED) throw_bad("cannot map", "a readable file", std::strerror(errno));
@@ -75,10 +78,11 @@ void FileReader::map(const std::string& path) {
   mapping_ = {data, [size = size_](void* mapped) { ::munmap(mapped, size); }};
 }
 
-void FileReader::leave_on_disk() const {
-  void* begin = const_cast<void*>(mapping_.get());
-  ::madvise(begin, size_, MADV_RANDOM);  // wishes: refused, everything works as before
-  ::madvise(begin, size_, MADV_DONTNEED);
+std::shared_ptr<const RowFile> FileReader::rows_at(const void* data) const {
+  const int own = ::fcntl(*descriptor_, F_DUPFD_CLOEXEC, 0);
+  if (own < 0) throw_bad("cannot keep open", "one more open file", std::strerror(errno));
+  const auto offset = static_cast<std::size_t>(static_cast<const unsigned char*>(data) - bytes_);
+  return std::make_shared<const RowFile>(own, offset, n_items(), dim(), name_);
 }
 
 void FileReader::read_header() {

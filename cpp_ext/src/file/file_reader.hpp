@@ -9,6 +9,7 @@
 #include <string>
 
 #include "src/file/index_file.hpp"
+#include "src/rows/row_file.hpp"
 
 namespace shortlist {
 
@@ -36,9 +37,8 @@ class FileReader {
   // What keeps the bytes where they are; null where the caller does.
   const std::shared_ptr<const void>& mapping() const { return mapping_; }
   bool is_mapped() const { return is_mapped_; }  // by this reader
-  // @pre is_mapped(). Its pages are read one by one as they are needed, from now on, and none of
-  // those that were read counts as this process's memory. What they hold stays the same.
-  void leave_on_disk() const;
+  // Rows of the checked section at `data`, to be read from the file. @pre is_mapped()
+  std::shared_ptr<const RowFile> rows_at(const void* data) const;
   [[noreturn]] void throw_bad(const std::string& what, const std::string& expected,
                               const std::string& found) const;
 
@@ -52,6 +52,7 @@ class FileReader {
   std::string name_;
   std::shared_ptr<const void> mapping_;
   bool is_mapped_ = false;
+  std::shared_ptr<const int> descriptor_;
   const unsigned char* bytes_ = nullptr;
   std::size_t size_ = 0;
   file::Header header_{};

@@ -148,22 +148,23 @@ StoredRows load_rows(const FileReader& file, Storage storage) {
   return rows;
 }
 
-// Codes to memory; rows stay in the file, and of the pages that were read to verify it none count
-// as this process's.
+// Codes to memory; rows stay in the file, and nothing of it stays mapped.
 void keep_codes(const FileReader& file, Segment& segment) {
   segment.packed = copy_packed(segment.packed);
-  segment.has_mapped_codes = false;
-  file.leave_on_disk();
+  segment.row_file = file.rows_at(segment.vectors.data);
+  segment.vectors.file = segment.row_file.get();
+  segment.vectors.data = nullptr;
 }
 
 std::shared_ptr<Segment> load_segment(const FileReader& file, Storage storage, bool use_mmap) {
   auto segment = std::make_shared<Segment>();
   segment->vectors = load_rows(file, storage);
   segment->packed = load_packed(file);
-  if (use_mmap) {
+  if (use_mmap && has_rows_on_disk(storage) && file.is_mapped()) {
+    keep_codes(file, *segment);
+  } else if (use_mmap) {
     segment->mapping = file.mapping();
     segment->has_mapped_rows = segment->has_mapped_codes = file.is_mapped();
-    if (has_rows_on_disk(storage) && file.is_mapped()) keep_codes(file, *segment);
   } else {
     const StoredRows& mapped = segment->vectors;
     const std::size_t n_bytes = mapped.n_rows * mapped.dim * bytes_per_number(storage);
@@ -197,8 +198,8 @@ std::shared_ptr<const Snapshot> load_snapshot(const FileReader& file, bool use_m
 
 }  // namespace
 
-Index Index::load(const std::string& path, bool use_mmap) {
-  return Index(load_snapshot(FileReader(path), use_mmap));
+Index Index::load(const std::string& path, bool use_mmap, const std::string& name) {
+  return Index(load_snapshot(FileReader(path, name.empty() ? path : name), use_mmap));
 }
 
 Index Index::borrow(const std::string& name, const void* bytes, std::size_t size) {

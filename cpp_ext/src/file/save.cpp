@@ -80,14 +80,19 @@ struct Part {
   std::size_t size;
 };
 
-std::vector<Part> parts_of(const Snapshot& snapshot) {
+// `kept` holds what is mapped for the parts.
+std::vector<Part> parts_of(const Snapshot& snapshot, std::shared_ptr<const void>& kept) {
   std::vector<Part> parts;
   const Segment& segment = *snapshot.segments.front().segment;
   const PackedItems& packed = segment.packed;
   const std::size_t n_numbers = segment.vectors.n_rows * snapshot.dim;
   if (!is_approximate(snapshot.storage)) {
-    parts.push_back(
-        {file::kRows, segment.vectors.data, n_numbers * bytes_per_number(snapshot.storage)});
+    const void* rows = segment.vectors.data;
+    if (segment.row_file != nullptr) {
+      kept = segment.row_file->map();
+      rows = kept.get();
+    }
+    parts.push_back({file::kRows, rows, n_numbers * bytes_per_number(snapshot.storage)});
   }
   if (!packed.is_empty()) {
     if (packed.codes != nullptr) {
@@ -156,7 +161,8 @@ std::shared_ptr<const Snapshot> dense(const std::shared_ptr<const Snapshot>& sna
 // Gives the bytes of the file to `write`, piece by piece.
 template <class Write>
 void write_file(const Snapshot& snapshot, const Write& write) {
-  const std::vector<Part> parts = parts_of(snapshot);
+  std::shared_ptr<const void> kept;
+  const std::vector<Part> parts = parts_of(snapshot, kept);
   const file::Header header = header_of(snapshot, parts);
   const char zeros[file::kAlignment] = {};
   write(&header, sizeof header);

@@ -74,6 +74,7 @@ std::shared_ptr<const Segment> moved(const std::shared_ptr<const Segment>& from,
   segment->rows = from->rows;
   segment->first_row = from->first_row + static_cast<std::int64_t>(first_row);
   for (std::int64_t& row : segment->rows) row += static_cast<std::int64_t>(first_row);
+  segment->row_file = from->row_file;
   segment->mapping = from;  // its memory, and what the views point into
   return segment;
 }

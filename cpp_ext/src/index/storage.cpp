@@ -81,8 +81,12 @@ IndexMemory IndexView::memory() const {
         segment.packed.n_bytes() + segment.positions.size() * sizeof(std::uint32_t);
     const std::size_t rows = segment.vectors.n_rows * segment.vectors.dim *
                              bytes_per_number(segment.vectors.storage);
+    if (segment.vectors.file != nullptr) {
+      memory.rows_on_disk += rows;
+    } else {
+      (segment.has_mapped_rows ? memory.mapped_rows : memory.rows) += rows;
+    }
     (segment.has_mapped_codes ? memory.mapped_codes : memory.codes) += codes;
-    (segment.has_mapped_rows ? memory.mapped_rows : memory.rows) += rows;
   }
   memory.ids = snapshot_->live_ids ? snapshot_->live_ids->n_bytes() : snapshot_->ids->n_bytes();
   return memory;

@@ -15,7 +15,7 @@ void exact_sums(const kernels::Table& table, Metric metric, const StoredRows& ve
                 double* sums) {
   const auto kernel = metric == Metric::euclidean ? table.distance_rows : table.dot_rows;
   const std::size_t dim = vectors.dim;
-  if (vectors.storage == Storage::float32) {
+  if (vectors.are_floats()) {
     kernel(query, vectors.float_row(first), dim, slots, n, sums);
     return;
   }

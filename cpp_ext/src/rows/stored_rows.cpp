@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/rows/packed.hpp"
+#include "src/rows/row_file.hpp"
 
 namespace shortlist {
 namespace {
@@ -208,7 +209,9 @@ bool round_row(Storage storage, Metric metric, const float* row, std::size_t dim
 }
 
 void StoredRows::widen(std::size_t slot, float* out) const {
-  if (storage == Storage::float16) {
+  if (file != nullptr) {
+    file->read(slot, out);
+  } else if (storage == Storage::float16) {
     widen_row(static_cast<const std::uint16_t*>(data) + slot * dim, dim, from_float16, out);
   } else if (storage == Storage::bfloat16) {
     widen_row(static_cast<const std::uint16_t*>(data) + slot * dim, dim, from_bfloat16, out);
@@ -225,7 +228,7 @@ void StoredRows::widen(std::size_t slot, float* out) const {
 }
 
 void StoredRows::fetch(std::size_t slot) const {
-  if (data == nullptr) return;  // the codes are the rows: the scan has just read the codes
+  if (data == nullptr) return;  // in a file; or the codes are the rows: the scan has just read the codes
   const std::size_t row_bytes = dim * bytes_per_number(storage);
   const char* bytes = static_cast<const char*>(data) + slot * row_bytes;
   const std::size_t n_bytes = std::min<std::size_t>(row_bytes, 512);

@@ -10,6 +10,8 @@
 
 namespace shortlist {
 
+class RowFile;
+
 // A view; whoever made it keeps the memory alive. Widening to float32 is exact for every storage.
 struct StoredRows {
   Storage storage = Storage::float32;
@@ -20,17 +22,20 @@ struct StoredRows {
   const std::uint8_t* codes = nullptr;       // PackedItems::codes or nibbles,
   const std::uint32_t* positions = nullptr;  // where each slot is in them,
   const float* scales = nullptr;             // and the scale of each slot
+  const RowFile* file = nullptr;             // float32 rows where data is null: they are there
 
-  const float* float_row(std::size_t slot) const {  // @pre storage is float32
+  // Rows can be read where they lie.
+  bool are_floats() const { return storage == Storage::float32 && file == nullptr; }
+  const float* float_row(std::size_t slot) const {  // @pre are_floats()
     return static_cast<const float*>(data) + slot * dim;
   }
-  // The row as float32: where it lies, or widened into `scratch` (dim floats).
+  // The row as float32: where it lies, or brought into `scratch` (dim floats).
   const float* read(std::size_t slot, float* scratch) const {
-    if (storage == Storage::float32) return float_row(slot);
+    if (are_floats()) return float_row(slot);
     widen(slot, scratch);
     return scratch;
   }
-  // @pre storage is not float32
+  // @pre !are_floats()
   void widen(std::size_t slot, float* out) const;
   // Rows that are in the second-level cache anyway need no asking.
   void prefetch(std::size_t slot) const {

@@ -10,6 +10,7 @@
 
 #include "src/rows/live_ids.hpp"
 #include "src/rows/packed.hpp"
+#include "src/rows/row_file.hpp"
 #include "src/rows/stored_rows.hpp"
 
 namespace shortlist {
@@ -20,7 +21,8 @@ namespace shortlist {
 // are written.
 struct Segment {
   StoredRows vectors;                   // (n_slots, dim), rounded; cosine: normalised before
-  Buffer owned_vectors;                 // empty when `vectors` points into a mapped file
+  Buffer owned_vectors;                 // empty when `vectors` points into a mapped file, or to
+  std::shared_ptr<const RowFile> row_file;  // this one
   std::shared_ptr<const void> mapping;  // keeps the mapped file alive
   PackedItems packed;
   std::vector<std::uint32_t> positions;  // of the rows in `packed`, where its codes are the rows

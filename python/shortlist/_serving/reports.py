@@ -18,6 +18,17 @@ class TrialReport(TypedDict):
     overlap: float | None  # of the shadow's requests: mean part of the present items it found too
 
 
+class MemoryReport(TypedDict):
+    """Bytes by part: of items as the index says, of users and graphs those of their files.
+
+    `items` are the fields of `IndexMemory`.
+    """
+
+    items: dict[str, int]
+    users: int
+    graphs: int
+
+
 class GraphReport(TypedDict):
     """Where what runs: by open graph, and how items are found."""
 
@@ -44,3 +55,4 @@ class EngineReport(GraphReport):
     metric: str
     storage: str
     recall: float | None
+    memory: MemoryReport

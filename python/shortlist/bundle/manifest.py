@@ -15,8 +15,8 @@ from shortlist.bundle.records import (
     PrivacyRecord,
     RerankerRecord,
 )
+from shortlist.bundle.storages import STORAGES
 from shortlist.errors import BundleError
-from shortlist.storages import STORAGES
 
 FORMAT = "shortlist-bundle"
 FORMAT_VERSION = 1

@@ -10,8 +10,11 @@ from shortlist import _temporary
 from shortlist.bundle.fields import problem
 from shortlist.bundle.files import check_folder, copy_folder, hold_folder, read_manifest
 from shortlist.bundle.manifest import MANIFEST, Manifest
+from shortlist.bundle.storages import index_parts
 from shortlist.bundle.text import describe, outline, summarise
 from shortlist.bundle.zipped import unpack
+
+INDEX = "items.index"
 
 
 class Bundle:
@@ -160,15 +163,15 @@ class Bundle:
 
     def describe(self) -> dict[str, Any]:
         """Return what is inside as plain values, ready for `json.dumps`."""
-        return describe(self.path, self.manifest)
+        return describe(self.path, self.manifest, index_parts(self.file(INDEX)))
 
     def summary(self) -> str:
         """Return what is inside in words and numbers, some lines of text."""
-        return summarise(self.path, self.manifest)
+        return summarise(self.path, self.manifest, index_parts(self.file(INDEX)))
 
     def outline(self) -> str:
         """Return what is inside on one screen: of each section what comes first."""
-        return outline(self.path, self.manifest)
+        return outline(self.path, self.manifest, index_parts(self.file(INDEX)))
 
     def close(self) -> None:
         """Delete temporary files, of a zip or a copy; a folder is left as it is."""

@@ -8,12 +8,13 @@ from typing import Any
 from shortlist._checks import printable
 from shortlist.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist.bundle.records import FeatureRecord
+from shortlist.bundle.storages import APPROXIMATE, ON_DISK
 
 _WIDTH, _MOST_LINES = 100, 3  # of a section of an outline
 _NO_BREAK = "\xa0"  # a blank at which no line ends
 
 
-def describe(path: Path, manifest: Manifest) -> dict[str, object]:
+def describe(path: Path, manifest: Manifest, parts: Mapping[str, int]) -> dict[str, object]:
     """Return the manifest as a report: vocabularies become their sizes, file sizes are summed."""
     report = manifest.to_dict()
     features, files = report.pop("features"), report.pop("files")
@@ -26,13 +27,25 @@ def describe(path: Path, manifest: Manifest) -> dict[str, object]:
         ],
         "files": {name: dict(record) for name, record in files.items()},
         "size": manifest.size,
+        "memory": memory_of(manifest, parts),
     }
 
 
-def summarise(path: Path, manifest: Manifest) -> str:
+def memory_of(manifest: Manifest, parts: Mapping[str, int]) -> dict[str, int]:
+    """Return the bytes of what serving reads: parts of the index, and the files of the others."""
+    sizes = {name: file.size for name, file in manifest.files.items()}
+    graphs = [name for name in sizes if name.endswith(".onnx") or name == "graphs.data"]
+    return {
+        **{f"item_{part}": size for part, size in parts.items()},
+        "users": sizes.get("users.arrow", 0),
+        "graphs": sum(sizes[name] for name in graphs),
+    }
+
+
+def summarise(path: Path, manifest: Manifest, parts: Mapping[str, int]) -> str:
     """Return the report as text: what it is, features, quality, parity, files, versions."""
     m = manifest
-    lines = [*_heading(path, m), ""]
+    lines = [*_heading(path, m, parts), ""]
     if m.privacy is not None:
         lines += ["privacy", f"  {m.privacy.sentence}", *_values(m.to_dict()["privacy"]), ""]
     lines += ["features", *_features(m.features)]
@@ -52,7 +65,7 @@ def summarise(path: Path, manifest: Manifest) -> str:
     return "\n".join(map(printable, lines))
 
 
-def outline(path: Path, manifest: Manifest) -> str:
+def outline(path: Path, manifest: Manifest, parts: Mapping[str, int]) -> str:
     """Return the report on one screen: of each section what comes first."""
     m = manifest
     second = {} if m.second_stage is None else m.to_dict()["second_stage"]
@@ -66,7 +79,7 @@ def outline(path: Path, manifest: Manifest) -> str:
         "training": _leaves(_without_settings(m)),
         "written with": _leaves(m.versions),
     }
-    lines = [*map(printable, _heading(path, m)), ""]
+    lines = [*map(printable, _heading(path, m, parts)), ""]
     if m.privacy is not None:
         lines += [*textwrap.wrap(m.privacy.sentence, _WIDTH), ""]
     if m.compression is None:
@@ -85,7 +98,7 @@ def outline(path: Path, manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _heading(path: Path, m: Manifest) -> list[str]:
+def _heading(path: Path, m: Manifest, parts: Mapping[str, int]) -> list[str]:
     """Say what it is: items, users, sizes, version."""
     lines = [
         f"{path.resolve().name}: a bundle of format {FORMAT_VERSION}, written {m.created}",
@@ -93,11 +106,23 @@ def _heading(path: Path, m: Manifest) -> list[str]:
         f"with a stored history ({m.user_id_dtype} ids)",
         f"  embeddings of dim {m.dim}, {m.metric}; histories of up to {m.max_history} items; "
         f"{file_size(m.size)} on disk",
+        f"  item memory, {m.storage}: {_item_memory(m, parts)}",
     ]
     if m.lineage is not None:
         came = f"from {m.own.parent}" if m.own.parent else "trained anew"
         lines.append(f"  version {m.version}, {came}")
     return lines
+
+
+def _item_memory(m: Manifest, parts: Mapping[str, int]) -> str:
+    """Say what a search reads of the index, where that is, and how good the answers are."""
+    codes, rows = file_size(parts["codes"]), file_size(parts["rows"])
+    if m.storage in ON_DISK:
+        return f"codes {codes} in memory, vectors {rows} on disk"
+    if m.storage in APPROXIMATE:
+        recall = "" if m.recall is None else f", recall {m.recall:.3f}"
+        return f"codes {codes}, no vectors: answers are approximate{recall}"
+    return f"codes {codes}, vectors {rows}"
 
 
 def _leaves(values: Mapping[str, Any]) -> list[str]:

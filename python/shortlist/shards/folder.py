@@ -19,9 +19,9 @@ from shortlist import _temporary
 from shortlist.bundle.fields import Fields, is_plain_name, problem
 from shortlist.bundle.files import open_plain
 from shortlist.bundle.manifest import MANIFEST as BUNDLE_MANIFEST
+from shortlist.bundle.storages import STORAGES
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.index import Index
-from shortlist.storages import STORAGES
 
 MANIFEST = "shards.json"
 FORMAT = "shortlist-shards"

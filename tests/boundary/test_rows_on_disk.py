@@ -1,0 +1,156 @@
+"""disk8 and disk4: of a loaded file the codes are in memory, and vectors are read one by one."""
+
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist import BundleError, Index
+from shortlist.bundle.storages import ON_DISK, index_parts
+
+N_ITEMS, DIM = 3000, 24
+METRICS = ["cosine", "dot", "euclidean"]
+IDS = np.arange(N_ITEMS) * 3 + 5
+
+
+@pytest.fixture(scope="module")
+def items():
+    random = np.random.default_rng(5)
+    rows = random.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    rows[::40] *= 30
+    rows[7] = 0
+    rows[100:120] = rows[100]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return np.random.default_rng(6).normal(size=(40, DIM)).astype(np.float32)
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("item_ids", "scores", "counts", "indices")
+    )
+
+
+@pytest.fixture(params=ON_DISK)
+def storage(request):
+    return request.param
+
+
+@pytest.fixture
+def loaded(items, storage, tmp_path):
+    Index(items, IDS, storage=storage).save(tmp_path / "a.index")
+    return Index.load(tmp_path / "a.index")
+
+
+@pytest.fixture
+def plain(items):
+    return Index(items, IDS)
+
+
+def test_only_codes_are_in_memory(loaded, plain, storage, tmp_path):
+    memory, rows = loaded.memory(), N_ITEMS * DIM * 4
+    assert (memory.rows, memory.mapped_rows, memory.mapped_codes) == (0, 0, 0)
+    assert memory.rows_on_disk == rows
+    parts = index_parts(tmp_path / "a.index")
+    assert memory.codes == parts["codes"] < rows / (3 if storage == "disk8" else 5)
+    assert memory.to_dict()["rows_on_disk"] == rows
+    assert str(tmp_path / "a.index") not in Path("/proc/self/maps").read_text()
+    copied = Index.load(tmp_path / "a.index", mmap=False).memory()
+    assert (copied.rows, copied.rows_on_disk) == (rows, 0)
+    assert (plain.memory().rows, plain.memory().rows_on_disk) == (rows, 0)
+    plain.save(tmp_path / "plain")
+    mapped = Index.load(tmp_path / "plain").memory()
+    assert (mapped.rows, mapped.mapped_rows, mapped.codes) == (0, rows, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("mmap", [True, False])
+def test_answers_have_the_bits_of_float32(items, queries, storage, metric, mmap, tmp_path):
+    Index(items, IDS, metric, storage=storage).save(tmp_path / "a.index")
+    index, plain = Index.load(tmp_path / "a.index", mmap=mmap), Index(items, IDS, metric)
+    for options in (
+        {},
+        {"exclude": [IDS[:900].tolist()] * len(queries)},
+        {"allow": IDS[:50].tolist()},
+        {"allow": np.arange(N_ITEMS) % 3 > 0},
+        {"groups": {"kind": np.arange(N_ITEMS) % 7}, "at_most": {"kind": 2}},
+        {"groups": {"new": np.arange(N_ITEMS) % 50 == 0}, "at_least": {"new": 3}},
+        {"diversity": 0.4},
+    ):
+        wanted = plain.search(queries, top_n=15, **options)
+        assert same(index.search(queries, top_n=15, **options), wanted)
+        alone = options | {k: v[:1] for k, v in options.items() if k == "exclude"}
+        one = index.search(queries[:1], top_n=15, **alone)
+        assert one.scores.tobytes() == wanted.scores[:1].tobytes()
+    rows = [5, 7, 2999]
+    assert index.vectors(rows).tobytes() == plain.vectors(rows).tobytes()
+
+
+def test_updates_live_in_memory_until_they_are_saved(loaded, plain, queries, tmp_path):
+    random = np.random.default_rng(9)
+    for _ in range(3):  # more than the delta holds: segments are packed
+        ids = random.choice(N_ITEMS * 4, size=700, replace=False)
+        rows = random.normal(size=(700, DIM)).astype(np.float32)
+        for index in (loaded, plain):
+            index.upsert(ids, rows)
+            index.remove(IDS[:300])
+        assert same(loaded.search(queries, 20), plain.search(queries, 20))
+    assert loaded.memory().rows > 0
+    loaded.save(tmp_path / "a.index")  # in the place of the file it reads from
+    plain.save(tmp_path / "b.index")
+    again, wanted = Index.load(tmp_path / "a.index"), Index.load(tmp_path / "b.index")
+    assert same(again.search(queries, 20), wanted.search(queries, 20))
+    assert again.memory().rows == 0
+    assert same(loaded.search(queries, 20), plain.search(queries, 20))
+
+
+def test_it_travels_and_saves_the_same_bytes(loaded, queries, tmp_path):
+    copy = pickle.loads(pickle.dumps(loaded))
+    assert copy.memory().rows_on_disk == 0
+    assert same(copy.search(queries, 20), loaded.search(queries, 20))
+    loaded.save(tmp_path / "b.index")
+    assert (tmp_path / "b.index").read_bytes() == (tmp_path / "a.index").read_bytes()
+
+
+def test_a_replaced_file_is_still_read_and_let_go_in_the_end(loaded, plain, queries, tmp_path):
+    Index(np.ones((3, DIM)), storage="disk8").save(tmp_path / "a.index")
+    assert same(loaded.search(queries, 20), plain.search(queries, 20))
+    view = loaded.vectors([1])
+    assert view.tobytes() == plain.vectors([1]).tobytes()
+    before = len(os.listdir("/proc/self/fd"))
+    other = Index.load(tmp_path / "a.index")
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del other
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_shortened_file_is_an_error_and_no_crash(loaded, queries, tmp_path):
+    os.truncate(tmp_path / "a.index", 8192)
+    with pytest.raises(BundleError, match=r"a\.index: vector \d+: expected 96 bytes, found the en"):
+        loaded.search(queries, 20)
+    with pytest.raises(BundleError, match="the file was changed while it was in use"):
+        loaded.save(tmp_path / "b.index")
+    assert not (tmp_path / "b.index").exists()
+
+
+def _child(index, queries, pipe):
+    pipe.send(index.search(queries, 20).scores.tobytes())
+
+
+def test_forks_and_threads_read_the_same_file(loaded, queries):
+    wanted = loaded.search(queries, 20, n_threads=1).scores.tobytes()
+    assert loaded.search(queries, 20, n_threads=3).scores.tobytes() == wanted
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_child, args=(loaded, queries, theirs))
+    child.start()
+    assert ours.poll(60)
+    assert ours.recv() == wanted
+    child.join()
