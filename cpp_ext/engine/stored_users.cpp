@@ -87,13 +87,15 @@ const ArrowColumn* StoredUsers::require(const std::string& name, Kind kind, Kind
       std::find_if(columns_.begin(), columns_.end(),
                    [&name](const ArrowColumn& column) { return column.name == name; });
   if (found == columns_.end()) throw_bad(name_, "a column '" + name + "'", "none");
-  const auto is_right = [](const ArrowColumn& column, Kind wanted) {
+  const auto is_right = [](const ArrowColumn& column, Kind wanted, int least_bits) {
     return column.kind == wanted && has_given(column) &&
-           (wanted != Kind::integer || (column.is_signed && column.n_bits == 64));
+           (wanted != Kind::integer || (column.is_signed && column.n_bits >= least_bits));
   };
-  bool fits = is_right(*found, kind);
-  // Empty lists alone may be of any kind.
-  if (fits && kind == Kind::list && found->values().n > 0) fits = is_right(found->values(), values);
+  bool fits = is_right(*found, kind, 64);
+  // Empty lists alone may be of any kind; whole numbers in lists may be short.
+  if (fits && kind == Kind::list && found->values().n > 0) {
+    fits = is_right(found->values(), values, 8);
+  }
   if (!fits)
     throw_bad(name_, "column '" + name + "' of the manifest's type without nulls", "other");
   return &*found;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-__all__ = ["byte_tables", "digests", "rounded_rows"]
+__all__ = ["byte_tables", "digests", "rounded_rows", "smallest"]
 
 LEAST_WIDTH = 8  # numbers of a row: below that its scale would cost what is saved
 LEAST_BYTES = 1024
@@ -153,7 +153,7 @@ def _made_whole(graph: Any, tensor: TensorProto) -> list[Any]:
     graph.initializer.remove(tensor)
     codes, numbers = f"{name}/codes", f"{name}/numbers"
     if tensor.data_type != TensorProto.FLOAT:
-        small = values.astype(_smallest(values))
+        small = values.astype(smallest(values))
         graph.initializer.append(numpy_helper.from_array(small, codes))
         return [helper.make_node("Cast", [codes], [name], name, to=tensor.data_type)]
     rows, scales = rounded_rows(values)
@@ -165,13 +165,12 @@ def _made_whole(graph: Any, tensor: TensorProto) -> list[Any]:
     ]
 
 
-def _smallest(values: npt.NDArray[np.integer]) -> npt.DTypeLike:
+def smallest(values: npt.NDArray[np.integer]) -> np.dtype[Any]:
     """Return the smallest signed type that holds whole numbers."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    kinds = (np.int8, np.int16, np.int32)
-    return next(
-        (k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), values.dtype
-    )
+    kinds = [np.iinfo(kind) for kind in (np.int8, np.int16, np.int32)]
+    fit = (kind.dtype for kind in kinds if kind.min <= low and high <= kind.max)
+    return next(fit, values.dtype)
 
 
 def _put_first(graph: Any, nodes: list[Any]) -> None:

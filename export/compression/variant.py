@@ -22,6 +22,7 @@ from shortlist.export.compression.names import shorten_names
 from shortlist.export.compression.products import byte_products
 from shortlist.export.compression.rows import read_index_again, stored_as
 from shortlist.export.compression.tables import byte_tables, digests
+from shortlist.export.compression.users import write_short
 from shortlist.export.tensors import DATA_FILE, INDEX_FILE
 from shortlist.index import Index
 from shortlist.shards import folder as shards
@@ -120,7 +121,10 @@ def _copy_tables(bundle: Bundle, recipe: Recipe, directory: Path) -> None:
         is_left = name.endswith((".onnx", ".index")) or name in (DATA_FILE, MANIFEST)
         if is_left or name == shards.MANIFEST or (name == USERS and not recipe.users):
             continue
-        shutil.copyfile(bundle.file(name), directory / name)
+        if name == USERS:
+            write_short(bundle.file(name), directory / name)
+        else:
+            shutil.copyfile(bundle.file(name), directory / name)
 
 
 def _round_products(graphs: dict[str, Any], batches: Sequence[Answer]) -> None:

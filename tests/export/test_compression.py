@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -190,6 +191,8 @@ def test_a_variant_keeps_what_is_not_asked_for(whole):
         one, other = engine.recommend(requests), smaller.recommend(requests)
         assert one.scores.tobytes() == other.scores.tobytes()
         assert smaller.bundle.manifest.size < engine.bundle.manifest.size  # shorter names
+    with pa.memory_map(str(small / "users.arrow")) as file:
+        assert pa.ipc.open_file(file).schema.field("history").type == pa.list_(pa.int16())
 
 
 def test_users_the_portable_graph_and_shards_follow_the_recipe(whole):
