@@ -13,6 +13,7 @@ from scipy import sparse
 
 from shortlist.errors import DataError
 from shortlist.export.released import save_federated
+from shortlist.training.config.sections import EventsConfig
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint, fit
 from shortlist.training.fit.second_stage import count_split_followers
@@ -21,7 +22,7 @@ from shortlist.training.models.followers import Followers
 from shortlist.training.models.linear import LinearModel, build_baseline
 from shortlist.training.models.sums import STEPS
 from shortlist.training.privacy.walks import FEDERATED, draw_walks, walks_dataset
-from shortlist.training.splits.split import configured_split
+from shortlist.training.splits.split import configured_split, leave_one_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def count_sums(dataset: Dataset, config: Config) -> dict[str, Rows]:
     dict of str to ndarray, int64
         As `shapes_of` says; the pairs in whole steps.
     """
-    split = configured_split(dataset, config)
+    split = leave_one_out(dataset, config.events)
     n_items, model = len(split.catalogue), _model(config)
     used = signals(split.train, split.catalogue, split.weights(split.train))
     targets = split.item_rows(split.target_events("train")["item_id"])
@@ -94,6 +95,7 @@ def train_total(
     popular = np.maximum(total[EVENTS].astype(np.float64), 0.5)
     model = _model(config).solve({k: v for k, v in total.items() if k not in (EVENTS, FOLLOWS)})
     vectors = model.item_vectors()
+    config = replace(config, events=EventsConfig())  # walks are of one kind
     dataset = _walked(vectors, popular, items, config)
     split = configured_split(dataset, config)
     features = FeatureSet.fit(dataset, split, config)

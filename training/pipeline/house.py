@@ -16,7 +16,7 @@ from shortlist.training.evaluation.evaluate import evaluate_users
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.federated.ids import unified
 from shortlist.training.models.linear import build_baseline
-from shortlist.training.splits.split import configured_split
+from shortlist.training.splits.split import leave_one_out
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ def judge(bundle: Path, house: Dataset, config: Config, present: Path | None) ->
         of the party's own events; None with fewer users than ``update.min_users``. ``is_worse``: it
         loses more than ``update.tolerance``, and the 95 % interval of the difference is below 0.
     """
-    split, settings = configured_split(house, config), config.update
+    split, settings = leave_one_out(house, config.events), config.update
     n_users = split.target_events("test")["user_id"].n_unique()
     if n_users < settings.min_users:
         return {"change": None, "is_worse": False}

@@ -48,6 +48,8 @@ def summarise(path: Path, manifest: Manifest, parts: Mapping[str, int]) -> str:
     lines = [*_heading(path, m, parts), ""]
     if m.privacy is not None:
         lines += ["privacy", f"  {m.privacy.sentence}", *_values(m.to_dict()["privacy"]), ""]
+    if "federated" in m:
+        lines += ["federated", *_values(m.to_dict()["federated"]), ""]
     lines += ["features", *_features(m.features)]
     if m.metrics:
         lines += ["", "metrics measured", *_values(m.metrics)]
@@ -75,6 +77,7 @@ def outline(path: Path, manifest: Manifest, parts: Mapping[str, int]) -> str:
         "second stage": _leaves(second),
         "compression": _leaves({} if m.compression is None else m.to_dict()["compression"]),
         "parity": _leaves(m.parity),
+        **({"federated": _leaves(m.to_dict()["federated"])} if "federated" in m else {}),
         "files": [f"{name} {file_size(file.size)}" for name, file in m.files.items()],
         "training": _leaves(_without_settings(m)),
         "written with": _leaves(m.versions),

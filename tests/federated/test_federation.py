@@ -1,0 +1,384 @@
+"""Three shops and more: plan, join, collect, over a folder; whoever is killed, and bad input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import polars as pl
+import pytest
+from parties import HEAD, KEYS, key_of
+
+import shortlist
+from shortlist.bundle import Bundle
+from shortlist.cli import main
+from shortlist.errors import DataError
+from shortlist.export.released import FILES
+from shortlist.training import train
+from shortlist.training.federated import plan as plans
+from shortlist.training.federated.answers import Answers
+from shortlist.training.federated.exchange import FolderExchange
+from shortlist.training.federated.keys import Key
+from shortlist.training.federated.signing import sign_record
+from shortlist.training.pipeline import federated, federation
+from shortlist.training.pipeline.federation import (
+    collect_federation,
+    join_federation,
+    plan_federation,
+    repeat_round,
+)
+
+N_ITEMS = 24
+FIVE = tuple(key_of(name) for name in ("a", "b", "c", "d", "e"))
+SIZES = (3, 17, 30, 60, 110)  # users of each
+HEIGHTS = (0, 3, 20, 50, 110, 220)  # where the users of each begin
+
+
+def events_of(n_users=220, seed=0):
+    random = np.random.default_rng(seed)
+    rows = []
+    for user in range(n_users):
+        order = random.permutation(N_ITEMS)
+        order = order[np.argsort(order % 4 != user % 4, kind="stable")]
+        rows += [
+            (f"reader-{user}", f"i{item}", 1_700_000_000 + 3607 * place + user,
+             str(random.choice(["view", "buy"])))
+            for place, item in enumerate(order[: random.integers(3, 12)])
+        ]  # fmt: skip
+    return pl.DataFrame(
+        rows, schema=["user_id", "item_id", "timestamp", "kind"], orient="row"
+    ).with_columns(number=pl.col("user_id").str.slice(7).cast(pl.Int64))
+
+
+def items_table():
+    names = [f"i{item}" for item in range(N_ITEMS)]
+    prices = [float(item) for item in range(N_ITEMS)]
+    return pl.DataFrame({"item_id": names, "title": names, "price": prices})
+
+
+def parts(cuts):
+    events = events_of()
+    within = itertools.pairwise(cuts)
+    return [
+        events.filter((pl.col("number") >= low) & (pl.col("number") < high)).drop("number")
+        for low, high in within
+    ]
+
+
+class World:
+    """Parties with their events, and an exchange between them."""
+
+    def __init__(self, folder, keys, cuts, **settings):
+        self.folder, self.keys = folder, keys
+        self.exchange = FolderExchange(folder / "exchange", is_new=True)
+        self.events = dict(zip((key.name for key in keys), parts(cuts), strict=True))
+        self.plan = plan_federation(
+            self.exchange, HEAD, [key.party for key in keys], items_table(), overrides=settings
+        )
+
+    def join(self, key, **options):
+        answers = Answers(self.folder / f"{key.name}.answers")
+        options = {"events": self.events[key.name], "progress": False} | options
+        return join_federation(self.exchange, key, answers, **options)
+
+    def collect(self, out="out.shortlist"):
+        return collect_federation(self.exchange, HEAD, self.folder / out)
+
+    def announced(self):
+        """The bundle that the parties judge, as a folder."""
+        path = next(self.exchange.folder.glob("*.bundle-*.shortlist"))
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(self.folder / "announced")
+        return self.folder / "announced"
+
+
+WEIGHTED = {"events.weights.buy": 2.7, "events.weights.view": 0.3}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.encoder": "cooccurrence", **WEIGHTED},
+        {"model.encoder": "ease", "linear.ease_user_power": 0.4, "linear.ease_l2": 9.0},
+    ],
+    ids=["cooccurrence", "ease"],
+)
+def test_five_parties_make_the_bytes_of_a_central_training(tmp_path, settings):
+    world = World(tmp_path, FIVE, HEIGHTS, **settings)
+    for key in FIVE:
+        assert world.join(key).round == "sums"
+    assert world.collect().round == "gate"
+    alone = tmp_path / "central.shortlist"
+    train(
+        events_of().drop("number"), items_table(), out=alone, progress=False,
+        settings={**settings, "export.store_users": False},
+    )  # fmt: skip
+    found = world.announced()
+    names = {path.name for path in alone.iterdir()}
+    assert {path.name for path in found.iterdir()} == names
+    assert names <= {*FILES}
+    for name in names - {"manifest.json"}:
+        assert (found / name).read_bytes() == (alone / name).read_bytes(), name
+    with Bundle.open(found) as bundle:
+        manifest = bundle.manifest
+    assert manifest["federated"]["parties"] == ["a", "b", "c", "d", "e"]
+    assert manifest["federated"]["plan"] == world.plan.sha256
+    assert "data" not in manifest["lineage"]
+    assert manifest["training"]["data"] == {"is_federated": True, "protocol": "leave-one-out"}
+    for path in found.iterdir():
+        assert b"reader-" not in path.read_bytes(), path
+
+
+def test_three_shops_from_keys_to_a_bundle_that_serves(tmp_path, monkeypatch, capsys):
+    """The story of the docs, with the commands."""
+    monkeypatch.chdir(tmp_path)
+    items_table().write_csv("items.csv")
+    shops = ("north", "south", "west")
+    for name, events in zip(shops, parts((0, 50, 120, 220)), strict=True):
+        events.write_csv(f"{name}.csv")
+    for name in ("head", *shops):
+        assert main(["federate", "key", f"{name}.key", "--name", name]) == 0
+    public = [f"{name}.key.pub" for name in shops]
+    plan = ["federate", "plan", "exchange", "--key", "head.key", "--party", *public]
+    assert main([*plan, "--items", "items.csv", "--preset", "cooccurrence"]) == 0
+    collect = ["federate", "collect", "exchange", "--key", "head.key", "--out", "all.shortlist"]
+    assert main(collect) == 3
+    assert "round sums: waiting for north, south, west" in capsys.readouterr().out
+
+    def join(name, *more):
+        words = ["federate", "join", "exchange", "--key", f"{name}.key", "--data", f"{name}.csv"]
+        return main([*words, "--quiet", *more])
+
+    assert [join(name) for name in shops] == [3, 3, 3]
+    assert main(collect) == 3
+    assert [join(name) for name in shops] == [3, 3, 3]
+    assert main(collect) == 0
+    capsys.readouterr()
+    assert join("south", "--out", "mine.shortlist", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["is_published"] is True
+    assert set(told["changes"]) == set(shops)
+    with shortlist.load("mine.shortlist", device="cpu") as engine:
+        assert engine.recommend({"history": [["i0", "i4"]]}, top_n=3).counts.tolist() == [3]
+    for name in FILES:
+        if (tmp_path / "all.shortlist" / name).exists():
+            one, other = tmp_path / "all.shortlist" / name, tmp_path / "mine.shortlist" / name
+            assert one.read_bytes() == other.read_bytes()
+    assert main(["inspect", "mine.shortlist"]) == 0
+    assert "federated" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """Four parties, all of which answered with sums."""
+    world = World(
+        tmp_path_factory.mktemp("four"), KEYS, (0, 40, 90, 150, 220),
+        **{"model.encoder": "popularity"},
+    )  # fmt: skip
+    for key in KEYS:
+        world.join(key)
+    return world
+
+
+@pytest.fixture(scope="module")
+def trained(answered, tmp_path_factory):
+    """The same, after the coordinator has trained."""
+    world = copy_of(answered, tmp_path_factory.mktemp("trained"))
+    assert world.collect().round == "gate"
+    return world
+
+
+def copy_of(world, folder):
+    shutil.copytree(world.folder, folder, dirs_exist_ok=True)
+    copy = object.__new__(World)
+    copy.__dict__ |= vars(world)
+    copy.folder, copy.exchange = folder, FolderExchange(folder / "exchange")
+    return copy
+
+
+@pytest.fixture
+def world(answered, tmp_path):
+    return copy_of(answered, tmp_path)
+
+
+@pytest.fixture
+def late(trained, tmp_path):
+    return copy_of(trained, tmp_path)
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def test_a_party_that_was_killed_sends_the_answer_that_it_kept(world, monkeypatch):
+    path = world.exchange.folder / "0001.sums.east"
+    sent = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(federated, "count_sums", kill)
+    assert world.join(KEYS[0], events=events_of(30, seed=9).drop("number")).round == "sums"
+    assert path.read_bytes() == sent
+
+
+def test_a_coordinator_that_was_killed_goes_on(world, monkeypatch):
+    before = world.exchange.names()
+    for step in ("total_of", "sign_record"):
+        with monkeypatch.context() as patch:
+            patch.setattr(federation, step, kill)
+            with pytest.raises(Killed):
+                world.collect()
+        left = [name for name in world.exchange.names() if name not in before]
+        assert not [name for name in left if name.endswith(".json")]
+        assert [path for path in world.folder.iterdir() if path.suffix == ".shortlist"] == []
+    assert world.collect().round == "gate"
+
+
+def test_one_that_is_killed_between_bundle_and_result_publishes_again(late, monkeypatch):
+    for key in KEYS:
+        late.join(key)
+    with monkeypatch.context() as patch:
+        patch.setattr(federation, "sign_record", kill)
+        with pytest.raises(Killed):
+            late.collect()
+    done = late.collect()
+    assert done.is_published
+    assert done.bundle == late.folder / "out.shortlist"
+    with Bundle.open(done.bundle) as bundle:
+        assert bundle.manifest["federated"]["parties"] == ["east", "north", "south", "west"]
+
+
+def test_a_party_that_is_worse_stops_it(late, monkeypatch):
+    for key in KEYS[1:]:
+        late.join(key)
+    real = federation.write_message
+
+    def worse(*arguments, **_):
+        return real(*arguments, value={"change": -0.2, "is_worse": True})
+
+    monkeypatch.setattr(federation, "write_message", worse)
+    late.join(KEYS[0])
+    done = late.collect()
+    assert done.is_published is False
+    assert done.changes["east"] == -0.2
+    assert done.bundle is None
+    assert not (late.folder / "out.shortlist").exists()
+    assert "not published: a party is worse" in str(done)
+    assert late.join(KEYS[1], out=late.folder / "mine.shortlist").bundle is None
+
+
+def test_a_party_is_compared_with_the_bundle_it_has(late):
+    present = late.announced()
+    (late.folder / "old.shortlist").mkdir()
+    shutil.copytree(present, late.folder / "old.shortlist", dirs_exist_ok=True)
+    for key in KEYS:
+        late.join(key, present=late.folder / "old.shortlist")
+    assert set(late.collect().changes.values()) == {0.0}
+
+
+def test_a_round_is_repeated_without_a_party_that_dropped_out(world):
+    (world.exchange.folder / "0001.sums.west").unlink()
+    assert world.collect().waiting_for == ("west",)
+    repeat_round(world.exchange, HEAD, ["west"])
+    with pytest.raises(DataError, match=r"plan 2: its parties are not those of plan 1.*gone: west"):
+        world.join(KEYS[0])
+    for key in KEYS[:3]:
+        world.join(key, accepts_parties=True)
+    assert world.join(KEYS[0]).waiting_for == ("head",)
+    with pytest.raises(DataError, match="got 'west', which is not in plan 2"):
+        world.join(KEYS[3])
+
+
+def test_a_plan_that_was_changed_after_signing_is_refused_by_all(world):
+    path = world.exchange.folder / "plan-0001.json"
+    path.write_text(path.read_text().replace("popularity", "ease"))
+    for turn in (lambda: world.join(KEYS[0]), world.collect):
+        with pytest.raises(DataError, match="signature of head does not fit"):
+            turn()
+
+
+def test_another_coordinator_is_not_followed(world):
+    other = key_of("other")
+    path = world.exchange.folder / "plan-0001.json"
+    content = world.plan.to_dict() | {"coordinator": vars(other.party)}
+    path.write_bytes(sign_record(content, other))
+    with pytest.raises(DataError, match=r"signed by another key than that of head.*--coordinator"):
+        world.join(KEYS[0])
+    with pytest.raises(DataError, match="signed by another key than that of head"):
+        world.collect()
+
+
+def test_a_catalogue_or_a_bundle_that_was_changed_is_refused(late):
+    bundle = next(late.exchange.folder.glob("*.bundle-*"))
+    data = bytearray(bundle.read_bytes())
+    data[-30] ^= 1
+    bundle.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"bundle-.* not the bundle that head signed"):
+        late.join(KEYS[0])
+    items = late.exchange.folder / late.plan.items.name
+    items.write_bytes(b"ARROW")
+    with pytest.raises(DataError, match="not the catalogue that plan 1 names"):
+        late.join(KEYS[0])
+
+
+def test_a_record_of_another_plan_is_refused(late):
+    repeat_round(late.exchange, HEAD)
+    folder = late.exchange.folder
+    shutil.copy(folder / "0001.bundle.json", folder / "0002.bundle.json")
+    with pytest.raises(DataError, match=r"0002\.bundle\.json: got a record of another plan"):
+        late.join(KEYS[0])
+
+
+def test_events_that_the_plan_does_not_know_are_refused_at_home(tmp_path):
+    world = World(tmp_path, KEYS[:2], (0, 100, 220))
+    own = world.events["east"]
+    strange = own.with_columns(pl.col("item_id").str.replace("i", "sku"))
+    with pytest.raises(DataError, match=r"party east: got events of items .*another scheme\?.*Fix"):
+        world.join(KEYS[0], events=strange)
+    some = own.with_columns(pl.col("item_id").str.replace("^i7$", "x7"))
+    with pytest.raises(DataError, match=r"1 of 24 items, such as 'x7', expected all of them"):
+        world.join(KEYS[0], events=some)
+    table = items_table().with_columns(pl.col("price").cast(pl.String) + " EUR")
+    table.write_csv(tmp_path / "own.csv")
+    with pytest.raises(DataError, match=r"party east: item column 'price' is String, but Float64"):
+        world.join(KEYS[0], overrides={"data.items": str(tmp_path / "own.csv")})
+    with pytest.raises(DataError, match=r"party east: data\.users: got"):
+        world.join(KEYS[0], overrides={"data.users": "users.csv"})
+    with pytest.raises(DataError, match=r"train\.seed: got a setting of a party"):
+        world.join(KEYS[0], overrides={"train.seed": 2})
+    with pytest.raises(DataError, match="party east: got no events"):
+        world.join(KEYS[0], events=None)
+    stranger = Key("east", KEYS[1].signing, KEYS[1].agreement)
+    with pytest.raises(DataError, match=r"plan 1 has another key of this name"):
+        join_federation(world.exchange, stranger, Answers(tmp_path / "x"))
+    assert world.exchange.names() == [world.plan.items.name, world.plan.name]
+
+
+def test_events_of_unknown_items_are_left_out_where_the_plan_cleans(tmp_path):
+    world = World(tmp_path, KEYS[:2], (0, 100, 220), **{"cleaning.enabled": True})
+    some = world.events["east"].with_columns(pl.col("item_id").str.replace("^i7$", "x7"))
+    world.join(KEYS[0], events=some)
+    assert "0001.sums.east" in world.exchange.names()
+
+
+def test_plans_that_cannot_be(tmp_path):
+    exchange = FolderExchange(tmp_path / "e", is_new=True)
+    parties = [key.party for key in KEYS[:2]]
+    with pytest.raises(DataError, match="ids: got 'sku', expected one of own, gtin, isbn"):
+        plan_federation(exchange, HEAD, parties, items_table(), ids="sku")
+    with pytest.raises(DataError, match="which is no GTIN"):
+        plan_federation(exchange, HEAD, parties, items_table(), ids="gtin")
+    with pytest.raises(DataError, match="parties: got 1, expected at least 2"):
+        plan_federation(exchange, HEAD, parties[:1], items_table())
+    many = pl.DataFrame({"item_id": [f"i{i}" for i in range(8192)]})
+    with pytest.raises(DataError, match="got 8,192 in the catalogue, expected at most 8,191"):
+        plan_federation(exchange, HEAD, parties, many)
+    assert [name for name in exchange.names() if name.startswith(plans.FORMAT[:4])] == []
+    plan_federation(exchange, HEAD, parties, items_table())
+    with pytest.raises(DataError, match="got one with a plan, expected an empty one"):
+        plan_federation(exchange, HEAD, parties, items_table())
