@@ -97,13 +97,17 @@ def save_federated(
 
 
 def save_release(release: Release, run_dir: Path) -> None:
-    """Write the released numbers and their ledger into a run folder."""
+    """Write the ledger and the released numbers into a run folder, the ledger first.
+
+    With it the folder is marked as private: whatever is in it then is exported as that or not.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomic(run_dir / PRIVACY, json.dumps(release.ledger, indent=1).encode())
     arrays: dict[str, npt.NDArray[Any]] = {
         "pairs": release.noisy.pairs,
         "counts": release.noisy.counts,
     }
     save_arrays(run_dir / RELEASE, arrays)
-    write_atomic(run_dir / PRIVACY, json.dumps(release.ledger, indent=1).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from shortlist.export.errors import ExportError
 from shortlist.export.released import FILES, refuse_unreleased
 from shortlist.training import train
 from shortlist.training.config.settings import read_config
+from shortlist.training.fit import checkpoint
 from shortlist.training.pipeline import private
 from shortlist.training.splits.held_out import fingerprint
 
@@ -322,21 +324,58 @@ class Killed(BaseException):
     pass
 
 
-def kill(*_, **__):
-    raise Killed
+def is_private(bundle):
+    with Bundle.open(bundle) as opened:
+        return opened.manifest.privacy is not None
+
+
+def test_a_run_that_was_killed_at_any_moment_is_exported_as_private_or_not_at_all(
+    tmp_path, monkeypatch
+):
+    settings = {"model.encoder": "popularity"}
+    real, n_exported, is_done = checkpoint.replacing, 0, False
+    for n_writes in range(30):
+        written = 0
+
+        def until(path, n_writes=n_writes):
+            nonlocal written
+            written += 1
+            if written > n_writes:
+                raise Killed
+            return real(path)
+
+        folder = tmp_path / str(n_writes)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "replacing", until)
+            with contextlib.suppress(Killed):
+                is_done = is_private(make(folder, settings=settings).bundle)
+        run, out = folder / "a.run", folder / "b.shortlist"
+        files = [path for path in run.rglob("*") if path.is_file()] if run.exists() else []
+        assert not files or (run / "privacy.json").exists()
+        if is_done:
+            break
+        if main(["export", str(run), "--out", str(out)]) == 0:
+            assert is_private(out)
+            n_exported += 1
+    assert n_writes > 8
+    assert n_exported == 1  # killed as the last file, the settings, was written again
 
 
 def test_a_run_that_was_killed_lends_its_promise_to_no_other(tmp_path, monkeypatch):
+    def kill(*_, **__):
+        raise Killed
+
     with monkeypatch.context() as patch:
         patch.setattr(private.fit, "finish", kill)
         with pytest.raises(Killed):
             make(tmp_path)
-    settings = {"model.encoder": "popularity"}
     out = tmp_path / "a.shortlist"
-    report = train(events_of(0), items_table(), out=out, settings=settings, progress=False)
-    assert report.privacy == ""
-    with Bundle.open(out) as bundle:
-        assert bundle.manifest.privacy is None
+    plain = {"out": out, "settings": {"model.encoder": "popularity"}, "progress": False}
+    with pytest.raises(DataError, match=r"which holds a private training, without privacy\.eps"):
+        train(events_of(0), items_table(), **plain)
+    assert train(events_of(0), items_table(), overwrite=True, **plain).privacy == ""
+    assert not is_private(out)
 
 
 def test_a_ledger_beside_other_events_is_no_promise(made, tmp_path):

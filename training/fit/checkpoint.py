@@ -178,6 +178,12 @@ def check_run_folder(
         )
     if overwrite or not (is_begun(run_dir) or (run_dir / CANDIDATES).exists()):
         return None
+    if (run_dir / PRIVACY).exists():
+        raise DataError(
+            f"run folder: {run_dir} already holds a private run, which does not go on, as its "
+            "noise is added once; pass overwrite=True (--overwrite) to delete it, or another "
+            "run_dir (--run FOLDER)"
+        )
     if not resume:
         raise DataError(
             f"run folder: {run_dir} already holds a run; pass resume=True (--resume) to go on with "
@@ -190,6 +196,16 @@ def check_run_folder(
     return old
 
 
+def check_not_private(run_dir: Path) -> None:
+    """Refuse a folder of a private training, finished or not, for a training that is none."""
+    if (run_dir / PRIVACY).exists():
+        raise DataError(
+            f"run folder: got {run_dir}, which holds a private training, without privacy.epsilon, "
+            "expected another folder: its ledger would promise privacy of this run. Fix: another "
+            "run_dir (--run FOLDER), or overwrite=True (--overwrite) to delete what it holds"
+        )
+
+
 def is_begun(run_dir: Path) -> bool:
     """Say whether a folder holds a training, begun or finished."""
     return any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS))
@@ -197,7 +213,8 @@ def is_begun(run_dir: Path) -> bool:
 
 def remove_run(run_dir: Path) -> None:
     """Delete what training wrote into a run folder, and nothing else; no run, nothing deleted."""
-    if not any((run_dir / name).exists() for name in (CHECKPOINT, WEIGHTS, CANDIDATES, _COPY)):
+    marks = (CHECKPOINT, WEIGHTS, CANDIDATES, PRIVACY, _COPY)
+    if not any((run_dir / name).exists() for name in marks):
         return
     data, is_copy = run_dir / "data", (run_dir / _COPY).exists()
     frames = [f"data/{name}.parquet" for name in _FRAMES] if is_copy else []
@@ -218,7 +235,8 @@ def read_finished(run_dir: Path) -> Config:
         raise DataError(f"run folder: {run_dir} has no config.toml; expected a folder of `train`")
     config = read_config(run_dir / "config.toml")
     if (reason := unfinished_reason(run_dir, config)) is not None:
-        raise DataError(f"run folder: {run_dir} is unfinished ({reason}); resume it first")
+        fix = "train anew" if (run_dir / PRIVACY).exists() else "resume it first"
+        raise DataError(f"run folder: {run_dir} is unfinished ({reason}); {fix}")
     return config
 
 

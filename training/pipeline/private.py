@@ -1,7 +1,8 @@
 """Train under differential privacy: release once, then train on what was released.
 
-Events are seen by `release` alone. The run folder gets the released numbers, synthetic walks drawn
-from them in place of a data set, and a model of these: a private run folder holds no event.
+Events are seen by `release` alone. The run folder gets the ledger first: from then on it is
+private. Then come the released numbers, synthetic walks drawn from them in place of a data set, and
+a model of these: a private run folder holds no event.
 """
 
 from __future__ import annotations
@@ -83,15 +84,14 @@ def train_private(
     users = events["user_id"].rle_id().to_numpy().astype(np.int64)
     rows = split.item_rows(events["item_id"])
     made = release(users, rows, items.height, claim, bounds, source=source)
+    save_release(made, run_dir)
+    if parent is not None:
+        save_parent(run_dir, parent)
     # From here on nothing knows an event.
     public = apply_overrides(config, {"privacy.epsilon": math.inf})
     kind = dataset.events.schema["user_id"]
     run = _train_on(made, items, kind, public, run_dir, progress=progress)
-    # Last: a folder that was left half done must not lend its ledger to another run.
-    if parent is not None:
-        save_parent(run_dir, parent)
     checkpoint.write_atomic(run_dir / "config.toml", to_toml(config).encode())
-    save_release(made, run_dir)
     return run
 
 

@@ -218,6 +218,8 @@ def train_and_export(
     if resume and overwrite:
         raise DataError("resume and overwrite: got both, expected one of them")
     checkpoint.check_run_folder(run_dir, config, resume, overwrite=overwrite)
+    if not (hides or overwrite):
+        checkpoint.check_not_private(run_dir)
     data = _understand(config, frames, progress=progress)
     with quiet_start():
         from shortlist.export.writer import export_bundle
