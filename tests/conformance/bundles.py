@@ -81,6 +81,16 @@ def reranker(scorer, n_candidates, history_length):
     return {"scorer": scorer, "second_stage": told}
 
 
+# What a private bundle is: no users, noisy counts, a ledger.
+LEDGER = {
+    "epsilon": 8.0, "delta": 1e-5, "sigma": 0.6, "mechanism": "Gaussian noise",
+    "generator": "os.urandom", "accountant": "dp-accounting 0.6.0",
+    "steps": {"sigma": 1.5, "rate": 0.1, "n_steps": 300},
+    "releases": [{"epsilon": 8.0, "delta": 1e-5, "sigma": 0.6,
+                  "steps": {"sigma": 1.5, "rate": 0.1, "n_steps": 300}}],
+}  # fmt: skip
+NOISY_COUNTS = np.random.default_rng(4).normal(3.0, 4.0, N_ITEMS).clip(0.0)
+
 alone = {"with_users": False, "user_features": False}
 BUNDLES = {
     "plain": plan(**alone),
@@ -96,6 +106,7 @@ BUNDLES = {
     "twins, reranked": plan(vectors=twin_vectors(), **reranker("followers", 5, 5)),
     "three scores": plan(**reranker("thirds", 12, 4)),
     "scored": plan(popular_scores=np.linspace(0, 3, N_ITEMS) % 1, **alone),
+    "private": plan(popular_scores=NOISY_COUNTS, privacy=LEDGER, metrics={}, **alone),
     **{metric: plan(metric=metric) for metric in ("dot", "euclidean")},
     "float16": plan(storage="float16", metric="dot", **alone),
     "bfloat16": plan(storage="bfloat16", metric="euclidean", **alone),

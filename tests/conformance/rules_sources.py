@@ -79,6 +79,14 @@ CASES = [
         [{}, {}, {}],
         source=[P, P, P],
     ),
+    Case(
+        "a private bundle, which knows no user, answers histories of requests and popular items",
+        "private",
+        [{"history": items(3, 8)}, {"history": [STRANGE]}, {}],
+        top_n=40,
+        source=[H, P, P],
+        counts=[38, 40, 40],
+    ),
     Case("no requests have no answers", "users", []),
     Case(
         "one request alone is answered as in a batch",
