@@ -231,7 +231,7 @@ def test_an_encoder_that_was_asked_for_stays():
         ("privacy.epsilon", math.nan),
         ("privacy.delta", -1e-5),
         ("privacy.unit", "event"),
-        ("privacy.mechanism", "sgd"),
+        ("privacy.mechanism", "laplace"),
         ("privacy.contribution", 1),
         ("privacy.budget", 0.0),
     ],

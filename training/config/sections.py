@@ -395,7 +395,9 @@ class PrivacyConfig:
     )
     unit: str = _choice("user", "user", text="what is protected: all events of a user")
     mechanism: str = _choice(
-        "statistics", "statistics", text="noise is added once, to counts of pairs and of items"
+        "statistics",
+        *("statistics", "sgd"),
+        text="noise once, in counts of pairs and of items; or also in gradients, for many users",
     )
     contribution: int = _number(
         1000, 2, 100_000, text="a user's latest events that count, at most; then scaled to norm 1"
@@ -406,6 +408,12 @@ class PrivacyConfig:
     budget: float = _number(
         math.inf, 1e-3, text="largest privacy loss of this release and its parents together"
     )
+    statistics: float = _number(
+        0.5, 0.01, 0.99, text="sgd: part of epsilon spent on the statistics that it starts from"
+    )
+    rate: float = _number(0.1, 1e-6, 1.0, text="sgd: chance of each user to be in a step")
+    steps: int = _number(300, 1, 1_000_000, text="sgd: noisy steps")
+    learning_rate: float = _number(1e-3, 1e-8, 10.0, text="sgd: highest learning rate")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ epochs: one fit, one line, and no checkpoint.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
+    refine: Callable[[TwoTower], None] | None = None,
 ) -> TrainedModel:
     """Train on a dataset; the same dataset, config and machine give the same weights.
 
@@ -114,6 +116,8 @@ def train(
         Show a progress bar with ETA, loss and examples/s.
     on_epoch : callable, optional
         Called as ``on_epoch(epoch, row)`` after each epoch's checkpoint; may raise to stop.
+    refine : callable, optional
+        Changes the trained encoders before their weights are kept.
 
     Raises
     ------
@@ -139,6 +143,8 @@ def train(
     loop.restore()
     loop.run(progress, on_epoch)
     model.set_weights(loop.best)
+    if refine is not None:
+        refine(model)
     return finish(model, loop.history, split, run_dir, progress=progress)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shortlist.bundle import Bundle
 from shortlist.errors import DataError
+from shortlist.training.privacy.accounting import Steps
 from shortlist.training.privacy.audit import AuditReport, audit
 from shortlist.training.privacy.contributions import Bounds
 
@@ -52,5 +53,6 @@ def audit_bundle(path: str | Path, *, n_canaries: int = 1000) -> AuditReport:
         own["sigma"],
         Bounds(**ledger["bounds"]),
         manifest.n_items,
+        steps=Steps.read(own["steps"]) if "steps" in own else None,
         n_canaries=n_canaries,
     )

@@ -1,8 +1,8 @@
 """Train under differential privacy: release once, then train on what was released.
 
-Events are seen by `release` alone. The run folder gets the ledger first: from then on it is
-private. Then come the released numbers, synthetic walks drawn from them in place of a data set, and
-a model of these: a private run folder holds no event.
+Events are seen by `release` and, with noisy steps, by `PrivateSteps` alone. The run folder gets the
+ledger first: from then on it is private. Then come the released numbers, synthetic walks drawn from
+them in place of a data set, and a model of these: a private run folder holds no event.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,13 @@ from shortlist.export.released import save_release
 from shortlist.training.config.settings import apply_overrides, to_toml
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint, fit
+from shortlist.training.fit.private_steps import PrivateSteps
 from shortlist.training.models.item_item import FLOOR
 from shortlist.training.models.linear import LinearModel, is_affordable
-from shortlist.training.privacy.contributions import Bounds
+from shortlist.training.privacy.contributions import Bounds, latest_events
 from shortlist.training.privacy.denoise import item_weights, popularity
 from shortlist.training.privacy.noise import RandomBytes
-from shortlist.training.privacy.release import Claim, Release, claim_of, release
+from shortlist.training.privacy.release import Claim, Release, claim_of, release, spent
 from shortlist.training.privacy.settings import DIRECT
 from shortlist.training.privacy.walks import draw_walks, walks_dataset
 from shortlist.training.splits.split import configured_split
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 
     from shortlist.bundle.manifest import Manifest
     from shortlist.training.config.sections import Config
+    from shortlist.training.data.arrays import Rows
     from shortlist.training.data.events import Dataset
     from shortlist.training.fit.fit import TrainedModel
+    from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split
 
 N_CHECKED = 1_000  # walks that stand for users in the checks of a model that is not trained
@@ -78,21 +82,53 @@ def train_private(
     """
     items, parent, claim = check_private(dataset, config)
     _check_empty(run_dir)
-    linear, wanted = config.linear, config.privacy
-    bounds = Bounds.of(linear.window, linear.decay_gap, wanted.contribution, wanted.epsilon)
     events = split.target_events("train")
     users = events["user_id"].rle_id().to_numpy().astype(np.int64)
     rows = split.item_rows(events["item_id"])
+    bounds = bounds_of(config, claim)
     made = release(users, rows, items.height, claim, bounds, source=source)
     save_release(made, run_dir)
     if parent is not None:
         save_parent(run_dir, parent)
-    # From here on nothing knows an event.
+    # From here on only `refine` knows an event.
+    refine = descent(users, rows, config, claim, source=source, progress=progress)
     public = apply_overrides(config, {"privacy.epsilon": math.inf})
     kind = dataset.events.schema["user_id"]
-    run = _train_on(made, items, kind, public, run_dir, progress=progress)
+    run = train_on(made, items, kind, public, run_dir, refine, progress=progress)
     checkpoint.write_atomic(run_dir / "config.toml", to_toml(config).encode())
     return run
+
+
+def bounds_of(config: Config, claim: Claim) -> Bounds:
+    """Bound contributions as the settings say; counts get the more, the less the statistics may."""
+    linear, wanted = config.linear, config.privacy
+    epsilon = wanted.epsilon * (1.0 if claim.steps is None else wanted.statistics)
+    return Bounds.of(linear.window, linear.decay_gap, wanted.contribution, epsilon)
+
+
+def descent(
+    users: Rows,
+    rows: Rows,
+    config: Config,
+    claim: Claim,
+    *,
+    source: RandomBytes = os.urandom,
+    progress: bool = True,
+) -> Callable[[TwoTower], None] | None:
+    """Return what makes the noisy steps of a claim on a model; None where it has none.
+
+    Users and item rows are as for `release`.
+    """
+    if claim.steps is None:
+        return None
+    steps = claim.steps
+    latest = latest_events(users, rows, config.privacy.contribution)
+
+    def refine(model: TwoTower) -> None:
+        private = PrivateSteps(model, *latest, config.privacy.learning_rate)
+        private.run(steps, source=source, progress=progress)
+
+    return refine
 
 
 def check_private(dataset: Dataset, config: Config) -> tuple[pl.DataFrame, Manifest | None, Claim]:
@@ -172,10 +208,10 @@ def read_parent(path: str) -> Manifest | None:
 
 def _adds_up(releases: list[Any]) -> bool:
     try:
-        sigmas = [float(entry["sigma"]) for entry in releases]
+        spent(releases, delta=1e-5)
     except (TypeError, KeyError, ValueError):
         return False
-    return bool(sigmas) and all(0.0 < sigma < math.inf for sigma in sigmas)
+    return True
 
 
 def _check_size(config: Config, n_items: int) -> None:
@@ -186,12 +222,13 @@ def _check_size(config: Config, n_items: int) -> None:
         )
 
 
-def _train_on(
+def train_on(
     made: Release,
     items: pl.DataFrame,
     user_ids: pl.DataType,
     config: Config,
     run_dir: Path,
+    refine: Callable[[TwoTower], None] | None,
     *,
     progress: bool,
 ) -> TrainedModel:
@@ -209,7 +246,7 @@ def _train_on(
     )
     dataset = walks_dataset(walks, items, user_ids)
     if not is_direct:
-        return fit.train(dataset, config, run_dir, progress=progress)
+        return fit.train(dataset, config, run_dir, progress=progress, refine=refine)
     split = configured_split(dataset, config)
     features = FeatureSet.fit(dataset, split, config)
     checkpoint.open_run_folder(run_dir, dataset, config, features, False)

@@ -11,14 +11,22 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
 from shortlist.training.privacy.contributions import Bounds, sum_contributions
-from shortlist.training.privacy.noise import RandomBytes
+from shortlist.training.privacy.noise import STEPS, RandomBytes
 from shortlist.training.privacy.release import add_noise
+from shortlist.training.privacy.sgd import add_noise as add_step_noise
+from shortlist.training.privacy.sgd import drawn_users
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shortlist.training.data.arrays import Floats
+    from shortlist.training.privacy.accounting import Steps
 
 CONFIDENCE = 0.95
 _LARGEST = 50.0
@@ -74,13 +82,15 @@ def audit(
     bounds: Bounds,
     n_items: int,
     *,
+    steps: Steps | None = None,
     n_canaries: int = 1000,
     source: RandomBytes = os.urandom,
 ) -> AuditReport:
     """Run the mechanism once with canaries, and guess which of them were in.
 
-    A canary is a user with two events, whose pair no other canary has. Sums are sums, so that other
-    users change nothing for an attacker who knows them: none are needed.
+    A canary is a user with two events, whose pair no other canary has; in a noisy step it says one
+    number that no other canary says. Sums are sums, so that other users change nothing for an
+    attacker who knows them: none are needed.
 
     Parameters
     ----------
@@ -89,6 +99,8 @@ def audit(
     bounds : Bounds
     n_items : int
         Of the catalogue; it must have `n_canaries` pairs.
+    steps : Steps, optional
+        Noisy steps after the release.
     n_canaries : int
     source : callable
         Random bytes of noise and coins.
@@ -104,8 +116,26 @@ def audit(
     users = np.repeat(np.arange(int(is_in.sum())), 2)
     sums = sum_contributions(users, items, n_items, bounds)
     noisy = add_noise(sums, sigma, bounds, source)
-    lower, n_guesses, n_right = _best_bound(noisy.pairs[one, other], is_in, delta)
+    scores = noisy.pairs[one, other] / noisy.pair_sigma**2
+    if steps is not None:
+        scores = scores + _step_scores(is_in, steps, source)
+    lower, n_guesses, n_right = _best_bound(scores, is_in, delta)
     return AuditReport(len(one), n_guesses, n_right, claimed, lower, delta)
+
+
+def _step_scores(is_in: NDArray[np.bool_], steps: Steps, source: RandomBytes) -> Floats:
+    """Run the steps; how much likelier each canary (n,) was in, as a logarithm."""
+    there = np.flatnonzero(is_in)
+    signal = 1.0 / steps.sigma  # in units of the noise
+    scores = np.zeros(len(is_in))
+    with np.errstate(divide="ignore"):
+        missed, met = np.log1p(-steps.rate), np.log(steps.rate)
+    for _ in range(steps.n_steps):
+        total = np.zeros(len(is_in))
+        total[there[drawn_users(len(there), steps.rate, source)]] = STEPS
+        seen = add_step_noise(total, steps.sigma, source).astype(np.float64)
+        scores += np.logaddexp(missed, met + seen * signal - signal**2 / 2)
+    return scores
 
 
 def _best_bound(scores: Any, is_in: Any, delta: float) -> tuple[float, int, int]:

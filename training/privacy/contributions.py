@@ -78,7 +78,8 @@ def sum_contributions(users: Rows, items: Rows, n_items: int, bounds: Bounds) ->
         (`STEPS` steps).
     """
     sums = Sums(np.zeros((n_items, n_items)), np.zeros(n_items))
-    for block_users, block_items in _blocks(*_latest(users, items, bounds.max_events), bounds):
+    latest = latest_events(users, items, bounds.max_events)
+    for block_users, block_items in _blocks(*latest, bounds):
         cells, values = _pair_parts(block_users, block_items, n_items, bounds)
         np.add.at(sums.pairs.reshape(-1), cells, values)
         rows, values = _parts(block_users, block_items, n_items, bounds.count_share)
@@ -86,8 +87,8 @@ def sum_contributions(users: Rows, items: Rows, n_items: int, bounds: Bounds) ->
     return sums
 
 
-def _latest(users: Rows, items: Rows, n: int) -> tuple[Rows, Rows]:
-    """Keep each user's n latest events."""
+def latest_events(users: Rows, items: Rows, n: int) -> tuple[Rows, Rows]:
+    """Keep each user's n latest events; users ascending, each one's events oldest first."""
     ends = np.searchsorted(users, users, side="right")
     kept = ends - np.arange(len(users)) <= n
     return users[kept], items[kept]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,17 @@ import numpy as np
 
 from shortlist.errors import DataError
 from shortlist.training.privacy.accounting import (
+    Steps,
     accountant,
     chosen_delta,
     noise_scale,
+    steps_for,
     total_epsilon,
 )
 from shortlist.training.privacy.contributions import Bounds, Sums, sum_contributions
 from shortlist.training.privacy.denoise import Noisy
 from shortlist.training.privacy.noise import GENERATOR, STEPS, RandomBytes, gaussian_steps
+from shortlist.training.privacy.sgd import MECHANISM as DESCENT
 
 if TYPE_CHECKING:
     from shortlist.training.config.sections import PrivacyConfig
@@ -52,18 +55,54 @@ class Release:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a release promises, before it is made: ε, δ, σ, and what came before it."""
+    """What a training promises, before anything is released.
+
+    Attributes
+    ----------
+    epsilon, delta : float
+    sigma : float
+        Of the noise on the statistics.
+    earlier : tuple of dict
+        The entries ``releases`` of the ledger of the bundle before.
+    steps : Steps or None
+        The noisy steps that follow; None: there are none.
+    """
 
     epsilon: float
     delta: float
     sigma: float
     earlier: tuple[Mapping[str, Any], ...] = ()
+    steps: Steps | None = None
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The entry of this training among the ledger's ``releases``."""
+        entry: dict[str, Any] = {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "sigma": self.sigma,
+        }
+        return entry if self.steps is None else {**entry, "steps": self.steps.to_dict()}
 
     @property
     def total(self) -> float:
-        """The ε of this release and the earlier ones together, at this δ."""
-        sigmas = [float(entry["sigma"]) for entry in self.earlier]
-        return total_epsilon([*sigmas, self.sigma], self.delta) if sigmas else self.epsilon
+        """The ε of this training and the earlier ones together, at this δ."""
+        return spent((*self.earlier, self.own), self.delta) if self.earlier else self.epsilon
+
+
+def spent(entries: Sequence[Mapping[str, Any]], delta: float) -> float:
+    """Return the ε of all entries ``releases`` of a ledger together.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        An entry lacks the size of its noise.
+    """
+    sigmas = [float(entry["sigma"]) for entry in entries]
+    if not sigmas or not all(0.0 < sigma < math.inf for sigma in sigmas):
+        raise ValueError(f"no noise: {sigmas}")
+    steps = [Steps.read(entry["steps"]) for entry in entries if "steps" in entry]
+    return total_epsilon(sigmas, delta, steps)
 
 
 def claim_of(
@@ -76,13 +115,17 @@ def claim_of(
     DataError
         δ is too large, or the releases together cost more than ``privacy.budget``.
     """
-    delta = chosen_delta(settings.delta, n_users)
-    claim = Claim(settings.epsilon, delta, noise_scale(settings.epsilon, delta), earlier)
+    epsilon, delta = settings.epsilon, chosen_delta(settings.delta, n_users)
+    claim = Claim(epsilon, delta, noise_scale(epsilon, delta), earlier)
+    if settings.mechanism == "sgd":
+        sigma = noise_scale(settings.statistics * epsilon, delta)
+        steps = steps_for(epsilon, delta, sigma, settings.rate, settings.steps)
+        claim = Claim(epsilon, delta, sigma, earlier, steps)
     if claim.total > settings.budget * (1 + 1e-9):
-        spent = total_epsilon([float(entry["sigma"]) for entry in earlier], delta) if earlier else 0
+        before = spent(earlier, delta) if earlier else 0.0
         raise DataError(
-            f"privacy.budget: got {settings.budget:g}, but this release (ε = {claim.epsilon:g}) "
-            f"and the {len(earlier)} before it (ε = {spent:.3g}) cost ε = {claim.total:.3g} at "
+            f"privacy.budget: got {settings.budget:g}, but this release (ε = {epsilon:g}) "
+            f"and the {len(earlier)} before it (ε = {before:.3g}) cost ε = {claim.total:.3g} at "
             f"δ = {delta:g}, expected at most the budget. Fix: a smaller privacy.epsilon, or keep "
             "the present bundle"
         )
@@ -128,19 +171,18 @@ def add_noise(sums: Sums, sigma: float, bounds: Bounds, source: RandomBytes = os
 
 
 def _ledger(claim: Claim, bounds: Bounds, *, is_safe: bool) -> dict[str, Any]:
-    own = {"epsilon": claim.epsilon, "delta": claim.delta, "sigma": claim.sigma}
-    ledger = {
+    return {
         "epsilon": claim.total,
         "delta": claim.delta,
         "unit": "user",
         "neighbours": NEIGHBOURS,
-        "mechanism": MECHANISM,
+        "mechanism": MECHANISM if claim.steps is None else DESCENT,
         "sensitivity": 1.0,
         "sigma": claim.sigma,
+        **({} if claim.steps is None else {"steps": claim.steps.to_dict()}),
         "generator": GENERATOR if is_safe else UNSAFE,
         "accountant": accountant(),
         "bounds": asdict(bounds),
         "assumes": list(ASSUMED),
-        "releases": [*(dict(entry) for entry in claim.earlier), own],
+        "releases": [*(dict(entry) for entry in claim.earlier), claim.own],
     }
-    return ledger

@@ -7,11 +7,12 @@ from collections.abc import Collection
 from dataclasses import fields
 
 from shortlist.errors import DataError
-from shortlist.training.config.sections import Config, PrivacyConfig
+from shortlist.training.config.sections import CLOSED_FORM, Config, PrivacyConfig
 from shortlist.training.config.settings import apply_overrides
 
 DIRECT = ("popularity", "cooccurrence")  # made of the released numbers themselves
 NEVER_OPEN = ("export.store_users", "choice.minutes", "split.protocol")
+OF_STEPS = ("statistics", "rate", "steps", "learning_rate")  # settings of mechanism "sgd"
 DECAY_AGE = 0.6  # chosen on the validation part of MovieLens-1M
 
 
@@ -41,11 +42,16 @@ def private_config(config: Config, given: Collection[str]) -> tuple[Config, list
         A setting cannot be private; the message names it and says why.
     """
     _refuse(config)
+    descends = config.privacy.mechanism == "sgd"
     wanted: dict[str, tuple[object, str]] = {
         "export.store_users": (False, "a bundle with histories would publish them"),
         "choice.minutes": (0.0, "a choice by validation events would publish something of them"),
         "split.protocol": ("leave-one-out", "other cuts depend on all users at once"),
-        "model.encoder": ("cooccurrence", "it is made of the released numbers themselves"),
+        "model.encoder": (
+            ("pool", "noisy steps need an encoder that is trained")
+            if descends
+            else ("cooccurrence", "it is made of the released numbers themselves")
+        ),
         "linear.decay_age": (DECAY_AGE, "it suits weights with noise"),
     }
     replaced, notes = {}, []
@@ -76,6 +82,7 @@ def check_unused(config: Config) -> None:
 
 def _refuse(config: Config) -> None:
     """Refuse what depends on the events of many users at once, or on held-out events."""
+    _check_mechanism(config)
     rules = [
         (
             "cleaning.k_core",
@@ -98,6 +105,23 @@ def _refuse(config: Config) -> None:
     for name, present, allowed, why in rules:
         if present:
             raise _refused(name, present, allowed, why)
+
+
+def _check_mechanism(config: Config) -> None:
+    """Refuse an encoder that the mechanism cannot train, and settings of the other mechanism."""
+    encoder, default = config.model.encoder, PrivacyConfig()
+    if config.privacy.mechanism == "sgd":
+        if encoder in CLOSED_FORM:
+            raise _refused(
+                "model.encoder", encoder, "pool", "privacy.mechanism 'sgd' makes noisy steps"
+            )
+        return
+    for name in OF_STEPS:
+        if (value := getattr(config.privacy, name)) != getattr(default, name):
+            raise DataError(
+                f"privacy.{name}: got {value!r} with privacy.mechanism 'statistics', which makes "
+                "no steps, expected none. Fix: set privacy.mechanism = 'sgd', or leave it out"
+            )
 
 
 def _refused(name: str, got: object, expected: object, why: str) -> DataError:

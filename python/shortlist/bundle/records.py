@@ -145,6 +145,32 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class NoisySteps:
+    """Steps of a private gradient descent: each sees every user with the same chance."""
+
+    sigma: float
+    rate: float
+    n_steps: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> NoisySteps:
+        """Read the object `steps` of the ledger."""
+        of = " of the privacy ledger's steps"
+        return cls(
+            sigma=fields.real("sigma", 0.0, 0.0, of=of),
+            rate=fields.real("rate", 0.0, 0.0, of=of),
+            n_steps=fields.number("n_steps", 1, of=of),
+        )
+
+    def __str__(self) -> str:
+        """Say it as a part of the promise."""
+        return (
+            f"of sigma {self.sigma:.4g} in each of {self.n_steps:,} steps, which see {self.rate:g} "
+            "of the users by chance"
+        )
+
+
+@dataclass(frozen=True)
 class PrivacyRecord:
     """What a private bundle promises, and on what ground."""
 
@@ -155,6 +181,7 @@ class PrivacyRecord:
     generator: str
     accountant: str
     n_releases: int
+    steps: NoisySteps | None
 
     @classmethod
     def read(cls, fields: Fields) -> PrivacyRecord:
@@ -168,6 +195,7 @@ class PrivacyRecord:
             generator=fields.take("generator", str, "text"),
             accountant=fields.take("accountant", str, "text"),
             n_releases=len(fields.take("releases", list, "a list")),
+            steps=fields.section("steps", NoisySteps.read),
         )
 
     @property
@@ -180,6 +208,8 @@ class PrivacyRecord:
         if self.n_releases > 1:
             bundles += f" and the {self.n_releases - 1} before it"
             noise = f"Gaussian noise, here of sigma {self.sigma:.4g}, in {self.n_releases} releases"
+        if self.steps is not None:
+            noise += f", and {self.steps}"
         is_unsafe = "NOT PRIVATE" in self.generator
         return (
             f"{'NOT PRIVATE, its noise is known. ' if is_unsafe else ''}"
