@@ -154,12 +154,23 @@ def test_fifty_killed_drivers_go_on(engine, world, requests, undisturbed, tmp_pa
     kill_drivers(engine, world, requests, undisturbed, tmp_path, 50, seed=4)
 
 
-def test_a_job_whose_workers_die_again_and_again_stops(engine, world, requests, tmp_path):
+def test_a_job_whose_workers_die_again_and_again_stops(
+    engine, world, requests, tmp_path, monkeypatch
+):
+    # Ray starts one again without end that dies before it is ready.
+    monkeypatch.setattr("shortlist.batch.on_ray.START_SECONDS", 5.0)
     with (
         no_worker_lives(engine),
         pytest.raises(ShortlistError, match=r"Finished parts stay\. Fix"),
     ):
         shortlist.score(world.path, requests, out=tmp_path / "out", engine=engine, **ARGUMENTS)
+
+
+def test_more_workers_than_the_cluster_has_room_for(world, ray_cluster, requests, tmp_path):
+    options = OPTIONS | {"partitions": 9}
+    out = tmp_path / "out"
+    report = shortlist.score(world.path, requests, out=out, engine="ray", workers=7, **options)
+    assert (report.n_parts, report.n_requests) == (9, 30_000)
 
 
 def test_a_damaged_row_group_stops_its_own_part_alone(engine, world, tmp_path):

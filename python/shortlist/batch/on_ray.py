@@ -155,6 +155,7 @@ class _Makers:
     """Actors that make parts; one that dies is replaced, and what it had is made again.
 
     Ray's own restarts are not used: it starts an actor without end that dies before its task.
+    Tasks go to actors that live alone: a cluster may never have room for some of them.
     """
 
     def __init__(self, ray: Any, scorer: Scorer, n: int, need: str) -> None:
@@ -163,27 +164,34 @@ class _Makers:
         self._new = partial(
             ray.remote(num_cpus=1, num_gpus=int(need == "GPU"))(Maker).remote, scorer
         )
-        self._n_tasks: Counter[Any] = Counter({self._new(): 0 for _ in range(n)})  # by actor
-        self._deaths: Counter[int] = Counter()  # by task
+        self._n_tasks: dict[Any, int] = {}  # by actor that is ready
+        self._starting: dict[Any, Any] = {}  # by what comes when it is
+        self._deaths: Counter[int] = Counter()  # by task; −1: before it was ready
+        for _ in range(n):
+            self._start()
 
     def results(self, tasks: Sequence[Task]) -> Iterator[tuple[Done | Failed, dict[str, float]]]:
         """Give each task to the actor that has the fewest, and its result when it comes."""
-        self._await_one()
         waiting, doing = Waiting(tasks), dict[Any, tuple[Any, Task]]()
         while waiting or doing:
-            while waiting:
+            n_actors = len(self._n_tasks) + len(self._starting)
+            share = min(_AHEAD, -(-(len(waiting) + len(doing)) // n_actors))
+            while waiting and self._n_tasks:
                 actor = min(self._n_tasks, key=self._n_tasks.__getitem__)
-                if self._n_tasks[actor] >= _AHEAD:
+                if self._n_tasks[actor] >= share:
                     break
                 task = waiting.take(actor)
                 doing[actor.make.remote(task)] = (actor, task)
                 self._n_tasks[actor] += 1
-            (done, *_), _ = self._ray.wait(list(doing))
-            actor, task = doing.pop(done)
+            call = self._first([*doing, *self._starting])
+            if call in self._starting:
+                self._take_in(call)
+                continue
+            actor, task = doing.pop(call)
             try:
-                result = self._ray.get(done)
+                result = self._ray.get(call)
             except self._ray.exceptions.RayActorError as error:
-                self._bury(actor, task, error)
+                self._bury(actor, task.number, f" at {task.fragment.place}", error)
                 waiting.put_back(actor, [task])
                 continue
             if actor in self._n_tasks:  # else it died after that
@@ -192,30 +200,48 @@ class _Makers:
 
     def end(self) -> None:
         """End all actors."""
-        for one in self._n_tasks:
+        for one in [*self._n_tasks, *self._starting.values()]:
             self._ray.kill(one)
 
-    def _await_one(self) -> None:
-        calls = [one.__ray_ready__.remote() for one in self._n_tasks]
-        ready, _ = self._ray.wait(calls, timeout=START_SECONDS)
-        if not ready:
-            raise ShortlistError(
-                f"workers: Ray had no free {self._need} for {START_SECONDS:.0f} seconds, expected "
-                "one at least. Fix: wait for other jobs, or add machines"
-            )
+    def _start(self) -> None:
+        actor = self._new()
+        self._starting[actor.__ray_ready__.remote()] = actor
 
-    def _bury(self, actor: Any, task: Task, error: Exception) -> None:
-        """Put another actor in the place of a dead one."""
-        self._deaths[task.number] += 1
-        if self._deaths[task.number] > RETRIES:
+    def _first(self, calls: Sequence[Any]) -> Any:
+        """Wait for one of some calls, and return it."""
+        done, _ = self._ray.wait(calls, timeout=None if self._n_tasks else START_SECONDS)
+        if not done:
             raise ShortlistError(
-                f"workers: {RETRIES + 1} of Ray's died one after another ({_first_line(error)}) at "
-                f"{task.fragment.place}; expected them to live. Finished parts stay. Fix: if "
-                "memory ran out, give fewer workers; then run the same command again"
+                f"workers: Ray gave none that lived for {START_SECONDS:.0f} seconds: no "
+                f"{self._need} was free, or they died as they started; expected one at least. "
+                "Finished parts stay. Fix: wait for other jobs, or add machines"
+            )
+        return done[0]
+
+    def _take_in(self, call: Any) -> None:
+        """Let an actor that has started take tasks."""
+        actor = self._starting.pop(call)
+        try:
+            self._ray.get(call)
+        except self._ray.exceptions.RayActorError as error:
+            self._bury(actor, -1, " as they started", error)
+            self._start()
+        else:
+            self._deaths.pop(-1, None)
+            self._n_tasks[actor] = 0
+
+    def _bury(self, actor: Any, number: int, where: str, error: Exception) -> None:
+        """Put another actor in the place of a dead one."""
+        self._deaths[number] += 1
+        if self._deaths[number] > RETRIES:
+            raise ShortlistError(
+                f"workers: {RETRIES + 1} of Ray's died one after another ({_first_line(error)})"
+                f"{where}; expected them to live. Finished parts stay. Fix: if memory ran out, "
+                "give fewer workers; then run the same command again"
             ) from error
         if self._n_tasks.pop(actor, None) is not None:  # its other task may have told already
             self._ray.kill(actor)
-            self._n_tasks[self._new()] = 0
+            self._start()
 
 
 def _first_line(error: Exception) -> str:
