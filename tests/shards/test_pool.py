@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -70,3 +71,41 @@ def test_a_process_that_ends_is_told_and_no_one_waits(tmp_path):
     pool.close()
     with pytest.raises(ShortlistError, match="it is closed"):
         pool.search(rows(1, 2))
+
+
+def test_an_interrupted_search_leaves_no_answer_for_the_next_one(tmp_path, monkeypatch):
+    ShardedIndex.build(tmp_path / "items.shards", rows(0), n_shards=2)
+    with ShardPool(tmp_path / "items.shards") as pool:
+        last = pool._workers[-1]
+        real = last.receive
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(last, "receive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.search(rows(1, 2), 3)
+        monkeypatch.setattr(last, "receive", real)
+        with pytest.raises(ShortlistError, match="it is closed; make a new one"):
+            pool.search(rows(2, 1), 3)
+
+
+def test_a_fork_makes_a_pool_of_its_own(pool):
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if child == 0:
+        said = b"nothing"
+        try:
+            pool.search(rows(1, 2), 3)
+        except ShortlistError as error:
+            said = str(error).encode()
+        pool.close()
+        os.write(write, said)
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as pipe:
+        assert f"it belongs to process {os.getpid()}, and this is a fork of it" in pipe.read()
+    assert pool.search(rows(1, 2), 3).counts.tolist() == [3, 3]

@@ -58,11 +58,12 @@ class ShardPool:
         self._set = files.read_set(self._folder)
         n_shards = len(self._set.shards)
         self._lock = ForkLock()
-        self._workers = [
-            _Worker(self._folder, self._mmap) for _ in range(min(n_processes or n_shards, n_shards))
-        ]
-        self._finalizer = weakref.finalize(self, _stop, self._workers)
+        self._owner = os.getpid()
+        self._workers: list[_Worker] = []
+        self._finalizer = weakref.finalize(self, _stop, self._workers, self._owner)
         try:
+            for _ in range(min(n_processes or n_shards, n_shards)):
+                self._workers.append(_Worker(self._folder, self._mmap))
             self._open()
         except BaseException:
             self.close()
@@ -127,7 +128,8 @@ class ShardPool:
         Raises
         ------
         ShortlistError
-            A process of the pool has ended.
+            A process of the pool has ended; the pool is closed, as an interrupt leaves it; it is
+            another process's.
         """
         with self._lock:
             return search_shards(
@@ -161,12 +163,21 @@ class ShardPool:
         )
 
     def _call(self, messages: Sequence[tuple[str, Any]]) -> list[Any]:
-        """Send each worker its message; all have answered when an error is raised."""
+        """Send each worker its message; all have answered when an error of theirs is raised."""
+        if self._owner != os.getpid():
+            raise ShortlistError(
+                f"ShardPool: it belongs to process {self._owner}, and this is a fork of it; make a "
+                "new one here"
+            )
         if not self._finalizer.alive:
             raise ShortlistError("ShardPool: it is closed; make a new one")
-        for worker, message in zip(self._workers, messages, strict=True):
-            worker.send(message)
-        replies = [worker.receive() for worker in self._workers]
+        try:
+            for worker, message in zip(self._workers, messages, strict=True):
+                worker.send(message)
+            replies = [worker.receive() for worker in self._workers]
+        except BaseException:  # an interrupt: what still comes would answer the next call
+            self.close()
+            raise
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
@@ -202,9 +213,12 @@ class _Worker:
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
+            self._process.join()
 
 
-def _stop(workers: Sequence[_Worker]) -> None:
+def _stop(workers: Sequence[_Worker], owner: int) -> None:
+    if os.getpid() != owner:  # a fork has nothing of its own to stop
+        return
     for worker in workers:
         worker.stop()
 
