@@ -20,8 +20,10 @@ from clusters import WorkerKiller, kill_driver, missing, no_worker_lives
 from jobs import N_PARTS, OPTIONS, files_of, write_requests
 
 import shortlist
+from shortlist import Index
 from shortlist.bundle.writer import exchange
 from shortlist.errors import DataError, ShortlistError
+from shortlist.shards import ShardedIndex
 
 pytestmark = [
     pytest.mark.cluster,
@@ -331,6 +333,20 @@ def test_the_pages_pipelines_run(engine, world, tmp_path):
         block = block.replace(f'"{name}"', repr(str(tmp_path / name)))
     exec(block, {})
     assert pq.read_table(tmp_path / "lists").num_rows == 3000
+
+
+def test_the_pages_searches_over_shards_are_those_of_one_index(engine, tmp_path):
+    random = np.random.default_rng(6)
+    vectors = random.normal(size=(500, 8)).astype(np.float32)
+    ShardedIndex.build(tmp_path / "items.shards", vectors, n_shards=3)
+    blocks = dict(zip(ENGINES, page_blocks("Shards"), strict=True))
+    block = blocks[engine].replace('"items.shards"', repr(str(tmp_path / "items.shards")))
+    names = {"queries": random.normal(size=(5, 8)).astype(np.float32)}
+    exec(block, names)
+    options = {"diversity": 0.3} if engine == "ray" else {}
+    expected = Index(vectors).search(names["queries"], 10, **options)
+    assert names["hits"].item_ids.tolist() == expected.item_ids.tolist()
+    assert names["hits"].scores.tobytes() == expected.scores.tobytes()
 
 
 def load_example():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shortlist import BundleError, Index, ShortlistError
-from shortlist.shards import Shard, ShardedIndex, read_set
+from shortlist.shards import Shard, ShardedIndex, answer_shard, merge, read_set
 from shortlist.shards import folder as files
 
 
@@ -298,3 +298,15 @@ def test_a_copied_folder_is_the_same_index(folder, tmp_path):
     index.index.save(tmp_path / "whole.index")
     Index(rows(0)).save(tmp_path / "one.index")
     assert (tmp_path / "whole.index").read_bytes() == (tmp_path / "one.index").read_bytes()
+
+
+def test_a_task_answers_from_the_set_that_the_folder_holds(folder):
+    call = {"queries": rows(2, 3), "top_n": 5}
+    before = [answer_shard(folder, number, call) for number in range(4)]
+    assert answer_shard(folder, 1, call).version == before[1].version
+    ShardedIndex.load(folder).replace({1: Index(rows(1, 10))})
+    after = [answer_shard(folder, number, call) for number in range(4)]
+    with pytest.raises(ValueError, match=r"answered from the set .* ask again"):
+        merge([before[0], *after[1:]], 5)
+    expected = ShardedIndex.load(folder).search(rows(2, 3), 5)
+    assert merge(after, 5).scores.tobytes() == expected.scores.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,36 @@ class Shard:
         return ShardAnswer(
             scores, indices, ids, self.number, self.n_shards, len(self), self.version, vectors
         )
+
+
+def answer_shard(
+    folder: str | os.PathLike[str], number: int, call: Mapping[str, Any]
+) -> ShardAnswer:
+    """Answer one call of `search_shards` in whatever process this is: what a cluster's task runs.
+
+    The process keeps the shard open for the calls to come, of the set that the folder holds.
+
+    Parameters
+    ----------
+    folder : str or path
+    number : int
+        Of the shard.
+    call : dict
+        Of those that `search_shards` gives to `ask`, the one at place `number`.
+
+    Raises
+    ------
+    TypeError, ValueError, BundleError
+        As `Shard.load` and `Shard.answer`.
+    """
+    key = os.path.abspath(folder), number
+    shard = _open_shards.get(key)
+    if shard is None or shard.version != files.read_set(folder).version:
+        shard = _open_shards[key] = Shard.load(folder, number)
+    return shard.answer(**call)
+
+
+_open_shards: dict[tuple[str, int], Shard] = {}  # of `answer_shard`, by folder and number
 
 
 class _Rows:
