@@ -4,6 +4,7 @@ A bundle of random weights and users with random histories, of 20 to 180 items e
 excluded. Lists of some users are compared with a float64 computation over all items before a time
 is printed. Each row is one job in processes of its own:
   loop       one process: `shortlist.batch.stream` on one thread, written as it comes
+  one core   `shortlist.score(workers=1)`, all of whose threads share one core
   N workers  `shortlist.score(workers=N, engine=…)`
 CPU seconds are those of all processes, also of a cluster's own; "start" is what the same job needs
 for one list a worker: processes, the bundle, the cluster. Efficiency is the loop's CPU time over
@@ -108,6 +109,12 @@ def check(bundle: Path, users: Path, out: Path) -> None:
             assert abs(best[rank] - score) < 1e-5, f"user {user}: not the best"
 
 
+def one_core(bundle: Path, users: Path, out: Path, parts: int | None) -> Any:
+    """Score with one worker on one core: what two cores are compared with."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return shortlist.score(bundle, users, out=out, top_n=TOP_N, workers=1, partitions=parts)
+
+
 def loop(bundle: Path, users: Path, out: Path) -> None:
     """Score in one process, as a few lines of one's own would."""
     out.mkdir()
@@ -199,7 +206,8 @@ def main() -> None:
         size = users.stat().st_size / 2**20
         print(f"{args.users:,} users ({size:.0f} MiB), {len(item_ids):,} items, top {TOP_N}\n")
         jobs: dict[str, Callable[[Path, Path, int | None], Any]] = {
-            "loop": lambda users, out, parts: loop(bundle, users, out)
+            "loop": lambda users, out, parts: loop(bundle, users, out),
+            "one core": lambda users, out, parts: one_core(bundle, users, out, parts),
         }
         for engine in args.engine:
             for n in args.workers:

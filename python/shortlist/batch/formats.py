@@ -173,7 +173,7 @@ class _RowGroup:
         try:
             return next(self._batches)
         except (pa.ArrowException, OSError, StopIteration) as error:
-            why = error if str(error) else "it ends too early"
+            why = _one_line(error) or "it ends too early"
             raise DataError(
                 f"{self._path}, row group {self._number}: it is damaged ({why}), expected a whole "
                 "Parquet file. Fix: write the file again"
@@ -292,8 +292,8 @@ def _batch(reader: Any, path: Path, number: int, *, is_whole: bool = True) -> pa
             batch.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}, record batch {number}: it is damaged ({error}), expected a whole Arrow file. "
-            "Fix: write the file again"
+            f"{path}, record batch {number}: it is damaged ({_one_line(error)}), expected a whole "
+            "Arrow file. Fix: write the file again"
         ) from error
     return batch
 
@@ -324,5 +324,9 @@ def even_cuts(borders: Sequence[int], n_rows: int, n_bytes: int) -> list[Cut]:
 
 def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
     return DataError(
-        f"{path} cannot be read: {error}; expected {expected}. Fix: write the file again"
+        f"{path} cannot be read: {_one_line(error)}; expected {expected}. Fix: write the file again"
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
