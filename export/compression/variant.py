@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.bundle.manifest import MANIFEST
 from shortlist.errors import DataError
+from shortlist.export.compression.cut import cut_graphs, cut_index
 from shortlist.export.compression.graphs import (
     ENCODER,
     ITEM_ENCODER,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "write_variant"]
 
 USERS = "users.arrow"
+WHOLE = ("float32", "disk8", "disk4")  # storages that keep every number
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Recipe:
         Tables, and products of the user encoder, in 8-bit numbers.
     storage : str or None
         Of the item index; None leaves it.
+    dim : int or None
+        Numbers of an embedding that stay; None leaves them all.
     users : bool
         Keep the stored users.
     portable : bool
@@ -61,11 +65,13 @@ class Recipe:
     storage: Storage | None = None
     users: bool = True
     portable: bool = True
+    dim: int | None = None
 
     @property
     def name(self) -> str:
         """The steps as a few words; "as it is" where there are none."""
         steps = [
+            f"dim {self.dim}" if self.dim else "",
             "int8" if self.int8 else "",
             f"storage {self.storage}" if self.storage else "",
             "" if self.users else "no users",
@@ -103,6 +109,8 @@ def write_variant(
     graphs = read_graphs(bundle.directory)
     if not recipe.portable:
         graphs.pop(PORTABLE, None)
+    if recipe.dim is not None:
+        cut_graphs(graphs, recipe.dim)
     if recipe.int8:
         _round_products(graphs, batches)
         shared = digests(graphs[PLUGIN])
@@ -146,24 +154,29 @@ def _store_index(
     bundle: Bundle, recipe: Recipe, directory: Path, graphs: dict[str, Any]
 ) -> dict[str, Any]:
     """Write items.index, and its shards if there are any."""
-    before, wanted = bundle.manifest.storage, recipe.storage
+    before, wanted = bundle.manifest.storage, recipe.storage or bundle.manifest.storage
     index_file = bundle.file(INDEX_FILE)
-    if wanted is None or wanted == before:
+    if wanted == before and recipe.dim is None:
         shutil.copyfile(index_file, directory / INDEX_FILE)
         for name in bundle.manifest.files:
             if name == shards.MANIFEST or (name.endswith(".index") and name != INDEX_FILE):
                 shutil.copyfile(bundle.file(name), directory / name)
         return {}
-    if before != "float32":
+    if before not in WHOLE:
+        flag = "--dim" if wanted == before else "--storage"
         raise DataError(
-            f"--storage: got {wanted!r} for {bundle.name}, whose rows are {before}, expected "
-            f"float32 rows: what {before} rounded is gone. Fix: leave --storage out, or export "
-            "the run again with export.storage='float32'"
+            f"{flag}: got {recipe.dim if wanted == before else wanted!r} for {bundle.name}, whose "
+            f"rows are {before}, expected float32 rows: what {before} rounded is gone. Fix: leave "
+            f"{flag} out, or export the run again with export.storage='float32'"
         )
-    index = stored_as(Index.load(index_file), wanted)
+    index = Index.load(index_file)
+    if recipe.dim is not None:
+        index = cut_index(index, recipe.dim)
+    index = stored_as(index, wanted)
     index.save(directory / INDEX_FILE)
     n_shards = sum(name.endswith(".index") for name in bundle.manifest.files) - 1
     if n_shards:
         write_beside(directory, index, n_shards)
     read_index_again(graphs, directory, index)
-    return {"storage": index.storage, **({} if index.recall is None else {"recall": index.recall})}
+    recall = {} if index.recall is None else {"recall": index.recall}
+    return {"storage": index.storage, "dim": index.dim, **recall}

@@ -215,6 +215,34 @@ def test_users_the_portable_graph_and_shards_follow_the_recipe(whole):
         assert engine.recommend({"history": [[1, 4]]}).counts.tolist() == [10]
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_cut_embedding_is_the_first_numbers_at_length_one_everywhere(int8, whole, run):
+    inputs = encoder_inputs(run, whole)
+    small = variant_of(whole, Recipe(dim=6, int8=int8), inputs)
+    users = next(iter(request_batches(run, 50, 50)))
+    with load(whole) as engine, load(small) as smaller:
+        assert smaller.index.dim == smaller.bundle.manifest.dim == 6
+        items = engine.items.select(["item_id", "genres", "year"]).slice(0, 9)
+        for one, other in (
+            (engine.encode_users(users), smaller.encode_users(users)),
+            (engine.encode_items(items), smaller.encode_items(items)),
+            (engine.index.vectors(np.arange(9)), smaller.index.vectors(np.arange(9))),
+        ):
+            first = one[:, :6] / np.linalg.norm(one[:, :6], axis=1, keepdims=True)
+            assert other.shape == first.shape
+            assert np.abs(other - first).max() < (0.05 if int8 else 1e-6)
+        check_host_graphs(smaller, request_batches(run, 50, 50), top_n=10)
+
+
+def test_an_embedding_is_cut_only_where_that_can_be(whole, make_any_run, tmp_path):
+    with pytest.raises(DataError, match="--dim: got 16, expected a number below 16"):
+        variant_of(whole, Recipe(dim=16))
+    gru = tmp_path / "gru.shortlist"
+    export_bundle(make_any_run("gru", overrides={"model.n_blocks": 1}), gru)
+    with pytest.raises(DataError, match="--dim: got 8 for a bundle with a session encoder"):
+        variant_of(gru, Recipe(dim=8))
+
+
 def test_rows_that_are_rounded_cannot_be_stored_otherwise(whole):
     small = variant_of(whole, Recipe(storage="int8"))
     with pytest.raises(DataError, match=r"--storage: got 'float16' .* whose rows are int8"):

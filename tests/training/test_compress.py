@@ -21,7 +21,8 @@ from shortlist.versions import find_run
 
 SMALL = ["--set", "model.encoder=transformer", "--set", "model.dim=16",
          "--set", "model.hidden=32", "--set", "train.epochs=3", "--set", "train.batch_size=64",
-         "--set", "train.learning_rate=0.03", "--set", "scorer.enabled=true", "--quiet"]  # fmt: skip
+         "--set", "train.learning_rate=0.03", "--set", "scorer.enabled=true",
+         "--quiet"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from shortlist.errors import DataError
 from shortlist.training.config.sections import TrainConfig
 from shortlist.training.config.settings import apply_overrides
 from shortlist.training.features.features import FeatureSet
@@ -86,3 +87,36 @@ def test_the_average_moves_by_what_the_momentum_leaves_and_stands_in_for_the_wei
             np.testing.assert_allclose(weight.numpy(), average, atol=1e-6)
     for weight, last in zip(step.weights, states[2], strict=True):
         np.testing.assert_array_equal(weight.numpy(), last)
+
+
+def test_prefixes_of_an_embedding_are_trained_beside_it_at_length_one(shop, small_config, tmp_path):
+    config = apply_overrides(small_config, {"train.matryoshka": [2, 4]})
+    loop = loop_of(shop, config, tmp_path)
+    vectors = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    parts = loop.step._by_part(vectors, vectors)
+    assert [own.shape[1] for own, _ in parts] == [8, 2, 4]
+    for own, other in parts[1:]:
+        first = vectors[:, : own.shape[1]]
+        wanted = first / np.linalg.norm(first, axis=1, keepdims=True)
+        np.testing.assert_allclose(own, wanted, atol=1e-6)
+        np.testing.assert_allclose(other, wanted, atol=1e-6)
+    batch = next(iter(loop.windows.batches(64, seed=1, epoch=0)))
+    assert np.isfinite(float(loop.step(batch, epoch=0)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.matryoshka": [8]}, "lengths below model.dim = 8"),
+        ({"train.matryoshka": [2], "model.n_members": 2}, "model.n_members = 2, expected 1"),
+    ],
+)
+def test_prefixes_that_are_none_are_refused(overrides, message, shop, small_config, tmp_path):
+    with pytest.raises(DataError, match=message):
+        loop_of(shop, apply_overrides(small_config, overrides), tmp_path)
+
+
+def loop_of(shop, config, folder):
+    split = leave_one_out(shop)
+    features = FeatureSet.fit(shop, split, config)
+    return Loop(build_model(config, features, shop, split), config, split, folder)

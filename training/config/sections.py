@@ -269,6 +269,11 @@ class TrainConfig:
     teacher_decay: float = _number(
         0.7, 0.01, 0.99, text="teacher: weight of an item of the history, lost with each later one"
     )
+    matryoshka: tuple[int, ...] = _other(
+        (),
+        text="shorter embeddings that are trained too: the first numbers, for compress --dim",
+        low=1,
+    )
     label_smoothing: float = _number(0.0, 0.0, 0.99, text="softmax: part of the target spread")
     history_dropout: float = _number(0.1, 0.0, 0.95, text="chance that a history item is hidden")
     id_dropout: float = _number(0.05, 0.0, 0.95, text="chance that an item's id is hidden")

@@ -22,7 +22,7 @@ from shortlist.training.fit.example import Example, ModelTeacher
 from shortlist.training.fit.lazy_adam import LazyAdam
 from shortlist.training.fit.sequences import take_rows
 from shortlist.training.fit.teacher import Teacher
-from shortlist.training.models.layers import fold, keep_mask, take_parts
+from shortlist.training.models.layers import fold, keep_mask, l2_normalize, take_parts
 from shortlist.training.models.losses import (
     NegativeSampler,
     bpr,
@@ -72,6 +72,7 @@ class TrainStep:
         taught: Any = None,
         example: Example | None = None,
     ) -> None:
+        check_prefixes(config)
         self.model = model
         self.train = config.train
         self.user_inputs = user_inputs
@@ -166,7 +167,7 @@ class TrainStep:
             embedding = self._encode_users(history, items, users, seed)
             losses = [
                 self._catalogue_loss(own, of_items, history, target, weight, users)
-                for own, of_items in self._by_member(embedding, items)
+                for own, of_items in self._by_part(embedding, items)
             ]
             loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
@@ -231,13 +232,17 @@ class TrainStep:
             }
             losses = [
                 self._sampled_loss(own, targets=aim, negatives=other, **sampled)
-                for own, aim, other in self._by_member(embedding, aims, others)
+                for own, aim, other in self._by_part(embedding, aims, others)
             ]
             loss = tf.add_n(losses) / len(losses) * self._part(weight)
         return self._apply(tape, loss)
 
-    def _by_member(self, *vectors: Tensor) -> list[tuple[Tensor, ...]]:
-        """Cut vectors (n, dim) into those of each member, which has a loss of its own."""
+    def _by_part(self, *vectors: Tensor) -> list[tuple[Tensor, ...]]:
+        """Cut vectors (n, dim) into those that have a loss of their own: of members or prefixes."""
+        lengths = self.train.matryoshka
+        if lengths:
+            cuts = [tuple(l2_normalize(each[:, :n]) for each in vectors) for n in lengths]
+            return [vectors, *cuts]
         n_members = self.model.config.model.n_members
         return list(zip(*(take_parts(each, n_members) for each in vectors), strict=True))
 
@@ -278,6 +283,21 @@ class TrainStep:
         for average, weight in zip(self.averages, self.weights, strict=False):
             average.assign_sub((1.0 - self.train.ema) * (average - weight.value))
         return loss
+
+
+def check_prefixes(config: Config) -> None:
+    """Refuse lengths of ``train.matryoshka`` that are none of an embedding's prefixes."""
+    lengths, model = config.train.matryoshka, config.model
+    if any(length >= model.dim for length in lengths):
+        raise DataError(
+            f"train.matryoshka: got {list(lengths)}, expected lengths below model.dim = "
+            f"{model.dim}, which is trained in any case"
+        )
+    if lengths and model.n_members > 1:
+        raise DataError(
+            f"train.matryoshka: got {list(lengths)} with model.n_members = {model.n_members}, "
+            "expected 1 member: the parts of a joined embedding are its members"
+        )
 
 
 def only_weighted(weight: Tensor, *parts: Tensor) -> list[Tensor]:

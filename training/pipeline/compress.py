@@ -187,6 +187,8 @@ class _Job:
         request = self.request
         recipe = Recipe(users=request.users, portable=request.portable)
         recipes = [recipe] if not (request.users and request.portable) else []
+        if request.dim is not None:
+            recipes.append(recipe := dataclasses.replace(recipe, dim=request.dim))
         if request.int8:
             recipes.append(recipe := dataclasses.replace(recipe, int8=True))
         if request.storage is not None:
@@ -195,12 +197,17 @@ class _Job:
 
     def _searched(self, base: Bundle) -> list[Recipe]:
         """Return all that `within` tries."""
-        request = self.request
+        request, manifest = self.request, base.manifest
         storages: list[Any] = [request.storage]
-        if request.storage is None and base.manifest.storage == "float32":
+        if request.storage is None and manifest.storage == "float32":
             storages += SEARCHED
+        dims = [request.dim]
+        if request.dim is None:
+            trained = manifest.training_section("config", "train").get("matryoshka", ())
+            dims += [dim for dim in trained if dim < manifest.dim]
         return [
-            Recipe(int8, storage, request.users, request.portable)
+            Recipe(int8, storage, request.users, request.portable, dim)
+            for dim in dims
             for int8 in ((True,) if request.int8 else (False, True))
             for storage in storages
         ]

@@ -54,6 +54,8 @@ class CompressRequest:
         Tables and products in 8-bit numbers.
     storage : str or None
         Of the item index.
+    dim : int or None
+        Numbers of an embedding that stay.
     users, portable : bool
         Keep the stored users, and recommend_portable.onnx.
     prune : float or None
@@ -72,6 +74,7 @@ class CompressRequest:
     storage: str | None = None
     users: bool = True
     portable: bool = True
+    dim: int | None = None
     prune: float | None = None
     distil: str | None = None
     overrides: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -101,6 +104,8 @@ def check_request(request: CompressRequest, bundle: Path, out: Path) -> None:
     for flag, value in (("--tolerance", request.tolerance), ("--within", request.within)):
         if value is not None and not 0 <= value <= 1:
             raise DataError(f"{flag}: got {value}, expected a part from 0 to 1, such as 0.01")
+    if request.dim is not None and request.dim < 1:
+        raise DataError(f"--dim: got {request.dim}, expected at least 1")
     _check_student(request, target)
     has_step = (
         request.student
@@ -111,7 +116,7 @@ def check_request(request: CompressRequest, bundle: Path, out: Path) -> None:
     )
     if request.within is None and not has_step:
         raise DataError(
-            "steps: got none, expected --int8, --storage, --prune, --distil, --no-users, "
+            "steps: got none, expected --int8, --storage, --dim, --prune, --distil, --no-users, "
             "--no-portable, or --within to search"
         )
 

@@ -16,6 +16,7 @@ from shortlist.cli._common import (
     parse_overrides,
     reading_said,
     require_extra,
+    whole_number,
 )
 from shortlist.cli._output import print_json, show
 from shortlist.cli._reading import reading_options
@@ -50,6 +51,12 @@ def add_parser(subparsers: SubParsers) -> None:
         "--storage",
         metavar="MODE",
         help="storage of the item index, as export.storage names it: float16, int8, …",
+    )
+    parser.add_argument(
+        "--dim",
+        type=whole_number(1),
+        metavar="N",
+        help="keep the first N numbers of the embeddings, as train.matryoshka trains them",
     )
     parser.add_argument(
         "--prune",
@@ -105,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         users=not args.no_users,
         portable=not args.no_portable,
+        dim=args.dim,
         prune=args.prune,
         distil=args.distil,
         overrides=parse_overrides(args.set),
