@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,7 +60,7 @@ def test_a_smaller_encoder_is_the_whole_one_without_the_parts_that_are_worth_lea
         np.zeros(0) if is_pool else np.array([0.9, 0.1, 0.7, 0.2]),
     )
     shape = next(s for s in shapes(old, 0.3) if len(s.blocks) == len(worth.units))
-    shape = type(shape)(shape.blocks, 1 if is_pool else 2, 8, shape.cost)
+    shape = replace(shape, n_heads=1 if is_pool else 2, hidden=8, length=6)
     sizes = {"model.encoder": encoder, "model.hidden": 8}
     if not is_pool:
         sizes |= {"model.n_heads": 2, "model.head_width": 4}
@@ -83,10 +85,13 @@ def test_blocks_go_as_a_whole(shop, small_config):
     found = {shape.blocks for shape in shapes(old, 0.6)}
     assert found == {(0,), (1,), (0, 1)}
     worth = Importance([np.ones(32)] * 2, np.ones(4))
-    shape = next(s for s in shapes(old, 0.6) if s.blocks == (1,) and s.n_heads == 4)
+    shape = next(s for s in shapes(old, 0.6) if (s.blocks, s.n_heads, s.length) == ((1,), 4, 3))
     sizes = {"model.n_blocks": 1, "model.hidden": shape.hidden, "model.head_width": 4}
+    sizes["model.history_length"] = 3
     new = model_of(shop, small_config, **{"model.encoder": "transformer", **sizes})
     take_part(new, old, shape, worth)
+    positions = old.user_encoder.positions.numpy()
+    assert np.array_equal(new.user_encoder.positions.numpy(), positions[3:])
     kept = old.user_encoder.blocks[1].attention.numpy()
     assert np.array_equal(new.user_encoder.blocks[0].attention.numpy(), kept)
 

@@ -1,4 +1,4 @@
-"""Smaller user encoders out of trained ones: whole hidden units, attention heads and blocks go.
+"""Smaller user encoders out of trained ones: whole hidden units, heads, blocks and old items go.
 
 What a unit or a head is worth is how much the loss on held-out events would change without it, to
 first order: the square of the sum of gradient times weight over what it writes (Molchanov et al.,
@@ -59,6 +59,8 @@ class Shape:
         Those that stay.
     n_heads, hidden : int
         Heads, and hidden units of each block, that stay.
+    length : int
+        Items of a history that are looked at.
     cost : float
         Multiplications for a full history, as a part of those of the whole encoder.
     """
@@ -66,6 +68,7 @@ class Shape:
     blocks: tuple[int, ...]
     n_heads: int
     hidden: int
+    length: int
     cost: float
 
 
@@ -123,18 +126,20 @@ def shapes(model: TwoTower, part: float) -> list[Shape]:
     settings = model.config.model
     blocks = (0,) if settings.encoder == "pool" else tuple(range(settings.n_blocks))
     n_heads = (1,) if settings.encoder == "pool" else range(1, settings.n_heads + 1)
-    whole = _cost(model, len(blocks), settings.n_heads, settings.hidden)
+    whole = _cost(model, len(blocks), settings.n_heads, settings.hidden, settings.history_length)
+    lengths = {settings.history_length, -(-settings.history_length // 2)}
     found = []
-    for n in range(1, len(blocks) + 1):
-        for heads in n_heads:
-            hidden = settings.hidden
-            while hidden > 0 and _cost(model, n, heads, hidden) > (1.0 - part) * whole:
-                hidden -= UNITS
-            if hidden < UNITS:
-                continue
-            cost = _cost(model, n, heads, hidden) / whole
-            kept = itertools.combinations(blocks, n)
-            found += [Shape(chosen, heads, hidden, cost) for chosen in kept]
+    for n, heads, length in itertools.product(
+        range(1, len(blocks) + 1), n_heads, sorted(lengths, reverse=True)
+    ):
+        hidden = settings.hidden
+        while hidden > 0 and _cost(model, n, heads, hidden, length) > (1.0 - part) * whole:
+            hidden -= UNITS
+        if hidden < UNITS:
+            continue
+        cost = _cost(model, n, heads, hidden, length) / whole
+        kept = itertools.combinations(blocks, n)
+        found += [Shape(chosen, heads, hidden, length, cost) for chosen in kept]
     if not found:
         raise DataError(
             f"--prune: got {part}, of which nothing is left of an encoder of {settings.hidden} "
@@ -143,10 +148,10 @@ def shapes(model: TwoTower, part: float) -> list[Shape]:
     return found
 
 
-def _cost(model: TwoTower, n_blocks: int, n_heads: int, hidden: int) -> float:
+def _cost(model: TwoTower, n_blocks: int, n_heads: int, hidden: int, length: int) -> float:
     """Count the multiplications of an encoder for one full history."""
     settings = model.config.model
-    dim, length = settings.dim, settings.history_length
+    dim = settings.dim
     if settings.encoder == "pool":
         means, width = model.user_encoder.mix.shape[0], model.user_encoder.inner.shape[0]
         return float(length * dim * means + (width + dim) * hidden)
@@ -174,6 +179,8 @@ def take_part(model: TwoTower, old: TwoTower, shape: Shape, worth: Importance) -
         [w for w in encoder.weights if id(w) not in inside], outside, strict=True
     ):
         value = old_weights[id(weight)]
+        if weight.name == "positions":  # of a full history the last ones count
+            value = value[-shape.length :]
         is_of_heads = value.shape != tuple(new.shape)
         new.assign(value[heads] if is_of_heads else value)
     for block, number in zip(encoder.blocks, shape.blocks, strict=True):

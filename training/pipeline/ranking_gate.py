@@ -82,10 +82,11 @@ class RankingGate:
             for i in range(0, n, size)
         ]
 
-    def encoder_inputs(self, engine: Engine) -> list[Answer]:
-        """Return the same as a bundle's user encoder takes them."""
-        schema = request_schema(engine.bundle)
-        return [graph_inputs(normalise(batch, schema), schema) for batch in self.batches()]
+    def encoder_inputs(self, engine: Engine, size: int = 64) -> list[Answer]:
+        """Return the same as a bundle's engine gives them to its user encoder."""
+        schema, most = request_schema(engine.bundle), engine.bundle.manifest.max_history
+        batches = [_with_last(batch, most) for batch in self.batches(size)]
+        return [graph_inputs(normalise(batch, schema), schema) for batch in batches]
 
     def judge(self, name: str, bundle: Path) -> Step:
         """Measure a smaller form of the bundle, and say whether it loses too much."""
@@ -126,9 +127,7 @@ class RankingGate:
     def _open(self, engine: Engine) -> Encoder:
         """Open a bundle's user encoder, with inputs of each size of a batch."""
         path = engine.bundle.file("user_encoder.onnx")
-        schema = request_schema(engine.bundle)
-        sizes = [self.batches(size)[0] for size in BATCHES]
-        inputs = [graph_inputs(normalise(batch, schema), schema) for batch in sizes]
+        inputs = [self.encoder_inputs(engine, size)[0] for size in BATCHES]
         return open_session(path, name=path.name), inputs
 
     def _figures(self, engine: Engine, evaluation: Evaluation, speed: dict[str, float]) -> Figures:
@@ -136,6 +135,16 @@ class RankingGate:
         metrics = {name: float(values.mean()) for name, values in per_user.items()}
         interval = bootstrap_intervals(per_user)[METRIC]
         return Figures(engine.bundle.manifest.size, metrics, interval, speed)
+
+
+def _with_last(requests: Requests, n: int) -> Requests:
+    """Cut histories, and what is known of their events, to the last n: an engine does so too."""
+    return {
+        name: [None if own is None else own[-n:] for own in values]
+        if name.startswith("history")
+        else values
+        for name, values in requests.items()
+    }
 
 
 def encoder_ms(*encoders: Encoder) -> list[dict[str, float]]:

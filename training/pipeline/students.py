@@ -168,7 +168,10 @@ def _begin_with_items(model: TwoTower, old: TwoTower) -> None:
 def _config(run: TrainedModel, shape: Shape) -> Config:
     """Give a run's settings with a smaller shape."""
     model = run.config.model
-    changed: dict[str, Any] = {"model.hidden": shape.hidden}
+    changed: dict[str, Any] = {
+        "model.hidden": shape.hidden,
+        "model.history_length": shape.length,
+    }
     if model.encoder != "pool":
         width = model.head_width or model.dim // model.n_heads
         changed |= {"model.n_blocks": len(shape.blocks), "model.n_heads": shape.n_heads}
@@ -179,8 +182,8 @@ def _config(run: TrainedModel, shape: Shape) -> Config:
 def _described(shape: Shape) -> str:
     blocks = ", ".join(str(number + 1) for number in shape.blocks)
     return (
-        f"block {blocks}, {shape.n_heads} heads, {shape.hidden} hidden units, {shape.cost:.0%} of "
-        "the multiplications"
+        f"block {blocks}, {shape.n_heads} heads, {shape.hidden} hidden units, {shape.length} "
+        f"items, {shape.cost:.0%} of the multiplications"
     )
 
 
