@@ -93,6 +93,11 @@ def save_federated(
 ) -> None:
     """Write what a federation gave into a run folder."""
     save_arrays(run_dir / TOTALS, {"events": n_events, **followers.named()})
+    write_federation(run_dir, record)
+
+
+def write_federation(run_dir: Path, record: Mapping[str, Any]) -> None:
+    """Write the manifest's ``federated`` into a run folder."""
     write_atomic(run_dir / FEDERATION, json.dumps(dict(record), indent=1).encode())
 
 

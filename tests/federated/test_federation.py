@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from parties import HEAD, KEYS, key_of
 
@@ -18,6 +19,9 @@ from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.export.released import FILES
 from shortlist.training import train
+from shortlist.training.config.sections import Config
+from shortlist.training.config.settings import apply_overrides, from_toml
+from shortlist.training.data.events import Dataset, read_events
 from shortlist.training.federated import plan as plans
 from shortlist.training.federated.answers import Answers
 from shortlist.training.federated.exchange import FolderExchange
@@ -30,6 +34,8 @@ from shortlist.training.pipeline.federation import (
     plan_federation,
     repeat_round,
 )
+from shortlist.training.privacy.accounting import noise_scale
+from shortlist.training.privacy.noise import STEPS, unsafe_bytes
 
 N_ITEMS = 24
 FIVE = tuple(key_of(name) for name in ("a", "b", "c", "d", "e"))
@@ -207,6 +213,60 @@ def world(answered, tmp_path):
 @pytest.fixture
 def late(trained, tmp_path):
     return copy_of(trained, tmp_path)
+
+
+def test_noise_is_added_in_shares_and_the_ledger_says_so(tmp_path):
+    settings = {"privacy.epsilon": 8.0, "privacy.delta": 1e-4}
+    world = World(tmp_path, KEYS[:3], (0, 60, 130, 220), **settings)
+    for key in KEYS[:3]:
+        world.join(key)
+    assert world.collect().round == "gate"
+    with Bundle.open(world.announced()) as bundle:
+        ledger, manifest = bundle.manifest["privacy"], bundle.manifest
+    assert ledger["sigma"] == pytest.approx(noise_scale(8.0, 1e-4))
+    assert (ledger["epsilon"], ledger["delta"]) == (8.0, 1e-4)
+    assert "shares of 3 parties" in ledger["mechanism"]
+    assert "NOT PRIVATE" not in manifest.privacy.sentence
+    assert manifest["federated"]["parties"] == ["east", "north", "south"]
+    assert manifest["training"]["data"] == {"is_private": True, "protocol": "leave-one-out"}
+    found = pa.ipc.open_file(tmp_path / "announced" / "items.arrow").read_all()
+    assert "popular_score" in found.column_names
+    exact = World(tmp_path / "exact", KEYS[:3], (0, 60, 130, 220))
+    config = from_toml(exact.plan.settings)
+    whole = Dataset("all", read_events(events_of().drop("number")), items=items_table())
+    counts = federated.count_sums(whole, config, 2)["events"]
+    assert found["n_events"].to_pylist() != counts.tolist()
+
+
+def test_the_noise_of_all_parties_but_one_is_what_the_promise_needs():
+    """With known bytes: the sum of shares, less any one of them, has at least sigma."""
+    config = apply_overrides(Config(), {"privacy.epsilon": 1.0, "privacy.delta": 1e-6})
+    events = read_events(events_of().drop("number"))
+    house = Dataset("house", events, items=items_table())
+    n_parties = 5
+    shares = []
+    for party in range(n_parties):
+        noisy = federated.count_sums(house, config, n_parties, source=unsafe_bytes(party))
+        other = federated.count_sums(house, config, n_parties, source=lambda n: b"\xff" * n)
+        shares.append(np.concatenate([noisy[name] - other[name] for name in sorted(noisy)]))
+    sigma = noise_scale(1.0, 1e-6) * STEPS
+    left = np.sum(shares[1:], axis=0)
+    assert np.std(left) == pytest.approx(sigma, rel=0.15)
+    assert np.std(shares[0]) == pytest.approx(sigma / 2, rel=0.15)
+
+
+def test_a_private_plan_says_its_delta_and_stays_in_its_budget(tmp_path):
+    exchange = FolderExchange(tmp_path / "e", is_new=True)
+    parties = [key.party for key in KEYS[:2]]
+    for settings, message in (
+        ({"privacy.epsilon": 8.0}, r"privacy\.delta: got 0 in a plan of several parties.*1e-6"),
+        ({"privacy.budget": 8.0}, r"without privacy\.epsilon"),
+        ({"privacy.epsilon": 8.0, "privacy.delta": 1e-5, "privacy.budget": 4.0},
+         r"privacy\.budget: got 4, but this release"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            plan_federation(exchange, HEAD, parties, items_table(), overrides=settings)
+    assert exchange.names() == []
 
 
 class Killed(BaseException):

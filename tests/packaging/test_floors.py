@@ -34,8 +34,8 @@ ROOMS = [
 TRAINING_ROOMS = [
     {"training.config", "training.data", "training.graphs"},
     {"training.cleaning", "training.splits"},
-    {"training.features", "training.privacy", "training.federated"},
-    {"training.models"},
+    {"training.features", "training.privacy"},
+    {"training.models", "training.federated"},
     {"training.evaluation"},
     {"training.fit"},
     {"training.updates"},

@@ -60,6 +60,8 @@ class Plan:
     items : Items
     ids : str
         Scheme of the item ids (`ids.SCHEMES`).
+    releases : tuple of dict
+        Of a private plan: earlier releases of the same users, as in the ledger of their bundle.
     """
 
     number: int
@@ -68,6 +70,7 @@ class Plan:
     settings: str
     items: Items
     ids: str
+    releases: tuple[dict[str, float], ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -81,7 +84,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record that is signed."""
-        return {"format": FORMAT, **asdict(self), "parties": [asdict(p) for p in self.parties]}
+        return {
+            "format": FORMAT,
+            **asdict(self),
+            "parties": [asdict(p) for p in self.parties],
+            "releases": list(self.releases),
+        }
 
     def party(self, name: str) -> Party:
         """Return a party by its name."""
@@ -139,6 +147,7 @@ class Plan:
                 str(content["settings"]),
                 Items(**content["items"]),
                 str(content["ids"]),
+                tuple(content["releases"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}: damaged ({error}), expected a plan") from error

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from shortlist.errors import DataError
 from shortlist.training.config.sections import Config, DataConfig
 from shortlist.training.config.settings import apply_overrides, to_toml
+from shortlist.training.privacy.settings import check_unused, is_private, private_config
 
 MODELS = ("popularity", "item-knn", "cooccurrence", "ease")  # sums over users, in one round
 
@@ -31,15 +32,29 @@ def federated_config(config: Config, given: Collection[str]) -> tuple[Config, li
     DataError
         A setting cannot be federated; the message names it and says why.
     """
+    notes = []
     _refuse(config)
+    if is_private(config):
+        config, notes = private_config(config, given)
+        if config.privacy.mechanism != "statistics":
+            why = "noisy steps look at single users"
+            raise _refused("privacy.mechanism", config.privacy.mechanism, "statistics", why)
+        if config.privacy.delta == 0.0:
+            raise DataError(
+                "privacy.delta: got 0 in a plan of several parties, expected a number: nobody "
+                "knows how many users there are. Fix: a power of ten below 1 / users of all "
+                "parties, such as 1e-6"
+            )
+    else:
+        check_unused(config)
     wanted: dict[str, tuple[object, str]] = {
         "export.store_users": (False, "users and their histories stay in their houses"),
         "choice.minutes": (0.0, "a plan names one model"),
         "split.protocol": ("leave-one-out", "other cuts depend on all users at once"),
     }
-    if config.model.encoder not in MODELS:
+    if config.model.encoder not in MODELS and not is_private(config):
         wanted["model.encoder"] = ("cooccurrence", "it is made of sums over users")
-    replaced, notes = {}, []
+    replaced = {}
     for name, (value, why) in wanted.items():
         section, _, key = name.partition(".")
         present = getattr(getattr(config, section), key)

@@ -38,6 +38,7 @@ from shortlist.training.federated.plan import GATE, SUMS, Items, Plan, latest_pl
 from shortlist.training.federated.settings import federated_config, shared_settings
 from shortlist.training.federated.signing import check_signed, read_record, sha256, sign_record
 from shortlist.training.federated.sums import masked_message, missing_parties, total_of
+from shortlist.training.privacy.settings import is_private
 
 if TYPE_CHECKING:
     from shortlist.training.config.sections import Config
@@ -148,12 +149,14 @@ def plan_federation(
     if twice.len():
         raise DataError(f"items: got item_id {twice[0]!r} twice, expected each item once")
     _check_affordable(config, table.height)
+    releases = _earlier(config)
     written = _write_items(table)
     columns = {name: str(kind) for name, kind in table.schema.items()}
     digest = sha256(written)
     catalogue = Items(f"items-{digest[:12]}.arrow", digest, table.height, columns)
     ordered = tuple(sorted(parties, key=lambda party: party.name))
-    plan = Plan(1, key.party, ordered, shared_settings(config), catalogue, ids)
+    config = apply_overrides(config, {"privacy.parent": ""})  # a path of the coordinator
+    plan = Plan(1, key.party, ordered, shared_settings(config), catalogue, ids, releases)
     plan.check()
     exchange.write(catalogue.name, written)
     plan.write(exchange, key)
@@ -361,6 +364,18 @@ def _check_affordable(config: Config, n_items: int) -> None:
         )
 
 
+def _earlier(config: Config) -> tuple[dict[str, float], ...]:
+    """Return the releases before a private plan's, once the budget allows another."""
+    require_tensorflow()
+    with quiet_start():
+        from shortlist.training.pipeline.federated import private_claim
+        from shortlist.training.pipeline.private import read_parent
+    parent = read_parent(config.privacy.parent)
+    releases = () if parent is None else tuple(parent["privacy"]["releases"])
+    private_claim(config, 1, releases)
+    return releases
+
+
 def _party_config(plan: Plan, overrides: Mapping[str, object]) -> Config:
     other = next((name for name in overrides if not name.startswith("data.")), None)
     if other is not None:
@@ -387,7 +402,17 @@ def _count(
         from shortlist.training.pipeline.house import load_house
     house = load_house(plan, _catalogue(exchange, plan), config, key.name, events, progress)
     shapes = shapes_of(config, plan.items.n_items)
-    return masked_message(plan, key, count_sums(house, config), shapes)
+    names = ", ".join(party.name for party in plan.parties if party.name != key.name)
+    log.info("plan %d: masked for the sum with %s; %s", plan.number, names, _promised(config))
+    sums = count_sums(house, config, len(plan.parties))
+    return masked_message(plan, key, sums, shapes)
+
+
+def _promised(config: Config) -> str:
+    wanted = config.privacy
+    if not is_private(config):
+        return "no noise: the total is exact"
+    return f"with noise: epsilon {wanted.epsilon:g}, delta {wanted.delta:g} for whole users"
 
 
 def _judge(
@@ -417,7 +442,7 @@ def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
     require_tensorflow()
     with quiet_start():
         from shortlist.export.writer import export_bundle
-        from shortlist.training.pipeline.federated import shapes_of, train_total
+        from shortlist.training.pipeline.federated import private_claim, shapes_of, train_total
     config = from_toml(plan.settings)
     total = total_of(exchange, plan, shapes_of(config, plan.items.n_items))
     record = {
@@ -429,7 +454,8 @@ def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
     }
     with folder_for(out) as folder:
         items = _catalogue(exchange, plan)
-        run = train_total(total, items, config, folder / "federated.run", record)
+        claim = private_claim(config, 1, plan.releases)
+        run = train_total(total, items, config, folder / "federated.run", record, claim)
         path = folder / "new.shortlist"
         export_bundle(run, path, store_users=False)
         content = _zipped(path)

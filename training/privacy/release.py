@@ -155,28 +155,42 @@ def release(
     """
     sums = sum_contributions(users, items, n_items, bounds)
     noisy = add_noise(sums, claim.sigma, bounds, source)
-    return Release(noisy, _ledger(claim, bounds, is_safe=source is os.urandom))
+    return Release(noisy, ledger_of(claim, bounds, is_safe=source is os.urandom))
 
 
 def add_noise(sums: Sums, sigma: float, bounds: Bounds, source: RandomBytes = os.urandom) -> Noisy:
     """Add noise of σ to every number of the sums, which change in place; then undo the shares."""
+    add_steps(sums, sigma, source)
+    return undo_shares(sums, sigma, bounds)
+
+
+def add_steps(sums: Sums, sigma: float, source: RandomBytes = os.urandom) -> None:
+    """Add noise of σ, in whole steps, to every number of the sums, which change in place."""
     n_items = len(sums.counts)
     for row in range(n_items):  # the upper triangle, row by row
         sums.pairs[row, row:] += gaussian_steps(n_items - row, sigma, source)
-    counts = sums.counts + gaussian_steps(n_items, sigma, source)
+    sums.counts[:] += gaussian_steps(n_items, sigma, source)
+
+
+def undo_shares(sums: Sums, sigma: float, bounds: Bounds) -> Noisy:
+    """Bring sums with noise of σ from steps and shares of the norm back to counts."""
     of_pairs, of_counts = math.sqrt(1.0 - bounds.count_share), math.sqrt(bounds.count_share)
     pairs = (sums.pairs / (STEPS * of_pairs)).astype(np.float32)
     pairs += np.triu(pairs, 1).T
-    return Noisy(pairs, counts / (STEPS * of_counts), sigma / of_pairs, sigma / of_counts)
+    counts = sums.counts / (STEPS * of_counts)
+    return Noisy(pairs, counts, sigma / of_pairs, sigma / of_counts)
 
 
-def _ledger(claim: Claim, bounds: Bounds, *, is_safe: bool) -> dict[str, Any]:
+def ledger_of(
+    claim: Claim, bounds: Bounds, *, is_safe: bool = True, mechanism: str = MECHANISM
+) -> dict[str, Any]:
+    """Write what a release promises, for the manifest's ``privacy``."""
     return {
         "epsilon": claim.total,
         "delta": claim.delta,
         "unit": "user",
         "neighbours": NEIGHBOURS,
-        "mechanism": MECHANISM if claim.steps is None else DESCENT,
+        "mechanism": mechanism if claim.steps is None else DESCENT,
         "sensitivity": 1.0,
         "sigma": claim.sigma,
         **({} if claim.steps is None else {"steps": claim.steps.to_dict()}),
