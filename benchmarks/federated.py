@@ -100,7 +100,7 @@ def main():
                 kept.unlink()
         message = (exchange.folder / "0001.sums.p00").stat().st_size
         done = subprocess.run(
-            [sys.executable, "-c", COLLECT, name], capture_output=True, text=True, check=True
+            [sys.executable, "-c", COLLECT, name], stdout=subprocess.PIPE, text=True, check=True
         )
         marks = json.loads(done.stdout.splitlines()[-1])
         with zipfile.ZipFile(next(exchange.folder.glob("*.bundle-*"))) as bundle:
@@ -112,7 +112,7 @@ def main():
             [sys.executable, "-m", "shortlist.cli", "train", f"--data={folder / 'events.parquet'}",
              f"--items={folder / 'items.parquet'}", "--no-users", "--quiet", *flags,
              f"--out={folder / 'central.shortlist'}"],
-            capture_output=True, check=True,
+            stdout=subprocess.DEVNULL, check=True,
         )  # fmt: skip
         central = folder / "central.shortlist"
         alone = hashes((path.name, path.read_bytes()) for path in central.iterdir())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import shlex
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -36,6 +39,7 @@ from shortlist.training.pipeline.federation import (
 )
 from shortlist.training.privacy.accounting import noise_scale
 from shortlist.training.privacy.noise import STEPS, unsafe_bytes
+from shortlist.training.updates.drift import run_of
 
 N_ITEMS = 24
 FIVE = tuple(key_of(name) for name in ("a", "b", "c", "d", "e"))
@@ -138,43 +142,39 @@ def test_five_parties_make_the_bytes_of_a_central_training(tmp_path, settings):
         assert b"reader-" not in path.read_bytes(), path
 
 
-def test_three_shops_from_keys_to_a_bundle_that_serves(tmp_path, monkeypatch, capsys):
-    """The story of the docs, with the commands."""
+def commands_of_the_story():
+    """The commands of the docs, in their order."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "federated.md").read_text("utf-8")
+    story = page[page.index("## Three shops") : page.index("## What can be federated")]
+    for block in re.findall(r"^```bash\n(.*?)^```", story, re.S | re.M):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield shlex.split(line)[1:]
+
+
+def test_the_story_of_three_shops_runs_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     items_table().write_csv("items.csv")
-    shops = ("north", "south", "west")
-    for name, events in zip(shops, parts((0, 50, 120, 220)), strict=True):
+    for name, events in zip(("north", "south", "west"), parts((0, 50, 120, 220)), strict=True):
         events.write_csv(f"{name}.csv")
-    for name in ("head", *shops):
-        assert main(["federate", "key", f"{name}.key", "--name", name]) == 0
-    public = [f"{name}.key.pub" for name in shops]
-    plan = ["federate", "plan", "exchange", "--key", "head.key", "--party", *public]
-    assert main([*plan, "--items", "items.csv", "--preset", "cooccurrence"]) == 0
-    collect = ["federate", "collect", "exchange", "--key", "head.key", "--out", "all.shortlist"]
-    assert main(collect) == 3
-    assert "round sums: waiting for north, south, west" in capsys.readouterr().out
-
-    def join(name, *more):
-        words = ["federate", "join", "exchange", "--key", f"{name}.key", "--data", f"{name}.csv"]
-        return main([*words, "--quiet", *more])
-
-    assert [join(name) for name in shops] == [3, 3, 3]
-    assert main(collect) == 3
-    assert [join(name) for name in shops] == [3, 3, 3]
-    assert main(collect) == 0
-    capsys.readouterr()
-    assert join("south", "--out", "mine.shortlist", "--json") == 0
+    codes, told = [], []
+    for words in commands_of_the_story():
+        codes.append(main(words))
+        told.append(capsys.readouterr().out)
+    #         keys        plan  sums     collect  gate     publish  take, inspect
+    assert codes == [0, 0, 0, 0, 0, 3, 3, 3, 3, 3, 3, 3, 0, 0, 0], told
+    assert "round sums: waiting for south, west" in told[5]
+    assert "round gate: waiting for north, south, west" in told[8]
+    assert "published\nbundle: shops.shortlist" in told[12]
+    assert "federated" in told[14]
+    for path in (tmp_path / "shops.shortlist").iterdir():
+        assert path.read_bytes() == (tmp_path / "north.shortlist" / path.name).read_bytes()
+    with shortlist.load("north.shortlist", device="cpu") as engine:
+        assert engine.recommend({"history": [["i0", "i4"]]}, top_n=3).counts.tolist() == [3]
+    join = ["federate", "join", "exchange", "--key", "west.key", "--json"]
+    assert main(join) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["is_published"] is True
-    assert set(told["changes"]) == set(shops)
-    with shortlist.load("mine.shortlist", device="cpu") as engine:
-        assert engine.recommend({"history": [["i0", "i4"]]}, top_n=3).counts.tolist() == [3]
-    for name in FILES:
-        if (tmp_path / "all.shortlist" / name).exists():
-            one, other = tmp_path / "all.shortlist" / name, tmp_path / "mine.shortlist" / name
-            assert one.read_bytes() == other.read_bytes()
-    assert main(["inspect", "mine.shortlist"]) == 0
-    assert "federated" in capsys.readouterr().out
+    assert set(told["changes"]) == {"north", "south", "west"}
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +330,14 @@ def test_a_party_that_is_worse_stops_it(late, monkeypatch):
     assert not (late.folder / "out.shortlist").exists()
     assert "not published: a party is worse" in str(done)
     assert late.join(KEYS[1], out=late.folder / "mine.shortlist").bundle is None
+
+
+def test_a_bundle_of_several_parties_has_no_events_to_update(late):
+    federated_bundle = late.announced()
+    with Bundle.open(federated_bundle) as bundle:
+        manifest = bundle.manifest
+    with pytest.raises(DataError, match=r"which is of several parties.*shortlist federate plan"):
+        run_of(federated_bundle, manifest, None)
 
 
 def test_a_party_is_compared_with_the_bundle_it_has(late):

@@ -133,6 +133,11 @@ class _Answers:
 
 def run_of(bundle: Path, manifest: Manifest, run_dir: Path | None) -> Path:
     """Return the run folder of a bundle: the given one, or that beside it."""
+    if "federated" in manifest:
+        raise DataError(
+            f"bundle: got {bundle}, which is of several parties, expected one whose events are in "
+            "a run folder: nobody has those of all. Fix: a new plan (`shortlist federate plan`)"
+        )
     folder = run_dir or find_run(bundle, manifest)
     if folder is None or not (folder / "config.toml").is_file():
         where = f"{run_dir} has none" if run_dir else f"found none beside {bundle}"
