@@ -27,7 +27,7 @@ import numpy as np
 
 import shortlist
 
-EXACT = ("float32", "disk8", "disk4")
+EXACT = ("float32", "disk8", "disk6", "disk4")
 BATCHES = (1, 64)
 TOP_N = 10
 
@@ -164,7 +164,7 @@ def measure(served: dict[str, Served], n_items: int, repeats: int) -> None:
 
 
 def measure_cold(folder: Path, queries: Path) -> None:
-    for storage in ("disk8", "disk4"):
+    for storage in EXACT[1:]:
         at = Served(folder / storage, queries)
         warm = at.ask(0, 64, 64)
         for batch in BATCHES:

@@ -54,7 +54,7 @@ def catalogue(random: Generator) -> tuple[shortlist.Index, np.ndarray]:
     n = int(random.integers(1, 300 if random.random() < 0.6 else MAX_ITEMS))
     dim = int(random.integers(1, MAX_DIM))
     rows = KINDS[str(random.choice(list(KINDS)))](random, n, dim).astype(np.float32)
-    storage = str(random.choice(STORAGES, p=[0.4, *6 * [0.1]]))
+    storage = str(random.choice(STORAGES, p=[0.3, *7 * [0.1]]))
     if storage == "float16":
         rows = np.clip(rows, -6e4, 6e4)
     index = shortlist.Index(rows, metric=str(random.choice(METRICS)), storage=storage)

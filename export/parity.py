@@ -31,7 +31,7 @@ SECOND_STAGE_USERS = 256
 # parts of their largest number. int4 cuts the largest numbers of a row off where that makes the
 # whole row better.
 ROUNDING = {
-    **{"float32": 0.0, "disk8": 0.0, "disk4": 0.0},
+    **{"float32": 0.0, "disk8": 0.0, "disk6": 0.0, "disk4": 0.0},
     **{"float16": 2.0**-12, "bfloat16": 2.0**-9, "int8": 1 / 127, "int4": 2 / 3},
 }
 CHUNK = 512  # users whose score rows are in memory at once, …

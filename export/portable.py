@@ -14,7 +14,7 @@ from shortlist.index import Index
 from shortlist.training.graphs.nodes import Nodes
 
 _STORED = {
-    **dict.fromkeys(("float32", "disk8", "disk4"), TensorProto.FLOAT),
+    **dict.fromkeys(("float32", "disk8", "disk6", "disk4"), TensorProto.FLOAT),
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }

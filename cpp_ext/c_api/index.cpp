@@ -30,11 +30,11 @@ Index create(const MatrixView& vectors, const shortlist_ids* ids,
                                 "; expected SHORTLIST_COSINE, SHORTLIST_DOT or "
                                 "SHORTLIST_EUCLIDEAN");
   }
-  if (options.storage < 0 || options.storage > SHORTLIST_INT4) {
+  if (options.storage < 0 || options.storage > SHORTLIST_DISK6) {
     throw std::invalid_argument("options.storage: got " + std::to_string(options.storage) +
                                 "; expected SHORTLIST_FLOAT32, SHORTLIST_FLOAT16, "
                                 "SHORTLIST_BFLOAT16, SHORTLIST_INT8, SHORTLIST_DISK8, "
-                                "SHORTLIST_DISK4 or SHORTLIST_INT4");
+                                "SHORTLIST_DISK4, SHORTLIST_INT4 or SHORTLIST_DISK6");
   }
   if (ids != nullptr && ids->n != vectors.n_rows) {
     throw std::invalid_argument("item_ids: got " + std::to_string(ids->n) + " ids for " +

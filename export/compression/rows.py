@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import TensorProto, helper
 
 from shortlist.export.compression.graphs import PLUGIN, PORTABLE
@@ -27,8 +26,7 @@ _BYTES, _ROWS = "index", "items"  # what the graphs call the file and its rows
 
 def stored_as(index: Index, storage: Storage) -> Index:
     """Build an index of the same items under another storage."""
-    rows = index.vectors(np.arange(len(index)))
-    return Index(rows, index.item_ids, index.metric, storage=storage)
+    return index.with_storage(storage)
 
 
 def read_index_again(graphs: Graphs, directory: Path, index: Index) -> None:

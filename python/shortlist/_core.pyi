@@ -61,6 +61,7 @@ class Storage:
     disk8: Storage
     disk4: Storage
     int4: Storage
+    disk6: Storage
     __members__: dict[str, Storage]
     @property
     def name(self) -> Any: ...

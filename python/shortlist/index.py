@@ -35,16 +35,16 @@ class Index:
     metric : {"cosine", "dot", "euclidean"}
         Cosine scores are the dot product of rows normalised in float32 (a zero row scores 0 with
         everything); euclidean scores are the negative distance -||query - item||.
-    storage : {"float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4"}
+    storage : {"float32", "float16", "bfloat16", "int8", "disk8", "disk6", "disk4", "int4"}
         How the vectors that scores are computed from are kept, beside the codes of the scan, one
         byte per number. float32: four bytes per number. float16, bfloat16: two; every number is
         rounded to the nearest one of that type when it is added (for cosine after normalising),
         and answers are exact with respect to these stored values. disk8: as float32, bit for bit,
         but once the index is saved and loaded only the codes are in memory, and vectors are read
-        from the file where the codes cannot rule an item out. disk4: the same with codes of half a
-        byte. int8: no vectors; the byte of the scan is all there is. int4: the same with half a
-        byte. Answers of int8 and int4 are approximate (`is_exact` is False), and `recall` says how
-        good.
+        from the file where the codes cannot rule an item out. disk6, disk4: the same with codes of
+        6 or 4 bits. int8: no vectors; the byte of the scan is all there is. int4: the same with
+        half a byte. Answers of int8 and int4 are approximate (`is_exact` is False), and `recall`
+        says how good.
 
     Raises
     ------
@@ -359,8 +359,8 @@ class Index:
         """Return a new index of the same items and vectors in another storage.
 
         Empty rows of removed items are left out, as in a saved file. Vectors are not normalised
-        again, so disk8 and disk4 answer with the very bits of float32. The recall of an approximate
-        storage is measured against the vectors of this index.
+        again, so disk8, disk6 and disk4 answer with the very bits of float32. The recall of an
+        approximate storage is measured against the vectors of this index.
 
         Parameters
         ----------
@@ -421,10 +421,11 @@ class Index:
         path : str or path
         mmap : bool
             True keeps the file mapped, whatever the storage: vectors and codes are read from the
-            page cache, which the system may drop and share between processes; of disk8 and disk4
-            only the vectors, while their codes are copied. Replacing a mapped file by rename is
-            safe, as `save` does; writing over it in place (``cp``) gives wrong answers or ends the
-            process. False copies everything to memory of this process.
+            page cache, which the system may drop and share between processes. Of disk8, disk6 and
+            disk4 the codes are copied, and vectors are read from the open file one by one.
+            Replacing the file by rename is safe, as `save` does; writing over it in place (``cp``)
+            gives wrong answers or ends the process. False copies everything to memory of this
+            process.
 
         Raises
         ------

@@ -187,7 +187,9 @@ def test_bad_row_is_counted_over_chunks():
 
 @pytest.mark.parametrize("storage", ["f16", None, 16, "FLOAT32"])
 def test_unknown_storage_lists_the_storages(storage):
-    message = r"storage: got .*; expected one of float32, float16, bfloat16, int8, disk8, disk4, "
+    message = (
+        r"storage: got .*; expected one of float32, float16, bfloat16, int8, disk8, disk4, int4"
+    )
     with pytest.raises(ValueError, match=message):
         Index(ITEMS, storage=storage)
 

@@ -91,7 +91,7 @@ def saved(request, tmp_path_factory):
 def saved_as(tmp_path_factory):
     return {
         name: saved_bytes(tmp_path_factory, "int", name)
-        for name in ("float16", "int8", "disk4", "int4")
+        for name in ("float16", "int8", "disk4", "int4", "disk6")
     }
 
 
@@ -235,7 +235,7 @@ HUGE = 2**63 - 1
         ({"header": [(12, "<I", 4_000_000)]}, "header: expected known metric"),
         ({"header": [(16, "<I", 7)]}, "header: expected known metric"),
         ({"header": [(20, "<I", 9)]}, "header: expected known metric"),
-        ({"header": [(48, "<I", 7)]}, "header: expected known metric, id kind, storage"),
+        ({"header": [(48, "<I", 8)]}, "header: expected known metric, id kind, storage"),
         ({"header": [(48, "<I", 1)]}, "section 1: expected 3000 bytes, found 6000"),
         ({"header": [(48, "<I", 3)]}, "section 8: expected to be present"),
         ({"header": [(52, "<I", 1)]}, "header: expected known metric"),
@@ -312,6 +312,8 @@ def test_hostile_ids_are_refused(tmp_path, saved, section, content):
         ("disk4", {"header": [(64, "<I", 11)]}, "section 1: expected to be present, found nothing"),
         ("disk4", {"header": [(48, "<I", 4)]}, "section 5: expected to be present, found nothing"),
         ("disk4", {"section": 1, "content": struct.pack("<f", np.nan)}, "rows: expected finite"),
+        ("disk6", {"section": 10, "content": struct.pack("<d", 0)}, "nibble statistics: expected"),
+        ("disk4", {"header": [(48, "<I", 7)]}, "section 11: expected to be present, found nothing"),
         ("disk4", {"section": 7, "content": struct.pack("<d", 0)}, "block statistics: expected"),
         ("int8", {"section": 6, "content": struct.pack("<II", 5, 5)}, "order: expected a permut"),
     ],

@@ -59,7 +59,7 @@ def test_only_codes_are_in_memory(loaded, plain, storage, tmp_path):
     assert (memory.rows, memory.mapped_rows, memory.mapped_codes) == (0, 0, 0)
     assert memory.rows_on_disk == rows
     parts = index_parts(tmp_path / "a.index")
-    assert memory.codes == parts["codes"] < rows / (3 if storage == "disk8" else 5)
+    assert memory.codes == parts["codes"] < rows / 3
     assert memory.to_dict()["rows_on_disk"] == rows
     assert str(tmp_path / "a.index") not in Path("/proc/self/maps").read_text()
     copied = Index.load(tmp_path / "a.index", mmap=False).memory()

@@ -112,7 +112,7 @@ BUNDLES = {
     "bfloat16": plan(storage="bfloat16", metric="euclidean", **alone),
     "int8": plan(storage="int8", metric="dot", **alone),
     "int8, cosine": plan(storage="int8", **alone),
-    **{name: plan(storage=name) for name in ("disk8", "disk4")},
+    **{name: plan(storage=name) for name in ("disk8", "disk6", "disk4")},
     "int4": plan(storage="int4", metric="dot", **alone),
     "int4, cosine": plan(storage="int4", **alone),
     "compressed": plan(compressed=True, **reranker("sums", 12, 9)),

@@ -149,6 +149,7 @@ MEASURED = [
         "int8": "dot products, of 8 bits,",
         "int8, cosine": "cosines, of 8 bits,",
         "disk8": "cosines, of vectors on disk,",
+        "disk6": "cosines, of vectors on disk,",
         "disk4": "cosines, of vectors on disk,",
         "int4": "dot products, of 4 bits,",
         "int4, cosine": "cosines, of 4 bits,",

@@ -11,6 +11,7 @@ import reference
 
 import shortlist
 from shortlist import _core
+from shortlist.bundle.storages import STORAGES
 
 DIMS = [*range(1, 66), 127, 128, 129, 255, 256, 257]
 METRICS = ["cosine", "dot", "euclidean"]
@@ -135,7 +136,7 @@ def test_large_batches_have_the_bits_of_the_scalar_level(level, metric, dim):
         assert hits.scores.tobytes() == expected.scores[:n].tobytes()
 
 
-@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8", "disk8", "disk4", "int4"])
+@pytest.mark.parametrize("storage", STORAGES[1:])
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_storage_has_the_bits_of_the_scalar_level(level, metric, storage):
     for dim in [1, 2, 3, 5, 8, 15, 16, 17, 33, 64, 129, 257]:

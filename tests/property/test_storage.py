@@ -13,7 +13,7 @@ from shortlist.bundle.storages import APPROXIMATE, STORAGES
 
 METRICS = ["cosine", "dot", "euclidean"]
 ROUNDING = ["float16", "bfloat16", "int8", "int4"]
-ON_DISK = ["disk8", "disk4"]
+ON_DISK = ["disk8", "disk6", "disk4"]
 
 
 def in_range(items, storage):
@@ -183,6 +183,7 @@ def test_smaller_storages_are_smaller(tmp_path):
     assert 3 + nibbles < sizes["float16"] == sizes["bfloat16"] < 3.1 + nibbles
     assert 1 < sizes["int8"] < 1.2
     assert 5 < sizes["disk8"] < 5.1
+    assert 4.75 < sizes["disk6"] < 4.95
     assert 4.5 < sizes["disk4"] < 4.7
     assert 0.5 < sizes["int4"] < 0.7
 

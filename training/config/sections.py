@@ -371,7 +371,7 @@ class ExportConfig:
     storage: str = _choice(
         "float32",
         *STORAGES,
-        text="how item vectors are kept; disk8, disk4: on disk; int8, int4: approximate",
+        text="how item vectors are kept; disk8, disk6, disk4: on disk; int8, int4: approximate",
     )
     shards: int = _number(
         1, 1, 1024, text="of the item index, written beside it for searches over processes; 1: none"

@@ -7,8 +7,8 @@ namespace shortlist {
 
 // Every kind rounds each row on its own, when it is added, to values that float32 holds exactly;
 // scores are exact with respect to these stored values. bfloat16 and float16 round to nearest, ties
-// to even. disk8 and disk4 keep float32 rows, but scan 8-bit or 4-bit codes alone: of a file that
-// is mapped, only the codes are kept in memory. int8 and int4 keep no rows beside the codes: one
+// to even. disk8, disk6 and disk4 keep float32 rows, but scan codes of 8, 6 or 4 bits alone: of a
+// file that is loaded, only the codes are kept in memory. int8 and int4 keep no rows beside the codes: one
 // scale a row, codes -127 .. 127 or the odd numbers -15 .. 15; their answers are approximate, and
 // their recall is measured when an index is built.
 enum class Storage : int {
@@ -19,10 +19,11 @@ enum class Storage : int {
   disk8 = 4,
   disk4 = 5,
   int4 = 6,
+  disk6 = 7,
 };
 // By number.
 constexpr const char* kStorageNames[] = {"float32", "float16", "bfloat16", "int8",
-                                         "disk8",   "disk4",   "int4"};
+                                         "disk8",   "disk4",   "int4",     "disk6"};
 constexpr std::size_t kStorages = sizeof kStorageNames / sizeof *kStorageNames;
 
 constexpr const char* name_of(Storage storage) {
@@ -34,11 +35,11 @@ constexpr bool is_approximate(Storage storage) {
 }
 // Of a mapped file, rows stay where they are and the rest is copied.
 constexpr bool has_rows_on_disk(Storage storage) {
-  return storage == Storage::disk8 || storage == Storage::disk4;
+  return storage == Storage::disk8 || storage == Storage::disk6 || storage == Storage::disk4;
 }
-// Codes of four bits, and no others.
+// Codes of four bits instead of eight; disk6 has the two that follow them as well.
 constexpr bool has_short_codes(Storage storage) {
-  return storage == Storage::disk4 || storage == Storage::int4;
+  return storage == Storage::disk4 || storage == Storage::disk6 || storage == Storage::int4;
 }
 
 }  // namespace shortlist

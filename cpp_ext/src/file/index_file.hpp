@@ -18,12 +18,13 @@ enum SectionTag : std::uint32_t {
   kIntIds = 2,        // int64 (n_items,)
   kIdBytes = 3,       // UTF-8 of all string ids, one after the other
   kIdOffsets = 4,     // int64 (n_items + 1,)
-  kCodes = 5,         // uint8 [n_blocks][n_groups][64][4]; absent for disk4 and int4
+  kCodes = 5,         // uint8 [n_blocks][n_groups][64][4]; absent where kNibbles stand alone
   kOrder = 6,         // uint32 (n_items,): position in the codes -> row; absent = the same
   kStats = 7,         // float64 [6][n_blocks]
   kScales = 8,        // float32 (n_items,): int8 and int4 only
   kNibbles = 9,       // uint8 [n_blocks][n_groups / 2][64][4]; beside kCodes if there are many
-  kNibbleStats = 10,  // float64 [3][n_blocks]; with kNibbles and kCodes
+  kNibbleStats = 10,  // float64 [3][n_blocks]; with kNibbles and kCodes or kQuarters
+  kQuarters = 11,     // uint8 [n_blocks][(n_groups + 3) / 4][64][4]; disk6 only
 };
 
 struct Section {

@@ -96,7 +96,11 @@ PackedItems load_packed(const FileReader& file) {
     packed.nibbles =
         file.section(file::kNibbles, packed.n_blocks * packed.nibble_block_bytes()).data;
   }
-  if (packed.nibbles != nullptr && packed.codes != nullptr) {
+  if (storage == Storage::disk6) {
+    packed.quarters =
+        file.section(file::kQuarters, packed.n_blocks * packed.quarter_block_bytes()).data;
+  }
+  if (packed.nibbles != nullptr && (packed.codes != nullptr || packed.quarters != nullptr)) {
     const std::size_t n_nibble_stats = kNibbleStatsPerBlock * packed.n_blocks;
     const SectionBytes nibble_stats =
         file.section(file::kNibbleStats, n_nibble_stats * sizeof(double));

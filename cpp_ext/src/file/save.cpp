@@ -103,6 +103,10 @@ std::vector<Part> parts_of(const Snapshot& snapshot, std::shared_ptr<const void>
       parts.push_back(
           {file::kNibbles, packed.nibbles, packed.n_blocks * packed.nibble_block_bytes()});
     }
+    if (packed.quarters != nullptr) {
+      parts.push_back(
+          {file::kQuarters, packed.quarters, packed.n_blocks * packed.quarter_block_bytes()});
+    }
     if (packed.nibble_stats != nullptr) {
       parts.push_back(
           {file::kNibbleStats, packed.nibble_stats, kNibbleStatsPerBlock * packed.n_blocks * 8});

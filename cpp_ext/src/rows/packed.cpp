@@ -45,6 +45,12 @@ PackedItems copy_packed(const PackedItems& packed) {
     std::memcpy(memory->nibbles.as<void>(), packed.nibbles, n_bytes / 2);
     copy.nibbles = memory->nibbles.as<std::uint8_t>();
   }
+  if (packed.quarters != nullptr) {
+    const std::size_t n_quarter_bytes = packed.n_blocks * packed.quarter_block_bytes();
+    memory->quarters = Buffer(n_quarter_bytes);
+    std::memcpy(memory->quarters.as<void>(), packed.quarters, n_quarter_bytes);
+    copy.quarters = memory->quarters.as<std::uint8_t>();
+  }
   if (packed.nibble_stats != nullptr) {
     memory->nibble_stats.assign(packed.nibble_stats,
                                 packed.nibble_stats + kNibbleStatsPerBlock * packed.n_blocks);

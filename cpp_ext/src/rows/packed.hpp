@@ -15,13 +15,20 @@ namespace shortlist {
 constexpr std::size_t kStatsPerBlock = 6;
 constexpr std::size_t kNibbleStatsPerBlock = 3;
 
+// A byte of quarters belongs to four groups: bits 2i, 2i + 1 of quad q to group 4q + i.
+constexpr std::size_t quads_for(std::size_t n_groups) {
+  return (n_groups + 3) / 4;
+}
+
 struct PackedItems {
   std::size_t n_items = 0;
   std::size_t n_blocks = 0;
   std::size_t n_groups = 0;              // n_groups_for(dim)
-  // [n_blocks][n_groups][64][4], 64-byte aligned; null where there are four-bit codes alone, which
-  // are `nibbles`, and whose numbers are `stats`
+  // [n_blocks][n_groups][64][4], 64-byte aligned; null where there are short codes alone, of four
+  // bits, which are `nibbles`, or of six, the low two of which are `quarters`. Their numbers are
+  // `stats`, and nibble_stats those of the high four of six.
   const std::uint8_t* codes = nullptr;
+  const std::uint8_t* quarters = nullptr;  // [n_blocks][quads_for(n_groups)][64][4]
   const std::uint32_t* order = nullptr;  // position -> slot; null = the same
   const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
   // Else for one query over codes beyond the second-level cache, which it waits for; null where the
@@ -51,14 +58,16 @@ struct PackedItems {
   std::size_t n_bytes() const {
     const std::size_t n_stats = kStatsPerBlock + (nibble_stats != nullptr ? kNibbleStatsPerBlock : 0);
     return n_blocks * ((codes != nullptr ? block_bytes() : 0) +
-                       (nibbles != nullptr ? nibble_block_bytes() : 0) + n_stats * sizeof(double)) +
+                       (nibbles != nullptr ? nibble_block_bytes() : 0) +
+                       (quarters != nullptr ? quarter_block_bytes() : 0) + n_stats * sizeof(double)) +
            n_items * ((order != nullptr ? sizeof *order : 0) +
                       (scales != nullptr ? sizeof *scales : 0));
   }
   std::size_t nibble_block_bytes() const { return block_bytes() / 2; }
+  std::size_t quarter_block_bytes() const { return quads_for(n_groups) * kernels::kGroupBytes; }
   kernels::BlockStats nibble_block_stats() const {
     kernels::BlockStats block = block_stats();
-    if (codes == nullptr) return block;
+    if (nibble_stats == nullptr) return block;
     block.inverse_scale = block.inverse_least = nibble_stats;
     block.residual = nibble_stats + n_blocks;
     block.code_norm = nibble_stats + 2 * n_blocks;
@@ -69,8 +78,10 @@ struct PackedItems {
 // Beyond this dim a 32-bit dot product could overflow; such catalogues are scored row by row.
 constexpr std::size_t kMaxPackedDim = 32768;
 
-// Four-bit codes 0 .. 15 that stand alone mean the middles of sixteen equal steps.
+// Four-bit codes 0 .. 15 that stand alone mean the middles of sixteen equal steps, and six-bit codes
+// those of 64.
 constexpr double kShortCodeOffset = 7.5;
+constexpr double kSixBitOffset = 31.5;
 
 // Groups of four dimensions, padded to an even number: kernels take two at a time.
 constexpr std::size_t n_groups_for(std::size_t dim) {
@@ -79,7 +90,7 @@ constexpr std::size_t n_groups_for(std::size_t dim) {
 
 // Arrays of one PackedItems; its owner where they do not lie in a mapped file.
 struct PackedMemory {
-  Buffer codes, nibbles;
+  Buffer codes, nibbles, quarters;
   std::vector<std::uint32_t> order;
   std::vector<float> scales;
   std::vector<double> stats, nibble_stats;

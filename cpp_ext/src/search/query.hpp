@@ -46,7 +46,7 @@ class PreparedQuery {
                 const Filter& filter, const SharedAllow& shared, std::size_t number);
 
   const double* exact() const { return exact_.data(); }
-  // For codes of 8 bits; where a snapshot's storage has four-bit codes alone, for those, a byte each.
+  // For codes of 8 bits; where a snapshot's storage has short codes alone, for those, a byte each.
   const std::int8_t* codes() const { return codes_.codes.data(); }
   // Finer ones for the nibbles, whose products are small; null where no segment has nibbles.
   const std::int8_t* nibble_codes() const { return nibble_codes_.codes.data(); }

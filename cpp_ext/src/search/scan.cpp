@@ -37,6 +37,25 @@ bool is_many_queries(const kernels::Table& table, std::size_t n_queries, std::si
          n_queries * n_groups >= many->least_products;
 }
 
+// Four-bit codes of two groups, a byte each. Loops that a compiler makes vectors of.
+void widen_pair(const std::uint8_t* nibbles, std::uint8_t* out) {
+  for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
+    out[i] = nibbles[i] & 15U;
+    out[kernels::kGroupBytes + i] = static_cast<std::uint8_t>(nibbles[i] >> 4);
+  }
+}
+
+// The same of six-bit codes, whose low bits are at kShift and kShift + 2 of `quarters`.
+template <unsigned kShift>
+void widen_pair(const std::uint8_t* nibbles, const std::uint8_t* quarters, std::uint8_t* out) {
+  for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
+    const unsigned low = static_cast<unsigned>(quarters[i]) >> kShift;
+    out[i] = static_cast<std::uint8_t>((nibbles[i] & 15U) << 2 | (low & 3U));
+    out[kernels::kGroupBytes + i] =
+        static_cast<std::uint8_t>((static_cast<unsigned>(nibbles[i]) >> 4) << 2 | (low >> 2 & 3U));
+  }
+}
+
 ScanBuffers& thread_buffers() {
   static thread_local ScanBuffers buffers;
   return buffers;
@@ -117,10 +136,34 @@ bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run)
   return true;
 }
 
+bool Scanner::is_ruled_out(const PackedItems& packed, std::size_t position, const QueryRun& run,
+                           std::int32_t high_dot) const {
+  const std::size_t block = position / kBlockItems;
+  const std::uint8_t* quarters = packed.quarters + block * packed.quarter_block_bytes() +
+                                 position % kBlockItems * kernels::kGroupDims;
+  const std::int8_t* query = run.query->codes();
+  std::int32_t dot = 4 * high_dot;
+  for (std::size_t g = 0; g < packed.n_groups; ++g, query += kernels::kGroupDims) {
+    const std::uint8_t* low = quarters + g / 4 * kernels::kGroupBytes;
+    for (std::size_t d = 0; d < kernels::kGroupDims; ++d) {
+      dot += static_cast<std::int32_t>(low[d] >> g % 4 * 2 & 3) * query[d];
+    }
+  }
+  const kernels::BlockStats stats = packed.block_stats();
+  std::int32_t threshold = 0;
+  table_.thresholds(&stats, block, 1, &run.bound, &threshold);
+  return dot <= threshold;
+}
+
 void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                        std::uint32_t q, std::size_t item, std::int32_t dot) {
   if (dot <= tile.thresholds[q][item / kBlockItems]) return;
   QueryRun& run = *tile.runs[q];
+  const PackedItems& packed = view.segment->packed;
+  if (tile.by_nibbles && packed.quarters != nullptr &&
+      is_ruled_out(packed, first * kBlockItems + item, run, dot)) {
+    return;
+  }
   const float needed = run.needed;
   if (!take(view, first * kBlockItems + item, run)) return;
   ++run.n_candidates;
@@ -251,11 +294,19 @@ void Scanner::widen(const PackedItems& packed, std::size_t first, std::size_t en
   widened_ = out;
   first_widened_ = first;
   const std::uint8_t* from = packed.nibbles + first * n_bytes;
-  const std::uint8_t* const last = packed.nibbles + end * n_bytes;
-  for (; from < last; from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes) {
-    for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
-      out[i] = from[i] & 15U;
-      out[kernels::kGroupBytes + i] = static_cast<std::uint8_t>(from[i] >> 4);
+  if (packed.quarters == nullptr) {
+    for (std::size_t pair = 0; pair < (end - first) * packed.n_groups / 2; ++pair) {
+      widen_pair(from, out);
+      from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes;
+    }
+    return;
+  }
+  for (std::size_t block = first; block < end; ++block) {
+    const std::uint8_t* low = packed.quarters + block * packed.quarter_block_bytes();
+    for (std::size_t pair = 0; pair < packed.n_groups / 2; ++pair) {
+      const std::uint8_t* quad = low + pair / 2 * kernels::kGroupBytes;
+      pair % 2 == 0 ? widen_pair<0>(from, quad, out) : widen_pair<4>(from, quad, out);
+      from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes;
     }
   }
 }

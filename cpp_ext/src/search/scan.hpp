@@ -85,7 +85,7 @@ struct ScanBuffers {
 
   // Room for the dot products of a slice: aligned, as a store that crosses a cache line costs two.
   std::int32_t* seed_dots(std::size_t n);
-  // Room for the codes of a slice, a byte each, where they are stored in four bits.
+  // Room for the codes of a slice, a byte each, where they are stored as short codes.
   std::uint8_t* wide_codes(std::size_t n_bytes);
 
  private:
@@ -137,12 +137,12 @@ class Scanner {
                   bool by_nibbles = false);
   // Blocks [first, end) for all runs that scan them; a slice follows unless end is last.
   void scan_tiles(const SegmentView& view, std::size_t first, std::size_t end, std::size_t last);
-  // The codes of a block, a byte each: of the slice at hand where they are stored in four bits.
+  // The codes of a block, a byte each: of the slice at hand where they are stored as short codes.
   const std::uint8_t* codes_at(const PackedItems& packed, std::size_t block) const {
     return packed.codes != nullptr ? packed.codes + block * packed.block_bytes()
                                    : widened_ + (block - first_widened_) * packed.block_bytes();
   }
-  // Makes a slice of four-bit codes bytes, once for all queries.
+  // Makes a slice of short codes bytes, once for all queries.
   void widen(const PackedItems& packed, std::size_t first, std::size_t end);
   void scan_alone(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores every item of blocks [first, end) exactly; where their dot products are given, all but
@@ -171,6 +171,9 @@ class Scanner {
   // Lets the item at a position of the packed items wait for its score; false if it is none that
   // the query may return.
   bool take(const SegmentView& view, std::size_t position, QueryRun& run);
+  // True if the low two bits of its six-bit code rule a hit of the high four out.
+  bool is_ruled_out(const PackedItems& packed, std::size_t position, const QueryRun& run,
+                    std::int32_t high_dot) const;
   // Takes one hit unless the bound has moved past it meanwhile.
   void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                 std::uint32_t q, std::size_t item, std::int32_t dot);

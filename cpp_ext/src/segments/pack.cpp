@@ -100,7 +100,10 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
   const bool is_small = is_approximate(storage) || has_rows_on_disk(storage);
   const bool has_nibbles = !is_small && n_code_bytes >= min_code_bytes_for_nibbles();
   if (has_nibbles || has_short_codes(storage)) memory_->nibbles = Buffer(n_code_bytes / 2);
-  if (has_nibbles) {
+  if (storage == Storage::disk6) {
+    memory_->quarters = Buffer(packed_.n_blocks * packed_.quarter_block_bytes());
+  }
+  if (has_nibbles || storage == Storage::disk6) {
     memory_->nibble_stats.resize(kNibbleStatsPerBlock * packed_.n_blocks);
     packed_.nibbles = memory_->nibbles.as<std::uint8_t>();
     packed_.nibble_stats = memory_->nibble_stats.data();
@@ -111,7 +114,8 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
   } else if (row_storage(storage) != Storage::float32) {
     scratch_.resize(kBlockItems * dim);
   }
-  if (storage == Storage::disk4 && metric != Metric::cosine) scales_.resize(n_rows);
+  const bool is_short = has_short_codes(storage) && has_rows_on_disk(storage);
+  if (is_short && metric != Metric::cosine) scales_.resize(n_rows);
 }
 
 bool Packer::add(const float* row) {
@@ -179,6 +183,7 @@ std::shared_ptr<Segment> Packer::finish() {
     }
     packed_.codes = memory_->codes.as<std::uint8_t>();
     packed_.nibbles = memory_->nibbles.as<std::uint8_t>();
+    packed_.quarters = memory_->quarters.as<std::uint8_t>();
     packed_.stats = memory_->stats.data();
     packed_.owner = std::move(memory_);
   }
@@ -242,8 +247,13 @@ void Packer::pack_nibble_block(std::size_t block, const float* const* rows, std:
     residual = std::max(residual, std::sqrt(error.residual_square) * (1 + 1e-3) + slack);
     code_norm = std::max(code_norm, std::sqrt(error.code_square) * (1 + 1e-3));
   }
+  write_nibble_stats(block, 1.0 / (16.0 * static_cast<double>(scale)), residual, code_norm);
+}
+
+void Packer::write_nibble_stats(std::size_t block, double inverse_scale, double residual,
+                                double code_norm) {
   double* out = memory_->nibble_stats.data() + block;
-  out[0] = 1.0 / (16.0 * static_cast<double>(scale));
+  out[0] = inverse_scale;
   out[packed_.n_blocks] = residual;
   out[2 * packed_.n_blocks] = code_norm;
 }

@@ -62,6 +62,8 @@ class Packer {
   void pack_short_block(std::size_t block);
   void scatter_short(std::size_t block, const float* const* rows, std::size_t n,
                      float inverse_step);
+  void write_nibble_stats(std::size_t block, double inverse_scale, double residual,
+                          double code_norm);
   std::int32_t code_square(const std::uint8_t* row) const;
   void write_stats(std::size_t block, const double (&stats)[kStatsPerBlock]);
 

@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from shortlist.bundle.fields import problem
 
-Storage = Literal["float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4"]
+Storage = Literal["float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4", "disk6"]
 STORAGES: tuple[str, ...] = get_args(Storage)
 # The codes of the scan are the vectors: answers are approximate, and their recall is measured.
 APPROXIMATE = ("int8", "int4")
 # Of a loaded file only codes are in memory; vectors are read from it one by one.
-ON_DISK = ("disk8", "disk4")
+ON_DISK = ("disk8", "disk6", "disk4")
 
 # The index file: a header, then up to 12 entries (tag, reserved, offset, size, checksum).
 _MAGIC, _HEADER_BYTES, _MOST_SECTIONS = b"SHORTIDX", 64, 12

@@ -15,7 +15,7 @@ LIBRARY.shortlist_view_free.restype = None
 
 OK, INVALID_ARGUMENT, FILE_ERROR, OUT_OF_MEMORY, INTERNAL_ERROR = range(5)
 METRICS = ["cosine", "dot", "euclidean"]
-STORAGES = ["float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4"]
+STORAGES = ["float32", "float16", "bfloat16", "int8", "disk8", "disk4", "int4", "disk6"]
 TASK = ctypes.CFUNCTYPE(None, c_void_p, c_size_t)
 RUN = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p, c_void_p)
 

@@ -105,7 +105,7 @@ def search(view, message, queries=QUERIES, n=2, dim=3, top_n=2, filter=None, hit
         (dict(options=Options(2**40)), r"options.struct_size: got 1099511627776; expected 16"),
         (dict(options=sized(Options, metric=3)), r"options.metric: got 3; expected SHORTLIST_CO"),
         (dict(options=sized(Options, metric=-1)), r"options.metric: got -1; expected"),
-        (dict(options=sized(Options, storage=7)), r"options.storage: got 7; expected SHORTLIST_F"),
+        (dict(options=sized(Options, storage=8)), r"options.storage: got 8; expected SHORTLIST_F"),
     ],
 )
 def test_create_refuses(arguments, message):
