@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shlex
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from parties import HEAD, KEYS, key_of
+from parties import HEAD, KEYS, World, events_of, items_table, key_of, parts
 
 import shortlist
 from shortlist.bundle import Bundle
@@ -32,7 +30,6 @@ from shortlist.training.federated.keys import Key
 from shortlist.training.federated.signing import sign_record
 from shortlist.training.pipeline import federated, federation
 from shortlist.training.pipeline.federation import (
-    collect_federation,
     join_federation,
     plan_federation,
     repeat_round,
@@ -41,68 +38,9 @@ from shortlist.training.privacy.accounting import noise_scale
 from shortlist.training.privacy.noise import STEPS, unsafe_bytes
 from shortlist.training.updates.drift import run_of
 
-N_ITEMS = 24
 FIVE = tuple(key_of(name) for name in ("a", "b", "c", "d", "e"))
 SIZES = (3, 17, 30, 60, 110)  # users of each
 HEIGHTS = (0, 3, 20, 50, 110, 220)  # where the users of each begin
-
-
-def events_of(n_users=220, seed=0):
-    random = np.random.default_rng(seed)
-    rows = []
-    for user in range(n_users):
-        order = random.permutation(N_ITEMS)
-        order = order[np.argsort(order % 4 != user % 4, kind="stable")]
-        rows += [
-            (f"reader-{user}", f"i{item}", 1_700_000_000 + 3607 * place + user,
-             str(random.choice(["view", "buy"])))
-            for place, item in enumerate(order[: random.integers(3, 12)])
-        ]  # fmt: skip
-    return pl.DataFrame(
-        rows, schema=["user_id", "item_id", "timestamp", "kind"], orient="row"
-    ).with_columns(number=pl.col("user_id").str.slice(7).cast(pl.Int64))
-
-
-def items_table():
-    names = [f"i{item}" for item in range(N_ITEMS)]
-    prices = [float(item) for item in range(N_ITEMS)]
-    return pl.DataFrame({"item_id": names, "title": names, "price": prices})
-
-
-def parts(cuts):
-    events = events_of()
-    within = itertools.pairwise(cuts)
-    return [
-        events.filter((pl.col("number") >= low) & (pl.col("number") < high)).drop("number")
-        for low, high in within
-    ]
-
-
-class World:
-    """Parties with their events, and an exchange between them."""
-
-    def __init__(self, folder, keys, cuts, **settings):
-        self.folder, self.keys = folder, keys
-        self.exchange = FolderExchange(folder / "exchange", is_new=True)
-        self.events = dict(zip((key.name for key in keys), parts(cuts), strict=True))
-        self.plan = plan_federation(
-            self.exchange, HEAD, [key.party for key in keys], items_table(), overrides=settings
-        )
-
-    def join(self, key, **options):
-        answers = Answers(self.folder / f"{key.name}.answers")
-        options = {"events": self.events[key.name], "progress": False} | options
-        return join_federation(self.exchange, key, answers, **options)
-
-    def collect(self, out="out.shortlist"):
-        return collect_federation(self.exchange, HEAD, self.folder / out)
-
-    def announced(self):
-        """The bundle that the parties judge, as a folder."""
-        path = next(self.exchange.folder.glob("*.bundle-*.shortlist"))
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(self.folder / "announced")
-        return self.folder / "announced"
 
 
 WEIGHTED = {"events.weights.buy": 2.7, "events.weights.view": 0.3}

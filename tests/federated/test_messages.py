@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from parties import HEAD, KEYS, key_of, plan_of
+from parties import HEAD, KEYS, SHAPES, key_of, plan_of
 
 from shortlist.errors import DataError
 from shortlist.training.federated.exchange import FolderExchange
@@ -14,8 +14,6 @@ from shortlist.training.federated.masks import add_masks
 from shortlist.training.federated.messages import Message, message_name, write_message
 from shortlist.training.federated.plan import GATE, SUMS
 from shortlist.training.federated.sums import masked_message, missing_parties, total_of
-
-SHAPES = {"counts": (3,), "pairs": (3, 3)}
 
 
 def sums_of(seed):
@@ -30,7 +28,7 @@ def exchange(tmp_path):
 
 def answer(exchange, plan, keys=KEYS):
     for seed, key in enumerate(keys):
-        message = masked_message(plan, key, sums_of(seed), SHAPES)
+        message = masked_message(plan, key, sums_of(seed))
         exchange.write(message_name(plan, SUMS, key.name), message)
 
 
@@ -39,7 +37,7 @@ def test_the_total_is_the_sum_to_the_bit(exchange):
     assert missing_parties(exchange, plan, SUMS) == ["east", "north", "south", "west"]
     answer(exchange, plan)
     assert missing_parties(exchange, plan, SUMS) == []
-    total = total_of(exchange, plan, SHAPES)
+    total = total_of(exchange, plan)
     for name in SHAPES:
         expected = sum(sums_of(seed)[name] for seed in range(len(KEYS)))
         np.testing.assert_array_equal(total[name], expected)
@@ -83,12 +81,12 @@ def test_each_plan_and_each_tensor_has_masks_of_its_own():
 
 def test_a_message_of_another_round_or_plan_or_party_is_refused(exchange):
     plan, (east, north) = plan_of(), KEYS[:2]
-    old = masked_message(plan_of(number=7), east, sums_of(0), SHAPES)
+    old = masked_message(plan_of(number=7), east, sums_of(0))
     judged = write_message(plan, GATE, east, value={"change": 0.0, "is_worse": False})
     for message, found in ((old, "round sums of plan 7"), (judged, "round gate of plan 1")):
         with pytest.raises(DataError, match=f"party east, round sums: got a message of .*{found}"):
             Message.read(io.BytesIO(message), plan, SUMS, east.party)
-    message = masked_message(plan, north, sums_of(0), SHAPES)
+    message = masked_message(plan, north, sums_of(0))
     with pytest.raises(DataError, match=r"party east, round sums: the signature does not fit"):
         Message.read(io.BytesIO(message), plan, SUMS, east.party)
 
@@ -97,31 +95,33 @@ def test_a_message_of_another_round_or_plan_or_party_is_refused(exchange):
 def test_a_changed_message_is_refused_wherever_it_was_changed(exchange, place):
     plan = plan_of()
     answer(exchange, plan, KEYS[:3])
-    message = bytearray(masked_message(plan, KEYS[3], sums_of(3), SHAPES))
+    message = bytearray(masked_message(plan, KEYS[3], sums_of(3)))
     message[place] ^= 1
     exchange.write(message_name(plan, SUMS, "west"), bytes(message))
     with pytest.raises(DataError, match=r"party west, round sums: .*Fix: west "):
-        total_of(exchange, plan, SHAPES)
+        total_of(exchange, plan)
 
 
 @pytest.mark.parametrize("n", [0, 10, 200, -1])
 def test_a_message_that_is_cut_short_is_refused(exchange, n):
     plan = plan_of()
     answer(exchange, plan, KEYS[:3])
-    message = masked_message(plan, KEYS[3], sums_of(3), SHAPES)
+    message = masked_message(plan, KEYS[3], sums_of(3))
     exchange.write(message_name(plan, SUMS, "west"), message[:n])
     with pytest.raises(DataError, match=r"party west, round sums: the message is (cut|damaged)"):
-        total_of(exchange, plan, SHAPES)
+        total_of(exchange, plan)
 
 
 def test_a_party_with_other_tensors_is_named(exchange):
     plan = plan_of()
     answer(exchange, plan, KEYS[:3])
-    shapes = {"counts": (2,)}
-    message = masked_message(plan, KEYS[3], {"counts": np.zeros(2, np.int64)}, shapes)
+    other = {"counts": np.zeros(2, np.int64)}
+    with pytest.raises(DataError, match=r"party west, round sums: counted .*, but plan 1 asks"):
+        masked_message(plan, KEYS[3], other)
+    message = write_message(plan, SUMS, KEYS[3], tensors={"counts": np.zeros(2, np.uint64)})
     exchange.write(message_name(plan, SUMS, "west"), message)
     with pytest.raises(DataError, match=r"party west, round sums: got the tensors .*Fix: all par"):
-        total_of(exchange, plan, SHAPES)
+        total_of(exchange, plan)
 
 
 def test_masks_that_do_not_cancel_are_no_sum(exchange):
@@ -136,13 +136,13 @@ def test_masks_that_do_not_cancel_are_no_sum(exchange):
     message = write_message(plan, SUMS, KEYS[3], tensors=masked)
     exchange.write(message_name(plan, SUMS, "west"), message)
     with pytest.raises(DataError, match=r"round sums: the masks in .* do not cancel.*--repeat"):
-        total_of(exchange, plan, SHAPES)
+        total_of(exchange, plan)
 
 
 def test_numbers_whose_total_could_overflow_are_refused_at_home():
     sums = {"counts": np.array([0, -(2**60), 0]), "pairs": np.zeros((3, 3), np.int64)}
     with pytest.raises(DataError, match=r"party east, round sums: got .* in counts, .*overflow"):
-        masked_message(plan_of(), KEYS[0], sums, SHAPES)
+        masked_message(plan_of(), KEYS[0], sums)
 
 
 def test_the_exchange_gives_a_name_one_content(exchange):

@@ -15,6 +15,10 @@ from shortlist.errors import DataError
 _COMPARED = 1 << 20
 
 
+class UnreachableError(DataError):
+    """The exchange cannot be reached now; later it may."""
+
+
 class Exchange(Protocol):
     """A place of named contents, each of which never changes."""
 

@@ -60,6 +60,8 @@ class Plan:
     items : Items
     ids : str
         Scheme of the item ids (`ids.SCHEMES`).
+    tensors : dict of str to tuple of int
+        What a party's message of sums holds: the shape of each, by name.
     releases : tuple of dict
         Of a private plan: earlier releases of the same users, as in the ledger of their bundle.
     """
@@ -70,6 +72,7 @@ class Plan:
     settings: str
     items: Items
     ids: str
+    tensors: dict[str, tuple[int, ...]]
     releases: tuple[dict[str, float], ...] = ()
 
     @cached_property
@@ -84,12 +87,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record that is signed."""
-        return {
-            "format": FORMAT,
-            **asdict(self),
-            "parties": [asdict(p) for p in self.parties],
+        lists = {
+            "parties": [asdict(party) for party in self.parties],
+            "tensors": {name: list(shape) for name, shape in self.tensors.items()},
             "releases": list(self.releases),
         }
+        return {"format": FORMAT, **asdict(self), **lists}
 
     def party(self, name: str) -> Party:
         """Return a party by its name."""
@@ -147,9 +150,10 @@ class Plan:
                 str(content["settings"]),
                 Items(**content["items"]),
                 str(content["ids"]),
+                {name: tuple(shape) for name, shape in content["tensors"].items()},
                 tuple(content["releases"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where}: damaged ({error}), expected a plan") from error
 
 

@@ -12,13 +12,13 @@ from shortlist.training.data.arrays import Rows
 from shortlist.training.federated.exchange import Exchange
 from shortlist.training.federated.keys import Key
 from shortlist.training.federated.masks import add_masks
-from shortlist.training.federated.messages import Message, Shapes, message_name, write_message
+from shortlist.training.federated.messages import Message, message_name, write_message
 from shortlist.training.federated.plan import SUMS, Plan
 
 LARGEST = 1 << 62
 
 
-def masked_message(plan: Plan, key: Key, sums: Mapping[str, Rows], shapes: Shapes) -> bytes:
+def masked_message(plan: Plan, key: Key, sums: Mapping[str, Rows]) -> bytes:
     """Write a party's sums, masked for all others.
 
     Raises
@@ -26,10 +26,13 @@ def masked_message(plan: Plan, key: Key, sums: Mapping[str, Rows], shapes: Shape
     DataError
         A number is so large that the sum over all parties may not fit.
     """
-    for name, shape in shapes.items():
-        array = sums[name]
-        assert array.shape == shape
-        assert array.dtype == np.int64
+    found = {name: array.shape for name, array in sums.items()}
+    if found != plan.tensors:
+        raise DataError(
+            f"party {key.name}, round {SUMS}: counted {found}, but plan {plan.number} asks for "
+            f"{plan.tensors}. Fix: the release of shortlist that the coordinator has"
+        )
+    for name, array in sums.items():
         largest = max(int(array.max(initial=0)), -int(array.min(initial=0)))
         if largest * len(plan.parties) >= LARGEST:
             raise DataError(
@@ -39,7 +42,7 @@ def masked_message(plan: Plan, key: Key, sums: Mapping[str, Rows], shapes: Shape
             )
     masked = {
         name: add_masks(sums[name], key, plan.parties, plan.sha256, f"{SUMS} | {name}")
-        for name in shapes
+        for name in plan.tensors
     }
     return write_message(plan, SUMS, key, tensors=masked)
 
@@ -51,7 +54,7 @@ def missing_parties(exchange: Exchange, plan: Plan, round_name: str) -> list[str
     return [name for name in names if message_name(plan, round_name, name) not in there]
 
 
-def total_of(exchange: Exchange, plan: Plan, shapes: Shapes) -> dict[str, Rows]:
+def total_of(exchange: Exchange, plan: Plan) -> dict[str, Rows]:
     """Add up the messages of all parties: the masks cancel.
 
     Raises
@@ -60,12 +63,12 @@ def total_of(exchange: Exchange, plan: Plan, shapes: Shapes) -> dict[str, Rows]:
         A message is not as it must be, or the total cannot be a sum of counts.
     """
     total: dict[str, npt.NDArray[np.uint64]] = {
-        name: np.zeros(shape, np.uint64) for name, shape in shapes.items()
+        name: np.zeros(shape, np.uint64) for name, shape in plan.tensors.items()
     }
     for party in plan.parties:
         with exchange.open(message_name(plan, SUMS, party.name)) as file:
             message = Message.read(file, plan, SUMS, party)
-            message.add_tensors(file, total, shapes)
+            message.add_tensors(file, total, plan.tensors)
     sums: dict[str, Rows] = {name: array.view(np.int64) for name, array in total.items()}
     for name, array in sums.items():
         if max(int(array.max(initial=0)), -int(array.min(initial=0))) >= LARGEST:

@@ -149,14 +149,14 @@ def plan_federation(
     if twice.len():
         raise DataError(f"items: got item_id {twice[0]!r} twice, expected each item once")
     _check_affordable(config, table.height)
-    releases = _earlier(config)
+    tensors, releases = _asked(config, table.height)
     written = _write_items(table)
     columns = {name: str(kind) for name, kind in table.schema.items()}
     digest = sha256(written)
     catalogue = Items(f"items-{digest[:12]}.arrow", digest, table.height, columns)
     ordered = tuple(sorted(parties, key=lambda party: party.name))
     config = apply_overrides(config, {"privacy.parent": ""})  # a path of the coordinator
-    plan = Plan(1, key.party, ordered, shared_settings(config), catalogue, ids, releases)
+    plan = Plan(1, key.party, ordered, shared_settings(config), catalogue, ids, tensors, releases)
     plan.check()
     exchange.write(catalogue.name, written)
     plan.write(exchange, key)
@@ -364,16 +364,18 @@ def _check_affordable(config: Config, n_items: int) -> None:
         )
 
 
-def _earlier(config: Config) -> tuple[dict[str, float], ...]:
-    """Return the releases before a private plan's, once the budget allows another."""
+def _asked(
+    config: Config, n_items: int
+) -> tuple[dict[str, tuple[int, ...]], tuple[dict[str, float], ...]]:
+    """Return what messages hold, and the releases before, once the budget allows another."""
     require_tensorflow()
     with quiet_start():
-        from shortlist.training.pipeline.federated import private_claim
+        from shortlist.training.pipeline.federated import private_claim, shapes_of
         from shortlist.training.pipeline.private import read_parent
     parent = read_parent(config.privacy.parent)
     releases = () if parent is None else tuple(parent["privacy"]["releases"])
     private_claim(config, 1, releases)
-    return releases
+    return shapes_of(config, n_items), releases
 
 
 def _party_config(plan: Plan, overrides: Mapping[str, object]) -> Config:
@@ -398,14 +400,13 @@ def _count(
     """Return a party's masked sums."""
     require_tensorflow()
     with quiet_start():
-        from shortlist.training.pipeline.federated import count_sums, shapes_of
+        from shortlist.training.pipeline.federated import count_sums
         from shortlist.training.pipeline.house import load_house
     house = load_house(plan, _catalogue(exchange, plan), config, key.name, events, progress)
-    shapes = shapes_of(config, plan.items.n_items)
     names = ", ".join(party.name for party in plan.parties if party.name != key.name)
     log.info("plan %d: masked for the sum with %s; %s", plan.number, names, _promised(config))
     sums = count_sums(house, config, len(plan.parties))
-    return masked_message(plan, key, sums, shapes)
+    return masked_message(plan, key, sums)
 
 
 def _promised(config: Config) -> str:
@@ -440,11 +441,11 @@ def _judge(
 def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
     """Add up, train, and put the bundle into the exchange for the parties to judge."""
     require_tensorflow()
+    total = total_of(exchange, plan)  # before TensorFlow takes its memory
     with quiet_start():
         from shortlist.export.writer import export_bundle
-        from shortlist.training.pipeline.federated import private_claim, shapes_of, train_total
+        from shortlist.training.pipeline.federated import private_claim, train_total
     config = from_toml(plan.settings)
-    total = total_of(exchange, plan, shapes_of(config, plan.items.n_items))
     record = {
         "plan": plan.sha256,
         "number": plan.number,

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,7 @@ def _add_join(verbs: SubParsers) -> None:
         action="store_true",
         help="answer although the parties are not those of an earlier plan",
     )
+    _add_tls(parser)
     _add_waiting(parser)
     parser.set_defaults(run=_join)
 
@@ -142,12 +144,20 @@ def _add_collect(verbs: SubParsers) -> None:
         metavar="NAME",
         help="with --repeat: parties that dropped out",
     )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="serve the folder to parties over gRPC with mutual TLS, for the time of --wait",
+    )
+    _add_tls(parser)
     _add_waiting(parser)
     parser.set_defaults(run=_collect)
 
 
 def _add_exchange(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchange", type=Path, help="folder that all read and write")
+    parser.add_argument(
+        "exchange", help="folder that all read and write, or grpc://HOST:PORT that serves it"
+    )
     parser.add_argument("--key", type=Path, required=True, help="own key file")
 
 
@@ -163,6 +173,34 @@ def _add_waiting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print where it stands as JSON")
 
 
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("cert", "own certificate"),
+        ("key", "its key"),
+        ("ca", "certificate of the authority that signed those of all"),
+    ):
+        parser.add_argument(f"--tls-{name}", type=Path, metavar="PEM", help=f"on the wire: {what}")
+
+
+def _certificate(args: argparse.Namespace) -> Any:
+    files = [args.tls_cert, args.tls_key, args.tls_ca]
+    if None in files:
+        raise DataError(
+            "--tls-cert, --tls-key, --tls-ca: got not all of them, expected three PEM files: on "
+            "the wire both sides show who they are"
+        )
+    return require_extra("shortlist.training.federated.wire", EXTRA).Certificate.load(*files)
+
+
+def _exchange(args: argparse.Namespace, *, is_new: bool = False) -> Any:
+    """Open the exchange: a folder, or one that is served."""
+    if args.exchange.startswith("grpc://"):
+        wire = require_extra("shortlist.training.federated.wire", EXTRA)
+        return wire.WireExchange(args.exchange.removeprefix(wire.PREFIX), _certificate(args))
+    folder = require_extra("shortlist.training.federated.exchange", EXTRA)
+    return folder.FolderExchange(Path(args.exchange), is_new=is_new)
+
+
 def _key(args: argparse.Namespace) -> int:
     keys = require_extra("shortlist.training.federated.keys", EXTRA)
     keys.make_key(args.file, args.name)
@@ -173,13 +211,18 @@ def _key(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> int:
     keys = require_extra("shortlist.training.federated.keys", EXTRA)
     jobs = require_extra("shortlist.training.pipeline.federation", EXTRA)
-    folder = require_extra("shortlist.training.federated.exchange", EXTRA)
     overrides = parse_overrides(args.set)
     overrides |= {f"data.{name}": value for name, value in reading_options(args).items()}
     parties = [keys.load_party(path) for path in args.party]
+    if args.exchange.startswith("grpc://"):
+        raise DataError(
+            f"exchange: got {args.exchange}, expected a folder of the coordinator, which "
+            "`shortlist federate collect --listen` serves"
+        )
+    exchange = _exchange(args, is_new=True)
     with reading_said("federate"):
         plan = jobs.plan_federation(
-            folder.FolderExchange(args.exchange, is_new=True),
+            exchange,
             keys.load_key(args.key),
             parties,
             args.items,
@@ -189,7 +232,7 @@ def _plan(args: argparse.Namespace) -> int:
             ids=args.ids,
         )
     names = ", ".join(party.name for party in plan.parties)
-    show(f"{args.exchange / plan.name}: {plan.items.n_items:,} items, parties {names}")
+    show(f"{Path(args.exchange) / plan.name}: {plan.items.n_items:,} items, parties {names}")
     if len(plan.parties) == 2:
         show(
             "shortlist federate: warning: each of two parties can take its own sums off the "
@@ -203,13 +246,12 @@ def _join(args: argparse.Namespace) -> int:
     keys = require_extra("shortlist.training.federated.keys", EXTRA)
     jobs = require_extra("shortlist.training.pipeline.federation", EXTRA)
     answers = require_extra("shortlist.training.federated.answers", EXTRA)
-    folder = require_extra("shortlist.training.federated.exchange", EXTRA)
-    key = keys.load_key(args.key)
+    key, exchange = keys.load_key(args.key), _exchange(args)
     trusted = None if args.coordinator is None else keys.load_party(args.coordinator)
 
     def turn() -> Any:
         return jobs.join_federation(
-            folder.FolderExchange(args.exchange),
+            exchange,
             key,
             answers.Answers(args.key.with_name(f"{args.key.name}.answers")),
             overrides=data_overrides(args),
@@ -226,28 +268,47 @@ def _join(args: argparse.Namespace) -> int:
 def _collect(args: argparse.Namespace) -> int:
     keys = require_extra("shortlist.training.federated.keys", EXTRA)
     jobs = require_extra("shortlist.training.pipeline.federation", EXTRA)
-    folder = require_extra("shortlist.training.federated.exchange", EXTRA)
-    key, exchange = keys.load_key(args.key), folder.FolderExchange(args.exchange)
+    key, exchange = keys.load_key(args.key), _exchange(args)
     if args.without and not args.repeat:
         raise DataError("--without: got names without --repeat, expected both or none")
     if args.repeat:
         jobs.repeat_round(exchange, key, args.without)
-    return _until_done(lambda: jobs.collect_federation(exchange, key, args.out), args)
+    with _listening(exchange, args):
+        return _until_done(lambda: jobs.collect_federation(exchange, key, args.out), args)
+
+
+def _listening(exchange: Any, args: argparse.Namespace) -> AbstractContextManager[Any]:
+    if args.listen is None:
+        return nullcontext()
+    if not args.wait:
+        raise DataError("--listen: got no --wait, expected the time to serve, e.g. --wait 2h")
+    wire = require_extra("shortlist.training.federated.wire", EXTRA)
+    return wire.serving(exchange, _certificate(args), args.listen)  # type: ignore[no-any-return]
 
 
 def _until_done(turn: Callable[[], Any], args: argparse.Namespace) -> int:
     """Take turns until it is done or the time is over, and say where it stands."""
+    unreachable = require_extra("shortlist.training.federated.exchange", EXTRA).UnreachableError
     end = time.monotonic() + 60.0 * args.wait
     with reading_said("federate"):
         while True:
-            standing = turn()
-            if standing.is_published is not None or time.monotonic() >= end:
-                break
+            is_last = time.monotonic() >= end
+            try:
+                standing = turn()
+            except unreachable:
+                if is_last:
+                    raise
+            else:
+                if is_last or standing.is_published is not None:
+                    break
             time.sleep(min(_SECONDS, max(0.0, end - time.monotonic())))
     if args.json:
         print_json(standing.to_dict())
     else:
         show(standing)
+    if getattr(args, "listen", None) is not None:
+        sys.stdout.flush()
+        time.sleep(max(0.0, end - time.monotonic()))  # the parties take the bundle
     if standing.is_published is None:
         return WAITING
     return 0 if standing.is_published else REFUSED
