@@ -32,7 +32,7 @@ def federated_config(config: Config, given: Collection[str]) -> tuple[Config, li
     DataError
         A setting cannot be federated; the message names it and says why.
     """
-    notes = []
+    notes: list[str] = []
     _refuse(config)
     if is_private(config):
         config, notes = private_config(config, given)
