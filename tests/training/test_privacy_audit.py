@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shortlist.cli import main
 from shortlist.errors import DataError
 from shortlist.training import train
 from shortlist.training.pipeline.audit import audit_bundle
-from shortlist.training.privacy.accounting import noise_scale
+from shortlist.training.privacy.accounting import noise_scale, steps_for
 from shortlist.training.privacy.audit import audit, lower_bound
 from shortlist.training.privacy.contributions import Bounds
 from shortlist.training.privacy.noise import unsafe_bytes
@@ -23,7 +25,18 @@ def run(epsilon, noise=1.0, seed=0):
     return audit(epsilon, DELTA, sigma, BOUNDS, 60, n_canaries=1000, source=source)
 
 
-def check(n_runs):
+def run_steps(epsilon, noise=1.0, seed=0):
+    """Half of ε for the statistics, and 50 steps that see a fifth of the users each."""
+    first = noise_scale(epsilon / 2, DELTA)
+    steps = steps_for(epsilon, DELTA, first, 0.2, 50)
+    less = replace(steps, sigma=noise * steps.sigma)
+    source = unsafe_bytes(seed)
+    return audit(
+        epsilon, DELTA, noise * first, BOUNDS, 60, steps=less, n_canaries=1000, source=source
+    )
+
+
+def check(n_runs, run=run):
     for seed in range(n_runs):
         for epsilon in (1.0, 2.0, 8.0):
             assert not run(epsilon, seed=seed).is_convicted
@@ -34,9 +47,15 @@ def test_a_quarter_of_the_noise_is_convicted_and_the_true_mechanism_is_not():
     check(2)
 
 
+def test_noisy_steps_with_a_quarter_of_the_noise_are_convicted_and_the_true_ones_are_not():
+    assert not run_steps(2.0).is_convicted
+    assert run_steps(2.0, noise=0.25).is_convicted
+
+
 @pytest.mark.slow
-def test_twenty_audits_never_pass_the_promise_and_catch_every_sabotage():
-    check(20)
+@pytest.mark.parametrize("run", [run, run_steps])
+def test_twenty_audits_never_pass_the_promise_and_catch_every_sabotage(run):
+    check(20, run)
 
 
 def test_without_noise_nearly_all_guesses_are_right():
