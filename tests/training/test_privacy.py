@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from shortlist.training.privacy.accounting import (
     total_epsilon,
 )
 from shortlist.training.privacy.contributions import Bounds, sum_contributions
-from shortlist.training.privacy.denoise import item_weights
+from shortlist.training.privacy.denoise import Noisy, hides_pairs, item_weights, popularity
 from shortlist.training.privacy.noise import STEPS, gaussian_steps, unsafe_bytes
 from shortlist.training.privacy.release import UNSAFE, add_noise, claim_of, release
 from shortlist.training.privacy.settings import private_config
@@ -183,6 +184,17 @@ def test_weights_find_what_goes_together_through_the_noise(sigma):
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_are_finite_where_all_is_noise(seed):
     assert np.isfinite(made_of_groups(5, 50.0, seed)).all()
+
+
+def test_where_noise_hides_the_pairs_the_lists_are_those_of_popularity():
+    random = np.random.default_rng(0)
+    pairs = random.normal(0.0, 3.0, (N_ITEMS, N_ITEMS)).astype(np.float32)
+    noisy = Noisy(pairs + pairs.T, random.permutation(N_ITEMS) + 1.0, 5.0, 1.0)
+    assert hides_pairs(noisy)
+    assert not hides_pairs(replace(noisy, pair_sigma=4.0))
+    popular = np.argsort(-popularity(noisy))
+    for row in item_weights(noisy):
+        np.testing.assert_array_equal(np.argsort(-row), popular)
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,14 @@ def test_the_catalogue_must_be_public(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_catalogue_whose_matrix_is_too_large_is_refused_with_what_to_do(tmp_path):
+    more = pl.DataFrame({"item_id": [f"n{i}" for i in range(8192 - N_ITEMS)], "title": "new"})
+    items = pl.concat([items_table(), more])
+    with pytest.raises(DataError, match=r"data\.items: got 8,192 items .*that a public list names"):
+        train(events_of(0), items, out=tmp_path / "a.shortlist", settings=SETTINGS, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundle_without_privacy_is_no_parent(tmp_path):
     plain = tmp_path / "plain.shortlist"
     settings = {"model.encoder": "popularity"}

@@ -22,13 +22,14 @@ from shortlist.errors import BundleError, DataError
 from shortlist.export.lineage import save_parent
 from shortlist.export.released import save_release
 from shortlist.training.config.settings import apply_overrides, to_toml
+from shortlist.training.data.tables import log
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit import checkpoint, fit
 from shortlist.training.fit.private_steps import PrivateSteps
 from shortlist.training.models.item_item import FLOOR
 from shortlist.training.models.linear import LinearModel, is_affordable
 from shortlist.training.privacy.contributions import Bounds, latest_events
-from shortlist.training.privacy.denoise import item_weights, popularity
+from shortlist.training.privacy.denoise import hides_pairs, item_weights, popularity
 from shortlist.training.privacy.noise import RandomBytes
 from shortlist.training.privacy.release import Claim, Release, claim_of, release, spent
 from shortlist.training.privacy.settings import DIRECT
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split
 
+HIDDEN = (
+    "private: the noise hides which items go together, so the lists begin as those of popularity. "
+    "More users, or a larger privacy.epsilon, would show it"
+)
 N_CHECKED = 1_000  # walks that stand for users in the checks of a model that is not trained
 N_TRAINED = 20_000  # walks that an encoder is trained on
 LENGTH = 30
@@ -218,7 +223,8 @@ def _check_size(config: Config, n_items: int) -> None:
     if not is_affordable("cooccurrence", n_items):
         raise DataError(
             f"data.items: got {n_items:,} items with privacy.epsilon, expected at most 8,191: the "
-            "matrix of all pairs is released. Fix: a smaller public catalogue"
+            "matrix of all pairs is released. Fix: an item table of those that a public list "
+            "names, such as what is in stock; docs/privacy.md says how the others are served"
         )
 
 
@@ -235,6 +241,8 @@ def train_on(
     """Make the model of a release: directly, or from synthetic walks."""
     started = time.perf_counter()
     weights, popular = item_weights(made.noisy), popularity(made.noisy)
+    if hides_pairs(made.noisy):
+        log.info("%s", HIDDEN)
     is_direct = config.model.encoder in DIRECT
     walks = draw_walks(
         weights,

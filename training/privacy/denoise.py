@@ -35,6 +35,7 @@ LEAST_COUNT = 0.5  # standard deviations of the noise
 RIDGE, RIDGE_NOISE = 3.0, 0.045  # times an item's popularity; more where the noise is over that
 # Pairs of independent items, added the more the noise hides: a list is then that of popularity.
 INDEPENDENT, INDEPENDENT_NOISE = 5.0, 0.2
+MOST_NOISE = 0.7  # in a pair, over the mean popularity: what goes together is lost beyond this
 POPULARITY_POWER = 0.3  # how strongly popular items are damped
 _SMALL = 400  # items: all eigenvectors at once
 
@@ -64,9 +65,19 @@ def popularity(noisy: Noisy) -> Floats:
     return np.maximum(noisy.counts, LEAST_COUNT * max(noisy.count_sigma, 1e-9))
 
 
+def hides_pairs(noisy: Noisy) -> bool:
+    """Say whether noise hides what goes together; told by released numbers, so it costs nothing."""
+    return bool(noisy.pair_sigma > MOST_NOISE * popularity(noisy).mean())
+
+
 def item_weights(noisy: Noisy) -> NDArray[np.float32]:
-    """Return W (n_items, n_items): the score of j is ``Σ_i decay^age(i) · W_ij``."""
+    """Return W (n_items, n_items): the score of j is ``Σ_i decay^age(i) · W_ij``.
+
+    Where noise hides the pairs, every item speaks for the popular ones alone.
+    """
     popular = popularity(noisy)
+    if hides_pairs(noisy):
+        return np.tile(popular.astype(np.float32), (len(popular), 1))
     noise = noisy.pair_sigma / popular.mean()
     signal = low_rank(noisy.pairs, noisy.pair_sigma, popular)
     rest = noisy.pairs - signal
