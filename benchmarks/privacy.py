@@ -50,8 +50,11 @@ class Released(ItemItem):
         self._trend = np.zeros(len(counts))
         self._floor = 1e-20 * counts / counts.max()
 
-    def _item_weights(self, users, items, weights):
-        return self.weights  # released already, whatever the events
+    def _count_pairs(self, users, items, weights, n_items):
+        raise NotImplementedError("it is released already, and counts nothing")
+
+    def _item_weights(self, sums):
+        return self.weights
 
 
 class PrivatePopularity(Released):

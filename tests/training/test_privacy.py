@@ -191,7 +191,7 @@ def test_where_noise_hides_the_pairs_the_lists_are_those_of_popularity():
     pairs = random.normal(0.0, 3.0, (N_ITEMS, N_ITEMS)).astype(np.float32)
     noisy = Noisy(pairs + pairs.T, random.permutation(N_ITEMS) + 1.0, 5.0, 1.0)
     assert hides_pairs(noisy)
-    assert not hides_pairs(replace(noisy, pair_sigma=4.0))
+    assert not hides_pairs(replace(noisy, pair_sigma=3.0))
     popular = np.argsort(-popularity(noisy))
     for row in item_weights(noisy):
         np.testing.assert_array_equal(np.argsort(-row), popular)

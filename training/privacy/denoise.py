@@ -35,7 +35,7 @@ LEAST_COUNT = 0.5  # standard deviations of the noise
 RIDGE, RIDGE_NOISE = 3.0, 0.045  # times an item's popularity; more where the noise is over that
 # Pairs of independent items, added the more the noise hides: a list is then that of popularity.
 INDEPENDENT, INDEPENDENT_NOISE = 5.0, 0.2
-MOST_NOISE = 0.7  # in a pair, over the mean popularity: what goes together is lost beyond this
+MOST_NOISE = 0.5  # in a pair, over the mean popularity: what goes together is lost beyond this
 POPULARITY_POWER = 0.3  # how strongly popular items are damped
 _SMALL = 400  # items: all eigenvectors at once
 
