@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,12 +24,20 @@ class Wish:
     at_most : list of (values by row, number); a row's values are a list of codes
     at_least : list of (mask, number)
     diversity : float
+    target : (values by row, shares by value, strength), or None
+        A row's values are a list of codes.
+    dampening : float
+    terms : ndarray (n_rows,), float64
+        What is taken off scores, times `dampening`.
     """
 
     top_n: int
     at_most: list[tuple[list[list[int]], int]] = field(default_factory=list)
     at_least: list[tuple[Flags, int]] = field(default_factory=list)
     diversity: float = 0.0
+    target: tuple[list[list[int]], dict[int, float], float] | None = None
+    dampening: float = 0.0
+    terms: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def all_scores(rows: Rows, query: NDArray[np.float64], metric: str) -> Rows:
@@ -50,7 +59,12 @@ def all_scores(rows: Rows, query: NDArray[np.float64], metric: str) -> Rows:
     total = (w[0] + w[2]) + (w[1] + w[3])
     if metric == "euclidean":
         total = -np.sqrt(total)
-    return np.clip(total, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32) + np.float32(0)
+    return to_float32(total)
+
+
+def to_float32(numbers: NDArray[np.float64]) -> Rows:
+    """Round once; beyond the float32 range clamped, never -0."""
+    return np.clip(numbers, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32) + np.float32(0)
 
 
 def as_scored(query: Rows, metric: str) -> NDArray[np.float64]:
@@ -65,6 +79,32 @@ def as_scored(query: Rows, metric: str) -> NDArray[np.float64]:
     norm = np.sqrt((sums[0] + sums[2]) + (sums[1] + sums[3]))
     scale = 1.0 / norm if norm > 0 else 0.0
     return (wide * scale).astype(np.float32).astype(np.float64)
+
+
+def _distances(wish: Wish, chosen: list[int], rows: NDArray[np.int64]) -> list[float]:
+    """Return the KL divergence of a list with each of some rows below it, as Steck smooths it.
+
+    Places that are left then count as what is wanted.
+    """
+    assert wish.target is not None
+    values, shares, _ = wish.target
+    known: dict[tuple[int, ...], float] = {}
+    found = []
+    for row in rows:
+        key = tuple(sorted(set(values[row])))
+        if key not in known:
+            listed = [set(values[other]) for other in [*chosen, row]]
+            n_free = wish.top_n - len(listed)
+            distance = 0.0
+            for value, share in sorted(shares.items()):
+                own = 0.0
+                for one in listed:
+                    own += 1.0 / len(one) if value in one else 0.0
+                own = (own + n_free * share) / wish.top_n
+                distance += share * math.log(share / ((1 - 0.01) * own + 0.01 * share))
+            known[key] = distance
+        found.append(known[key])
+    return found
 
 
 class _List:
@@ -98,10 +138,18 @@ def brute_force(
 ) -> tuple[list[int], Rows, list[int]]:
     """Return the rows of the list, their scores, and how many items each quota lacks."""
     scores = all_scores(stored, as_scored(query, metric), metric)
+    if wish.dampening > 0:
+        scores = to_float32(scores.astype(np.float64) - wish.dampening * wish.terms)
     likeness: list[Rows] = []
 
     def best(left: Flags, chosen: list[int]) -> int:
         value = scores.astype(np.float64)
+        if wish.target is not None:
+            rows = np.flatnonzero(left)
+            strength = wish.target[2]
+            distances = np.array(_distances(wish, chosen, rows))
+            value = (1 - strength) * value[rows] - strength * distances
+            return int(rows[np.lexsort((rows, -scores[rows], -value))[0]])
         if wish.diversity > 0 and chosen:
             while len(likeness) < len(chosen):
                 row = stored[chosen[len(likeness)]].astype(np.float64)
@@ -122,8 +170,8 @@ def brute_force(
     rows = sorted(grown.rows, key=lambda row: (-scores[row], row))
     if wish.diversity > 0 and rows:
         likeness.clear()
-        left, chosen = np.zeros(len(stored), dtype=np.bool_), [rows[0]]
-        left[rows[1:]] = True
+        left, chosen = np.zeros(len(stored), dtype=np.bool_), []
+        left[rows] = True
         while left.any():
             chosen.append(best(left, chosen))
             left[chosen[-1]] = False

@@ -104,6 +104,36 @@ def wishes(random: Generator, n_rows: int, n_queries: int) -> tuple[list[Wish], 
     return own, {"top_n": top_n, **given}
 
 
+def adjustments(
+    random: Generator, own: list[Wish], n_rows: int, groups: dict[str, Any]
+) -> dict[str, Any]:
+    """Calibrate or dampen some of the queries without diversity; return the arguments."""
+    groups["target"], values = group(random, n_rows)
+    present = sorted({value for row in values for value in row})
+    popularity = np.floor(random.pareto(0.7, size=n_rows) * random.choice([0, 1, 100]))
+    if random.random() < 0.2:
+        popularity = np.full(n_rows, 3.0)
+    calibrate: list[Any] = [None] * len(own)
+    weights = np.zeros(len(own))
+    for q, wish in enumerate(own):
+        if wish.diversity > 0:
+            continue
+        if present and random.random() < 0.7:
+            some = random.choice(present, size=min(len(present), int(random.integers(1, 20))))
+            shares = dict.fromkeys(some.tolist(), 1.0)
+            if random.random() < 0.7:
+                shares = {value: float(random.random()) + 1e-9 for value in shares}
+            strength = float(random.choice([0.001, 0.1, 0.5, 0.9, 1.0]))
+            calibrate[q] = {"target": (shares, strength)}
+            numbers = np.array([shares[value] for value in sorted(shares)])
+            wanted = dict(zip(sorted(shares), (numbers / numbers.sum()).tolist(), strict=True))
+            wish.target = (values, wanted, strength)
+        if random.random() < 0.5:
+            weights[q] = random.choice([1e-3, 0.05, 0.5, 1e30])
+            wish.dampening, wish.terms = float(weights[q]), np.log1p(popularity)
+    return {"calibrate": calibrate, "popularity": popularity, "popularity_dampening": weights}
+
+
 def filters(random: Generator, n_rows: int, n_queries: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Return which rows each query may return, and the same as arguments of a search."""
     allowed = np.ones((n_queries, n_rows), dtype=np.bool_)
@@ -141,6 +171,8 @@ def check(random: Generator, seen: collections.Counter[str]) -> int:
     if random.random() < 0.3:
         queries = stored[random.integers(0, n_rows, size=n_queries)]
     own, given = wishes(random, n_rows, n_queries)
+    if random.random() < 0.5:
+        given |= adjustments(random, own, n_rows, given["groups"])
     allowed, filtered = filters(random, n_rows, n_queries)
     ids = index.item_ids
     for name in ("exclude", "allow"):  # removed rows have no id; a mask stays one
@@ -164,6 +196,7 @@ def check(random: Generator, seen: collections.Counter[str]) -> int:
         if not is_same:
             raise Missed(
                 f"query {q} of {index!r}, {wish.top_n=}, {wish.diversity=}, "
+                f"{wish.dampening=}, calibrate {given.get('calibrate', [None] * n_queries)[q]}, "
                 f"at_most {given['at_most'][q]}, at_least {given['at_least'][q]}, "
                 f"{list(filtered)}: got {hits.indices[q]} lacking {got_lacks}, "
                 f"expected {rows} lacking {lacks}"
@@ -172,6 +205,8 @@ def check(random: Generator, seen: collections.Counter[str]) -> int:
         seen["with quotas"] += bool(wish.at_least)
         seen["with an unmet quota"] += any(lacks)
         seen["with diversity"] += wish.diversity > 0
+        seen["calibrated"] += wish.target is not None
+        seen["dampened"] += wish.dampening > 0
         seen["shorter than asked"] += count < wish.top_n
         seen["filtered"] += bool(filtered)
     return n_queries

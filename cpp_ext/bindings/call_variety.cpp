@@ -21,7 +21,7 @@ CallVariety::CallVariety(std::size_t n, std::size_t n_rows,
                          const std::optional<GivenVariety>& given)
     : n_(n), given_(given) {
   if (!given_) return;
-  const auto& [columns, at_most, quotas, at_least, diversity] = *given_;
+  const auto& [columns, at_most, quotas, at_least, diversity, calibration, dampening] = *given_;
   for (const GivenColumn& column : columns) {
     check_column(column, n_rows);
     const auto& [values, splits] = column;
@@ -33,11 +33,43 @@ CallVariety::CallVariety(std::size_t n, std::size_t n_rows,
   }
   expect(has_shape(at_most, n, columns_.size()), "at_most: expected (n, n_columns)");
   expect(has_shape(at_least, n, quotas_.size()), "at_least: expected (n, n_quotas)");
-  variety_ = {columns_.data(), columns_.size(), at_most.data(),
-              quotas_.data(),  quotas_.size(),  at_least.data()};
+  variety_.columns = columns_.data();
+  variety_.n_columns = columns_.size();
+  variety_.at_most = at_most.data();
+  variety_.quotas = quotas_.data();
+  variety_.n_quotas = quotas_.size();
+  variety_.at_least = at_least.data();
+  if (calibration) set_calibration(*calibration, n_rows);
+  if (dampening) set_dampening(*dampening, n_rows);
   if (!diversity) return;
   expect(static_cast<std::size_t>(diversity->size()) == n, "diversity: expected a number a query");
   variety_.diversity = diversity->data();
+}
+
+void CallVariety::set_calibration(const GivenCalibration& given, std::size_t n_rows) {
+  const auto& [column, strength, splits, values, shares, is_from_history] = given;
+  check_column(column, n_rows);
+  expect(static_cast<std::size_t>(strength.size()) == n_, "calibration: expected n strengths");
+  expect(static_cast<std::size_t>(is_from_history.size()) == n_, "calibration: expected n flags");
+  const std::int64_t* const begin = splits.data();
+  const auto n_splits = static_cast<std::size_t>(splits.size());
+  expect(n_splits == n_ + 1 && begin[0] == 0 && std::is_sorted(begin, begin + n_splits) &&
+             begin[n_] == values.size() && values.size() == shares.size(),
+         "calibration: expected splits that ascend from 0 to the number of values and shares");
+  variety_.calibration = {
+      {std::get<0>(column).data(), std::get<1>(column) ? std::get<1>(column)->data() : nullptr},
+      strength.data(),
+      begin,
+      values.data(),
+      shares.data(),
+      reinterpret_cast<const unsigned char*>(is_from_history.data())};
+}
+
+void CallVariety::set_dampening(const GivenDampening& given, std::size_t n_rows) {
+  const auto& [terms, weight] = given;
+  expect(static_cast<std::size_t>(terms.size()) == n_rows, "dampening: expected a term a row");
+  expect(static_cast<std::size_t>(weight.size()) == n_, "dampening: expected n weights");
+  variety_.dampening = {terms.data(), weight.data()};
 }
 
 void CallVariety::check_column(const GivenColumn& column, std::size_t n_rows) const {

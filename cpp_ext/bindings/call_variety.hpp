@@ -17,10 +17,19 @@ namespace shortlist::bindings {
 using CountArray = py::array_t<std::int32_t, py::array::c_style>;
 // Values, and splits or None.
 using GivenColumn = std::tuple<CountArray, std::optional<RowArray>>;
-// Columns, at_most (n, n_columns), masks of quotas, at_least (n, n_quotas), diversity (n,) or None.
-using GivenVariety = std::tuple<std::vector<GivenColumn>, CountArray,
-                                std::vector<py::array_t<bool, py::array::c_style>>, CountArray,
-                                std::optional<py::array_t<double, py::array::c_style>>>;
+using DoubleArray = py::array_t<double, py::array::c_style>;
+using FlagArray = py::array_t<bool, py::array::c_style>;
+// A column, strengths (n,), splits (n + 1), values and shares, and whether shares are those of the
+// history (n,).
+using GivenCalibration =
+    std::tuple<GivenColumn, DoubleArray, RowArray, CountArray, DoubleArray, FlagArray>;
+// Terms by row, and weights (n,).
+using GivenDampening = std::tuple<DoubleArray, DoubleArray>;
+// Columns, at_most (n, n_columns), masks of quotas, at_least (n, n_quotas), diversity (n,) or None,
+// and the two above or None.
+using GivenVariety = std::tuple<std::vector<GivenColumn>, CountArray, std::vector<FlagArray>,
+                                CountArray, std::optional<DoubleArray>,
+                                std::optional<GivenCalibration>, std::optional<GivenDampening>>;
 
 // Vectors (n_chosen, dim) and splits (n + 1).
 using GivenChosen =
@@ -40,6 +49,8 @@ class CallVariety {
 
  private:
   void check_column(const GivenColumn& column, std::size_t n_rows) const;
+  void set_calibration(const GivenCalibration& given, std::size_t n_rows);
+  void set_dampening(const GivenDampening& given, std::size_t n_rows);
 
   std::size_t n_;
   std::optional<GivenVariety> given_;

@@ -14,14 +14,18 @@ namespace shortlist::c_api {
 class CheckedVariety {
  public:
   // `given`: null = none.
+  // `has_histories`: queries are requests, which may be calibrated to theirs.
   CheckedVariety(const IndexView& view, std::size_t n_queries, std::size_t top_n,
-                 const shortlist_variety* given);
+                 const shortlist_variety* given, bool has_histories);
   CheckedVariety(const CheckedVariety&) = delete;
   CheckedVariety& operator=(const CheckedVariety&) = delete;
 
   const Variety& get() const { return variety_; }
 
  private:
+  void set_calibration(const shortlist_variety& known, std::size_t n_queries, bool has_histories);
+  void set_dampening(const shortlist_variety& known, std::size_t n_queries);
+
   std::vector<GroupColumn> columns_;
   Variety variety_;
 };

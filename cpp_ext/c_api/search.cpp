@@ -26,7 +26,7 @@ void search(const IndexView& view, const MatrixView& queries, std::size_t top_n,
   shortlist_filter filter{};
   if (given != nullptr) filter = known_filter(given);
   const CheckedFilter checked(view, queries.n_rows, filter);
-  const CheckedVariety variety(view, queries.n_rows, top_n, filter.variety);
+  const CheckedVariety variety(view, queries.n_rows, top_n, filter.variety, false);
   const std::size_t n_places = queries.n_rows * top_n;
   std::vector<float> scores;
   std::vector<std::int64_t> rows, counts;

@@ -1,9 +1,11 @@
 // One batch as one run of a graph: what goes in, who answers, where the answer goes.
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "engine/batch.hpp"
 #include "engine/column_values.hpp"
+#include "engine/history_target.hpp"
 #include "engine/varied_run.hpp"
 
 namespace shortlist::engine {
@@ -129,6 +131,12 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
   const Call& call = batch.call;
   Pass pass{part_of(target.answer, call, batch.first), call.top_n,
             filter_from(call.filter, batch.first), variety_from(call.variety, batch.first)};
+  std::optional<HistoryTarget> target_shares;
+  if (pass.variety.calibration.is_from_history != nullptr) {
+    target_shares.emplace(pass.variety.calibration, bound, first_column, batch.n,
+                          batch.catalogue.view());
+    pass.variety.calibration = target_shares->get();
+  }
   const auto run_pass = [&](const Pass& one) {
     run_once(bound, first_column, batch, joined, target, one);
   };

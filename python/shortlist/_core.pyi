@@ -20,6 +20,16 @@ _Variety = tuple[
     Sequence[NDArray[np.bool_]],
     NDArray[np.int32],
     NDArray[np.float64] | None,
+    tuple[
+        tuple[NDArray[np.int32], _Rows | None],
+        NDArray[np.float64],
+        _Rows,
+        NDArray[np.int32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+    ]
+    | None,
+    tuple[NDArray[np.float64], NDArray[np.float64]] | None,
 ]
 
 __version__: str

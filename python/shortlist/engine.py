@@ -97,6 +97,8 @@ class Engine(Questions):
         at_most: Any = None,
         at_least: Any = None,
         diversity: Any = None,
+        calibrate: Any = None,
+        popularity_dampening: Any = None,
     ) -> Recommendations:
         """Recommend the top-N items for every request.
 
@@ -142,8 +144,14 @@ class Engine(Questions):
             So many items for which a column, or a condition as of `where`, is true:
             ``{"is_new": 2}``. `Recommendations.unmet` says what a list lacks.
         diversity : float, or one a request, optional
-            From 0 to 1, the weight of being unlike the items chosen before; in one stage. Of these
-            three `docs/variety.md` tells more.
+            From 0 to 1, the weight of being unlike the items chosen before; in one stage.
+        calibrate : dict, or a list of dicts or None, one a request, optional
+            A distribution over a column's values that the list comes near to; in one stage:
+            ``{"genres": "history"}``, shares such as ``{"genres": {"War": 0.5, "Drama": 0.5}}``, or
+            either with a strength from 0 to 1: ``{"genres": ("history", 0.8)}``.
+        popularity_dampening : float, or one a request, optional
+            What is taken off a score times ln(1 + number of events of the item); in one stage. Of
+            these five `docs/variety.md` tells more.
 
         Returns
         -------
@@ -154,9 +162,10 @@ class Engine(Questions):
         Raises
         ------
         TypeError, DataError
-            A request is not as described, the message names column and row; `where`, `at_most` or
-            `at_least` do not fit the item table; the log's ids are of another type; `record` is
-            true and a request has no `user_id`; an id is unknown and `unknown` is "error".
+            A request is not as described, the message names column and row; `where`, `at_most`,
+            `at_least` or `calibrate` do not fit the item table; the log's ids are of another type;
+            `record` is true and a request has no `user_id`; an id is unknown and `unknown` is
+            "error".
         ValueError
             A number is out of range; a list has not one entry a request.
         ShortlistError
@@ -170,7 +179,9 @@ class Engine(Questions):
         schema = loaded.schema if trial is None else trial.schema
         columns = normalise(requests, schema.with_kinds() if options.seen_kinds else schema)
         n = columns.n_requests
-        wanted = read_wanted(at_most, at_least, diversity, n, top_n, "request")
+        wanted = read_wanted(
+            at_most, at_least, diversity, calibrate, popularity_dampening, n, top_n, "request"
+        )
         check_wanted(wanted, stages, explore)
         filters = read_filters(where, exclude, allow, n, loaded.state, wanted)
         if check_unknown(unknown):

@@ -210,6 +210,9 @@ class Index:
         at_most: Any = None,
         at_least: Any = None,
         diversity: Any = None,
+        calibrate: Any = None,
+        popularity: Any = None,
+        popularity_dampening: Any = None,
     ) -> Hits:
         """Find the exact top-N items of every query.
 
@@ -237,6 +240,13 @@ class Index:
             So many items of the mask, by its name: the best such items have reserved places.
         diversity : float, or one a query, optional
             From 0 to 1, the weight of being unlike the items chosen before (`docs/variety.md`).
+        calibrate : dict, or a list of dicts or None, one a query, optional
+            Shares that the list comes near to, by value of a group: ``{"genre": {3: 0.5, 7: 0.5}}``
+            or with a strength from 0 to 1: ``{"genre": ({3: 0.5, 7: 0.5}, 0.8)}``.
+        popularity : array-like of shape (n_rows,), numbers, optional
+            How popular each item is, such as its number of events.
+        popularity_dampening : float, or one a query, optional
+            What is taken off a score times ln(1 + popularity).
 
         Returns
         -------
@@ -260,8 +270,10 @@ class Index:
             else _arguments.ragged_rows(view, exclude, len(array), "exclude")
         )
         allowed = _arguments.allowed(view, allow, len(array))
-        wanted = read_wanted(at_most, at_least, diversity, len(array), top_n)
-        variety = variety_of_groups(groups, wanted, view.n_rows)
+        wanted = read_wanted(
+            at_most, at_least, diversity, calibrate, popularity_dampening, len(array), top_n
+        )
+        variety = variety_of_groups(groups, wanted, view.n_rows, popularity)
         scores, rows, counts, missing = view.search(
             array, top_n, excluded, *allowed, n_threads, variety
         )

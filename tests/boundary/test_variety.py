@@ -63,6 +63,29 @@ def test_groups_may_be_any_integers():
     assert hits.counts.tolist() == [3]
 
 
+def test_lists_come_near_to_shares():
+    codes = {"g": np.array([5, 5, 2_000_000_000, -1])}  # with a gap
+    for wanted, rows in (({5: 1}, {0, 1}), ({2_000_000_000: 1.0, 5: 1.0}, {0, 2})):
+        hits = INDEX.search(QUERY, 2, groups=codes, calibrate={"g": (wanted, 1.0)})
+        assert set(hits.indices[0].tolist()) == rows
+        assert (np.diff(hits.scores) <= 0).all()
+    plain = INDEX.search(QUERY, 4)
+    for nothing in (None, {}, [{}], [None], {"g": ({5: 1}, 0.0)}):
+        hits = INDEX.search(QUERY, 4, groups=codes, calibrate=nothing)
+        assert hits.indices.tolist() == plain.indices.tolist()
+
+
+def test_popular_items_go_down():
+    popularity = np.array([0, 10, 0, 0])
+    plain = INDEX.search(QUERY, 4)
+    hits = INDEX.search(QUERY, 4, popularity=popularity, popularity_dampening=0.5)
+    expected = plain.scores.copy()
+    expected[plain.indices == 1] -= np.float32(0.5 * np.log1p(10))
+    order = np.argsort(-expected[0], kind="stable")
+    assert hits.indices[0].tolist() == plain.indices[0][order].tolist()
+    assert hits.scores[0] == pytest.approx(expected[0][order])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, bool])
 def test_groups_may_be_of_any_width(dtype):
     hits = INDEX.search(QUERY, 4, groups={"g": np.array([0, 0, 1, 1], dtype)}, at_most={"g": 1})
@@ -89,6 +112,39 @@ def test_groups_may_be_of_any_width(dtype):
         ({"at_most": {"csr": 1}}, ValueError, r"expected 1-D values and n_rows \+ 1 = 5"),
         ({"at_most": {"alone": 1}}, TypeError, "2 dimensions; expected integers, one a row"),
         ({"at_most": {"three": 1}}, TypeError, "got dtype object and 1 dimensions; expected int"),
+        ({"calibrate": {"brand": "history"}}, ValueError, "got 'history', but an index knows no"),
+        ({"calibrate": {"brand": "much"}}, TypeError, "got 'much', expected 'history', a dict"),
+        ({"calibrate": {"brand": {0: -1}}}, ValueError, r"calibrate\['brand'\]\[0\]: got -1, exp"),
+        ({"calibrate": {"brand": {0: 0}}}, ValueError, r"\['brand'\]: got no share above 0"),
+        ({"calibrate": {"brand": {9: 1}}}, ValueError, r"got shares of \[9\], which no item has"),
+        ({"calibrate": {"brand": {"x": 1}}}, TypeError, "expected integers as in groups"),
+        ({"calibrate": {"colour": {0: 1}}}, ValueError, "calibrate: got the name 'colour'; groups"),
+        ({"calibrate": {"brand": ({0: 1}, 2)}}, ValueError, "got the strength 2.0, expected a num"),
+        (
+            {"calibrate": {"brand": ({0: 1}, "a")}},
+            TypeError,
+            "strength: got 'a', expected a number",
+        ),
+        ({"calibrate": {"brand": ({0: 1},)}}, TypeError, "got a tuple of 1, expected .target, st"),
+        ({"calibrate": {"a": {0: 1}, "b": {0: 1}}}, ValueError, "expected one in a call"),
+        ({"calibrate": "brand"}, TypeError, "got 'brand', expected a dict such as"),
+        ({"calibrate": {3: {0: 1}}}, TypeError, "got the name 3, expected a str"),
+        (
+            {"calibrate": [None, None]},
+            ValueError,
+            "calibrate: got 2 entries; expected one for each",
+        ),
+        ({"calibrate": {"brand": {0: 1}}, "diversity": 0.5}, ValueError, "calibrate: got both for"),
+        ({"popularity_dampening": 0.1}, ValueError, "popularity: got None with popularity_damp"),
+        ({"popularity_dampening": -1}, ValueError, "popularity_dampening: got -1.0, expected a"),
+        ({"popularity_dampening": "a"}, TypeError, "popularity_dampening: got 'a', expected a num"),
+        (
+            {"popularity_dampening": [1, 2]},
+            ValueError,
+            "got 2 numbers; expected one for each query",
+        ),
+        ({"popularity_dampening": 1, "popularity": [1]}, ValueError, r"and shape \(1,\); expected"),
+        ({"popularity_dampening": 1, "popularity": [-1] * 4}, ValueError, "numbers of 0 or more"),
         ({"diversity": [[0.1], [0.2, 0.3]]}, TypeError, "expected a number from 0 to 1"),
     ],
 )

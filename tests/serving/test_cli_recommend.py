@@ -141,6 +141,11 @@ def test_caps_quotas_and_diversity(world, capsys):
     assert main([*asked, "--at-least", "year >= 2010=2", "--at-least", "year = 1=3"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["unmet"] == {"year = 1": 3}
+    assert main([*asked, "--calibrate", "genres=0.8"]) == 0
+    assert main([*asked, "--calibrate", "genres", "--popularity-dampening", "0.1"]) == 0
+    with pytest.raises(SystemExit):
+        main([*asked, "--calibrate", "genres=much"])
+    assert "expected COLUMN, or COLUMN=STRENGTH such as genres=0.8" in capsys.readouterr().err
     assert main([*asked, "--diversity", "0.9"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["stages"] == 1

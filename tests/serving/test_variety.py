@@ -127,6 +127,79 @@ def test_diversity_is_mmr_over_all_items_in_one_stage(shop, diversity):
         assert answer.scores[i].tobytes() == scores.tobytes()
 
 
+def shares_of(items, genres):
+    """What part each value has, an item's unit split evenly; items without values left out."""
+    own = [genres[item] for item in items if genres.get(item)]
+    shares = {}
+    for values in own:
+        for value in values:
+            shares[value] = shares.get(value, 0) + 1 / len(values) / len(own)
+    return shares
+
+
+def test_lists_are_calibrated_to_the_history_own_stored_or_given(world):
+    with load(world.path) as engine:
+        ids = world.item_ids.tolist()
+        kinds = [["drama"], ["war", "drama"], ["war"], [], None]
+        engine.upsert_items([{"item_id": i, "genres": kinds[k % 5]} for k, i in enumerate(ids)])
+        genres = dict(zip(ids, engine.items.column("genres").to_pylist(), strict=True))
+        codes = {"drama": 0, "war": 1}
+        values = [[codes[value] for value in genres[i] or []] for i in ids]
+        vectors = engine.index.vectors(np.arange(N_ITEMS))
+        requests = [{"history": ids[:3]}, {"history": [ids[1], 12345, ids[3], ids[1]]}]
+        wanted = [shares_of(request["history"], genres) for request in requests]
+        answer = engine.recommend(requests, 8, calibrate={"genres": ("history", 0.7)})
+        given = engine.recommend(requests, 8, calibrate=[{"genres": (w, 0.7)} for w in wanted])
+        for i, query in enumerate(engine.encode_users(requests)):
+            allowed = ~np.isin(world.item_ids, requests[i]["history"])
+            shares = {codes[value]: share for value, share in wanted[i].items()}
+            wish = Wish(8, target=(values, shares, 0.7))
+            rows, scores, _ = brute_force(vectors, query, "cosine", allowed, wish)
+            assert answer.indices[i].tolist() == rows
+            assert given.indices[i].tolist() == rows
+            assert answer.scores[i].tobytes() == scores.tobytes()
+        assert answer.stages.tolist() == [1, 1]
+
+
+def test_a_known_user_is_calibrated_to_the_stored_history(world):
+    with load(world.path) as engine:
+        ids = world.item_ids.tolist()
+        engine.upsert_items(
+            [{"item_id": i, "genres": ["war" if k % 2 else "drama"]} for k, i in enumerate(ids)]
+        )
+        genres = dict(zip(ids, engine.items.column("genres").to_pylist(), strict=True))
+        answer = engine.recommend([{"user_id": 5}], 8, calibrate={"genres": ("history", 0.9)})
+        assert answer.source.tolist() == ["stored history"]
+        stored = world.stored.to_pylist()
+        history = next(user["history"] for user in stored if user["user_id"] == 5)
+        wanted = shares_of([item for item in history if item in genres], genres)
+        given = engine.recommend([{"user_id": 5}], 8, calibrate={"genres": (wanted, 0.9)})
+        assert real(answer) == real(given)
+
+
+def test_without_values_in_the_history_nothing_is_calibrated(shop):
+    requests = [{"city": "Köln"}, {}, {"history": [987654321]}]
+    plain = shop.recommend(requests, 7, stages=1)
+    answer = shop.recommend(requests, 7, calibrate={"genres": ("history", 1.0)})
+    assert [real(answer, i) for i in range(3)] == [real(plain, i) for i in range(3)]
+
+
+def test_scores_are_dampened_by_numbers_of_events(world):
+    with load(world.path) as engine:
+        request = [{"history": [100, 170]}]
+        order = engine.recommend(request, N_ITEMS, stages=1)
+        events = dict(zip(*(engine.items.column(c).to_pylist() for c in ("item_id", "n_events")),
+                          strict=True))  # fmt: skip
+        terms = np.log1p([events[item] for item in real(order)])
+        expected = (order[0].scores.astype(np.float64) - 0.1 * terms).astype(np.float32)
+        best = np.argsort(-expected, kind="stable")[:9]
+        answer = engine.recommend(request, 9, popularity_dampening=0.1)
+        assert real(answer) == [real(order)[i] for i in best]
+        assert answer[0].scores.tobytes() == expected[best].tobytes()
+        popular = engine.recommend([{}], 9)
+        assert real(engine.recommend([{}], 9, popularity_dampening=5.0)) == real(popular)
+
+
 def test_diversity_of_a_popular_list_changes_nothing_but_caps_do(shop):
     popular = shop.recommend([{}], N_ITEMS)
     assert real(shop.recommend([{}], 7, diversity=0.9)) == real(popular)[:7]
@@ -186,6 +259,18 @@ def test_what_is_recorded_has_no_propensity(shop, tmp_path):
         ({"at_least": {"title": 1}}, DataError, "column 'title' is string, expected a column of"),
         ({"at_least": {"yaer > 1": 1}}, DataError, r"at_least\['yaer > 1'\]: where: "),
         ({"diversity": -0.1}, ValueError, "diversity: got -0.1, expected a number from 0"),
+        (
+            {"calibrate": {"yaer": "history"}},
+            DataError,
+            "calibrate: unknown column 'yaer'; did you",
+        ),
+        (
+            {"calibrate": {"genres": {"dram": 1}}},
+            ValueError,
+            r"shares of \['dram'\], which no item",
+        ),
+        ({"calibrate": {"genres": "history"}, "stages": 2}, ValueError, "got 2 with calibrate"),
+        ({"popularity_dampening": 1, "stages": 2}, ValueError, "2 with popularity_dampening"),
         ({"diversity": 0.5, "stages": 2}, ValueError, "stages: got 2 with diversity, expected 1"),
     ],
 )
@@ -204,7 +289,7 @@ def test_numbers_of_many_values_are_no_groups():
         DataError, match=r"'price' \(double\) has 1,001 different numbers, expected"
     ):
         read_groups(table, "price")
-    codes, splits = read_groups(table.slice(0, 5), "price")
+    codes, splits = read_groups(table.slice(0, 5), "price").column
     assert codes.tolist() == [0, 1, 2, 3, 4]
     assert splits is None
     with pytest.raises(DataError, match="column 'tags' is list"):

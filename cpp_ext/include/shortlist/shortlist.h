@@ -154,6 +154,21 @@ typedef struct shortlist_groups {
   const int64_t* splits; /* NULL = one a row */
 } shortlist_groups;
 
+/* A distribution over the values of a column, which lists come near to: query q wants values[i] in
+   the share shares[i] for i = splits[q] .. splits[q + 1] - 1. Values of a query ascend, shares are
+   above 0 and sum to 1; n_queries + 1 splits ascend from 0. */
+typedef struct shortlist_calibration {
+  size_t struct_size;
+  shortlist_groups column;
+  const double* strength; /* n_queries numbers from 0, any list will do, to 1 */
+  const int64_t* splits;
+  const int32_t* values;
+  const double* shares;
+  /* NULL, or n_queries flags, for engines: 1 = the shares are those of the request's history, and
+     the query has none above. */
+  const uint8_t* from_history;
+} shortlist_calibration;
+
 /* What every list has to look like as a whole; docs/variety.md says what that means. */
 typedef struct shortlist_variety {
   size_t struct_size;
@@ -167,8 +182,13 @@ typedef struct shortlist_variety {
   /* n_queries * n_quotas: so many items that count at least, top_n at most; 0 = any number. */
   const int32_t* at_least;
   /* n_queries numbers from 0 to 1, or NULL: the weight of being unlike the items chosen before.
-     With it an engine answers in one stage. */
+     With it, as with calibration and dampening, an engine answers in one stage. */
   const double* diversity;
+  const shortlist_calibration* calibration; /* or NULL; not for a query with a diversity above 0 */
+  /* Or NULL, not for a query with a diversity above 0: n_rows and n_queries numbers of 0 or more.
+     Scores are lower by terms[row] * dampening[q]; docs/variety.md: terms of ln(1 + events). */
+  const double* terms;
+  const double* dampening;
 } shortlist_variety;
 
 /* Which items a search may return; what is excluded is excluded even if it is allowed. At most one

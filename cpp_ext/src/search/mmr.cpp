@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "src/rows/exact.hpp"
 #include "src/rows/normalize.hpp"
@@ -91,6 +92,13 @@ void Mmr::begin(const float* vector) {
   n_wanted_ = std::max(kFirstWanted, n_wanted_ / kGrowth);
 }
 
+void Mmr::take_best(Selection* selection, std::vector<Neighbor> list, bool is_all) {
+  selection->offer(std::move(list), is_all, 1);
+  if (selection->picks().empty()) return;
+  begin(selection->picks()[0].row);
+  choose(selection);
+}
+
 bool Mmr::choose(Selection* selection) {
   while (!selection->is_done()) {
     const bool is_exhausted = heap_.empty() && bound_ == -kInfinity;
@@ -128,16 +136,16 @@ void Mmr::push(const Entry& entry) {
   std::push_heap(heap_.begin(), heap_.end(), is_behind);
 }
 
-bool Mmr::wants_all() const {
+bool Mmr::wants_all(const std::vector<unsigned char>&) const {
   const bool has_bound = (query_norm_ + item_norm_) * item_norm_ < kMostProduct;
   return !has_bound || n_wanted_ * kPartForAll >= snapshot_.n_items;
 }
 
-void Mmr::exclude_known(std::vector<unsigned char>* mask) const {
+void Mmr::narrow(std::vector<unsigned char>* mask) {
   for (const std::int64_t row : known_) (*mask)[static_cast<std::size_t>(row)] = 0;
 }
 
-const std::vector<float>& Mmr::search_for() {
+const float* Mmr::search_for() {
   std::vector<double> sum(query_);
   for (double& number : sum) number *= 1 - diversity_;
   const std::vector<double> weight = weights();
@@ -151,7 +159,7 @@ const std::vector<float>& Mmr::search_for() {
   for (std::size_t d = 0; d < search_.size(); ++d) search_[d] = static_cast<float>(sum[d] * scale);
   const double size = (1 - diversity_) * query_norm_ + diversity_ * chosen_norm_;
   slack_ = kSlack * size * item_norm_ + kTinySlack * (1 + factor_);
-  return search_;
+  return search_.data();
 }
 
 void Mmr::know(const std::vector<Neighbor>& found, bool is_all) {
@@ -283,6 +291,10 @@ std::vector<double> Mmr::weights() const {
     for (double& one : weight) one /= sum;
   }
   return weight;
+}
+
+void Mmr::arrange(std::vector<Neighbor>* picks, bool has_quotas) {
+  if (has_quotas && !picks->empty()) *picks = ordered(*picks);
 }
 
 std::vector<Neighbor> Mmr::ordered(const std::vector<Neighbor>& picks) {

@@ -14,6 +14,7 @@
 
 #include "shortlist/neighbor.hpp"
 #include "src/kernels/kernels.hpp"
+#include "src/search/choice.hpp"
 #include "src/search/selection.hpp"
 #include "src/segments/snapshot.hpp"
 
@@ -22,7 +23,7 @@ namespace shortlist {
 // The greatest length of an item, where a bound can be had; else infinity.
 double largest_norm(const Snapshot& snapshot);
 
-class Mmr {
+class Mmr : public Choice {
  public:
   // `query` is a float64 query, as PreparedQuery::exact() gives it, and is copied.
   Mmr(const Snapshot& snapshot, const kernels::Table& table, const double* query, double diversity,
@@ -32,22 +33,17 @@ class Mmr {
   // before and need not be an item here.
   void begin(std::int64_t row);
   void begin(const float* vector);
-  bool has_chosen() const { return n_chosen_ > 0; }
-  // Chooses from the items that are known until the selection is done. False if more items must be
-  // looked at before the next choice.
-  bool choose(Selection* selection);
-  // What to search for then: items that are neither chosen nor known.
-  bool wants_all() const;  // every item, without a search
-  std::size_t n_wanted() const { return n_wanted_; }
-  const std::vector<float>& search_for();
-  void exclude_known(std::vector<unsigned char>* mask) const;
-  // The answer to search_for(): `is_all` if there are no others.
-  void know(const std::vector<Neighbor>& found, bool is_all);
-  // Every item of the mask.
-  void know_all(const std::vector<unsigned char>& mask);
 
-  // The items in the order in which they are chosen from among themselves.
-  std::vector<Neighbor> ordered(const std::vector<Neighbor>& picks);
+  bool takes_best() const override { return n_chosen_ == 0; }
+  void take_best(Selection* selection, std::vector<Neighbor> list, bool is_all) override;
+  bool choose(Selection* selection) override;
+  bool wants_all(const std::vector<unsigned char>& mask) const override;
+  std::size_t n_wanted() const override { return n_wanted_; }
+  const float* search_for() override;
+  void narrow(std::vector<unsigned char>* mask) override;
+  void know(const std::vector<Neighbor>& found, bool is_all) override;
+  void know_all(const std::vector<unsigned char>& mask) override;
+  void arrange(std::vector<Neighbor>* picks, bool has_quotas) override;
 
  private:
   // An item that is known. `bound` is its value where all choices are counted in it; it is above
@@ -63,6 +59,8 @@ class Mmr {
     return one.bound < other.bound || (one.bound == other.bound && one.row > other.row);
   }
   void add(const std::vector<std::int64_t>& rows);
+  // The items in the order in which they are chosen from among themselves.
+  std::vector<Neighbor> ordered(const std::vector<Neighbor>& picks);
   void count_new(std::size_t segment, std::size_t first);
   void count(Entry* entry) const;
   void forget();

@@ -9,6 +9,8 @@
 
 #include "shortlist/thread_pool.hpp"
 #include "src/kernels/simd.hpp"
+#include "src/search/adjusted.hpp"
+#include "src/search/choice.hpp"
 #include "src/search/mmr.hpp"
 #include "src/search/query.hpp"
 #include "src/search/search.hpp"
@@ -49,11 +51,11 @@ struct Task {
 
   std::size_t number;
   Selection selection;
-  std::unique_ptr<Mmr> mmr;  // null without diversity
+  std::unique_ptr<Choice> choice;  // null where scores decide
   std::vector<unsigned char> mask;
 
   // Whether the next item is the one of the best score.
-  bool takes_best() const { return mmr == nullptr || !mmr->has_chosen(); }
+  bool takes_best() const { return choice == nullptr || choice->takes_best(); }
 };
 
 class VariedSearch {
@@ -103,19 +105,34 @@ class VariedSearch {
     }
     for_each(tasks.size(), [&](std::size_t i) {
       Task& task = *tasks[i];
-      const double diversity = variety_.diversity_of(task.number);
-      if (diversity > 0) {
-        const PreparedQuery query(snapshot_, active_kernels(), queries_.row(task.number), {}, {},
-                                  0);
-        task.mmr = std::make_unique<Mmr>(snapshot_, active_kernels(), query.exact(), diversity,
-                                         item_norm_);
+      task.choice = choice_of(task.number);
+      if (variety_.chosen != nullptr) return;
+      if (task.choice == nullptr || task.choice->takes_best()) {
+        return offer(task, found.list(i), found.is_all(i));
       }
-      if (variety_.chosen == nullptr) return offer(task, found.list(i), found.is_all(i));
-      const std::int64_t* const lists = variety_.chosen_splits + task.number;
-      for (std::int64_t at = lists[0]; at < lists[1]; ++at) {
-        task.mmr->begin(variety_.chosen + static_cast<std::size_t>(at) * queries_.dim);
-      }
+      task.choice->know(found.list(i), found.is_all(i));
+      task.choice->choose(&task.selection);
     });
+  }
+
+  std::unique_ptr<Choice> choice_of(std::size_t number) const {
+    const double diversity = variety_.diversity_of(number);
+    const bool is_adjusted = variety_.is_calibrated(number) || variety_.dampening_of(number) > 0;
+    if (diversity <= 0 && !is_adjusted) return nullptr;
+    const float* const vector = queries_.row(number);
+    const PreparedQuery query(snapshot_, active_kernels(), vector, {}, {}, 0);
+    if (diversity <= 0) {
+      return std::make_unique<Adjusted>(snapshot_, active_kernels(), vector, query.exact(),
+                                        variety_, number, top_n_, most_values_);
+    }
+    auto mmr =
+        std::make_unique<Mmr>(snapshot_, active_kernels(), query.exact(), diversity, item_norm_);
+    if (variety_.chosen == nullptr) return mmr;
+    const std::int64_t* const lists = variety_.chosen_splits + number;
+    for (std::int64_t at = lists[0]; at < lists[1]; ++at) {
+      mmr->begin(variety_.chosen + static_cast<std::size_t>(at) * queries_.dim);
+    }
+    return mmr;
   }
 
   // Searches what is left of the catalogue for each query until all are done.
@@ -141,15 +158,15 @@ class VariedSearch {
       task.mask = allow_mask_of(filter_, task.number, snapshot_.n_rows);
       task.selection.narrow(&task.mask);
       if (task.takes_best()) return;
-      task.mmr->exclude_known(&task.mask);
-      if (!task.mmr->wants_all()) return;
+      task.choice->narrow(&task.mask);
+      if (!task.choice->wants_all(task.mask)) return;
       const RaggedRows& lists = filter_.exclude;
       for (std::int64_t i = lists.splits == nullptr ? 0 : lists.splits[task.number];
            lists.splits != nullptr && i < lists.splits[task.number + 1]; ++i) {
         if (lists.values[i] >= 0) task.mask[static_cast<std::size_t>(lists.values[i])] = 0;
       }
-      task.mmr->know_all(task.mask);
-      task.mmr->choose(&task.selection);
+      task.choice->know_all(task.mask);
+      task.choice->choose(&task.selection);
     }
   }
 
@@ -165,9 +182,9 @@ class VariedSearch {
         vectors.insert(vectors.end(), query, query + queries_.dim);
         k = std::max(k, with_spare(task->selection.n_left()));
       } else {
-        const std::vector<float>& wanted = task->mmr->search_for();
-        vectors.insert(vectors.end(), wanted.begin(), wanted.end());
-        k = std::max(k, task->mmr->n_wanted());
+        const float* const wanted = task->choice->search_for();
+        vectors.insert(vectors.end(), wanted, wanted + queries_.dim);
+        k = std::max(k, task->choice->n_wanted());
       }
       if (filter_.exclude.splits != nullptr) {
         const std::int64_t* const lists = filter_.exclude.splits + task->number;
@@ -189,26 +206,23 @@ class VariedSearch {
     for_each(n, [&](std::size_t i) {
       Task& task = *tasks[i];
       if (task.takes_best()) return offer(task, found.list(i), found.is_all(i));
-      task.mmr->know(found.list(i), found.is_all(i));
-      task.mmr->choose(&task.selection);
+      task.choice->know(found.list(i), found.is_all(i));
+      task.choice->choose(&task.selection);
     });
   }
 
-  // A list by scores: all that may be taken from it, or with diversity the first item.
+  // A list by scores: all that may be taken from it, or what the choice takes.
   void offer(Task& task, std::vector<Neighbor> list, bool is_all) {
-    const std::size_t most = task.mmr == nullptr ? top_n_ : 1;
-    task.selection.offer(std::move(list), is_all, most);
-    if (task.mmr == nullptr || task.selection.picks().empty()) return;
-    task.mmr->begin(task.selection.picks()[0].row);
-    task.mmr->choose(&task.selection);
+    if (task.choice == nullptr) return task.selection.offer(std::move(list), is_all, top_n_);
+    task.choice->take_best(&task.selection, std::move(list), is_all);
   }
 
   void write(Task& task) const {
     std::vector<Neighbor> picks = task.selection.picks();
-    if (task.mmr == nullptr) {
+    if (task.choice == nullptr) {
       std::sort(picks.begin(), picks.end(), is_better);
-    } else if (task.selection.has_quotas() && !picks.empty()) {
-      picks = task.mmr->ordered(picks);
+    } else {
+      task.choice->arrange(&picks, task.selection.has_quotas());
     }
     output_.counts[task.number] = static_cast<std::int64_t>(picks.size());
     picks.resize(top_n_, {-std::numeric_limits<float>::infinity(), -1});
@@ -237,6 +251,9 @@ class VariedSearch {
   const SearchOutput& output_;
   const std::function<void()>* between_;
   const double item_norm_ = variety_.diversity == nullptr ? 0 : largest_norm(snapshot_);
+  const std::size_t most_values_ = variety_.calibration.strength == nullptr
+                                       ? 0
+                                       : most_values(variety_.calibration.column, snapshot_.n_rows);
 };
 
 }  // namespace

@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from shortlist._catalogue.groups import read_groups
+from shortlist._catalogue.groups import Groups, read_groups
 from shortlist._catalogue.where import evaluate, is_same
+from shortlist._columns.calibration import terms_of
 from shortlist._columns.reading import Array, to_array
-from shortlist._columns.variety import GroupColumn
 from shortlist._forks import ForkLock
 from shortlist.bundle.fields import problem
 from shortlist.bundle.tables import MappedFile, read_table
@@ -39,7 +39,8 @@ class ItemTable:
         self._slots: Array | None = None  # stored row of each item row, −1: none; None: the same
         self._titles: Array | None = None
         self._masks: list[tuple[Any, Array]] = []
-        self._groups: dict[str, GroupColumn] = {}
+        self._groups: dict[str, Groups] = {}
+        self._terms: Array | None = None
 
     @property
     def stored(self) -> Any:
@@ -102,8 +103,10 @@ class ItemTable:
             self._masks = [*self._masks[-(_MASKS_KEPT - 1) :], (where, mask)]
         return mask
 
-    def groups(self, name: str) -> GroupColumn:
+    def groups(self, name: str, argument: str = "at_most") -> Groups:
         """Return the values of a column as numbers, by item row; cached.
+
+        Messages call it by its `argument`.
 
         Raises
         ------
@@ -112,10 +115,16 @@ class ItemTable:
         """
         known = self._groups.get(name)
         if known is None:
-            known = read_groups(self.table, name)
+            known = read_groups(self.table, name, argument)
             with self._lock:
                 self._groups = {**self._groups, name: known}
         return known
+
+    def popularity_terms(self) -> Array:
+        """Return ln(1 + popularity) by item row (n_rows,), float64; cached."""
+        if self._terms is None:
+            self._terms = terms_of(popularity_of(self.table))
+        return self._terms
 
     def updated(self, slots: Array, new: Any = None) -> Self:
         """Make the table of the next state.

@@ -16,8 +16,14 @@ def variety_of(wanted: Wanted | None, items: ItemTable) -> CoreVariety | None:
     """
     if wanted is None:
         return None
-    columns = [items.groups(name) for name in wanted.at_most.names]
-    return wanted.for_core(columns, [_quota(name, items) for name in wanted.at_least.names])
+    columns = [items.groups(name).column for name in wanted.at_most.names]
+    quotas = [_quota(name, items) for name in wanted.at_least.names]
+    calibration = None
+    if wanted.targets is not None:
+        groups = items.groups(wanted.targets.column, "calibrate")
+        calibration = wanted.targets.for_core(groups.column, groups.codes_of)
+    terms = None if wanted.dampening is None else items.popularity_terms()
+    return wanted.for_core(columns, quotas, calibration, terms)
 
 
 def _quota(name: str, items: ItemTable) -> Array:

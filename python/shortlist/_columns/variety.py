@@ -1,4 +1,4 @@
-"""What a list has to look like as a whole: `at_most`, `at_least` and `diversity`, checked."""
+"""What a list has to look like as a whole, checked: `at_most`, `at_least`, `diversity` and more."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist import _checks
+from shortlist._columns.calibration import (
+    CoreCalibration,
+    GroupColumn,
+    Targets,
+    read_dampening,
+    read_targets,
+    terms_of,
+)
 
-# Codes of values, and splits or None.
-GroupColumn = tuple[NDArray[np.int32], NDArray[np.int64] | None]
-# As the core takes it: columns, at_most, masks of quotas, at_least, diversity.
+# As the core takes it: columns, at_most, masks of quotas, at_least, diversity, calibration, and
+# terms of rows with weights.
 CoreVariety = tuple[
     list[GroupColumn],
     NDArray[np.int32],
     list[NDArray[np.bool_]],
     NDArray[np.int32],
     NDArray[np.float64] | None,
+    CoreCalibration | None,
+    tuple[NDArray[np.float64], NDArray[np.float64]] | None,
 ]
 _FORMS = "expected a dict such as {{'{}': 2}}, or a list with one (or None) for each {}"
 
@@ -44,38 +53,80 @@ class Wanted(NamedTuple):
     ----------
     at_most, at_least : Counts
     diversity : ndarray of shape (n_requests,), float64, or None
+    targets : Targets or None
+    dampening : ndarray of shape (n_requests,), float64, or None
     """
 
     at_most: Counts
     at_least: Counts
     diversity: NDArray[np.float64] | None
+    targets: Targets | None = None
+    dampening: NDArray[np.float64] | None = None
 
     def take(self, chosen: NDArray[np.int64]) -> Self:
         """Return what some of the requests want."""
         at_most, at_least = (
             Counts(counts.names, counts.numbers[chosen]) for counts in (self.at_most, self.at_least)
         )
-        diversity = None if self.diversity is None else self.diversity[chosen]
-        return type(self)(at_most, at_least, diversity)
+        diversity, dampening = (
+            None if weights is None else weights[chosen]
+            for weights in (self.diversity, self.dampening)
+        )
+        targets = None if self.targets is None else self.targets.take(chosen)
+        return type(self)(at_most, at_least, diversity, targets, dampening)
 
-    def for_core(self, columns: list[GroupColumn], quotas: list[NDArray[np.bool_]]) -> CoreVariety:
-        """Return it with the columns and masks that its names stand for, in their order."""
-        return columns, self.at_most.numbers, quotas, self.at_least.numbers, self.diversity
+    def of_similarities(self) -> str | None:
+        """Name what it weighs similarities with; None where it does not."""
+        if self.diversity is not None:
+            return "diversity"
+        if self.targets is not None:
+            return "calibrate"
+        return None if self.dampening is None else "popularity_dampening"
+
+    def for_core(
+        self,
+        columns: list[GroupColumn],
+        quotas: list[NDArray[np.bool_]],
+        calibration: CoreCalibration | None = None,
+        terms: NDArray[np.float64] | None = None,
+    ) -> CoreVariety:
+        """Return it with what its names stand for; columns and masks in their order."""
+        dampening = None
+        if terms is not None and self.dampening is not None:
+            dampening = (terms, self.dampening)
+        return (
+            columns,
+            self.at_most.numbers,
+            quotas,
+            self.at_least.numbers,
+            self.diversity,
+            calibration,
+            dampening,
+        )
 
 
 def read_wanted(
-    at_most: Any, at_least: Any, diversity: Any, n: int, top_n: int, one: str = "query"
+    at_most: Any,
+    at_least: Any,
+    diversity: Any,
+    calibrate: Any,
+    dampening: Any,
+    n: int,
+    top_n: int,
+    one: str = "query",
 ) -> Wanted | None:
     """Check what a call wants of n lists of `top_n` items; None where it is nothing.
 
-    `one` is what messages call one of the lists.
+    `dampening` is the argument `popularity_dampening`; `one` is what messages call one of the
+    lists.
 
     Raises
     ------
     TypeError, ValueError
         An argument has another form, or a number is out of range.
     """
-    if at_most is None and at_least is None and diversity is None:  # the usual case
+    given = (at_most, at_least, diversity, calibrate, dampening)
+    if all(one is None for one in given):  # the usual case
         return None
     most = _read_counts(at_most, n, "at_most", "brand", one)
     least = _read_counts(at_least, n, "at_least", "is_new", one)
@@ -85,9 +136,30 @@ def read_wanted(
                 f"at_least[{name!r}]: got {int(numbers.max())} for lists of {top_n}; expected no "
                 f"more than top_n; ask for longer lists, or for fewer"
             )
-    weights = _read_diversity(diversity, n, one)
-    is_set = bool(most.names or least.names or weights is not None)
-    return Wanted(most, least, weights) if is_set else None
+    wanted = Wanted(
+        most,
+        least,
+        _read_diversity(diversity, n, one),
+        read_targets(calibrate, n, one),
+        read_dampening(dampening, n, one),
+    )
+    _check_one_rule(wanted, n, one)
+    return wanted if most.names or least.names or wanted.of_similarities() else None
+
+
+def _check_one_rule(wanted: Wanted, n: int, one: str) -> None:
+    """Refuse two rules of order for one list."""
+    if wanted.diversity is None:
+        return
+    for i in np.flatnonzero(wanted.diversity):
+        target = None if wanted.targets is None else wanted.targets.each[i]
+        is_dampened = wanted.dampening is not None and wanted.dampening[i] > 0
+        if target is not None or is_dampened:
+            other = "calibrate" if target is not None else "popularity_dampening"
+            raise ValueError(
+                f"diversity, {other}: got both for {one} {i}, expected one of them: each is a rule "
+                "by which the next item is chosen"
+            )
 
 
 def _read_counts(value: Any, n: int, argument: str, example: str, one: str) -> Counts:
@@ -136,7 +208,9 @@ def _read_diversity(value: Any, n: int, one: str) -> NDArray[np.float64] | None:
     return weights if weights.any() else None
 
 
-def variety_of_groups(groups: Any, wanted: Wanted | None, n_rows: int) -> CoreVariety | None:
+def variety_of_groups(
+    groups: Any, wanted: Wanted | None, n_rows: int, popularity: Any = None
+) -> CoreVariety | None:
     """Return what a call wants, with the arrays of `groups` that its names stand for.
 
     Raises
@@ -160,7 +234,55 @@ def variety_of_groups(groups: Any, wanted: Wanted | None, n_rows: int) -> CoreVa
     quotas = [
         _mask(_of_name(groups, name, "at_least"), name, n_rows) for name in wanted.at_least.names
     ]
-    return wanted.for_core(columns, quotas)
+    calibration, terms = None, None
+    if wanted.targets is not None:
+        calibration = _calibration(groups, wanted.targets, n_rows)
+    if wanted.dampening is not None:
+        terms = terms_of(_popularity(popularity, n_rows))
+    return wanted.for_core(columns, quotas, calibration, terms)
+
+
+def _calibration(groups: Mapping[str, Any], targets: Targets, n_rows: int) -> CoreCalibration:
+    name = targets.column
+    if any(target is not None and target.shares is None for target in targets.each):
+        raise ValueError(
+            f"calibrate[{name!r}]: got 'history', but an index knows no histories; expected shares "
+            "by value, such as {3: 0.5, 7: 0.5}"
+        )
+    given = _of_name(groups, name, "calibrate")
+    values = _array(given[0] if isinstance(given, tuple) and len(given) == 2 else given)
+    column = _group_column(given, name, n_rows)
+
+    def codes_of(wanted: list[Any]) -> NDArray[np.int64]:
+        if not all(isinstance(value, (int, np.integer)) for value in wanted):
+            raise TypeError(
+                f"calibrate[{name!r}]: got shares of {wanted!r:.80}, expected integers as in groups"
+            )
+        numbers = np.array(wanted, dtype=np.int64)
+        present = np.unique(values[values >= 0])
+        at = np.searchsorted(present, numbers)
+        is_there = (at < len(present)) & (present[np.minimum(at, len(present) - 1)] == numbers)
+        codes = at if _has_gaps(values) else numbers
+        return np.where(is_there, codes, -1)
+
+    return targets.for_core(column, codes_of)
+
+
+def _popularity(value: Any, n_rows: int) -> NDArray[Any]:
+    if value is None:
+        raise ValueError(
+            "popularity: got None with popularity_dampening, expected the number of events of each "
+            "row"
+        )
+    array = _array(value)
+    if array.dtype.kind not in "fiu" or array.shape != (n_rows,):
+        raise ValueError(
+            f"popularity: got dtype {array.dtype} and shape {array.shape}; expected numbers of "
+            f"shape ({n_rows},)"
+        )
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError("popularity: expected numbers of 0 or more, got others")
+    return array
 
 
 def _of_name(groups: Mapping[str, Any], name: str, argument: str) -> Any:
@@ -202,7 +324,7 @@ def _codes(value: Any, name: str) -> NDArray[np.int32]:
             "integers, one a row, negative where an item has no value; number texts with "
             "numpy.unique(texts, return_inverse=True)[1]"
         )
-    if array.size and int(array.max()) >= 2 * array.size + 256:  # with large gaps
+    if _has_gaps(array):
         is_value = array >= 0
         present = np.unique(array[is_value])
         codes = np.where(is_value, np.searchsorted(present, array), -1)
@@ -210,6 +332,10 @@ def _codes(value: Any, name: str) -> NDArray[np.int32]:
     if array.dtype.kind == "i":
         array = np.maximum(array, -1)
     return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _has_gaps(array: NDArray[Any]) -> bool:
+    return bool(array.size) and int(array.max()) >= 2 * array.size + 256
 
 
 def _array(value: Any) -> NDArray[Any]:

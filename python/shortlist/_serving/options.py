@@ -53,8 +53,7 @@ def check_wanted(wanted: Wanted | None, stages: Any, explore: Any) -> None:
     Raises
     ------
     ValueError
-        `stages` is 2 with `diversity`: it weighs similarities, which scores of a second stage are
-        not.
+        `stages` is 2 with what weighs similarities, which scores of a second stage are not.
     TypeError
         The call explores: what is drawn would not keep to it.
     """
@@ -62,13 +61,15 @@ def check_wanted(wanted: Wanted | None, stages: Any, explore: Any) -> None:
         return
     if explore is not None:
         raise TypeError(
-            f"explore: got {type(explore).__name__} beside at_most, at_least or diversity, "
-            "expected one of them: a list that is drawn does not keep to them"
+            f"explore: got {type(explore).__name__} beside at_most, at_least, diversity, calibrate "
+            "or popularity_dampening, expected one of them: a list that is drawn does not keep to "
+            "them"
         )
-    if wanted.diversity is not None and stages == 2:
+    name = wanted.of_similarities()
+    if name is not None and stages == 2:
         raise ValueError(
-            "stages: got 2 with diversity, expected 1 or None: diversity weighs the similarities "
-            "of the first stage"
+            f"stages: got 2 with {name}, expected 1 or None: {name} weighs the similarities of the "
+            "first stage"
         )
 
 

@@ -103,6 +103,8 @@ def score(
     at_most: Any = None,
     at_least: Any = None,
     diversity: float | None = None,
+    calibrate: Any = None,
+    popularity_dampening: float | None = None,
     layout: Literal["long", "lists"] = "long",
     titles: bool = False,
     partitions: int | None = None,
@@ -129,7 +131,8 @@ def score(
         users that the bundle stores.
     out : str or path
         Folder to write: new, empty, or of the same job.
-    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity
+    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, calibrate,
+    popularity_dampening
         As for `Engine.recommend`, the same for all requests.
     layout, titles
         As for `batch.scorer`.
@@ -176,7 +179,18 @@ def score(
     need("pyarrow", "shortlist[cpu]")
     begin = time.monotonic()
     options = ScoreOptions(
-        top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, layout, titles
+        top_n,
+        where,
+        stages,
+        exclude_seen,
+        exclude,
+        at_most,
+        at_least,
+        diversity,
+        calibrate,
+        popularity_dampening,
+        layout,
+        titles,
     )
     partitions = None if partitions is None else _checks.positive_int(partitions, "partitions")
     chosen = EngineChoice(engine, address, _checks.thread_count(workers, "workers"))
@@ -269,7 +283,7 @@ def stream(
         Threads of encoder and search; 0: all cores.
     **options
         `top_n`, `where`, `stages`, `exclude_seen`, `exclude`, `at_most`, `at_least`, `diversity`,
-        `layout` and `titles`, as for `score`.
+        `calibrate`, `popularity_dampening`, `layout` and `titles`, as for `score`.
 
     Yields
     ------

@@ -17,7 +17,8 @@ class ScoreOptions:
 
     Attributes
     ----------
-    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity
+    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, calibrate,
+    popularity_dampening
         As `Engine.recommend` takes them, the same for all requests.
     layout : {"long", "lists"}
         One row an item, or one row a request.
@@ -33,6 +34,8 @@ class ScoreOptions:
     at_most: Mapping[str, int] | None = None
     at_least: Mapping[str, int] | None = None
     diversity: float | None = None
+    calibrate: Mapping[str, Any] | None = None
+    popularity_dampening: float | None = None
     layout: Literal["long", "lists"] = "long"
     titles: bool = False
 
@@ -42,7 +45,7 @@ class ScoreOptions:
         _checks.flag(self.titles, "titles")
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout: got {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
-        for name in ("at_most", "at_least"):
+        for name in ("at_most", "at_least", "calibrate"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Mapping):
                 raise TypeError(

@@ -146,6 +146,8 @@ def scorer(
     at_most: Any = None,
     at_least: Any = None,
     diversity: float | None = None,
+    calibrate: Any = None,
+    popularity_dampening: float | None = None,
     layout: Literal["long", "lists"] = "long",
     titles: bool = False,
     n_threads: int = 1,
@@ -158,7 +160,8 @@ def scorer(
     bundle : str or path
         A `NAME.shortlist` folder or zip, where every worker finds it: a path, or an address that
         pyarrow reads ("s3://models/shop.shortlist"), which each machine copies to its cache once.
-    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity
+    top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, calibrate,
+    popularity_dampening
         As for `Engine.recommend`, the same for all requests.
     layout : {"long", "lists"}
         "long": a row an item, `user_id, rank, item_id, score, source`. "lists": a row a request,
@@ -199,7 +202,18 @@ def scorer(
     if device not in DEVICES:
         raise ValueError(f"device: got {device!r}, expected one of {', '.join(DEVICES)}")
     options = ScoreOptions(
-        top_n, where, stages, exclude_seen, exclude, at_most, at_least, diversity, layout, titles
+        top_n,
+        where,
+        stages,
+        exclude_seen,
+        exclude,
+        at_most,
+        at_least,
+        diversity,
+        calibrate,
+        popularity_dampening,
+        layout,
+        titles,
     )
     return scorer_of(bundle, options, _checks.thread_count(n_threads), device)
 

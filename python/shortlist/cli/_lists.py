@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from shortlist._columns.calibration import STRENGTH
 from shortlist.cli._common import whole_number
 from shortlist.errors import DataError
 
@@ -54,6 +55,18 @@ def add_list_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHT",
         help="from 0 to 1: how much being unlike the items above counts",
     )
+    parser.add_argument(
+        "--calibrate",
+        type=_calibrated,
+        metavar="COLUMN[=STRENGTH]",
+        help="come near to what the history has of a column's values, such as genres or genres=0.8",
+    )
+    parser.add_argument(
+        "--popularity-dampening",
+        type=float,
+        metavar="WEIGHT",
+        help="what is taken off scores times ln(1 + number of events)",
+    )
     parser.add_argument("--include-seen", action="store_true", help="seen items may come back")
 
 
@@ -73,6 +86,8 @@ def variety_options(args: argparse.Namespace) -> dict[str, Any]:
         "at_most": _counts(args.at_most, "--at-most"),
         "at_least": _counts(args.at_least, "--at-least"),
         "diversity": args.diversity,
+        "calibrate": args.calibrate,
+        "popularity_dampening": args.popularity_dampening,
     }
 
 
@@ -94,6 +109,16 @@ def _count(expected: str) -> Any:
         return name.strip(), int(number)
 
     return read
+
+
+def _calibrated(text: str) -> dict[str, tuple[str, float]]:
+    name, _, strength = text.partition("=")
+    try:
+        return {name.strip(): ("history", float(strength) if strength else STRENGTH)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected COLUMN, or COLUMN=STRENGTH such as genres=0.8"
+        ) from None
 
 
 def _counts(pairs: list[tuple[str, int]] | None, flag: str) -> dict[str, int] | None:

@@ -219,10 +219,10 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--explain-by: got it without --explain, expected both")
     if args.by is not None and args.like is None:
         raise DataError("--by: got it without --like, expected both")
-    if (args.explain or args.like) and (args.at_most or args.at_least or args.diversity):
+    if (args.explain or args.like) and any(variety_options(args).values()):
         raise DataError(
-            "--at-most, --at-least, --diversity: got one beside --explain or --like, expected it "
-            "without them"
+            "--at-most, --at-least, --diversity, --calibrate, --popularity-dampening: got one "
+            "beside --explain or --like, expected it without them"
         )
     read = None if args.requests is None else _read_requests(args.requests)  # before the bundle
     with shortlist.load(args.bundle, device=args.device, n_threads=args.threads) as engine:

@@ -66,7 +66,7 @@ def search_shards(
     top_n = _checks.positive_int(top_n, "top_n")
     n, n_rows = len(array), shards.n_rows
     _checks.check_answer_size(n, top_n, n_rows)
-    wanted = read_wanted(at_most, at_least, diversity, n, top_n)
+    wanted = read_wanted(at_most, at_least, diversity, None, None, n, top_n)
     variety = variety_of_groups(groups, wanted, n_rows)
     calls = _Calls(shards, array, exclude, allow, n_threads)
 

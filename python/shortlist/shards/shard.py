@@ -265,7 +265,7 @@ class _NarrowCall:
         chosen = None
         if self._chosen is not None and self._diversity is not None:
             none = np.zeros((n, 0), dtype=np.int32)
-            variety = ([], none, [], none, np.ascontiguousarray(self._diversity[part]))
+            variety = ([], none, [], none, np.ascontiguousarray(self._diversity[part]), None, None)
             chosen = _cut(self._chosen, part)
         queries = self._queries[part]
         return self._view.search(

@@ -29,9 +29,9 @@ class ShardedIndex:
 
     Notes
     -----
-    Answers have the ids, order and score bits of one `Index` with the same rows, with every filter
-    and all options of variety. Rows count over all shards, in their order. All shards together
-    hold at most 2^31 - 2 rows.
+    Answers have the ids, order and score bits of one `Index` with the same rows, with every filter,
+    `at_most`, `at_least` and `diversity`. Rows count over all shards, in their order. All shards
+    together hold at most 2^31 - 2 rows.
 
     Every file is compared with its sha256 when it is opened. Files are memory-mapped by default:
     the system may drop their pages and read them again. `Shard` and `ShardPool` spread the search

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist._columns.variety import CoreVariety, GroupColumn
+from shortlist._columns.calibration import GroupColumn
+from shortlist._columns.variety import CoreVariety
 from shortlist.index import Hits, Index
 from shortlist.shards.merging import ShardAnswer, merge
 
@@ -32,7 +33,7 @@ class Choice:
     """
 
     def __init__(self, variety: CoreVariety, query: int, top_n: int) -> None:
-        self._columns, at_most, self._quotas, at_least, diversity = variety
+        self._columns, at_most, self._quotas, at_least, diversity, _, _ = variety
         self.query = query
         self._at_most, self.at_least = at_most[query], at_least[query]
         self.diversity = 0.0 if diversity is None else float(diversity[query])

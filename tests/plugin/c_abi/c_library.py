@@ -50,11 +50,18 @@ class Groups(ctypes.Structure):
     _fields_ = [("n", c_size_t), ("values", c_void_p), ("splits", c_void_p)]
 
 
+class Calibration(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("column", Groups), ("strength", c_void_p),
+                ("splits", c_void_p), ("values", c_void_p), ("shares", c_void_p),
+                ("from_history", c_void_p)]  # fmt: skip
+
+
 class Variety(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("n_rows", c_size_t), ("columns", POINTER(Groups)),
                 ("n_columns", c_size_t), ("at_most", c_void_p), ("quotas", POINTER(c_void_p)),
-                ("n_quotas", c_size_t), ("at_least", c_void_p),
-                ("diversity", c_void_p)]  # fmt: skip
+                ("n_quotas", c_size_t), ("at_least", c_void_p), ("diversity", c_void_p),
+                ("calibration", c_void_p), ("terms", c_void_p),
+                ("dampening", c_void_p)]  # fmt: skip
 
 
 class Filter(ctypes.Structure):
@@ -249,4 +256,34 @@ def variety_of(n_rows, n_queries, columns=(), quotas=(), diversity=None):
         kept.append(np.full(n_queries, diversity, np.float64))
         made.diversity = address(kept[-1])
     made.keep = kept, groups, masks, at_most, at_least
+    return made
+
+
+def set_calibration(made, n_queries, column, shares, strength):
+    """Let every query want the same shares of a column's values; None: those of its history."""
+    values, splits = column if isinstance(column, tuple) else (column, None)
+    values = np.ascontiguousarray(values, np.int32)
+    kept = [values, np.full(n_queries, strength, np.float64)]
+    groups = Groups(n=len(values), values=address(values))
+    if splits is not None:
+        kept.append(np.ascontiguousarray(splits, np.int64))
+        groups.splits = address(kept[-1])
+    own = sorted((shares or {}).items())
+    numbers = np.tile(np.array([value for value, _ in own], np.int32), n_queries)
+    parts = np.tile(np.array([share for _, share in own], np.float64), n_queries)
+    ends = len(own) * np.arange(n_queries + 1)
+    flags = np.ones(n_queries, np.uint8)
+    made.one = sized(Calibration, column=groups, strength=address(kept[1]), splits=address(ends),
+                     values=address(numbers), shares=address(parts))  # fmt: skip
+    if shares is None:
+        made.one.from_history = address(flags)
+    made.more = [*kept, numbers, parts, ends, flags]
+    made.calibration = ctypes.cast(ctypes.pointer(made.one), c_void_p)
+    return made
+
+
+def set_dampening(made, n_queries, terms, weight):
+    """Take the same weight of the terms off the scores of every query."""
+    made.numbers = np.ascontiguousarray(terms, np.float64), np.full(n_queries, weight, np.float64)
+    made.terms, made.dampening = map(address, made.numbers)
     return made

@@ -14,6 +14,8 @@ from c_library import (
     byref,
     call,
     lists,
+    set_calibration,
+    set_dampening,
     size,
     sized,
     variety_of,
@@ -55,6 +57,47 @@ def test_caps_quotas_and_diversity_equal_pythons(diversity):
     assert rows.tolist() == hits.indices.tolist()
     assert scores.tobytes() == hits.scores.tobytes()
     assert missing.T.tolist() == [hits.unmet["new"].tolist(), hits.unmet["never"].tolist()]
+
+
+def test_calibrated_and_dampened_lists_equal_pythons():
+    python, view = shortlist.Index(ITEMS), CIndex(ITEMS).view()
+    shares, popularity = {1: 0.25, 4: 0.75}, RANDOM.integers(0, 1000, size=N)
+    made = set_calibration(variety_of(N, Q, [(BRAND, 2)]), Q, GENRES, shares, 0.6)
+    scores, rows, _ = search(view, made)
+    brands = {"groups": GROUPS, "at_most": {"brand": 2}}
+    hits = python.search(QUERIES, TOP_N, **brands, calibrate={"genre": (shares, 0.6)})
+    assert rows.tolist() == hits.indices.tolist()
+    assert scores.tobytes() == hits.scores.tobytes()
+    made = set_dampening(variety_of(N, Q), Q, np.log1p(popularity), 0.05)
+    scores, rows, _ = search(view, made)
+    hits = python.search(QUERIES, TOP_N, popularity=popularity, popularity_dampening=0.05)
+    assert rows.tolist() == hits.indices.tolist()
+    assert scores.tobytes() == hits.scores.tobytes()
+
+
+def wrong(shares=None, strength=0.5, **numbers):
+    made = variety_of(N, Q, diversity=numbers.pop("diversity", None))
+    if numbers:
+        return set_dampening(made, Q, numbers["terms"], numbers["weight"])
+    return set_calibration(made, Q, BRAND, shares, strength)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (wrong({1: 0.5, 2: 0.4}), "calibration.shares: got a sum of 0.9.* for query 0; expected 1"),
+        (wrong({1: 1.5, 2: -0.5}), "calibration.shares: got 1.5.* at position 0; expected a num"),
+        (wrong({-1: 0.5, 2: 0.5}), "calibration.values: got -1 at position 0; expected 0 or more"),
+        (wrong({1: 1.0}, 1.1), "calibration.strength: got 1.1.* at position 0; expected a number"),
+        (wrong(), "from_history: got some; expected NULL: an index knows no histories"),
+        (wrong({1: 1.0}, diversity=0.5), "variety.diversity, variety.calibration: got both for qu"),
+        (wrong(terms=np.full(N, -1.0), weight=1), "variety.terms: got -1.* at position 0; expec"),
+        (wrong(terms=np.ones(N), weight=-1), "variety.dampening: got -1.* at position 0; expected"),
+    ],
+)
+def test_wrong_adjustments_are_named(made, words):
+    with pytest.raises(CError, match=words):
+        search(CIndex(ITEMS).view(), made)
 
 
 @pytest.mark.parametrize(

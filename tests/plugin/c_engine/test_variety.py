@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 from c_engine import CEngine, filter_of
-from c_library import CError, variety_of
+from c_library import CError, set_calibration, set_dampening, variety_of
 from c_requests import check_same, columns_of, random_requests
 
 import shortlist
@@ -66,6 +66,25 @@ def test_caps_under_a_second_stage(engines):
     check_same(found, expected)
     assert found.missing is None
     assert (found.counts == 5).all()
+
+
+def test_calibrated_and_dampened_lists_equal_pythons(engines):
+    world, engine, c_engine = engines
+    requests = random_requests(world, N)
+    genres = world.items.column("genres").to_pylist()
+    codes = {"drama": 0, "war": 1}
+    splits = np.append(0, np.cumsum([len(own) for own in genres]))
+    values = np.array([codes[genre] for own in genres for genre in own])
+    made = variety_of(len(genres), N)
+    set_calibration(made, N, (values, splits), None, 0.5)
+    set_dampening(made, N, np.log1p(world.items.column("n_events").to_numpy()), 0.02)
+    chosen = filter_of()
+    chosen.variety = ctypes.pointer(made)
+    found = c_engine.recommend(columns_of(world, requests), N, 7, filter=chosen)
+    wants = {"calibrate": {"genres": "history"}, "popularity_dampening": 0.02}
+    check_same(found, engine.recommend(requests, 7, **wants))
+    with pytest.raises(CError, match=r"stages: got 2 with variety.calibration; expected 1 or 0"):
+        c_engine.recommend(columns_of(world, requests), N, 7, filter=chosen, stages=2)
 
 
 def test_diversity_has_one_stage(engines):
