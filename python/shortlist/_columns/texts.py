@@ -29,7 +29,7 @@ class TextLists(Ragged):
     """Lists of text whose first entry, as the compiled engine takes it, are the `ArrowTexts`."""
 
     @cached_property
-    def values(self) -> Array:  # type: ignore[override]
+    def values(self) -> Array:
         """Values (n_values,), object (str)."""
         texts: ArrowTexts = self[0]  # type: ignore[assignment]
         data, ends = texts.data.tobytes(), texts.offsets.tolist()
@@ -53,7 +53,8 @@ def text_lists(name: str, entries: Any, lengths: Array) -> TextLists:
             f"requests: {name!r} holds what is no text ({error}), expected UTF-8. Fix: write the "
             "column again"
         ) from error
-    ends, data = np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.uint8)
+    ends: Array = np.zeros(1, dtype=np.int64)
+    data: Array = np.empty(0, dtype=np.uint8)
     if len(entries):  # else it may have no buffers at all
         _, offsets, held = entries.buffers()
         kind = np.int64 if str(entries.type) == "large_string" else np.int32
