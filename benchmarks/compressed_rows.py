@@ -5,8 +5,8 @@
 Every storage is loaded, memory-mapped, in a process of its own. What it counts as the item memory
 is what the process holds more than before the load (Pss of /proc/self/smaps_rollup), after the
 searches. All answers are compared first, items and score bits; one that differs ends the run.
-Seconds are user CPU seconds, of interleaved runs, the least of each. Cold times follow after the
-file was dropped from the page cache.
+Seconds are CPU seconds, those of the system included, of interleaved runs, the least of each. Cold
+times are wall seconds after the file was dropped from the page cache.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def drop(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def user_seconds() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+def cpu_seconds() -> float:
+    """Return the seconds of the CPU, those of the system's reads included."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def serve(path: Path, queries_path: Path) -> None:
@@ -70,14 +72,14 @@ def serve(path: Path, queries_path: Path) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         first, n, batch = asked["first"], asked["n"], asked["batch"]
-        faults = resource.getrusage(resource.RUSAGE_SELF)
-        user, wall = user_seconds(), time.perf_counter()
+        before_disk = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+        cpu, wall = cpu_seconds(), time.perf_counter()
         digest = hashlib.sha256()
         for start in range(first, first + n, batch):
             hits = index.search(queries[start : start + batch], top_n=TOP_N, n_threads=1)
             if asked["hash"]:
                 digest.update(hits.indices.tobytes() + hits.scores.tobytes())
-        seconds = {"user": user_seconds() - user, "wall": time.perf_counter() - wall}
+        seconds = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall}
         after = resource.getrusage(resource.RUSAGE_SELF)
         print(
             json.dumps(
@@ -85,8 +87,7 @@ def serve(path: Path, queries_path: Path) -> None:
                     **seconds,
                     "digest": digest.hexdigest(),
                     "held": held() - before,
-                    "minor": after.ru_minflt - faults.ru_minflt,
-                    "major": after.ru_majflt - faults.ru_majflt,
+                    "blocks": (after.ru_inblock - before_disk) / 8,  # of 512 bytes; pages
                 }
             ),
             flush=True,
@@ -122,8 +123,14 @@ class Served:
 
 
 def build(folder: Path, n_items: int, dim: int, metric: Any) -> None:
-    index = shortlist.Index(rows(1, n_items, dim), metric=metric)
+    plain = folder / "float32"
+    if plain.exists():
+        index = shortlist.Index.load(plain)
+    else:
+        index = shortlist.Index(rows(1, n_items, dim), metric=metric)
     for storage in (*EXACT, "int8", "int4"):
+        if (folder / storage).exists():
+            continue
         made = index if storage == "float32" else index.with_storage(storage)
         made.save(folder / storage)
         told = "" if made.recall is None else f", recall {made.recall:.3f}"
@@ -147,7 +154,7 @@ def measure(served: dict[str, Served], n_items: int, repeats: int) -> None:
         for batch in BATCHES:
             for storage, at in served.items():
                 n = batch * max(1, 256 // batch // 2)
-                found = at.ask(0, n, batch)["user"] / n
+                found = at.ask(0, n, batch)["cpu"] / n
                 key = storage, batch
                 least[key] = min(least.get(key, float("inf")), found)
     held_now = {storage: at.ask(0, 64, 64)["held"] for storage, at in served.items()}
@@ -166,15 +173,15 @@ def measure(served: dict[str, Served], n_items: int, repeats: int) -> None:
 def measure_cold(folder: Path, queries: Path) -> None:
     for storage in EXACT[1:]:
         at = Served(folder / storage, queries)
-        warm = at.ask(0, 64, 64)
+        at.ask(0, 64, 64)
         for batch in BATCHES:
             drop(folder / storage)
-            cold = at.ask(256, batch, batch)
+            cold, warm = (at.ask(256, batch, batch) for _ in range(2))
             print(
-                f"{storage}, cold, batch {batch}: {cold['wall'] / batch * 1e3:.1f} ms/query, "
-                f"{cold['major'] / batch:.0f} pages read from disk a query"
+                f"{storage}, batch {batch}, cold: {cold['wall'] / batch * 1e3:.2f} ms/query, "
+                f"{cold['blocks'] / batch:.0f} pages read a query; "
+                f"then {warm['wall'] / batch * 1e3:.2f} ms"
             )
-        print(f"  warm, batch 64: {warm['wall'] / 64 * 1e3:.2f} ms/query wall")
         at.close()
 
 
@@ -194,16 +201,15 @@ def main() -> None:
         folder = args.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
         queries = folder / "queries.npy"
-        if not (folder / "int4").exists():
-            build(folder, args.n_items, args.dim, args.metric)
+        build(folder, args.n_items, args.dim, args.metric)
         np.save(queries, rows(2, max(1024, args.queries), args.dim))
+        measure_cold(folder, queries)
         served = {storage: Served(folder / storage, queries) for storage in EXACT}
         print(f"load average {os.getloadavg()[0]:.1f}, {shortlist.simd_level()}")
         compare(served, args.queries)
         measure(served, args.n_items, args.repeats)
         for at in served.values():
             at.close()
-        measure_cold(folder, queries)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 import shortlist.export.writer as writer_module
 from shortlist.bundle import Bundle
+from shortlist.bundle.storages import APPROXIMATE, ON_DISK
 from shortlist.errors import BundleError, ShortlistError
 from shortlist.export import ExportError, export_bundle, parity
 from shortlist.export.parity import TOLERANCE, check_parity, held_out_users, list_difference
@@ -56,6 +57,7 @@ def test_columns_of_any_name_are_exported_and_served(odd_run, tmp_path):
         ("bfloat16", 2**-11, 2**-7),
         ("int8", 2**-9, 2**-4),
         ("int4", 2**-6, 2),
+        ("disk6", -1e-9, 1e-4),
     ],
 )
 def test_every_storage_passes_the_gate_within_what_it_rounds(
@@ -70,7 +72,15 @@ def test_every_storage_passes_the_gate_within_what_it_rounds(
         told = engine.bundle.manifest
         assert told.storage == engine.report()["storage"] == engine.index.storage == storage
         assert told.recall == engine.report()["recall"] == engine.index.recall
-        assert ("recall" in told.to_dict()) == (storage in ("int8", "int4"))
+        assert ("recall" in told.to_dict()) == (storage in APPROXIMATE)
+        memory, said = engine.report()["memory"], engine.bundle.describe()["memory"]
+        assert memory["items"] == engine.index.memory().to_dict()
+        assert (memory["users"], memory["graphs"]) == (said["users"], said["graphs"])
+        in_rows = memory["items"]["rows_on_disk"] + memory["items"]["mapped_rows"]
+        assert in_rows == said["item_rows"]
+        assert (memory["items"]["rows_on_disk"] > 0) == (storage in ON_DISK)
+        words = {"disk6": "in memory, vectors", "int4": "answers are approximate, recall"}
+        assert words.get(storage, f"item memory, {storage}: codes") in engine.bundle.outline()
 
 
 def test_the_manifest_tells_parity_sizes_features_settings_and_versions(exported, run):
