@@ -56,6 +56,7 @@ def test_a_script_names_every_command_flag_and_preset(shell, script):
         (["train", "--preset", "ba"], ["balanced"]),
         (["--verbose", "train", "--format", "s"], ["sasrec", "s3rec"]),
         (["train", "--data", "m"], ["movielens-100k", "movielens-1m", "mine.csv"]),
+        (["federate", "join", "exchange", "--tls-c"], ["--tls-cert", "--tls-ca"]),
         (["inspect", "m"], []),  # files, which bash completes by itself
     ],
 )

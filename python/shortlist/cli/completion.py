@@ -54,9 +54,19 @@ def add_parser(subparsers: SubParsers) -> None:
 def run(subparsers: SubParsers, args: argparse.Namespace) -> int:
     """Print the script for one shell."""
     summaries = {action.dest: action.help or "" for action in subparsers._choices_actions}
-    flags = {name: list(_flags(parser)) for name, parser in subparsers.choices.items()}
+    flags = {name: _all_flags(parser) for name, parser in subparsers.choices.items()}
     show(_SHELLS[args.shell](summaries, flags))
     return 0
+
+
+def _all_flags(parser: argparse.ArgumentParser) -> list[Flag]:
+    """Return the flags of a command, and those of its verbs, each name once."""
+    found = {flag.names: flag for flag in _flags(parser)}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                found |= {flag.names: flag for flag in _flags(verb)}
+    return list(found.values())
 
 
 def _flags(parser: argparse.ArgumentParser) -> Iterator[Flag]:
