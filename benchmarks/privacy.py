@@ -20,7 +20,6 @@ import math
 import statistics
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +112,8 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings")
     args = parser.parse_args()
     dataset = load_dataset(args.data, progress=False)
-    table = dataset.events.select("item_id").unique().sort("item_id")
-    dataset = replace(dataset, items=table)
     split = make_split(dataset, "leave-one-out")
+    table = pl.DataFrame({"item_id": split.catalogue})
     users = split.train["user_id"].rle_id().to_numpy().astype(np.int64)
     items = split.item_rows(split.train["item_id"])
     popular = Popularity().fit(split.train, split.catalogue)
