@@ -9,7 +9,6 @@ from onnx import TensorProto, helper
 from shortlist.export.compression.graphs import PLUGIN, PORTABLE
 from shortlist.export.portable import PortableHead
 from shortlist.export.tensors import index_bytes
-from shortlist.index import Index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,16 +16,11 @@ if TYPE_CHECKING:
     import onnx
 
     from shortlist.export.compression.graphs import Graphs
-    from shortlist.index import Storage
+    from shortlist.index import Index
 
-__all__ = ["read_index_again", "stored_as"]
+__all__ = ["read_index_again"]
 
 _BYTES, _ROWS = "index", "items"  # what the graphs call the file and its rows
-
-
-def stored_as(index: Index, storage: Storage) -> Index:
-    """Build an index of the same items under another storage."""
-    return index.with_storage(storage)
 
 
 def read_index_again(graphs: Graphs, directory: Path, index: Index) -> None:

@@ -21,7 +21,7 @@ from shortlist.export.compression.graphs import (
 )
 from shortlist.export.compression.names import shorten_names
 from shortlist.export.compression.products import byte_products
-from shortlist.export.compression.rows import read_index_again, stored_as
+from shortlist.export.compression.rows import read_index_again
 from shortlist.export.compression.tables import byte_tables, digests
 from shortlist.export.compression.users import write_short
 from shortlist.export.tensors import DATA_FILE, INDEX_FILE
@@ -172,7 +172,7 @@ def _store_index(
     index = Index.load(index_file)
     if recipe.dim is not None:
         index = cut_index(index, recipe.dim)
-    index = stored_as(index, wanted)
+    index = index.with_storage(wanted)  # type: ignore[arg-type]
     index.save(directory / INDEX_FILE)
     n_shards = sum(name.endswith(".index") for name in bundle.manifest.files) - 1
     if n_shards:

@@ -215,6 +215,19 @@ def test_users_the_portable_graph_and_shards_follow_the_recipe(whole):
         assert engine.recommend({"history": [[1, 4]]}).counts.tolist() == [10]
 
 
+@pytest.mark.parametrize("storage", ["disk8", "disk4", "int4", "bfloat16"])
+def test_every_storage_is_read_by_all_graphs(storage, whole, run):
+    small = variant_of(whole, Recipe(storage=storage))
+    requests = next(iter(request_batches(run, 50, 50)))
+    with load(whole) as engine, load(small) as smaller:
+        assert smaller.index.storage == smaller.bundle.manifest.storage == storage
+        assert (smaller.bundle.manifest.recall is None) == (storage != "int4")
+        check_host_graphs(smaller, request_batches(run, 50, 50), top_n=10)
+        if storage.startswith("disk"):
+            one, other = engine.recommend(requests), smaller.recommend(requests)
+            assert one.scores.tobytes() == other.scores.tobytes()
+
+
 @pytest.mark.parametrize("int8", [False, True])
 def test_a_cut_embedding_is_the_first_numbers_at_length_one_everywhere(int8, whole, run):
     inputs = encoder_inputs(run, whole)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["CompressRequest", "EventSource", "compress_bundle"]
 
 TOP_N = 20  # of the lists that graphs and engine are compared by
-SEARCHED = ("int8", "float16")  # storages that `within` tries, beside the one that is there
+SEARCHED = ("float16", "int8", "int4")  # storages that `within` tries, beside the one that is there
 _OF_FILE = ("format", "format_version", "files")  # of a manifest: written with it
 
 
