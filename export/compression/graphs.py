@@ -69,8 +69,10 @@ def transplant(before: onnx.ModelProto, after: onnx.ModelProto, host: onnx.Model
     renamed: dict[tuple[str, int], str] = {}
     for node in after.graph.node:
         same = old.get(node.output[0])
-        for place, name in enumerate(node.input if same is not None else ()):
-            if name != same.input[place]:
+        if same is None:
+            continue
+        for place, (name, former) in enumerate(zip(node.input, same.input, strict=True)):
+            if name != former:
                 renamed[node.output[0], place] = name
     nodes: list[Any] = []
     there: set[str] = set()

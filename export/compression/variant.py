@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shortlist.bundle import Bundle
+    from shortlist.bundle.storages import Storage
     from shortlist.export.host_graphs import Answer
-    from shortlist.index import Storage
 
 __all__ = ["Recipe", "write_variant"]
 

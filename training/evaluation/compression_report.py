@@ -154,7 +154,7 @@ def compression_lines(report: CompressionReport) -> list[str]:
     rows.append(_row("the bundle", before, before, "", "", f"{before.encoder_ms['64']:.2f} ms"))
     for step in report.steps:
         low, high = step.interval
-        lost = f"{step.loss:+.2%}" + ("" if step.is_passed else " refused")
+        lost = f"{round(step.loss, 4) + 0.0:+.2%}" + ("" if step.is_passed else " refused")
         interval, speed = f"{low:+.4f} to {high:+.4f}", f"{step.speedup['64']:.2f} × as fast"
         rows.append(_row(step.name, step.figures, before, lost, interval, speed))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

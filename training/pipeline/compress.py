@@ -216,10 +216,10 @@ class _Job:
         """Compare the graphs with the engine, add what was measured, and put it in place."""
         with shortlist.load(path, n_threads=1) as engine:
             graphs = check_host_graphs(engine, self.gate.batches(), top_n=TOP_N)
-            fields = engine.bundle.manifest
+            manifest = engine.bundle.manifest
         now = datetime.datetime.now(datetime.UTC)
         lineage = self._lineage(now)
-        fields = _fields(fields) | {
+        fields = _fields(manifest) | {
             "created": now.isoformat(timespec="seconds"),
             "lineage": lineage,
             "metrics": {"validation": step.figures.metrics},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import shortlist
 from shortlist.bundle import check_target
-from shortlist.bundle.manifest import STORAGES
+from shortlist.bundle.storages import STORAGES
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured
 from shortlist.training.config.settings import read_config
