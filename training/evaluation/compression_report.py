@@ -150,7 +150,9 @@ class CompressionReport:
 def compression_lines(report: CompressionReport) -> list[str]:
     """Return the report as lines: a table of what was tried, then what came of it."""
     before = report.before
-    rows = [("", "bytes", "of it", METRIC, "lost", "95 %", "encoder, 64 at once")]
+    rows: list[tuple[str, ...]] = [
+        ("", "bytes", "of it", METRIC, "lost", "95 %", "encoder, 64 at once")
+    ]
     rows.append(_row("the bundle", before, before, "", "", f"{before.encoder_ms['64']:.2f} ms"))
     for step in report.steps:
         low, high = step.interval
