@@ -16,6 +16,7 @@ import onnx
 import shortlist
 from shortlist._catalogue.items import popularity_of
 from shortlist.bundle import BundleWriter
+from shortlist.bundle.storages import Storage
 from shortlist.export.graph import check_parity, keras_to_onnx, random_batches
 from shortlist.export.half import ROUNDING, half_products
 from shortlist.export.host_graphs import BATCH, check_host_graphs, write_host_graphs
@@ -33,7 +34,7 @@ from shortlist.export.released import (
 )
 from shortlist.export.second_stage import describe_reranker
 from shortlist.export.tables import follower_table, item_table, user_table, write_table
-from shortlist.index import Index, Storage
+from shortlist.index import Index
 from shortlist.loading import load
 from shortlist.shards.sharded import write_beside
 from shortlist.training.features.features import Feature

@@ -14,10 +14,10 @@ from shortlist.errors import BundleError, DataError, ShortlistError
 from shortlist.explanations import Explanations, Reason
 from shortlist.exploration import Epsilon, Softmax
 from shortlist.feedback import FeedbackLog
-from shortlist.index import Hits, Index, VariedHits, simd_level
+from shortlist.index import Index, simd_level
 from shortlist.loading import load
 from shortlist.plugin import plugin_path
-from shortlist.recommendations import Recommendation, Recommendations
+from shortlist.recommendations import Hits, Recommendation, Recommendations, VariedHits
 from shortlist.threads import get_num_threads, set_num_threads
 
 __all__ = [

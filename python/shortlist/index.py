@@ -36,15 +36,12 @@ class Index:
         Cosine scores are the dot product of rows normalised in float32 (a zero row scores 0 with
         everything); euclidean scores are the negative distance -||query - item||.
     storage : {"float32", "float16", "bfloat16", "int8", "disk8", "disk6", "disk4", "int4"}
-        How the vectors that scores are computed from are kept, beside the codes of the scan, one
-        byte per number. float32: four bytes per number. float16, bfloat16: two; every number is
-        rounded to the nearest one of that type when it is added (for cosine after normalising),
-        and answers are exact with respect to these stored values. disk8: as float32, bit for bit,
-        but once the index is saved and loaded only the codes are in memory, and vectors are read
-        from the file where the codes cannot rule an item out. disk6, disk4: the same with codes of
-        6 or 4 bits. int8: no vectors; the byte of the scan is all there is. int4: the same with
-        half a byte. Answers of int8 and int4 are approximate (`is_exact` is False), and `recall`
-        says how good.
+        How vectors are kept, beside the codes of the scan. float32: four bytes per number.
+        float16, bfloat16: two; every number is rounded when it is added (for cosine after
+        normalising), and answers are exact for these stored values. disk8, disk6, disk4: as
+        float32, bit for bit, but of an index that was saved and loaded only codes of so many bits
+        are in memory, and vectors are read from the file. int8, int4: codes alone; answers are
+        approximate (`is_exact` is False), and `recall` says how good.
 
     Raises
     ------
@@ -62,11 +59,9 @@ class Index:
     Scores are summed in float64 in one fixed order and rounded once to float32, so ids, order and
     score bits do not depend on batch size, threads or instruction set. That, the answers after
     updates, and a saved file hold for every storage alike: a row is rounded once, on its own, and
-    `vectors` returns what is stored. int8 keeps one scale per row and codes from -127 to 127, int4
-    one scale per row and the odd codes from -15 to 15.
+    `vectors` returns what is stored.
 
-    An index can be pickled and copied (`pickle`, `copy`): what comes back is what a saved file
-    would give, with memory of its own.
+    An index can be pickled and copied: what comes back is what a saved file would give.
 
     Examples
     --------

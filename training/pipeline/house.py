@@ -71,7 +71,7 @@ def load_house(
         _check_kinds(plan, loaded.items, name)
     ids = unified(loaded.events["item_id"], plan.ids, f"party {name}")
     own = replace(loaded, events=loaded.events.with_columns(ids), items=catalogue, users=None)
-    unknown = own.events.join(own.items, on="item_id", how="anti")["item_id"]
+    unknown = own.events.join(catalogue, on="item_id", how="anti")["item_id"]
     if not unknown.len():
         return own
     n_events, n_items = own.events.height, own.events["item_id"].n_unique()
@@ -81,7 +81,7 @@ def load_house(
     )
     if config.cleaning.enabled and config.cleaning.unknown_items and unknown.len() < n_events:
         log.info("events of items that the catalogue lacks are left out: %s", text)
-        return replace(own, events=own.events.join(own.items, on="item_id", how="semi"))
+        return replace(own, events=own.events.join(catalogue, on="item_id", how="semi"))
     scheme = " Are these ids of another scheme?" if 2 * unknown.len() > n_events else ""
     raise DataError(
         f"party {name}: got events of items that the catalogue of plan {plan.number} lacks: "

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shortlist import _arguments, _checks
 from shortlist._columns.variety import read_wanted, variety_of_groups
-from shortlist.index import Hits, VariedHits
+from shortlist.recommendations import Hits, VariedHits
 from shortlist.shards.folder import ShardSet
 from shortlist.shards.merging import ShardAnswer, merge
 from shortlist.shards.varied import search_varied

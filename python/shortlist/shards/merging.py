@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist._checks import positive_int
-from shortlist.index import Hits
+from shortlist.recommendations import Hits
 
 
 class ShardAnswer(NamedTuple):

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from shortlist import _checks
 from shortlist._forks import ForkLock
 from shortlist.errors import BundleError, ShortlistError
-from shortlist.index import Hits
+from shortlist.recommendations import Hits
 from shortlist.shards import folder as files
 from shortlist.shards.asking import search_shards
 from shortlist.shards.merging import ShardAnswer

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from shortlist import _checks, _core
 from shortlist._checks import flag, positive_int
 from shortlist._forks import ForkLock
+from shortlist.bundle.storages import Storage
 from shortlist.errors import BundleError
-from shortlist.index import Hits, Index, Metric, Storage
+from shortlist.index import Index, Metric
+from shortlist.recommendations import Hits
 from shortlist.shards import folder as files
 from shortlist.shards.folder import ShardRecord, ShardSet
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from shortlist._columns.calibration import GroupColumn
 from shortlist._columns.variety import CoreVariety
-from shortlist.index import Hits, Index
+from shortlist.index import Index
+from shortlist.recommendations import Hits
 from shortlist.shards.merging import ShardAnswer, merge
 
 # Asks every shard the queries of these numbers, for so many places; `narrow` holds a mask of the
