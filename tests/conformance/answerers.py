@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pyarrow.compute as pc
 from c_engine import CEngine, filter_of
-from c_library import variety_of
+from c_library import set_calibration, set_dampening, variety_of
 from conformance.host_columns import c_columns, graph_tensors, item_columns
 
 import shortlist
@@ -52,6 +52,11 @@ class PythonEngine:
         if "variety" in case.needs():
             options["at_most"] = case.at_most
             options["at_least"] = {quota.text: quota.least for quota in case.at_least}
+            options["diversity"] = case.diversity
+            options["popularity_dampening"] = case.dampening
+        if case.calibrate is not None:
+            column, shares, strength = case.calibrate
+            options["calibrate"] = {column: (shares, strength)}
         reasons = None
         if case.n_reasons:
             options |= {"exclude_seen": case.exclude_seen, "thorough": True}
@@ -112,6 +117,15 @@ def where_of(case, world):
     return next(iter(wheres), None) if is_one else wheres
 
 
+def coded(contents, name):
+    """A column as numbers and splits, and the numbers by value."""
+    lists = [content.get(name) for content in contents]
+    lists = [own if isinstance(own, list) else [own] for own in lists]
+    known = {value: i for i, value in enumerate(sorted(set().union(*lists) - {None}))}
+    values = [known.get(value, -1) for own in lists for value in own]
+    return (values, np.cumsum([0, *map(len, lists)])), known
+
+
 class COverCtypes:
     """The engine of the C ABI, called by a host that knows its items."""
 
@@ -149,16 +163,23 @@ class COverCtypes:
         view.close()
         columns = []
         for name, most in case.at_most.items():
-            lists = [content.get(name) for content in contents]
-            lists = [own if isinstance(own, list) else [own] for own in lists]
-            known = {value: i for i, value in enumerate(sorted(set().union(*lists) - {None}))}
-            values = [known.get(value, -1) for own in lists for value in own]
-            columns.append(((values, np.cumsum([0, *map(len, lists)])), most))
+            columns.append((coded(contents, name)[0], most))
         quotas = [
             ([bool(content) and quota.passes(content) for content in contents], quota.least)
             for quota in case.at_least
         ]
-        return variety_of(len(contents), len(case.requests), columns, quotas)
+        n = len(case.requests)
+        made = variety_of(len(contents), n, columns, quotas, case.diversity or None)
+        if case.calibrate is not None:
+            name, shares, strength = case.calibrate
+            column, known = coded(contents, name)
+            if shares != "history":
+                shares = {known[value]: share for value, share in shares.items()}
+            set_calibration(made, n, column, None if shares == "history" else shares, strength)
+        if case.dampening > 0:
+            events = [content.get("n_events") or 0 for content in contents]
+            set_dampening(made, n, np.log1p(events), case.dampening)
+        return made
 
     def filter(self, engine, case, items):
         """Lists and masks as they are; an expression is a mask of the rows as they are now."""

@@ -101,6 +101,10 @@ class Case:
     at_most : dict of int
         By column of the item table.
     at_least : tuple of Quota
+    diversity : float
+    calibrate : tuple of (str, dict or "history", float), or None
+        A column, its shares by value, and the strength.
+    dampening : float
     changes : tuple of (str, list)
         ("upsert", dicts) and ("remove", ids), in this order, before the call.
     log : tuple of Act
@@ -124,6 +128,9 @@ class Case:
     filter: Filter = field(default_factory=Filter)
     at_most: dict = field(default_factory=dict)
     at_least: tuple = ()
+    diversity: float = 0.0
+    calibrate: tuple | None = None
+    dampening: float = 0.0
     changes: tuple = ()
     log: tuple = ()
     now: int = NOON
@@ -140,6 +147,10 @@ class Case:
         kinds, below = self.dislikes
         return act.kind in kinds or (act.value is not None and act.value < below)
 
+    @property
+    def weighs_similarities(self):
+        return self.diversity > 0 or self.calibrate is not None or self.dampening > 0
+
     def needs(self):
         """What who answers must be capable of, beyond histories and features of requests."""
         needs = set(self.filter.forms())
@@ -147,7 +158,7 @@ class Case:
             needs.add("users")
         if self.stages is not None:
             needs.add("stages")
-        if self.at_most or self.at_least:
+        if self.at_most or self.at_least or self.weighs_similarities:
             needs.add("variety")
         if self.changes:
             needs.add("changed items")

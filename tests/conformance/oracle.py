@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from conformance import tiny_model
 from conformance.storage import stored_vector, unit
-from conformance.variety import varied
+from conformance.variety import calibrated, diverse, shares_of, varied
 from worlds import GAP
 
 BORDER = 2e-5  # candidates must be further from the next item than rounding goes
@@ -106,6 +106,10 @@ class Oracle:
             for item in self.items.values()
             if not (case.exclude_seen and item.item_id in told.seen) and case.allows(i, item)
         ]
+        if case.weighs_similarities and told.source != "popular":
+            case = replace(case, stages=1)
+            if case.diversity > 0 or case.calibrate is not None:
+                return self.weighed(case, told, allowed)
         if not case.at_most and not case.at_least:
             return self.ranked(case, told, allowed)
 
@@ -114,6 +118,20 @@ class Oracle:
 
         # In the order of rows, which decides between equal scores.
         taken = varied(case, allowed, order_of)
+        return self.chosen(case, told, [item for item in allowed if item in taken], allowed)
+
+    def weighed(self, case, told, allowed):
+        """A list whose items are chosen by more than their scores."""
+        best = self.ranked(case, told, allowed)
+        scored = [(self.items[item_id], score) for item_id, score in best.ranked]
+        if case.diversity > 0:
+            taken, scores = diverse(case, scored), dict(best.ranked)
+            return replace(best, ranked=[(item.item_id, scores[item.item_id]) for item in taken])
+        column, shares, _ = case.calibrate
+        if shares == "history":
+            ids = [self.world.item_ids.tolist()[row] for row, _, _ in told.history]
+            shares = shares_of([self.items[own] for own in ids if own in self.items], column)
+        taken = calibrated(case, scored, shares) if shares else [item for item, _ in scored]
         return self.chosen(case, told, [item for item in allowed if item in taken], allowed)
 
     def ranked(self, case, told, allowed):
@@ -174,7 +192,9 @@ class Oracle:
     def personal(self, case, told, allowed):
         manifest, source = self.world.manifest, told.source
         user = self.embedding(told)
-        near = best_first([(item.item_id, self.similarity(user, item)) for item in allowed])
+        near = best_first(
+            [(item.item_id, self.similarity(user, item) - dampened(case, item)) for item in allowed]
+        )
         vectors = np.array([item.vector for item in allowed] or [np.zeros_like(user)])
         scale = scale_of(user, vectors, manifest["metric"])
         stages = case.stages or (1 if self.world.scorer is None else 2)
@@ -211,6 +231,11 @@ class Oracle:
             case "dot":
                 return float((user * item.vector).sum())
         return -float(np.sqrt(((user - item.vector) ** 2).sum()))
+
+
+def dampened(case, item):
+    """What is taken off a score for popularity."""
+    return case.dampening * float(np.log1p(item.content.get("n_events") or 0))
 
 
 def given_events(request):

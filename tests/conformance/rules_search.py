@@ -148,9 +148,9 @@ MEASURED = [
         "bfloat16": "distances below zero, of 16 bits,",
         "int8": "dot products, of 8 bits,",
         "int8, cosine": "cosines, of 8 bits,",
-        "disk8": "cosines, of vectors on disk,",
-        "disk6": "cosines, of vectors on disk,",
-        "disk4": "cosines, of vectors on disk,",
+        "disk8": "cosines, of vectors on disk behind codes of 8 bits,",
+        "disk6": "cosines, of vectors on disk behind codes of 6 bits,",
+        "disk4": "cosines, of vectors on disk behind codes of 4 bits,",
         "int4": "dot products, of 4 bits,",
         "int4, cosine": "cosines, of 4 bits,",
     }.items()

@@ -11,7 +11,49 @@ BRANDS = tuple(
     [("upsert", [{"item_id": items(i)[0], "year": 1980 + i % 7} for i in range(N_ITEMS)])]
 )
 
+# A quarter each of drama, of war, of both, and of none.
+VALUES = [["drama"], ["war"], ["war", "drama"], []]
+GENRES = (("upsert", [{"item_id": items(i)[0], "genres": VALUES[i % 4]} for i in range(N_ITEMS)]),)
+
 CASES = [
+    Case(
+        "with diversity every item is as unlike those above it as the weight wants",
+        "users",
+        ALL,
+        diversity=0.6,
+    ),
+    Case(
+        "caps hold beside diversity",
+        "users",
+        ALL,
+        diversity=0.3,
+        at_most={"year": 1},
+        changes=BRANDS,
+    ),
+    Case(
+        "a list has what its user's history has of a column",
+        "users",
+        ALL,
+        calibrate=("genres", "history", 0.8),
+        changes=GENRES,
+    ),
+    Case(
+        "a list has the shares of a column that are asked for",
+        "users",
+        ALL,
+        calibrate=("genres", {"drama": 0.25, "war": 0.75}, 0.6),
+        at_most={"year": 2},
+        changes=GENRES,
+    ),
+    Case("popularity is taken off scores", "users", ALL, dampening=0.05),
+    Case(
+        "dampened lists are calibrated, of a second stage the first",
+        "network",
+        [{"history": items(3, 8)}, {"history": items(30, 31, 2, 9)}],
+        dampening=0.02,
+        calibrate=("genres", "history", 0.5),
+        changes=GENRES,
+    ),
     Case(
         "at most so many items of a value come back, and the list is shorter where no more fit",
         "users",

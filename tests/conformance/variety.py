@@ -1,4 +1,8 @@
-"""What docs/variety.md promises of caps and quotas, item by item: the rules, not the code."""
+"""What docs/variety.md promises of whole lists, item by item: the rules, not the code."""
+
+import math
+
+import numpy as np
 
 
 def values_of(item, column):
@@ -55,3 +59,49 @@ def varied(case, allowed, order_of):
     while not made.is_full and (left := [item for item in allowed if made.fits(item)]):
         made.fill(order_of(left), lambda _: True, case.top_n)
     return made.items
+
+
+def diverse(case, scored):
+    """The items of a list in the order in which they are chosen; `scored`: (item, score) pairs."""
+    made = VariedList(case)
+    while not made.is_full and (left := [pair for pair in scored if made.fits(pair[0])]):
+
+        def value(pair):
+            item, score = pair
+            alike = [float(np.dot(other.vector, item.vector)) for other in made.items]
+            return (
+                score if not alike else ((1 - case.diversity) * score - case.diversity * max(alike))
+            )
+
+        made.items.append(max(left, key=value)[0])
+    return made.items
+
+
+def calibrated(case, scored, shares):
+    """The items of a list that comes near to shares, in no order."""
+    column, _, strength = case.calibrate
+    made = VariedList(case)
+
+    def distance(item):
+        listed = [values_of(other, column) for other in [*made.items, item]]
+        total = 0.0
+        for value, share in shares.items():
+            own = sum(1 / len(values) for values in listed if value in values)
+            own = (own + (case.top_n - len(listed)) * share) / case.top_n
+            total += share * math.log(share / (0.99 * own + 0.01 * share))
+        return total
+
+    while not made.is_full and (left := [pair for pair in scored if made.fits(pair[0])]):
+        best = max(left, key=lambda pair: (1 - strength) * pair[1] - strength * distance(pair[0]))
+        made.items.append(best[0])
+    return made.items
+
+
+def shares_of(items, column):
+    """What part each value has in some items; those without values do not count."""
+    own = [values for values in (values_of(item, column) for item in items) if values]
+    known = sorted(set().union(*own))
+    return {
+        value: sum(1 / len(values) for values in own if value in values) / len(own)
+        for value in known
+    }
