@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, NamedTuple, TypedDict
@@ -52,6 +53,26 @@ class Session:
     Calls of several threads take turns.
     """
 
+    __slots__ = (  # there may be a million of them
+        "__weakref__",
+        "_events",
+        "_fixed",
+        "_found",
+        "_hidden",
+        "_last_time",
+        "_n_done",
+        "_n_known",
+        "_n_restarts",
+        "_n_seen",
+        "_n_steps",
+        "_of",
+        "_request",
+        "_seen",
+        "_seen_of",
+        "_switch",
+        "_turn",
+    )
+
     def __init__(self, switch: Switch, request: Any) -> None:
         self._switch = switch
         self._turn = threading.RLock()
@@ -59,13 +80,12 @@ class Session:
         self._request, self._events = _taken(request, loaded)
         self._hidden: list[Any] = []  # disliked or forgotten items: excluded, no evidence
         self._of: LoadedBundle | None = None  # whose state it is
-        self._state: Array | None = None  # (1, width)
-        self._embedding: Array | None = None  # (1, dim)
+        self._found: Array | None = None  # (1, dim + width): the embedding, then the state
         self._n_done = 0  # events that are in the state
         self._fixed: list[tuple[str, Array, Array | None]] = []  # columns that stay
         self._last_time: int | None = None  # of the last of them that the encoder knows
         self._n_known = 0  # of these events
-        self._seen: list[int] = []  # rows of events and of the stored history
+        self._seen = array("q")  # rows of events and of the stored history
         self._n_seen = 0  # events whose rows are there
         self._seen_of: Catalogue | None = None  # whose rows they are
         self._n_steps = self._n_restarts = 0
@@ -163,7 +183,7 @@ class Session:
                 filters = filters._replace(seen=Ragged(hidden, np.array([0, len(hidden)])))
             if self._way(loaded)[0] == "state":
                 self._step_all(loaded)
-                if self._embedding is not None:  # an item is known
+                if self._found is not None:  # an item is known
                     return self._search(loaded, filters, top_n, seen)
             columns = self._columns(loaded, seconds)
             return loaded.answer(columns, filters, loaded.options(top_n, seen, None))
@@ -192,9 +212,9 @@ class Session:
     @property
     def n_bytes(self) -> int:
         """About how much memory it takes."""
-        arrays = [array for array in (self._state, self._embedding) if array is not None]
         n_events = len(self._events) + len(self._hidden)
-        return _OVERHEAD + _EVENT_BYTES * n_events + sum(array.nbytes for array in arrays)
+        n_state = 0 if self._found is None else self._found.nbytes
+        return _OVERHEAD + _EVENT_BYTES * n_events + n_state
 
     @property
     def history(self) -> list[Any]:
@@ -206,9 +226,9 @@ class Session:
         return f"Session({len(self._events)} items)"
 
     def _drop(self) -> None:
-        self._state, self._embedding, self._n_done, self._of = None, None, 0, None
+        self._found, self._n_done, self._of = None, 0, None
         self._last_time, self._n_known = None, 0
-        self._seen, self._n_seen, self._seen_of = [], 0, None
+        self._seen, self._n_seen, self._seen_of = array("q"), 0, None
 
     def _way(self, loaded: LoadedBundle) -> tuple[str, str]:
         """Return how a bundle answers, and why."""
@@ -245,7 +265,7 @@ class Session:
         is_known = loaded.knows(_id_array([event.item_id for event in new], loaded))
         self._n_known += int(is_known.sum())
         known = [event for event, is_one in zip(new, is_known, strict=True) if is_one]
-        if self._state is None:  # as the encoder: from the oldest item that it looks at
+        if self._found is None:  # as the encoder: from the oldest item that it looks at
             known = known[-loaded.bundle.manifest.max_history :]
             self._fixed = normalise([self._request], loaded.schema).for_core(loaded.schema)
         try:
@@ -259,9 +279,11 @@ class Session:
     def _step(self, event: _Event, loaded: LoadedBundle) -> None:
         """Take the encoder over one item that it knows."""
         core, dim = loaded.core, loaded.index.dim
-        is_first, state = self._state is None, self._state
-        if state is None:
+        is_first = self._found is None
+        if self._found is None:
             state = np.zeros((1, core.session_width - dim), dtype=np.float32)
+        else:
+            state = np.ascontiguousarray(self._found[:, dim:])
         # Twice, as ages have a place for the item before; the graph reads the last one.
         columns = [*self._fixed, (STATE, state, None)]
         columns.append(("history", _id_array([event.item_id] * 2, loaded), _PAIR))
@@ -270,8 +292,7 @@ class Session:
         if "history_ages" in loaded.schema.event_columns:
             pause = 0.0 if is_first else self._pause(event, loaded)
             columns.append(("history_ages", np.array([pause, 0.0], dtype=np.float32), _PAIR))
-        found = core.step_sessions(1, columns)
-        self._embedding, self._state = found[:, :dim], np.ascontiguousarray(found[:, dim:])
+        self._found = core.step_sessions(1, columns)
         self._last_time = event.time
         self._n_steps += 1
 
@@ -287,13 +308,14 @@ class Session:
         """Search with the embedding that the steps have left."""
         state = loaded.state
         _checks.check_answer_size(1, top_n, state.view.n_rows)
-        assert self._embedding is not None
+        assert self._found is not None
+        embedding = self._found[:, : loaded.index.dim]
         left = rows_of(filters, 1, state)
         if seen:
             lists = [] if left.exclude is None else [left.exclude.values]
             rows = np.concatenate([*lists, self._seen_rows(loaded, state)])
             left = left._replace(exclude=Ragged(rows, np.array([0, len(rows)])))
-        found = search_by_vectors(state, self._embedding, top_n, left, self._switch.n_threads)
+        found = search_by_vectors(state, embedding, top_n, left, self._switch.n_threads)
         user = self._request.get("user_id")
         is_stored = user is not None and loaded.stored_user(user) is not None
         asked = AskedItems(
@@ -317,10 +339,10 @@ class Session:
         """Return the rows of all that was seen, looked up once for each state of the items."""
         items = [event.item_id for event in self._events[self._n_seen :]]
         if self._seen_of is not state:
-            self._seen, items, user = [], self.history, self._request.get("user_id")
+            self._seen, items, user = array("q"), self.history, self._request.get("user_id")
             stored = None if user is None else loaded.stored_user(user)
             items += [] if stored is None else stored[0]
-        self._seen += state.rows_of(_id_array(items, loaded)).tolist()
+        self._seen.extend(state.rows_of(_id_array(items, loaded)).tolist())
         self._n_seen, self._seen_of = len(self._events), state
         return np.array(self._seen, dtype=np.int64)
 
