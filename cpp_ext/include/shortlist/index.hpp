@@ -39,7 +39,7 @@ struct IndexMemory {
   std::size_t mapped_codes = 0;
   std::size_t mapped_rows = 0;
   std::size_t rows_on_disk = 0;  // read one by one
-  std::size_t ids = 0;  // about
+  std::size_t ids = 0;           // about
 };
 
 // Rows, evenly over n_items of them, whose items measure the recall of an approximate storage.
@@ -53,8 +53,8 @@ class IndexView {
 
   Metric metric() const;
   Storage storage() const;
-  // Approximate storages: the share of the true top 10 that a sample of the items, as queries, found
-  // when the index was built. NaN for other storages, and for less than two items.
+  // Approximate storages: the share of the true top 10 that a sample of the items, as queries,
+  // found when the index was built. NaN for other storages, and for less than two items.
   double recall() const;
   std::size_t dim() const;
   std::size_t n_items() const;
@@ -159,8 +159,8 @@ class IndexBuilder {
   IndexBuilder(std::size_t n_items, std::size_t dim, Metric metric,
                Storage storage = Storage::float32);
   ~IndexBuilder();
-  // Approximate storages: measure the recall with these rows as queries; they are rows of the index too,
-  // rows[i] is the number of the i-th. @pre called before add
+  // Approximate storages: measure the recall with these rows as queries; they are rows of the index
+  // too, rows[i] is the number of the i-th. @pre called before add
   void sample(const MatrixView& queries, const std::int64_t* rows);
   // Rows follow the rows added before. Throws std::invalid_argument naming the first bad row; the
   // builder is of no use then.

@@ -76,8 +76,8 @@ enum {
   SHORTLIST_INT8 = 3,  /* approximate answers */
   SHORTLIST_DISK8 = 4, /* float32 vectors; of a loaded file only 8-bit codes are in memory, */
   SHORTLIST_DISK4 = 5, /* or 4-bit codes */
-  SHORTLIST_INT4 = 6,  /* approximate answers; all but INT8 and INT4 are exact for what they store */
-  SHORTLIST_DISK6 = 7  /* as DISK8, with 6-bit codes */
+  SHORTLIST_INT4 = 6, /* approximate answers; all but INT8 and INT4 are exact for what they store */
+  SHORTLIST_DISK6 = 7 /* as DISK8, with 6-bit codes */
 };
 
 /* An index can change; a view is an index at one moment and never changes. */

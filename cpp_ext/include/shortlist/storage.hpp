@@ -8,9 +8,9 @@ namespace shortlist {
 // Every kind rounds each row on its own, when it is added, to values that float32 holds exactly;
 // scores are exact with respect to these stored values. bfloat16 and float16 round to nearest, ties
 // to even. disk8, disk6 and disk4 keep float32 rows, but scan codes of 8, 6 or 4 bits alone: of a
-// file that is loaded, only the codes are kept in memory. int8 and int4 keep no rows beside the codes: one
-// scale a row, codes -127 .. 127 or the odd numbers -15 .. 15; their answers are approximate, and
-// their recall is measured when an index is built.
+// file that is loaded, only the codes are kept in memory. int8 and int4 keep no rows beside the
+// codes: one scale a row, codes -127 .. 127 or the odd numbers -15 .. 15; their answers are
+// approximate, and their recall is measured when an index is built.
 enum class Storage : int {
   float32 = 0,
   float16 = 1,

@@ -116,7 +116,8 @@ void FileReader::read_header() {
   const bool is_measured = header_.recall >= 0 && header_.recall <= 1;
   const bool is_none = header_.recall != header_.recall;  // NaN
   if (!is_none && !(is_codes && is_measured)) {
-    throw_bad("recall", "0 to 1, and only with storage int8 or int4", std::to_string(header_.recall));
+    throw_bad("recall", "0 to 1, and only with storage int8 or int4",
+              std::to_string(header_.recall));
   }
 }
 

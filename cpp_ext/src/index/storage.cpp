@@ -41,8 +41,7 @@ double measured_recall(const Snapshot& exact, const Snapshot& rounded) {
 
 std::vector<std::int64_t> recall_rows(std::size_t n_items) {
   const std::size_t n = std::min(n_items, kRecallQueries);
-  const double step =
-      n > 1 ? static_cast<double>(n_items - 1) / static_cast<double>(n - 1) : 0.0;
+  const double step = n > 1 ? static_cast<double>(n_items - 1) / static_cast<double>(n - 1) : 0.0;
   std::vector<std::int64_t> rows(n);
   for (std::size_t i = 0; i < n; ++i) {
     rows[i] = static_cast<std::int64_t>(static_cast<double>(i) * step);
@@ -67,8 +66,8 @@ Index IndexView::with_storage(Storage storage) const {
   for (SegmentView& view : made->segments) view.generation = 0;
   if (is_approximate(storage) && storage != from.storage) {
     const bool is_dense = from.live_ids == nullptr && from.segments.size() == 1;
-    made->recall = is_dense ? measured_recall(from, *made)
-                            : measured_recall(*compacted(from), *made);
+    made->recall =
+        is_dense ? measured_recall(from, *made) : measured_recall(*compacted(from), *made);
   }
   return Index(std::move(made));
 }
@@ -79,8 +78,8 @@ IndexMemory IndexView::memory() const {
     const Segment& segment = *view.segment;
     const std::size_t codes =
         segment.packed.n_bytes() + segment.positions.size() * sizeof(std::uint32_t);
-    const std::size_t rows = segment.vectors.n_rows * segment.vectors.dim *
-                             bytes_per_number(segment.vectors.storage);
+    const std::size_t rows =
+        segment.vectors.n_rows * segment.vectors.dim * bytes_per_number(segment.vectors.storage);
     if (segment.vectors.file != nullptr) {
       memory.rows_on_disk += rows;
     } else {

@@ -23,21 +23,21 @@ constexpr std::size_t quads_for(std::size_t n_groups) {
 struct PackedItems {
   std::size_t n_items = 0;
   std::size_t n_blocks = 0;
-  std::size_t n_groups = 0;              // n_groups_for(dim)
+  std::size_t n_groups = 0;  // n_groups_for(dim)
   // [n_blocks][n_groups][64][4], 64-byte aligned; null where there are short codes alone, of four
   // bits, which are `nibbles`, or of six, the low two of which are `quarters`. Their numbers are
   // `stats`, and nibble_stats those of the high four of six.
   const std::uint8_t* codes = nullptr;
   const std::uint8_t* quarters = nullptr;  // [n_blocks][quads_for(n_groups)][64][4]
-  const std::uint32_t* order = nullptr;  // position -> slot; null = the same
-  const double* stats = nullptr;         // [6][n_blocks], in the order of kernels::BlockStats
+  const std::uint32_t* order = nullptr;    // position -> slot; null = the same
+  const double* stats = nullptr;           // [6][n_blocks], in the order of kernels::BlockStats
   // Else for one query over codes beyond the second-level cache, which it waits for; null where the
   // codes are small or are the rows themselves.
   const std::uint8_t* nibbles = nullptr;  // [n_blocks][n_groups / 2][64][4]
   const double* nibble_stats = nullptr;   // [3][n_blocks]: inverse_scale, residual, code_norm
   // by slot, where the codes are the rows; else a block has one scale
   const float* scales = nullptr;
-  std::shared_ptr<const void> owner;      // what keeps the arrays alive
+  std::shared_ptr<const void> owner;  // what keeps the arrays alive
 
   bool is_empty() const { return n_blocks == 0; }
   std::size_t block_bytes() const { return n_groups * kernels::kGroupBytes; }
@@ -56,12 +56,14 @@ struct PackedItems {
   }
   // Of all arrays.
   std::size_t n_bytes() const {
-    const std::size_t n_stats = kStatsPerBlock + (nibble_stats != nullptr ? kNibbleStatsPerBlock : 0);
-    return n_blocks * ((codes != nullptr ? block_bytes() : 0) +
-                       (nibbles != nullptr ? nibble_block_bytes() : 0) +
-                       (quarters != nullptr ? quarter_block_bytes() : 0) + n_stats * sizeof(double)) +
-           n_items * ((order != nullptr ? sizeof *order : 0) +
-                      (scales != nullptr ? sizeof *scales : 0));
+    const std::size_t n_stats =
+        kStatsPerBlock + (nibble_stats != nullptr ? kNibbleStatsPerBlock : 0);
+    return n_blocks *
+               ((codes != nullptr ? block_bytes() : 0) +
+                (nibbles != nullptr ? nibble_block_bytes() : 0) +
+                (quarters != nullptr ? quarter_block_bytes() : 0) + n_stats * sizeof(double)) +
+           n_items *
+               ((order != nullptr ? sizeof *order : 0) + (scales != nullptr ? sizeof *scales : 0));
   }
   std::size_t nibble_block_bytes() const { return block_bytes() / 2; }
   std::size_t quarter_block_bytes() const { return quads_for(n_groups) * kernels::kGroupBytes; }
@@ -78,8 +80,8 @@ struct PackedItems {
 // Beyond this dim a 32-bit dot product could overflow; such catalogues are scored row by row.
 constexpr std::size_t kMaxPackedDim = 32768;
 
-// Four-bit codes 0 .. 15 that stand alone mean the middles of sixteen equal steps, and six-bit codes
-// those of 64.
+// Four-bit codes 0 .. 15 that stand alone mean the middles of sixteen equal steps, and six-bit
+// codes those of 64.
 constexpr double kShortCodeOffset = 7.5;
 constexpr double kSixBitOffset = 31.5;
 

@@ -12,7 +12,8 @@ namespace shortlist {
 // the page cache and counts as no memory of this process.
 class RowFile {
  public:
-  // Owns the file descriptor. Rows of n_numbers begin at byte `offset`. Errors call the file `name`.
+  // Owns the file descriptor. Rows of n_numbers begin at byte `offset`. Errors call the file
+  // `name`.
   RowFile(int descriptor, std::size_t offset, std::size_t n_rows, std::size_t n_numbers,
           std::string name);
   ~RowFile();

@@ -228,7 +228,8 @@ void StoredRows::widen(std::size_t slot, float* out) const {
 }
 
 void StoredRows::fetch(std::size_t slot) const {
-  if (data == nullptr) return;  // in a file; or the codes are the rows: the scan has just read the codes
+  if (data == nullptr)
+    return;  // in a file; or the codes are the rows: the scan has just read the codes
   const std::size_t row_bytes = dim * bytes_per_number(storage);
   const char* bytes = static_cast<const char*>(data) + slot * row_bytes;
   const std::size_t n_bytes = std::min<std::size_t>(row_bytes, 512);

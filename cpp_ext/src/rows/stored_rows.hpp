@@ -63,9 +63,9 @@ std::uint16_t to_bfloat16(float value);
 float from_float16(std::uint16_t bits);
 float from_bfloat16(std::uint16_t bits);
 
-// One row in 8 or 4 bits: value d is scale * code d, and float32 holds it exactly, because the scale
-// has 16 significant bits. For cosine the scale makes the length of the row 1. Rows whose largest
-// magnitude is below 1e-30 become zero. Rounding a rounded row changes nothing.
+// One row in 8 or 4 bits: value d is scale * code d, and float32 holds it exactly, because the
+// scale has 16 significant bits. For cosine the scale makes the length of the row 1. Rows whose
+// largest magnitude is below 1e-30 become zero. Rounding a rounded row changes nothing.
 struct CodeRow {
   float scale = 0;
   std::int32_t code_square = 0;  // sum of the squares of the codes

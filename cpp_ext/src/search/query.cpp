@@ -113,8 +113,7 @@ PreparedQuery::PreparedQuery(const Snapshot& snapshot, const kernels::Table& tab
   codes_ = round_to(is_short ? kernels::kNibbleQueryMax : table.query_max, dim);
   bound_.residual = codes_.residual;
   bound_.inverse_scale = codes_.inverse_scale;
-  const double short_offset =
-      snapshot.storage == Storage::disk6 ? kSixBitOffset : kShortCodeOffset;
+  const double short_offset = snapshot.storage == Storage::disk6 ? kSixBitOffset : kShortCodeOffset;
   bound_.offset = (is_short ? short_offset : kernels::kCodeOffset) * codes_.sum;
   nibble_offset_ = is_short ? kShortCodeOffset : kernels::kNibbleOffset;
   for (const SegmentView& view : snapshot.segments) {

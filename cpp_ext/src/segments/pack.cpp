@@ -136,8 +136,7 @@ bool Packer::add(const float* row) {
     const float largest = has_short_codes(storage_) ? largest_magnitude(stored, dim_) : 0;
     if (!scales_.empty()) scales_[slot] = largest;
     const double norm = std::min(std::sqrt(squared_norm(stored, dim_)), kMost);
-    keys_[slot] =
-        key_of(metric_ == Metric::cosine ? largest : static_cast<float>(norm), slot);
+    keys_[slot] = key_of(metric_ == Metric::cosine ? largest : static_cast<float>(norm), slot);
   }
   if (!is_ordered() && (n_added_ % kBlockItems == 0 || n_added_ == packed_.n_items)) {
     pack_block(slot / kBlockItems);

@@ -114,9 +114,9 @@ void Packer::pack_code_block(std::size_t block) {
     error += static_cast<double>(most) * std::sqrt(static_cast<double>(dim_)) * (1 + 1e-9);
   }
   const double step = is_short ? 2 : 1;  // of a code, in scales
-  write_stats(block, {1.0 / (step * static_cast<double>(most)),
-                      1.0 / (step * static_cast<double>(least)), error, std::max(norm, error), norm,
-                      half_square});
+  write_stats(block,
+              {1.0 / (step * static_cast<double>(most)), 1.0 / (step * static_cast<double>(least)),
+               error, std::max(norm, error), norm, half_square});
 }
 
 }  // namespace shortlist

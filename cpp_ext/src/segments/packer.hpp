@@ -73,11 +73,11 @@ class Packer {
   std::size_t n_added_ = 0;
   std::shared_ptr<Segment> segment_;
   std::shared_ptr<PackedMemory> memory_;
-  PackedItems packed_;               // its arrays lie in memory_
-  std::vector<std::uint64_t> keys_;  // sorts into the order: what to order by, then the row
-  std::vector<float> scales_;        // by slot: to order by where rows are no codes
+  PackedItems packed_;                 // its arrays lie in memory_
+  std::vector<std::uint64_t> keys_;    // sorts into the order: what to order by, then the row
+  std::vector<float> scales_;          // by slot: to order by where rows are no codes
   std::vector<std::uint8_t> one_row_;  // its short codes, one a byte
-  std::vector<float> scratch_;       // a block of rows as float32, where they are stored otherwise
+  std::vector<float> scratch_;  // a block of rows as float32, where they are stored otherwise
 };
 
 }  // namespace shortlist

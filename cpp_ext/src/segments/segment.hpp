@@ -20,10 +20,10 @@ namespace shortlist {
 // packed segment is immutable. The delta has room for more slots than a snapshot sees; only those
 // are written.
 struct Segment {
-  StoredRows vectors;                   // (n_slots, dim), rounded; cosine: normalised before
-  Buffer owned_vectors;                 // empty when `vectors` points into a mapped file, or to
+  StoredRows vectors;                       // (n_slots, dim), rounded; cosine: normalised before
+  Buffer owned_vectors;                     // empty when `vectors` points into a mapped file, or to
   std::shared_ptr<const RowFile> row_file;  // this one
-  std::shared_ptr<const void> mapping;  // keeps the mapped file alive
+  std::shared_ptr<const void> mapping;      // keeps the mapped file alive
   PackedItems packed;
   std::vector<std::uint32_t> positions;  // of the rows in `packed`, where its codes are the rows
   std::vector<std::int64_t> rows;
