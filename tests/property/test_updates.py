@@ -25,6 +25,7 @@ class Model:
     def __init__(self, random, kind, n_items, dim, storage="float32"):
         self.random, self.kind, self.dim, self.storage = random, kind, dim, storage
         self.style = random.choice(["normal", "ties", "tails"])
+        self.has_ids = kind != "none"  # an index without ids gets its row numbers at a change
         start = np.arange(n_items) if kind == "none" else random.permutation(2000)[:n_items]
         self.items = dict(zip(self.ids(start), self.vectors(n_items), strict=True))
 
@@ -41,9 +42,9 @@ class Model:
             rows *= 10.0 ** random.uniform(-6, most, size=(n, 1))
         return rows.astype(np.float32)
 
-    def build(self, metric, with_ids=True):
+    def build(self, metric):
         rows = np.array(list(self.items.values()), np.float32).reshape(-1, self.dim)
-        ids = self.id_array() if with_ids else None
+        ids = self.id_array() if self.has_ids else None
         return Index(rows, item_ids=ids, metric=metric, storage=self.storage)
 
     def id_array(self):
@@ -62,11 +63,13 @@ class Model:
             rows = self.vectors(len(ids))
             index.upsert(ids, rows)
             self.items.update(zip(ids, rows, strict=True))
+            self.has_ids = True
         else:
             known = [i for i in ids if i in self.items]
             assert index.remove(ids) == len(known)
             for i in known:
                 del self.items[i]
+                self.has_ids = True
 
 
 def assert_same_answers(index, model, metric):
@@ -118,7 +121,7 @@ def assert_consistent(index, model):
 def test_updates_equal_an_index_built_anew(metric, storage, kind, n_items, dim, seed):
     random = np.random.default_rng(seed)
     model = Model(random, kind, n_items, dim, storage)
-    index = model.build(metric, with_ids=kind != "none")
+    index = model.build(metric)
     for _ in range(int(random.integers(1, 14))):
         model.step(index)
         assert_consistent(index, model)
@@ -140,7 +143,7 @@ def without_recall(path):
 def test_saved_updates_are_compact_and_go_on(tmp_path, mmap, metric, storage, kind, n_items, seed):
     random = np.random.default_rng(seed)
     model = Model(random, kind, n_items, 7, storage)
-    index = model.build(metric, with_ids=kind != "none")
+    index = model.build(metric)
     for _ in range(3):
         for _ in range(4):
             model.step(index)

@@ -285,6 +285,6 @@ def test_a_budget_is_a_time(text, capsys):
 
 
 def test_budgets_are_minutes():
-    from shortlist.cli.train import _minutes
+    from shortlist.cli._common import minutes
 
-    assert [_minutes(text) for text in ("90s", "30m", "2h", "7")] == [1.5, 30.0, 120.0, 7.0]
+    assert [minutes(text) for text in ("90s", "30m", "2h", "7")] == [1.5, 30.0, 120.0, 7.0]

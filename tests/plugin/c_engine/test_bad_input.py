@@ -177,7 +177,7 @@ INDEX = "items.index: expected the manifest's"
         ('"metric": "cosine"', '"metric": "euclidean"', f"{INDEX} metric euclidean, found cosine"),
         ('"storage": "float32"', '"storage": "int8"', f"{INDEX} storage int8, found float32"),
         ('"item_id_dtype": "int64"', '"item_id_dtype": "string"', f"{INDEX} item_id_dtype string"),
-        ('"storage": "float32"', '"storage": "int4"', "storage to be one of float32, float16, bf"),
+        ('"storage": "float32"', '"storage": "int2"', "storage to be one of float32, float16, bf"),
         ('"storage"', '"stored"', "a field 'storage'|field 'storage' .a storage., found no such"),
         ('"max_history"', '"longest"', "field 'max_history'"),
         ('"max_history": ', '"max_history": -', "max_history >= 1, found -"),
