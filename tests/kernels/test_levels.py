@@ -125,12 +125,12 @@ def test_bits_equal_the_scalar_level(level, metric):
 @pytest.mark.parametrize("dim", [3, 16, 33, 64, 100])
 def test_large_batches_have_the_bits_of_the_scalar_level(level, metric, dim):
     """More items than a first slice holds, and batches of whole tiles of queries and of parts."""
-    items, queries = data(dim, n_items=20_000, n_queries=38)
+    items, queries = data(dim, n_items=20_000, n_queries=70)
     index = shortlist.Index(items, metric=metric)
     _core.set_simd_level("scalar")
     expected = index.search(queries, n_threads=1)
     _core.set_simd_level(level)
-    for n in (38, 32, 20, 7, 3):
+    for n in (70, 32, 20, 7, 3):
         hits = index.search(queries[:n], n_threads=1)
         assert np.array_equal(hits.indices, expected.indices[:n])
         assert hits.scores.tobytes() == expected.scores[:n].tobytes()

@@ -30,11 +30,12 @@ constexpr std::size_t kSharingTiles = 3;
 // 200,000 x 64, where nibbles prove most, and on 200,000 x 256, where they prove next to nothing.
 constexpr std::size_t kNibbleAdvantage = 16;
 
-// True if so many queries are a call of Table::many.
+// True if a call of Table::many takes as many of so many queries as it can.
 bool is_many_queries(const kernels::Table& table, std::size_t n_queries, std::size_t n_groups) {
   const kernels::ManyQueries* many = table.many;
-  return many != nullptr && n_queries >= many->least_queries &&
-         n_queries * n_groups >= many->least_products;
+  if (many == nullptr) return false;
+  n_queries = std::min(n_queries, many->tile);
+  return n_queries >= many->least_queries && n_queries * n_groups >= many->least_products;
 }
 
 // Four-bit codes of two groups, a byte each. Loops that a compiler makes vectors of.
