@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from shortlist.errors import DataError
+from shortlist.training.config.replacing import with_wanted
 from shortlist.training.config.sections import Config, DataConfig
-from shortlist.training.config.settings import apply_overrides, to_toml
+from shortlist.training.config.settings import to_toml
 from shortlist.training.privacy.settings import check_unused, is_private, private_config
 
 MODELS = ("popularity", "item-knn", "cooccurrence", "ease")  # sums over users, in one round
@@ -54,17 +55,8 @@ def federated_config(config: Config, given: Collection[str]) -> tuple[Config, li
     }
     if config.model.encoder not in MODELS and not is_private(config):
         wanted["model.encoder"] = ("cooccurrence", "it is made of sums over users")
-    replaced = {}
-    for name, (value, why) in wanted.items():
-        section, _, key = name.partition(".")
-        present = getattr(getattr(config, section), key)
-        if present == value:
-            continue
-        if name in given and present != "auto":
-            raise _refused(name, present, MODELS if name == "model.encoder" else value, why)
-        replaced[name] = value
-        notes.append(f"federated: {name} is {value!r}, not {present!r}: {why}")
-    return apply_overrides(config, replaced), notes
+    config, more = with_wanted(config, wanted, given, wanted, "federated", _refused)
+    return config, notes + more
 
 
 def shared_settings(config: Config) -> str:
@@ -97,6 +89,7 @@ def _refuse(config: Config) -> None:
 
 
 def _refused(name: str, got: object, expected: object, why: str) -> DataError:
+    expected = MODELS if name == "model.encoder" else expected
     return DataError(
         f"{name}: got {got!r} in a plan of several parties, expected {expected!r}: {why}. "
         "Fix: leave it out"

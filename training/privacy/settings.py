@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import fields
 
 from shortlist.errors import DataError
+from shortlist.training.config.replacing import with_wanted
 from shortlist.training.config.sections import CLOSED_FORM, Config, PrivacyConfig
-from shortlist.training.config.settings import apply_overrides
 
 DIRECT = ("popularity", "cooccurrence")  # made of the released numbers themselves
 NEVER_OPEN = ("export.store_users", "choice.minutes", "split.protocol")
@@ -54,18 +54,7 @@ def private_config(config: Config, given: Collection[str]) -> tuple[Config, list
         ),
         "linear.decay_age": (DECAY_AGE, "it suits weights with noise"),
     }
-    replaced, notes = {}, []
-    for name, (value, why) in wanted.items():
-        section, _, key = name.partition(".")
-        present = getattr(getattr(config, section), key)
-        if present == value:
-            continue
-        if name not in given or present == "auto":
-            replaced[name] = value
-            notes.append(f"private: {name} is {value!r}, not {present!r}: {why}")
-        elif name in NEVER_OPEN:
-            raise _refused(name, present, value, why)
-    return apply_overrides(config, replaced), notes
+    return with_wanted(config, wanted, given, NEVER_OPEN, "private", _refused)
 
 
 def check_unused(config: Config) -> None:
