@@ -108,6 +108,7 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.xdist_group("installed")
 def test_cmake_finds_the_installed_package(installed, tmp_path):
     prefix, cmake = installed
     shutil.copy(SOURCE, tmp_path)
@@ -125,6 +126,7 @@ def test_cmake_finds_the_installed_package(installed, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("pkg-config") is None, reason="needs pkg-config")
+@pytest.mark.xdist_group("installed")
 def test_pkg_config_finds_the_installed_package(installed, tmp_path):
     prefix, _ = installed
     pc = next(prefix.rglob("shortlist.pc"))
@@ -138,6 +140,7 @@ def test_pkg_config_finds_the_installed_package(installed, tmp_path):
     check_answers(tmp_path / "host", tmp_path, "numbers")
 
 
+@pytest.mark.xdist_group("installed")
 def test_installed_tree_holds_library_header_and_package_files_only(installed):
     prefix, _ = installed
     names = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if not path.is_dir()}

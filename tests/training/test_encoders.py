@@ -17,6 +17,11 @@ from shortlist.training.fit.sequences import Sequences
 from shortlist.training.models.two_tower import TwoTower
 from shortlist.training.splits.split import leave_one_out
 
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 CAUSAL = [name for name in ENCODERS if name != "pool"]
 
 
@@ -136,6 +141,7 @@ def test_a_causal_encoder_learns_the_pattern_and_its_bundle_passes_the_gate(run,
     assert report.parity.n_users > 0
 
 
+@pytest.mark.parametrize("run", ["gru", *map(slow, ["transformer", "hstu"])], indirect=True)
 def test_an_interrupted_run_resumes_to_exactly_the_same_end(run, shop, tmp_path):
     def stop(epoch, row):
         if epoch == 2:

@@ -17,6 +17,10 @@ from shortlist.training.splits.split import leave_one_out
 WIDTH = 8  # of each member
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def build(shop, config, **settings):
     config = apply_overrides(config, {f"model.{k}": v for k, v in settings.items()})
     split = leave_one_out(shop)
@@ -47,7 +51,7 @@ def test_a_score_is_the_mean_of_the_members_cosines(shop, small_config, encoder)
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
-@pytest.mark.parametrize("encoder", ["pool", "transformer"])
+@pytest.mark.parametrize("encoder", ["pool", slow("transformer")])
 def test_members_learn_without_each_other(shop, small_config, tmp_path, encoder, loss):
     settings = {"model.encoder": encoder, "model.dim": 2 * WIDTH, "model.n_members": 2}
     config = apply_overrides(small_config, settings | {"train.loss": loss})
@@ -74,7 +78,7 @@ def test_members_learn_without_each_other(shop, small_config, tmp_path, encoder,
         np.testing.assert_allclose(first, second, atol=1e-6)
 
 
-@pytest.mark.parametrize("encoder", ["pool", "transformer", "gru", "hstu"])
+@pytest.mark.parametrize("encoder", ["pool", *map(slow, ["transformer", "gru", "hstu"])])
 def test_an_ensemble_trains_and_its_bundle_answers_alike(shop, small_config, tmp_path, encoder):
     settings = {"model.encoder": encoder, "model.dim": 16, "model.n_members": 2}
     settings |= {"train.item_init": "cooccurrence", "train.teacher": 0.2}

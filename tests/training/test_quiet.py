@@ -70,7 +70,7 @@ def test_a_process_without_standard_error_starts_too():
     assert done.stdout == "started\n"
 
 
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_commands_start_tensorflow_quietly_unless_verbose(place, tmp_path):
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,x,1\nb,y,2\n")
     command = ["train", "--data", str(tmp_path / "events.csv"), "--set"]
