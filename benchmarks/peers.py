@@ -109,7 +109,7 @@ class FaissPanorama(FaissFlat):
 
 class Scann(Engine):
     def __init__(self, items: Rows) -> None:
-        with _absent("tensorflow"):  # ScaNN's ops for it load with one exact TensorFlow only
+        with absent("tensorflow"):  # ScaNN's ops for it load with one exact TensorFlow only
             scann = importlib.import_module("scann")
         builder = scann.scann_ops_pybind.builder(items, 10, "dot_product")
         self.searcher = builder.score_brute_force().build()
@@ -234,7 +234,7 @@ def limited_threads(engines: dict[str, Engine], n_threads: int) -> Iterator[None
 
 
 @contextlib.contextmanager
-def _absent(name: str) -> Iterator[None]:
+def absent(name: str) -> Iterator[None]:
     """Make a module look absent while another one is imported."""
     kept = sys.modules.pop(name, None)
     sys.modules[name] = None  # type: ignore[assignment]
