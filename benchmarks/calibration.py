@@ -3,8 +3,8 @@
     python benchmarks/calibration.py movies.shortlist --data movielens-100k --column genres
     python benchmarks/calibration.py movies.shortlist --data movielens-100k --dampening 0.01 0.02
 
-Ranks the test users of a bundle by its first stage, then with each strength (or weight), and prints
-NDCG, the KL divergence of the column's shares from those of the histories, and coverage.
+Ranks the test users of a bundle by all of its stages, then with each strength (or weight), and
+prints NDCG, the KL divergence of the column's shares from those of the histories, and coverage.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def main() -> None:
     parser.add_argument("--column", help="of the item table, such as genres")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.2, 0.3, 0.5, 0.7, 0.9])
     parser.add_argument("--dampening", type=float, nargs="+", default=[])
+    parser.add_argument("--stages", type=int, choices=[1, 2], help="default: all there are")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    cells: dict[str, dict[str, Any]] = {"first stage": {"stages": 1}}
+    cells: dict[str, dict[str, Any]] = {"plain": {}}
     if args.column is not None:
         for strength in args.strengths:
             cells[f"calibrate {strength}"] = {"calibrate": {args.column: ("history", strength)}}
@@ -52,7 +53,7 @@ def main() -> None:
     names = ["NDCG@10", f"KL {args.column}@10", "coverage@10", "novelty@10"]
     first: dict[str, float] = {}
     for cell, given in cells.items():
-        found = measure(args.bundle, args.data, args.column, given)
+        found = measure(args.bundle, args.data, args.column, given | {"stages": args.stages})
         first = first or found
         parts = [
             f"{name} {found[name]:.4f} ({found[name] / first[name]:.3f} x)"

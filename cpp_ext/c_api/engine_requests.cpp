@@ -66,14 +66,6 @@ void CheckedRequests::set_variety(const IndexView& view, const shortlist_request
   variety_ =
       std::make_unique<CheckedVariety>(view, requests.n_requests, requests.top_n, given, true);
   call_.variety = variety_->get();
-  if (call_.variety.is_of_similarities() && requests.stages == 2) {
-    const std::string name = call_.variety.diversity != nullptr              ? "diversity"
-                             : call_.variety.calibration.strength != nullptr ? "calibration"
-                                                                             : "dampening";
-    throw std::invalid_argument("requests.stages: got 2 with variety." + name +
-                                "; expected 1 or 0: " + name +
-                                " weighs the similarities of the first stage");
-  }
 }
 
 void CheckedRequests::set_skipped(const IndexView& view, const shortlist_requests& requests) {

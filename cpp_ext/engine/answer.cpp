@@ -28,10 +28,7 @@ void LoadedBundle::recommend(const Call& call, const Catalogue& catalogue,
 void LoadedBundle::recommend_now(const Call& call, const Catalogue& catalogue,
                                  const AnswerView& answer) const {
   Target target{answer};
-  if (!call.variety.is_of_similarities()) return run_call(call, catalogue, target);
-  Call one = call;  // scores of the second stage are no similarities
-  one.stages = 1;
-  run_call(one, catalogue, target);
+  run_call(call, catalogue, target);
 }
 
 void LoadedBundle::recommend_together(const std::vector<const SingleRequest*>& requests) const {

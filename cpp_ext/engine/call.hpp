@@ -23,7 +23,7 @@ struct Call {
   // 1, 2, or 0 = all that the bundle has.
   int stages = 0;
   Filter filter;    // queries are requests
-  Variety variety;  // the same; where it is of similarities a call has one stage
+  Variety variety;  // the same
   // Items that each request's user skipped: what is like them goes down.
   RaggedRows skipped;
   // Requests whose own history has the stored one in it; null = none.

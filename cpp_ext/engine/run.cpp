@@ -130,7 +130,8 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
                        const Batch& batch, const JoinedBatch* joined, Target& target) const {
   const Call& call = batch.call;
   Pass pass{part_of(target.answer, call, batch.first), call.top_n,
-            filter_from(call.filter, batch.first), variety_from(call.variety, batch.first)};
+            filter_from(call.filter, batch.first), variety_from(call.variety, batch.first),
+            call.stages};
   std::optional<HistoryTarget> target_shares;
   if (pass.variety.calibration.is_from_history != nullptr) {
     target_shares.emplace(pass.variety.calibration, bound, first_column, batch.n,
@@ -141,8 +142,7 @@ void LoadedBundle::run(const std::vector<BoundColumn>& bound, std::size_t first_
     run_once(bound, first_column, batch, joined, target, one);
   };
   if (call.variety.is_set() && call.stages != 1 && graph_->has_reranker()) {
-    const std::size_t n_rows = batch.catalogue.view().n_rows();
-    run_varied(pass, batch.n, n_rows, bundle_.manifest.n_candidates, run_pass);
+    run_varied(pass, batch.n, batch.catalogue.view(), bundle_.manifest.n_candidates, run_pass);
   } else {
     run_pass(pass);
   }
@@ -170,7 +170,7 @@ void LoadedBundle::run_once(const std::vector<BoundColumn>& bound, std::size_t f
   if (!call.exclude_seen || !batch.catalogue.is_as_exported()) {
     feeds.add("exclude_seen", session.over(&exclude_seen, 1, 0, kBool));
   }
-  if (call.stages == 1 && graph_->has_reranker()) {
+  if (pass.n_stages == 1 && graph_->has_reranker()) {
     feeds.add("stages", session.over(&one_stage, 1, 0, kNumber));
   }
   Output output(session, pass.answer, pass.top_n, batch.n, std::max(batch.n, room.n_rows), width);

@@ -144,14 +144,14 @@ class Engine(Questions):
             So many items for which a column, or a condition as of `where`, is true:
             ``{"is_new": 2}``. `Recommendations.unmet` says what a list lacks.
         diversity : float, or one a request, optional
-            From 0 to 1, the weight of being unlike the items chosen before; in one stage.
+            From 0 to 1, the weight of being unlike the items chosen before.
         calibrate : dict, or a list of dicts or None, one a request, optional
-            A distribution over a column's values that the list comes near to; in one stage:
+            A distribution over a column's values that the list comes near to:
             ``{"genres": "history"}``, shares such as ``{"genres": {"War": 0.5, "Drama": 0.5}}``, or
             either with a strength from 0 to 1: ``{"genres": ("history", 0.8)}``.
         popularity_dampening : float, or one a request, optional
-            What is taken off a score times ln(1 + number of events of the item); in one stage. Of
-            these five `docs/variety.md` tells more.
+            What is taken off a score times ln(1 + number of events of the item). Of these five,
+            and what a second stage changes, `docs/variety.md` tells more.
 
         Returns
         -------
@@ -182,7 +182,7 @@ class Engine(Questions):
         wanted = read_wanted(
             at_most, at_least, diversity, calibrate, popularity_dampening, n, top_n, "request"
         )
-        check_wanted(wanted, stages, explore)
+        check_wanted(wanted, explore)
         filters = read_filters(where, exclude, allow, n, loaded.state, wanted)
         if check_unknown(unknown):
             loaded.asked(columns).check_known()

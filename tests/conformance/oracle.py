@@ -107,9 +107,9 @@ class Oracle:
             if not (case.exclude_seen and item.item_id in told.seen) and case.allows(i, item)
         ]
         if case.weighs_similarities and told.source != "popular":
-            case = replace(case, stages=1)
-            if case.diversity > 0 or case.calibrate is not None:
-                return self.weighed(case, told, allowed)
+            served = self.weighable(case, told, allowed)
+            if case.diversity > 0 or case.calibrate is not None or served.stages == 2:
+                return self.weighed(case, told, served)
         if not case.at_most and not case.at_least:
             return self.ranked(case, told, allowed)
 
@@ -120,19 +120,35 @@ class Oracle:
         taken = varied(case, allowed, order_of)
         return self.chosen(case, told, [item for item in allowed if item in taken], allowed)
 
-    def weighed(self, case, told, allowed):
+    def weighable(self, case, told, allowed):
+        """The best of some items by scores that are similarities.
+
+        The candidate at rank r of a second stage counts as similar as the r-th nearest.
+        """
+        plain = replace(case, dampening=0.0)
+        nearest = self.ranked(replace(plain, stages=1), told, allowed)
+        served = self.ranked(plain, told, allowed)
+        pairs = zip(served.ranked, nearest.ranked, strict=served.stages == 1)
+        ranked = [
+            (item_id, score - dampened(case, self.items[item_id]))
+            for (item_id, _), (_, score) in pairs
+        ]
+        return replace(served, ranked=best_first(ranked), scale=nearest.scale)
+
+    def weighed(self, case, told, best):
         """A list whose items are chosen by more than their scores."""
-        best = self.ranked(case, told, allowed)
-        scored = [(self.items[item_id], score) for item_id, score in best.ranked]
+        scored, scores = [(self.items[own], score) for own, score in best.ranked], dict(best.ranked)
         if case.diversity > 0:
-            taken, scores = diverse(case, scored), dict(best.ranked)
+            taken = diverse(case, scored)
             return replace(best, ranked=[(item.item_id, scores[item.item_id]) for item in taken])
-        column, shares, _ = case.calibrate
-        if shares == "history":
-            ids = [self.world.item_ids.tolist()[row] for row, _, _ in told.history]
-            shares = shares_of([self.items[own] for own in ids if own in self.items], column)
+        shares = None
+        if case.calibrate is not None:
+            column, shares, _ = case.calibrate
+            if shares == "history":
+                ids = [self.world.item_ids.tolist()[row] for row, _, _ in told.history]
+                shares = shares_of([self.items[own] for own in ids if own in self.items], column)
         taken = calibrated(case, scored, shares) if shares else [item for item, _ in scored]
-        return self.chosen(case, told, [item for item in allowed if item in taken], allowed)
+        return replace(best, ranked=[pair for pair in best.ranked if self.items[pair[0]] in taken])
 
     def ranked(self, case, told, allowed):
         """The best of some items."""

@@ -47,7 +47,21 @@ CASES = [
     ),
     Case("popularity is taken off scores", "users", ALL, dampening=0.05),
     Case(
-        "dampened lists are calibrated, of a second stage the first",
+        "diversity weighs candidates in the order of a second stage",
+        "network",
+        [{"history": items(3, 8)}, {"history": items(30, 31, 2, 9)}, {}],
+        top_n=6,
+        diversity=0.6,
+    ),
+    Case(
+        "popularity is taken off candidates in the order of a second stage",
+        "network",
+        [{"history": items(3, 8)}, {"history": items(30, 31, 2, 9)}, {}],
+        top_n=6,
+        dampening=0.05,
+    ),
+    Case(
+        "dampened lists are calibrated, in the order of a second stage",
         "network",
         [{"history": items(3, 8)}, {"history": items(30, 31, 2, 9)}],
         dampening=0.02,

@@ -113,9 +113,9 @@ def test_quotas_reserve_places_and_lacks_are_reported(shop):
 
 
 @pytest.mark.parametrize("diversity", [0.2, 0.6, 1.0])
-def test_diversity_is_mmr_over_all_items_in_one_stage(shop, diversity):
+def test_diversity_is_mmr_over_all_items_of_one_stage(shop, diversity):
     requests = [{"history": [100, 170]}, {"history": [121]}]
-    answer = shop.recommend(requests, 8, diversity=diversity, at_most={"year": 2})
+    answer = shop.recommend(requests, 8, stages=1, diversity=diversity, at_most={"year": 2})
     assert answer.stages.tolist() == [1, 1]
     stored = shop.index.vectors(np.arange(N_ITEMS))
     values = [[] if y is None else [y] for y in years_of(shop).values()]
@@ -148,8 +148,10 @@ def test_lists_are_calibrated_to_the_history_own_stored_or_given(world):
         vectors = engine.index.vectors(np.arange(N_ITEMS))
         requests = [{"history": ids[:3]}, {"history": [ids[1], 12345, ids[3], ids[1]]}]
         wanted = [shares_of(request["history"], genres) for request in requests]
-        answer = engine.recommend(requests, 8, calibrate={"genres": ("history", 0.7)})
-        given = engine.recommend(requests, 8, calibrate=[{"genres": (w, 0.7)} for w in wanted])
+        answer = engine.recommend(requests, 8, stages=1, calibrate={"genres": ("history", 0.7)})
+        given = engine.recommend(
+            requests, 8, stages=1, calibrate=[{"genres": (w, 0.7)} for w in wanted]
+        )
         for i, query in enumerate(engine.encode_users(requests)):
             allowed = ~np.isin(world.item_ids, requests[i]["history"])
             shares = {codes[value]: share for value, share in wanted[i].items()}
@@ -159,6 +161,45 @@ def test_lists_are_calibrated_to_the_history_own_stored_or_given(world):
             assert given.indices[i].tolist() == rows
             assert answer.scores[i].tobytes() == scores.tobytes()
         assert answer.stages.tolist() == [1, 1]
+
+
+def chosen_by_hand(candidates, similarities, vectors, top_n, diversity):
+    """MMR among candidates in the order of a second stage."""
+    alike = (vectors[candidates].astype(np.float64) @ vectors[candidates].T).astype(np.float32)
+    taken = [0]
+    while len(taken) < top_n:
+        values = (1 - diversity) * similarities.astype(np.float64)
+        values -= diversity * alike[taken].max(axis=0).astype(np.float64)
+        values[taken] = -np.inf
+        taken.append(int(np.lexsort([candidates, -values])[0]))
+    return candidates[taken], similarities[taken]
+
+
+@pytest.mark.parametrize("diversity", [0.2, 0.6, 1.0])
+def test_with_a_second_stage_its_order_is_weighed(shop, diversity):
+    requests = [{"history": [100, 170]}, {"history": [121]}, {"history": [135]}]
+    nearest, served = (shop.recommend(requests, N_CANDIDATES, stages=stages) for stages in (1, 2))
+    answer = shop.recommend(requests, 8, diversity=[diversity, diversity, 0.0])
+    assert answer.stages.tolist() == [2, 2, 2]
+    vectors = shop.index.vectors(np.arange(N_ITEMS))
+    for i in range(2):
+        given = (served.indices[i], nearest.scores[i], vectors, 8, diversity)
+        rows, scores = chosen_by_hand(*given)
+        assert answer.indices[i].tolist() == rows.tolist()
+        assert answer.scores[i].tobytes() == scores.tobytes()
+    assert answer.indices[2].tolist() == served.indices[2, :8].tolist()
+    assert answer.scores[2].tobytes() == served.scores[2, :8].tobytes()
+
+
+def test_more_candidates_are_weighed_where_caps_leave_too_few(shop):
+    request, brand = [{"history": [100, 170, 114]}], years_of(shop)
+    wants = {"diversity": 0.5, "at_most": {"year": 2}, "at_least": {"year = 2003": 2}}
+    answer = shop.recommend(request, 12, **wants)
+    taken = [brand[item] for item in real(answer)]
+    assert len(set(real(answer))) == 12
+    assert all(taken.count(year) <= 2 for year in range(2000, 2005))
+    assert taken.count(2003) == 2
+    assert answer.unmet == [{}]
 
 
 def test_a_known_user_is_calibrated_to_the_stored_history(world):
@@ -193,7 +234,7 @@ def test_scores_are_dampened_by_numbers_of_events(world):
         terms = np.log1p([events[item] for item in real(order)])
         expected = (order[0].scores.astype(np.float64) - 0.1 * terms).astype(np.float32)
         best = np.argsort(-expected, kind="stable")[:9]
-        answer = engine.recommend(request, 9, popularity_dampening=0.1)
+        answer = engine.recommend(request, 9, stages=1, popularity_dampening=0.1)
         assert real(answer) == [real(order)[i] for i in best]
         assert answer[0].scores.tobytes() == expected[best].tobytes()
         popular = engine.recommend([{}], 9)
@@ -269,9 +310,6 @@ def test_what_is_recorded_has_no_propensity(shop, tmp_path):
             ValueError,
             r"shares of \['dram'\], which no item",
         ),
-        ({"calibrate": {"genres": "history"}, "stages": 2}, ValueError, "got 2 with calibrate"),
-        ({"popularity_dampening": 1, "stages": 2}, ValueError, "2 with popularity_dampening"),
-        ({"diversity": 0.5, "stages": 2}, ValueError, "stages: got 2 with diversity, expected 1"),
     ],
 )
 def test_messages(shop, given, error, words):

@@ -182,7 +182,8 @@ typedef struct shortlist_variety {
   /* n_queries * n_quotas: so many items that count at least, top_n at most; 0 = any number. */
   const int32_t* at_least;
   /* n_queries numbers from 0 to 1, or NULL: the weight of being unlike the items chosen before.
-     With it, as with calibration and dampening, an engine answers in one stage. */
+     With it, as with calibration and dampening, an engine with a second stage chooses among its
+     candidates in that order; their scores are similarities. */
   const double* diversity;
   const shortlist_calibration* calibration; /* or NULL; not for a query with a diversity above 0 */
   /* Or NULL, not for a query with a diversity above 0: n_rows and n_queries numbers of 0 or more.

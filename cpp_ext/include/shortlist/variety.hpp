@@ -55,7 +55,7 @@ struct Variety {
   Calibration calibration;
   Dampening dampening;
 
-  // Whether it weighs similarities, which scores of a second stage are not.
+  // Whether it weighs similarities.
   bool is_of_similarities() const {
     return diversity != nullptr || calibration.strength != nullptr || dampening.weight != nullptr;
   }

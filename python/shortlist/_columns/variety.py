@@ -75,14 +75,6 @@ class Wanted(NamedTuple):
         targets = None if self.targets is None else self.targets.take(chosen)
         return type(self)(at_most, at_least, diversity, targets, dampening)
 
-    def of_similarities(self) -> str | None:
-        """Name what it weighs similarities with; None where it does not."""
-        if self.diversity is not None:
-            return "diversity"
-        if self.targets is not None:
-            return "calibrate"
-        return None if self.dampening is None else "popularity_dampening"
-
     def for_core(
         self,
         columns: list[GroupColumn],
@@ -144,7 +136,9 @@ def read_wanted(
         read_dampening(dampening, n, one),
     )
     _check_one_rule(wanted, n, one)
-    return wanted if most.names or least.names or wanted.of_similarities() else None
+    weighed = (wanted.diversity, wanted.targets, wanted.dampening)
+    is_any = most.names or least.names or any(each is not None for each in weighed)
+    return wanted if is_any else None
 
 
 def _check_one_rule(wanted: Wanted, n: int, one: str) -> None:

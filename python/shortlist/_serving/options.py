@@ -47,16 +47,8 @@ def read_exclude_seen(exclude_seen: Any) -> tuple[bool, frozenset[str]]:
     )
 
 
-def check_wanted(wanted: Wanted | None, stages: Any, explore: Any) -> None:
-    """Refuse wishes for lists that do not fit the other options of the call.
-
-    Raises
-    ------
-    ValueError
-        `stages` is 2 with what weighs similarities, which scores of a second stage are not.
-    TypeError
-        The call explores: what is drawn would not keep to it.
-    """
+def check_wanted(wanted: Wanted | None, explore: Any) -> None:
+    """Raise TypeError where a call explores: what is drawn would not keep to what it wants."""
     if wanted is None:
         return
     if explore is not None:
@@ -64,12 +56,6 @@ def check_wanted(wanted: Wanted | None, stages: Any, explore: Any) -> None:
             f"explore: got {type(explore).__name__} beside at_most, at_least, diversity, calibrate "
             "or popularity_dampening, expected one of them: a list that is drawn does not keep to "
             "them"
-        )
-    name = wanted.of_similarities()
-    if name is not None and stages == 2:
-        raise ValueError(
-            f"stages: got 2 with {name}, expected 1 or None: {name} weighs the similarities of the "
-            "first stage"
         )
 
 
