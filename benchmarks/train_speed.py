@@ -81,13 +81,7 @@ def speed(args: argparse.Namespace, dataset: Dataset, config: Config) -> None:
     loop = Loop(build_model(config, features, dataset, split), config, split, args.out)
     for epoch in range(args.epochs):
         started, used, n_examples, losses = time.perf_counter(), time.process_time(), 0, []
-        batches = loop.windows.batches(
-            config.train.batch_size,
-            seed=1,
-            epoch=epoch,
-            history_dropout=config.train.history_dropout,
-        )
-        for batch in batches:
+        for batch in loop.batches(epoch):
             losses.append(loop.step(batch, epoch=epoch))
             n_examples += batch.n_events
         loss = float(np.mean([float(loss) for loss in losses]))

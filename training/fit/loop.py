@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shortlist.training.config.sections import Config
     from shortlist.training.features.features import Feature
     from shortlist.training.fit.example import Example
+    from shortlist.training.fit.sequences import Batch
     from shortlist.training.models.two_tower import TwoTower
     from shortlist.training.splits.parts import Split
 
@@ -206,13 +207,21 @@ class Loop:
             if on_epoch is not None:
                 on_epoch(len(self.history), row)
 
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Give the batches of one epoch, from 0."""
+        train = self.config.train
+        return self.windows.batches(
+            train.batch_size,
+            seed=train.seed,
+            epoch=epoch,
+            history_dropout=train.history_dropout,
+            alike=not self.step.is_full,  # the full softmax costs far more than padding
+        )
+
     def _epoch(self, epoch: int, bar: Any) -> EpochRow:
         train, started, losses = self.config.train, time.perf_counter(), []
-        batches = self.windows.batches(
-            train.batch_size, seed=train.seed, epoch=epoch, history_dropout=train.history_dropout
-        )
         n_examples = 0
-        for batch in batches:
+        for batch in self.batches(epoch):
             losses.append(self.step(batch, epoch=epoch))
             n_examples += (n_new := batch.n_events)
             bar.update(n_new)

@@ -222,8 +222,8 @@ class TrainStep:
         codes = item_inputs["item_id"]
         with tf.GradientTape() as tape:
             items = self._encode_items(item_inputs, seed)
-            embedding = self._encode_users(history, items, users, seed)
-            embedding, target, weight = only_weighted(weight, embedding, target, weight)
+            embedding = self._encode_users(history, items, users, seed, weight)
+            target, weight = only_weighted(weight, target, weight)
             aims, others = tf.gather(items, target - 1), tf.gather(items, negatives - 1)
             sampled = {
                 "target_rows": tf.gather(codes, target - 1) - 1,
@@ -261,13 +261,29 @@ class TrainStep:
         return self.model.item_encoder(item_inputs, keep, training=True)
 
     def _encode_users(
-        self, history: Tensor, items: Tensor, users: dict[str, Tensor], seed: Tensor
+        self,
+        history: Tensor,
+        items: Tensor,
+        users: dict[str, Tensor],
+        seed: Tensor,
+        weight: Tensor = None,
     ) -> Tensor:
+        """Encode the places of a batch; with their weights only those that are not 0."""
         table = tf.concat([tf.zeros((1, self.model.dim)), items], axis=0)
         n_targets = 0 if self.is_causal else self.train.n_targets
-        return self.model.user_encoder(
-            history, tf.gather(table, history), users, n_targets=n_targets, seed=seed
+        encode = partial(
+            self.model.user_encoder,
+            history,
+            tf.gather(table, history),
+            users,
+            n_targets=n_targets,
+            seed=seed,
         )
+        if weight is None:
+            return encode()
+        if getattr(self.model.user_encoder, "takes_places", False):
+            return encode(places=tf.where(tf.not_equal(weight, 0.0))[:, 0])
+        return only_weighted(weight, encode())[0]
 
     def _apply(self, tape: Any, loss: Tensor) -> Tensor:
         dense = [weight.value for weight in self.dense]
@@ -369,11 +385,13 @@ def compact(*parts: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[NDArray[
     parts : list of ndarray, int64
         The given codes, now counting within ``rows``; 0 stays 0.
     """
-    used, places = np.unique(np.concatenate([p.ravel() for p in parts]), return_inverse=True)
-    has_padding = len(used) > 0 and used[0] == 0
-    places = places + (0 if has_padding else 1)
-    codes = used[1:] if has_padding else used
+    # By marks and not by sorting: this runs in every step.
+    is_used = np.zeros(max((int(part.max(initial=0)) for part in parts), default=0) + 1, np.bool_)
+    for part in parts:
+        is_used[part] = True
+    codes = np.flatnonzero(is_used[1:]) + 1
+    places = np.empty(len(is_used), np.int64)
+    places[0], places[codes] = 0, np.arange(1, len(codes) + 1)
     rows = np.zeros(-(-max(1, len(codes)) // UNIQUE_MULTIPLE) * UNIQUE_MULTIPLE, np.int64)
     rows[: len(codes)] = codes - 1
-    pieces = np.split(places, np.cumsum([p.size for p in parts])[:-1])
-    return rows, [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
+    return rows, [places[part] for part in parts]

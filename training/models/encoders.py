@@ -36,6 +36,8 @@ class UserEncoder(Protocol):
     is_causal : bool
         Whether one row of history gives an embedding after each of its items at no extra cost.
         The training then has as many targets per row as ``model.history_length``.
+    takes_places : bool
+        Whether the call takes ``places``, see `pool.PoolEncoder.call`; without it: no.
     """
 
     is_causal: bool
@@ -65,6 +67,7 @@ class Members(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.members = list(members)
         self.is_causal: bool = members[0].is_causal
+        self.takes_places: bool = getattr(members[0], "takes_places", False)
 
     def call(
         self,
@@ -74,11 +77,13 @@ class Members(keras.layers.Layer):  # type: ignore[misc]
         *,
         n_targets: int = 1,
         seed: Tensor = None,
+        places: Tensor = None,
     ) -> Tensor:
         """Encode users; see `pool.PoolEncoder.call`."""
         parts = take_parts(vectors, len(self.members))
+        more = {} if places is None else {"places": places}
         embeddings = [
-            member(codes, part, inputs, n_targets=n_targets, seed=fold(seed, 1000 + i))
+            member(codes, part, inputs, n_targets=n_targets, seed=fold(seed, 1000 + i), **more)
             for i, (member, part) in enumerate(zip(self.members, parts, strict=True))
         ]
         return ops.concatenate(embeddings, axis=-1) * len(embeddings) ** -0.5

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shortlist.training.features.features import Feature
 
 HIDDEN_SCORE = -1e9  # a softmax gives it nothing beside any other
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 EPSILON = 1e-12  # added to squared norms: a zero row stays zero, never NaN
 
 
@@ -54,6 +55,31 @@ def dropout(values: Tensor, rate: float, seed: Tensor) -> Tensor:
     return values * keep_mask(tf.shape(values), rate, seed) / (1.0 - rate)
 
 
+def byte_dropout(values: Tensor, rate: float, seed: Tensor) -> Tensor:
+    """Do what `dropout` does with a byte for each value: two times cheaper, the rate in 256ths."""
+    dropped = round(rate * 256)
+    if seed is None or dropped == 0:
+        return values
+    size = tf.size(values)
+    drawn = tf.random.stateless_uniform([size // 4 + 1], seed, None, None, tf.int32)
+    kept = tf.reshape(tf.bitcast(drawn, tf.uint8), [-1])[:size] >= dropped
+    return tf.where(tf.reshape(kept, tf.shape(values)), values * (256 / (256 - dropped)), 0.0)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
+def quick_gelu(values: Tensor) -> Any:
+    """Compute GELU by tanh, as ``values · sigmoid(2u)``, with half the operations of Keras'."""
+    square = values * values
+    chance = tf.sigmoid(values * (square * (0.044715 * GELU_SLOPE) + GELU_SLOPE))
+    result = values * chance
+
+    def gradient(above: Tensor) -> Tensor:
+        slope = square * (3 * 0.044715 * GELU_SLOPE) + GELU_SLOPE
+        return above * (chance + (result - result * chance) * slope)
+
+    return result, gradient
+
+
 def keep_mask(shape: Any, rate: float, seed: Tensor) -> Tensor:
     """Draw a float32 mask of the shape: 0 with probability ``rate``, else 1."""
     return tf.cast(tf.random.stateless_uniform(shape, seed) >= rate, tf.float32)
@@ -62,6 +88,19 @@ def keep_mask(shape: Any, rate: float, seed: Tensor) -> Tensor:
 def fold(seed: Tensor, number: int) -> Tensor:
     """Derive an independent seed, or None from None."""
     return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
+def take_places(values: Tensor, places: Tensor) -> Any:
+    """Take rows of values (n, …), each at most once, with a gradient that adds nothing up."""
+
+    def gradient(above: Tensor) -> tuple[Tensor, None]:
+        numbers = tf.range(1, tf.size(places) + 1)
+        back = tf.scatter_nd(places[:, None], numbers, [tf.shape(values, tf.int64)[0]])
+        nothing = tf.zeros(tf.concat([[1], tf.shape(above)[1:]], axis=0))
+        return tf.gather(tf.concat([nothing, above], axis=0), back), None
+
+    return tf.gather(values, places), gradient
 
 
 def look_up(table: Any, codes: Tensor) -> Tensor:

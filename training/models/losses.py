@@ -179,20 +179,41 @@ def sampled_softmax(
         As for `full_softmax`; smoothing spreads over the sampled items.
     """
     log_count = tf.math.log(tf.cast(tf.shape(negative_rows)[0], tf.float32))
-    # The target stands for itself, it was not drawn: its logit stays as it is.
-    positive = tf.reduce_sum(users * targets, axis=1, keepdims=True) / temperature
-    logits = tf.matmul(users, negatives, transpose_b=True) / temperature
-    logits -= (tf.gather(log_q, negative_rows) + log_count)[None, :]
-    is_target = tf.equal(target_rows[:, None], negative_rows[None, :])
-    logits = tf.concat([positive, tf.where(is_target, HIDDEN_LOGIT, logits)], axis=1)
-    losses = tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+    lower = tf.gather(log_q, negative_rows) + log_count
+    is_target = tf.equal(tf.cast(target_rows, tf.int32)[:, None], tf.cast(negative_rows, tf.int32))
+    aims, lower_aim = targets, tf.zeros_like(weights)
     if label_smoothing > 0.0:
+        # As in `chunked_softmax`: the loss needs the mean of what the target is spread over.
         shown = tf.cast(tf.logical_not(is_target), tf.float32)
-        total = logits[:, 0] + tf.reduce_sum(logits[:, 1:] * shown, axis=1)
-        even = tf.reduce_logsumexp(logits, axis=1) - total / (1.0 + tf.reduce_sum(shown, axis=1))
-        smooth = (1.0 - label_smoothing) * losses + label_smoothing * even
-        return signed_mean(losses, smooth, weights)
-    return signed_mean(losses, losses, weights)
+        n_shown = 1.0 + tf.reduce_sum(shown, axis=1)
+        share = label_smoothing * tf.where(weights < 0.0, 0.0, 1.0) / n_shown
+        even = targets + tf.matmul(shown, negatives) - n_shown[:, None] * targets
+        aims, lower_aim = aims + share[:, None] * even, share * tf.linalg.matvec(shown, lower)
+    total = tf.maximum(tf.reduce_sum(tf.abs(weights)), 1e-6)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
+    def loss_of(users: Tensor, targets: Tensor, negatives: Tensor, aims: Tensor) -> Any:
+        # The target stands for itself, it was not drawn: its logit stays as it is.
+        positive = tf.reduce_sum(users * targets, axis=1, keepdims=True)
+        logits = tf.matmul(users, negatives, transpose_b=True) - lower
+        logits = tf.where(is_target, HIDDEN_LOGIT, logits)
+        top = tf.maximum(tf.reduce_max(logits, axis=1, keepdims=True), positive)
+        powers, own = tf.exp(logits - top), tf.exp(positive - top)
+        mass = tf.reduce_sum(powers, axis=1, keepdims=True) + own
+        aimed = tf.reduce_sum(users * aims, axis=1, keepdims=True) - lower_aim[:, None]
+        entropy = tf.math.log(mass) + top - aimed
+        losses, slope = _signed(entropy, (weights / total)[:, None])
+
+        def gradient(above: Tensor) -> tuple[Tensor, ...]:
+            by_mass = above * slope / mass
+            of_users = by_mass * (tf.matmul(powers, negatives) + own * targets)
+            of_negatives = tf.matmul(powers, by_mass * users, transpose_a=True)
+            of_aims = -above * slope
+            return of_users + of_aims * aims, by_mass * own * users, of_negatives, of_aims * users
+
+        return tf.reduce_sum(losses), gradient
+
+    return loss_of(users / temperature, targets, negatives, aims)
 
 
 def gbce(

@@ -12,12 +12,15 @@ from keras import ops
 from shortlist.training.models.layers import (
     HIDDEN_SCORE,
     FeatureEncoder,
+    byte_dropout,
     constant,
     dropout,
     fold,
     inverse_softplus,
     l2_normalize,
     normal,
+    quick_gelu,
+    take_places,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
     """
 
     is_causal = False
+    takes_places = True
 
     def __init__(
         self,
@@ -126,6 +130,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         *,
         n_targets: int = 1,
         seed: Tensor = None,
+        places: Tensor = None,
     ) -> Tensor:
         """Encode users, at the end of their history or before each of their last events.
 
@@ -142,11 +147,13 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             Embeddings per row: number s sees all but the last ``n_targets - 1 - s`` codes.
         seed : tensor of shape (2,), int32, optional
             Randomness of dropout; None at inference.
+        places : tensor of shape (n_places,), int64, optional
+            Rows of the result to compute; the others would cost as much.
 
         Returns
         -------
         tensor of shape (batch * n_targets, dim), float32, rows of length 1
-            The targets of a row stay together.
+            The targets of a row stay together. With ``places`` these rows alone.
         """
         if n_targets == 1 and seed is None:
             return self._encode_last(codes, vectors, inputs)
@@ -161,15 +168,19 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         weights = self._weights(codes, logits, n_targets, ages)
         means = ops.matmul(weights, vectors)  # (batch, n_targets * n_means, dim)
         means = ops.reshape(means, (-1, n_means, dim))
+        if places is not None:
+            means = take_places(means, places)
         mixed = ops.sum(means * self.mix, axis=1) + self.start
         parts = [ops.reshape(means, (-1, n_means * dim))]
-        parts += [
-            ops.repeat(part, n_targets, axis=0) if n_targets > 1 else part
-            for part in self.profile(inputs, training=seed is not None)
-        ]
-        joined = dropout(ops.concatenate(parts, axis=-1), self.rate, fold(seed, 0))
+        for part in self.profile(inputs, training=seed is not None):
+            if places is not None:
+                parts.append(tf.gather(part, places // n_targets))
+            else:
+                parts.append(ops.repeat(part, n_targets, axis=0) if n_targets > 1 else part)
+        drop, gelu = (dropout, _gelu) if places is None else (byte_dropout, quick_gelu)
+        joined = drop(ops.concatenate(parts, axis=-1), self.rate, fold(seed, 0))
         inner = ops.matmul(joined, self.inner) + self.inner_bias
-        inner = dropout(keras.activations.gelu(inner, approximate=True), self.rate, fold(seed, 1))
+        inner = drop(gelu(inner), self.rate, fold(seed, 1))
         return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
     def _encode_last(self, codes: Tensor, vectors: Tensor, inputs: dict[str, Tensor]) -> Tensor:
@@ -205,7 +216,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
         bias = self.inner_bias
         for i, part in enumerate(self.profile(inputs), n_means):
             bias = bias + ops.matmul(part, matrix[i * dim : (i + 1) * dim])
-        inner = keras.activations.gelu(inner + bias, approximate=True)
+        inner = _gelu(inner + bias)
         return l2_normalize(mixed + ops.matmul(inner, self.outer))
 
     def _mixed(self, means: Tensor, flat: Tensor) -> Tensor:
@@ -263,6 +274,10 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
             return ops.squeeze(weights, 1)
         shape = (-1, n_targets * self.mix.shape[0], tf.shape(codes)[1])
         return tf.reshape(weights, shape)
+
+
+def _gelu(values: Tensor) -> Tensor:
+    return keras.activations.gelu(values, approximate=True)
 
 
 def _logit(probability: float) -> float:
