@@ -2,10 +2,14 @@
 
     python benchmarks/federated.py movielens-1m --parties 5 --encoder cooccurrence
     python benchmarks/federated.py movielens-1m --parties 50 --encoder cooccurrence
+    python benchmarks/federated.py movielens-1m --parties 10 --encoder pool --set federated.rounds=8
 
 The users are dealt out to parties of unequal sizes. The parties join one after another, each in
 this process; the coordinator is a process of its own, whose memory is measured. At the end the
 files of the bundle are compared with those of `shortlist train --no-users` on all events.
+
+Encoders train in rounds. Their bundle is compared by NDCG@10 on the held-out events of all users
+with a central training of the same settings (``--epochs``), and with what each party has alone.
 """
 
 from __future__ import annotations
@@ -19,16 +23,30 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+import shortlist
+from shortlist.cli._common import parse_overrides
+from shortlist.training import train
+from shortlist.training.config.sections import ENCODERS
 from shortlist.training.data.datasets import load_dataset
+from shortlist.training.data.events import Dataset, read_events
+from shortlist.training.evaluation.engine_ranker import EngineRanker
+from shortlist.training.evaluation.evaluate import evaluate_users
 from shortlist.training.federated.answers import Answers
 from shortlist.training.federated.exchange import FolderExchange
-from shortlist.training.federated.keys import make_key
-from shortlist.training.pipeline.federation import join_federation, plan_federation
+from shortlist.training.federated.keys import load_key, make_key
+from shortlist.training.models.item_item import RecencyItemKNN
+from shortlist.training.pipeline.federation import (
+    collect_federation,
+    join_federation,
+    plan_federation,
+)
+from shortlist.training.splits.split import leave_one_out
 
 COLLECT = """
 import json, resource, sys, time
@@ -71,14 +89,92 @@ def hashes(names):
     }
 
 
+class Wire(FolderExchange):
+    """Counts what a party reads and writes, as over a network."""
+
+    n_read, n_written = 0, 0
+
+    def open(self, name):
+        self.n_read += (self.folder / name).stat().st_size
+        return super().open(name)
+
+    def write(self, name, content):
+        self.n_written += len(content)
+        super().write(name, content)
+
+
+def measured(bundle, dataset):
+    """NDCG@10 of a bundle on the held-out events of a data set."""
+    split = leave_one_out(dataset)
+    with shortlist.load(bundle, device="cpu") as engine:
+        return evaluate_users(EngineRanker(engine, split), split).per_user()["NDCG@10"].mean()
+
+
+def in_rounds(args, dataset, items, settings, folder, keys, exchange):
+    """Run a federation of an encoder, and the trainings that it is compared with."""
+    head = load_key(folder / "head.key")
+    parts = list(dealt(dataset.events, args.parties))
+    sizes = [events["user_id"].n_unique() for events in parts]
+    print(
+        f"{args.data}, {args.encoder}, {args.parties} parties of {min(sizes)} to {max(sizes)} users"
+    )
+    wires = [Wire(exchange.folder) for _ in keys]
+    seconds, started = [], time.process_time()
+    done = None
+    while done is None or done.is_published is None:
+        for key, events, wire in zip(keys, parts, wires, strict=True):
+            before = time.process_time()
+            answers = Answers(folder / f"{key.name}.answers")
+            join_federation(wire, key, answers, events=events, progress=False)
+            seconds.append(time.process_time() - before)
+        done = collect_federation(exchange, head, folder / "out.shortlist")
+        print(f"  {str(done).splitlines()[0]}", flush=True)
+    print("\n".join(f"  {line}" for line in str(done).splitlines()[1:-1]))
+    out = folder / "party.shortlist"
+    join_federation(wires[0], keys[0], Answers(folder / "p00.answers"), out=out, progress=False)
+    sent, read = wires[0].n_written, wires[0].n_read
+    print(f"  traffic of a party        {(sent + read) / 1e6:8.1f} MB, {sent / 1e6:.1f} sent")
+    print(f"  CPU time of a party       {sum(seconds) / len(keys):8.1f} s in all")
+    print(f"  CPU time of everything    {time.process_time() - started:8.1f} s")
+    name = next(exchange.folder.glob("*.bundle-*"))
+    whole = replace(dataset, items=items, users=None)
+    together = measured(name, whole)
+    print(f"  NDCG@10 together          {together:8.4f}", flush=True)
+    alike = {k: v for k, v in settings.items() if not k.startswith("federated.")}
+    alike |= {
+        "export.store_users": False,
+        "train.epochs": args.epochs,
+        "model.encoder": args.encoder,
+    }
+    alike.setdefault("train.item_init", "cooccurrence")
+    out = folder / "central.shortlist"
+    train(dataset.events, items, out=out, settings=alike, progress=False)
+    central = measured(out, whole)
+    print(f"  NDCG@10 central           {central:8.4f}: together has {together / central:.1%}")
+    users, value = 0, 0.0
+    for n_users, events in zip(sizes, parts, strict=True):
+        own = Dataset("own", read_events(events), items=items)
+        split = leave_one_out(own)
+        model = RecencyItemKNN().fit(split.train, split.catalogue, split.weights(split.train))
+        value += n_users * evaluate_users(model, split).per_user()["NDCG@10"].mean()
+        users += n_users
+    print(
+        f"  NDCG@10 alone             {value / users:8.4f}, co-occurrence of a party's own events"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="?", default="movielens-1m")
     parser.add_argument("--parties", type=int, default=5)
     parser.add_argument("--encoder", default="cooccurrence")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings")
+    parser.add_argument("--epochs", type=int, default=20, help="of the central training")
     args = parser.parse_args()
     dataset = load_dataset(args.data)
-    settings = {"model.encoder": args.encoder, "model.history_length": 100}
+    settings = {"model.encoder": args.encoder, "model.history_length": 100} | parse_overrides(
+        args.set
+    )
     items = (
         dataset.items if dataset.items is not None else dataset.events.select("item_id").unique()
     )
@@ -89,6 +185,9 @@ def main():
         head = make_key(folder / "head.key", "head")
         exchange = FolderExchange(folder / "exchange", is_new=True)
         plan_federation(exchange, head, [k.party for k in keys], items, overrides=settings)
+        if args.encoder in ENCODERS:
+            in_rounds(args, dataset, items, settings, folder, keys, exchange)
+            return
         seconds, sizes = [], []
         for key, events in zip(keys, dealt(dataset.events, args.parties), strict=True):
             started = time.process_time()

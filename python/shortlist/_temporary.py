@@ -157,6 +157,21 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only one in a folder who is, for the time of a with block; wait for that.
+
+    Where the file system has no locks, nobody waits.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_still(descriptor: int, path: Path) -> bool:
     """Say whether a name still leads to what was opened."""
     try:

@@ -207,6 +207,21 @@ def test_a_private_plan_says_its_delta_and_stays_in_its_budget(tmp_path):
     assert exchange.names() == []
 
 
+def test_a_private_round_that_was_complete_is_counted_when_it_is_repeated(tmp_path):
+    settings = {"privacy.epsilon": 8.0, "privacy.delta": 1e-4, "privacy.budget": 13.0}
+    world = World(tmp_path, KEYS[:2], (0, 100, 220), **settings)
+    world.join(KEYS[0])
+    assert repeat_round(world.exchange, HEAD).releases == ()  # nobody could add it up
+    for key in KEYS[:2]:
+        world.join(key)
+    (release,) = repeat_round(world.exchange, HEAD).releases
+    assert release["epsilon"] == 8.0
+    for key in KEYS[:2]:
+        world.join(key)
+    with pytest.raises(DataError, match=r"privacy\.budget: got 13, but .* the 2 before"):
+        repeat_round(world.exchange, HEAD)
+
+
 class Killed(BaseException):
     pass
 
@@ -328,7 +343,7 @@ def test_a_catalogue_or_a_bundle_that_was_changed_is_refused(late):
         late.join(KEYS[0])
     items = late.exchange.folder / late.plan.items.name
     items.write_bytes(b"ARROW")
-    with pytest.raises(DataError, match="not the catalogue that plan 1 names"):
+    with pytest.raises(DataError, match="not the file that plan 1 names"):
         late.join(KEYS[0])
 
 

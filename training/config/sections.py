@@ -422,6 +422,31 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True)
+class FederatedConfig:
+    """Section ``[federated]``: how several parties train an encoder; see docs/federated.md."""
+
+    rounds: int = _number(10, 1, 1000, text="rounds of training; each party answers once in each")
+    local_epochs: int = _number(1, 1, 1000, text="passes of a party over its own events a round")
+    server_optimizer: str = _choice(
+        "fedavg",
+        *("fedavg", "fedadam"),
+        text="what the coordinator does with the parties' mean change: add it, or a step of Adam",
+    )
+    server_learning_rate: float = _number(
+        0.0, 0.0, 10.0, text="of the coordinator; 0 = 1 with fedavg, 0.01 with fedadam"
+    )
+    max_share: float = _number(
+        0.5, 1e-3, 1.0, text="a party counts by its users, as at most this part of all users"
+    )
+    clip_norm: float = _number(
+        math.inf, 1e-6, text="largest norm of a party's change of all weights; inf = no limit"
+    )
+    touched_rows: bool = _other(
+        False, text="send changes of those items alone that some party has events of"
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run; every section has defaults."""
 
@@ -437,3 +462,4 @@ class Config:
     update: UpdateConfig = field(default_factory=UpdateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    federated: FederatedConfig = field(default_factory=FederatedConfig)

@@ -7,11 +7,13 @@ their difference.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shortlist._temporary import replacing
+from shortlist._temporary import locked, replacing
 from shortlist.errors import DataError
 from shortlist.training.federated.keys import Party
 from shortlist.training.federated.plan import Plan
@@ -32,6 +34,12 @@ class Answers:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process of the party answer at a time: another one waits."""
+        with locked(self.folder):
+            yield
+
     def trusted(self) -> Party | None:
         """Return the coordinator that this party works with, if it has worked with one."""
         record = self._read(_TRUST)
@@ -42,21 +50,23 @@ class Answers:
         self._write(_TRUST, asdict(coordinator))
 
     def check_parties(self, plan: Plan, *, accepts: bool) -> None:
-        """Refuse a plan whose total, beside an earlier one, would show the sums of a few."""
-        if accepts:
+        """Refuse a plan whose total, beside the one before, would show the sums of a few.
+
+        Those of the plan that was answered last were agreed on.
+        """
+        answered = self._read(_PLANS)
+        if accepts or not answered:
             return
-        own = {party.name for party in plan.parties}
-        for entry in self._read(_PLANS) or []:
-            before = set(entry["parties"])
-            gone, new = sorted(before - own), sorted(own - before)
-            if entry["sha256"] != plan.sha256 and (gone or new):
-                raise DataError(
-                    f"plan {plan.number}: its parties are not those of plan {entry['number']}, "
-                    f"which this party answered (gone: {', '.join(gone) or 'none'}; new: "
-                    f"{', '.join(new) or 'none'}). Who gets both totals can subtract them. Fix: "
-                    "if plan "
-                    f"{entry['number']} was never added up, or you agree, give --accept-parties"
-                )
+        own, entry = {party.name for party in plan.parties}, answered[-1]
+        before = set(entry["parties"])
+        gone, new = sorted(before - own), sorted(own - before)
+        if gone or new:
+            raise DataError(
+                f"plan {plan.number}: its parties are not those of plan {entry['number']}, "
+                f"which this party answered (gone: {', '.join(gone) or 'none'}; new: "
+                f"{', '.join(new) or 'none'}). Who gets both totals can subtract them. Fix: if "
+                f"plan {entry['number']} was never added up, or you agree, give --accept-parties"
+            )
 
     def kept(self, plan: Plan, round_name: str) -> bytes | None:
         """Return the answer that was given in a round, if there is one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from shortlist._temporary import replacing
+from shortlist._temporary import locked, replacing
 from shortlist.errors import DataError
 
 _COMPARED = 1 << 20
@@ -68,16 +68,16 @@ class FolderExchange:
     def write(self, name: str, content: bytes) -> None:
         """See `Exchange.write`."""
         place = self.folder / name
-        if place.exists():
-            if not _is_same(place, content):
+        with locked(self.folder):
+            if not place.exists():
+                with replacing(place) as file:
+                    file.write(content)
+            elif not _is_same(place, content):
                 raise DataError(
                     f"exchange: {place} holds another content already, expected each name to get "
                     "one content: nothing that was answered may change. Fix: the coordinator "
                     "repeats the round (`shortlist federate collect --repeat`)"
                 )
-            return
-        with replacing(place) as file:
-            file.write(content)
 
 
 def read_all(exchange: Exchange, name: str) -> bytes:

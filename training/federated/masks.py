@@ -1,7 +1,7 @@
 """Masks that cancel: every two parties share a stream, which one adds and the other takes off.
 
-Arithmetic is that of uint64, modulo 2^64. A masked number alone is uniformly random to all who lack
-the secrets; the sum over all parties is the sum without masks.
+Arithmetic is that of unsigned words, modulo 2^64 or 2^32. A masked number alone is uniformly random
+to all who lack the secrets; the sum over all parties is the sum without masks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shortlist.training.federated.keys import Key, Party
 
-_AT_ONCE = 1 << 17  # numbers: 1 MiB stays in the cache
+_AT_ONCE = 1 << 20  # bytes: they stay in the cache
 
 
 def add_masks(
-    values: npt.NDArray[np.int64], key: Key, parties: Sequence[Party], plan: str, tensor: str
-) -> npt.NDArray[np.uint64]:
+    values: npt.NDArray[np.int64],
+    key: Key,
+    parties: Sequence[Party],
+    plan: str,
+    tensor: str,
+    *,
+    bits: int = 64,
+) -> npt.NDArray[np.unsignedinteger]:
     """Return the numbers with this party's masks for all others.
 
     Parameters
@@ -36,17 +42,21 @@ def add_masks(
     tensor : str
         What the numbers are: each has a stream of its own. The same numbers only may be masked
         twice: the difference of two masked messages shows that of the numbers.
+    bits : int
+        Of a number that is sent, 64 or 32.
     """
-    masked = values.astype(np.int64).ravel().view(np.uint64).copy()
-    zeros, buffer = bytes(8 * _AT_ONCE), bytearray(8 * _AT_ONCE + 16)
+    word = np.dtype(f"<u{bits // 8}")
+    masked = np.asarray(values, np.int64).ravel().astype(word)
+    zeros, buffer = bytes(_AT_ONCE), bytearray(_AT_ONCE + 16)
+    n_at_once = _AT_ONCE // word.itemsize
     for other in parties:
         if other.name == key.name:
             continue
         stream = _stream(key.secret_with(other), plan, tensor)
-        for start in range(0, len(masked), _AT_ONCE):
-            block = masked[start : start + _AT_ONCE]
+        for start in range(0, len(masked), n_at_once):
+            block = masked[start : start + n_at_once]
             stream.update_into(memoryview(zeros)[: block.nbytes], buffer)
-            mask = np.frombuffer(buffer, "<u8", count=len(block))
+            mask = np.frombuffer(buffer, word, count=len(block))
             if key.name < other.name:
                 block += mask
             else:

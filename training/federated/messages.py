@@ -1,7 +1,8 @@
 """Messages of parties: a signed header, and masked numbers behind it.
 
 ``MAGIC``, length of the header (uint32, little-endian), header as JSON, signature of the header,
-then the tensors one after another as uint64, little-endian. The header has the hash of each.
+then the tensors one after another as words of the plan's bits, little-endian. The header has the
+hash of each.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _MOST = 1 << 20  # bytes of a header
 _AT_ONCE = 1 << 23  # bytes
 
 Shapes = Mapping[str, tuple[int, ...]]
+Words = npt.NDArray[np.unsignedinteger]
 
 
 def message_name(plan: Plan, round_name: str, party: str) -> str:
@@ -40,12 +42,12 @@ def write_message(
     round_name: str,
     key: Key,
     *,
-    tensors: Mapping[str, npt.NDArray[np.uint64]] | None = None,
+    tensors: Mapping[str, Words] | None = None,
     value: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Write a party's answer in a round: masked tensors, or a judgement."""
     parts = [
-        (name, array.shape, array.astype("<u8").tobytes())
+        (name, array.shape, array.astype(array.dtype.newbyteorder("<")).tobytes())
         for name, array in (tensors or {}).items()
     ]
     header = {
@@ -121,10 +123,8 @@ class Message:
             )
         return message
 
-    def add_tensors(
-        self, file: BinaryIO, total: Mapping[str, npt.NDArray[np.uint64]], shapes: Shapes
-    ) -> None:
-        """Add the tensors that follow in the file to a total, modulo 2^64.
+    def add_tensors(self, file: BinaryIO, total: Mapping[str, Words], shapes: Shapes) -> None:
+        """Add the tensors that follow in the file to a total, modulo its words.
 
         Raises
         ------
@@ -139,8 +139,9 @@ class Message:
             )
         for entry in self.tensors:
             digest, whole = hashlib.sha256(), total[entry["name"]].reshape(-1)
-            for start in range(0, len(whole), _AT_ONCE // 8):
-                part = whole[start : start + _AT_ONCE // 8]
+            n_at_once = _AT_ONCE // whole.itemsize
+            for start in range(0, len(whole), n_at_once):
+                part = whole[start : start + n_at_once]
                 try:
                     data = _take(file, part.nbytes)
                 except ValueError as error:
@@ -149,7 +150,7 @@ class Message:
                         f"until it is copied, or {self.party} sends it again"
                     ) from error
                 digest.update(data)
-                part += np.frombuffer(data, "<u8")
+                part += np.frombuffer(data, part.dtype.newbyteorder("<"))
             if digest.hexdigest() != entry["sha256"]:
                 raise DataError(
                     f"{self.where}: {entry['name']} is not what was signed. Fix: {self.party} "

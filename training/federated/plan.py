@@ -44,13 +44,28 @@ class Items:
 
 
 @dataclass(frozen=True)
+class File:
+    """A file of the exchange that a plan names.
+
+    Attributes
+    ----------
+    name : str
+    sha256 : str
+        Of its bytes.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all parties agree on.
 
     Attributes
     ----------
     number : int
-        From 1; a repeated round is a new plan.
+        From 1; each round is a plan of its own, also one that is repeated.
     coordinator : Party
         Who signed it.
     parties : tuple of Party
@@ -64,6 +79,16 @@ class Plan:
         What a party's message of sums holds: the shape of each, by name.
     releases : tuple of dict
         Of a private plan: earlier releases of the same users, as in the ledger of their bundle.
+    bits : int
+        Of a number in a message, 64 or 32: sums are those modulo 2^bits.
+    round : int
+        0: the parties count. From 1: they train, and send how their weights changed.
+    n_rounds : int
+        The last round; 0 for models that are made of counts alone.
+    model : File or None
+        From round 1 on: the weights that the parties begin with.
+    state : File or None
+        From round 1 on: what the coordinator goes on with.
     """
 
     number: int
@@ -74,6 +99,11 @@ class Plan:
     ids: str
     tensors: dict[str, tuple[int, ...]]
     releases: tuple[dict[str, float], ...] = ()
+    bits: int = 64
+    round: int = 0
+    n_rounds: int = 0
+    model: File | None = None
+    state: File | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -94,6 +124,11 @@ class Plan:
         }
         return {"format": FORMAT, **asdict(self), **lists}
 
+    @property
+    def is_last(self) -> bool:
+        """Say whether the bundle is made of this plan's answers."""
+        return self.round == self.n_rounds
+
     def party(self, name: str) -> Party:
         """Return a party by its name."""
         for party in self.parties:
@@ -113,6 +148,17 @@ class Plan:
         made = replace(self, number=self.number + 1, parties=left)
         made.check()
         return made
+
+    def next_round(self, model: File, state: File, tensors: dict[str, tuple[int, ...]]) -> Plan:
+        """Return the plan of the next round of training."""
+        return replace(
+            self,
+            number=self.number + 1,
+            round=self.round + 1,
+            model=model,
+            state=state,
+            tensors=tensors,
+        )
 
     def check(self) -> None:
         """Refuse a plan that cannot be carried out."""
@@ -152,6 +198,10 @@ class Plan:
                 str(content["ids"]),
                 {name: tuple(shape) for name, shape in content["tensors"].items()},
                 tuple(content["releases"]),
+                int(content["bits"]),
+                int(content["round"]),
+                int(content["n_rounds"]),
+                *(None if content[n] is None else File(**content[n]) for n in ("model", "state")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where}: damaged ({error}), expected a plan") from error

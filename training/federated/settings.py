@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import fields
 
 from shortlist.errors import DataError
 from shortlist.training.config.replacing import with_wanted
-from shortlist.training.config.sections import Config, DataConfig
+from shortlist.training.config.sections import ENCODERS, Config, DataConfig, FederatedConfig
 from shortlist.training.config.settings import to_toml
 from shortlist.training.privacy.settings import check_unused, is_private, private_config
 
 MODELS = ("popularity", "item-knn", "cooccurrence", "ease")  # sums over users, in one round
+
+
+def has_rounds(config: Config) -> bool:
+    """Say whether a plan trains an encoder in rounds.
+
+    With ``[privacy]`` none does: the noisy sums of one round are all that is known of the users,
+    and the coordinator trains on histories drawn from them.
+    """
+    return config.model.encoder in ENCODERS and not is_private(config)
+
+
+def check_alone(config: Config) -> None:
+    """Refuse settings of ``[federated]`` where no parties train in rounds."""
+    present, default = config.federated, FederatedConfig()
+    for field in fields(present):
+        value = getattr(present, field.name)
+        if value != getattr(default, field.name):
+            raise DataError(
+                f"federated.{field.name}: got {value!r} for a training without rounds of several "
+                "parties, expected none. Fix: leave it out; `shortlist federate plan` with "
+                f"model.encoder one of {', '.join(ENCODERS)}, and no [privacy], has rounds"
+            )
 
 
 def federated_config(config: Config, given: Collection[str]) -> tuple[Config, list[str]]:
@@ -53,10 +76,22 @@ def federated_config(config: Config, given: Collection[str]) -> tuple[Config, li
         "choice.minutes": (0.0, "a plan names one model"),
         "split.protocol": ("leave-one-out", "other cuts depend on all users at once"),
     }
-    if config.model.encoder not in MODELS and not is_private(config):
+    is_chosen = "model.encoder" in given and config.model.encoder in ENCODERS
+    if config.model.encoder not in MODELS and not is_private(config) and not is_chosen:
         wanted["model.encoder"] = ("cooccurrence", "it is made of sums over users")
     config, more = with_wanted(config, wanted, given, wanted, "federated", _refused)
-    return config, notes + more
+    if not has_rounds(config):
+        check_alone(config)
+        return config, notes + more
+    trained: dict[str, tuple[object, str]] = {
+        "train.item_init": ("cooccurrence", "counts of all parties are a good start"),
+        "train.teacher": (0.0, "what follows what is known to no party"),
+        "train.ema": (0.0, "the mean of the parties is an average already"),
+        "data.features": ({}, "the kinds of item columns are those of their types"),
+    }
+    closed = trained.keys() - {"train.item_init"}
+    config, last = with_wanted(config, trained, given, closed, "federated", _refused)
+    return config, notes + more + last
 
 
 def shared_settings(config: Config) -> str:
@@ -89,8 +124,8 @@ def _refuse(config: Config) -> None:
 
 
 def _refused(name: str, got: object, expected: object, why: str) -> DataError:
-    expected = MODELS if name == "model.encoder" else expected
+    expected = (*MODELS, *ENCODERS) if name == "model.encoder" else expected
     return DataError(
         f"{name}: got {got!r} in a plan of several parties, expected {expected!r}: {why}. "
-        "Fix: leave it out"
+        f"Fix: leave it out, or set it where a preset does (--set {name}=...)"
     )

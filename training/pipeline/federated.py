@@ -133,7 +133,8 @@ def train_total(
     model = _model(config).solve({k: v for k, v in total.items() if k not in (EVENTS, FOLLOWS)})
     vectors = model.item_vectors()
     config = replace(config, events=EventsConfig())  # walks are of one kind
-    dataset = _walked(vectors, popular, items, config)
+    weights = vectors[:, 1:].T if vectors.shape[1] > 1 else None
+    dataset = walked(weights, popular, items, config)
     split = configured_split(dataset, config)
     features = FeatureSet.fit(dataset, split, config)
     checkpoint.open_run_folder(run_dir, dataset, config, features, False)
@@ -144,6 +145,37 @@ def train_total(
     followers = Followers.of(sparse.csr_matrix(total[FOLLOWS]) / STEPS)
     save_federated(run_dir, record, total[EVENTS], followers)
     return fit.finish(linear, [row], split, run_dir, progress=False)
+
+
+def walked(
+    weights: NDArray[np.float32] | None,
+    popular: NDArray[np.float64],
+    items: pl.DataFrame,
+    config: Config,
+) -> Dataset:
+    """Draw histories for the checks of the export, in place of users that nobody has.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_items, n_items) or None
+        What each item says of the others; None: walks go by popularity alone.
+    popular : ndarray of shape (n_items,)
+    items : polars.DataFrame
+    config : Config
+    """
+    n_items = items.height
+    if n_items < 2:
+        raise DataError(f"items: got {n_items} in the catalogue, expected at least 2")
+    nothing = np.broadcast_to(np.float32(0), (n_items, n_items))
+    walks = draw_walks(
+        nothing if weights is None else weights,
+        popular,
+        n_walks=N_WALKS,
+        length=LENGTH,
+        decay=config.linear.decay_age,
+        seed=config.train.seed,
+    )
+    return replace(walks_dataset(walks, items, pl.String()), name=FEDERATED)
 
 
 def private_claim(
@@ -212,22 +244,3 @@ def _model(config: Config) -> Counted:
 def _dense(values: Any) -> Rows:
     dense: Rows = values.toarray() if sparse.issparse(values) else values
     return dense
-
-
-def _walked(
-    vectors: NDArray[np.float32], popular: NDArray[np.float64], items: pl.DataFrame, config: Config
-) -> Dataset:
-    """Draw histories for the checks of the export, in place of users that nobody has."""
-    n_items = items.height
-    if n_items < 2:
-        raise DataError(f"items: got {n_items} in the catalogue, expected at least 2")
-    nothing = np.broadcast_to(np.float32(0), (n_items, n_items))
-    walks = draw_walks(
-        vectors[:, 1:].T if vectors.shape[1] > 1 else nothing,
-        popular,
-        n_walks=N_WALKS,
-        length=LENGTH,
-        decay=config.linear.decay_age,
-        seed=config.train.seed,
-    )
-    return replace(walks_dataset(walks, items, pl.String()), name=FEDERATED)

@@ -1,7 +1,7 @@
 """The jobs of a federation: plan, join, collect. Each goes on from what lies in the exchange.
 
 A party's events are seen by `join` alone, on the party's machine. What leaves it is one masked
-message of sums, and one number that judges the bundle.
+message of sums a round, and one number that judges the bundle.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,7 @@ import polars as pl
 
 from shortlist._quiet import quiet_start
 from shortlist._temporary import folder_for
-from shortlist.bundle import BundleWriter, check_target
-from shortlist.bundle.zipped import unpack
+from shortlist.bundle import check_target
 from shortlist.errors import DataError
 from shortlist.training.config.environment import require_tensorflow
 from shortlist.training.config.settings import (
@@ -30,73 +29,44 @@ from shortlist.training.config.settings import (
 from shortlist.training.data.reading import Reading
 from shortlist.training.data.tables import log
 from shortlist.training.federated.answers import Answers
-from shortlist.training.federated.exchange import Exchange, read_all
+from shortlist.training.federated.exchange import Exchange
 from shortlist.training.federated.ids import SCHEMES, unified
 from shortlist.training.federated.keys import Key, Party
-from shortlist.training.federated.messages import Message, message_name, write_message
-from shortlist.training.federated.plan import GATE, SUMS, Items, Plan, latest_plan
-from shortlist.training.federated.settings import federated_config, shared_settings
-from shortlist.training.federated.signing import check_signed, read_record, sha256, sign_record
+from shortlist.training.federated.messages import message_name, write_message
+from shortlist.training.federated.plan import GATE, SUMS, File, Items, Plan, latest_plan
+from shortlist.training.federated.settings import federated_config, has_rounds, shared_settings
+from shortlist.training.federated.signing import sha256, sign_record
 from shortlist.training.federated.sums import masked_message, missing_parties, total_of
+from shortlist.training.federated.weights import BITS, read_arrays, write_arrays
+from shortlist.training.pipeline.standing import (
+    Standing,
+    announced_name,
+    catalogue_of,
+    file_of,
+    judgement_of,
+    result_name,
+    standing_of,
+    take,
+    unpack_bundle,
+    zip_of,
+)
+from shortlist.training.privacy.release import claim_of
 from shortlist.training.privacy.settings import is_private
 
 if TYPE_CHECKING:
     from shortlist.training.config.sections import Config
+    from shortlist.training.data.events import Dataset
     from shortlist.training.data.tables import TableSource
+    from shortlist.training.fit.fit import TrainedModel
+    from shortlist.training.pipeline.rounds import Model
 
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a federation stands.
-
-    Attributes
-    ----------
-    plan : int
-        Number of the plan.
-    round : str
-        "sums", "gate", or "done".
-    waiting_for : tuple of str
-        Whose turn it is: parties, or the coordinator.
-    changes : dict of str to float or None
-        By party: how much better the new bundle's NDCG@10 is on its held-out users, as a part of
-        what it had; None where it has too few users to say.
-    is_published : bool or None
-        None until all have judged.
-    bundle : Path or None
-        Where the bundle was written.
-    """
-
-    plan: int
-    round: str
-    waiting_for: tuple[str, ...] = ()
-    changes: Mapping[str, float | None] = field(default_factory=dict)
-    is_published: bool | None = None
-    bundle: Path | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
-        return {
-            **vars(self),
-            "waiting_for": list(self.waiting_for),
-            "changes": dict(self.changes),
-            "bundle": None if self.bundle is None else str(self.bundle),
-        }
-
-    def __str__(self) -> str:
-        """Say it in a few lines."""
-        lines = [f"plan {self.plan}, round {self.round}"]
-        if self.waiting_for:
-            lines[0] += f": waiting for {', '.join(self.waiting_for)}"
-        lines += [f"  {name:20} {_percent(change)}" for name, change in self.changes.items()]
-        if self.is_published is not None:
-            lines.append("published" if self.is_published else "not published: a party is worse")
-        if self.bundle is not None:
-            lines.append(f"bundle: {self.bundle}")
-        return "\n".join(lines)
-
-
-def _percent(change: float | None) -> str:
-    return "cannot judge: too few users" if change is None else f"{change:+.1%} NDCG@10"
+__all__ = [
+    "Standing",
+    "collect_federation",
+    "join_federation",
+    "plan_federation",
+    "repeat_round",
+]
 
 
 def plan_federation(
@@ -148,7 +118,8 @@ def plan_federation(
     twice = table["item_id"].filter(table["item_id"].is_duplicated())
     if twice.len():
         raise DataError(f"items: got item_id {twice[0]!r} twice, expected each item once")
-    _check_affordable(config, table.height)
+    if not has_rounds(config) or config.train.item_init == "cooccurrence":
+        _check_affordable(config, table.height)
     tensors, releases = _asked(config, table.height)
     written = _write_items(table)
     columns = {name: str(kind) for name, kind in table.schema.items()}
@@ -157,6 +128,8 @@ def plan_federation(
     ordered = tuple(sorted(parties, key=lambda party: party.name))
     config = apply_overrides(config, {"privacy.parent": ""})  # a path of the coordinator
     plan = Plan(1, key.party, ordered, shared_settings(config), catalogue, ids, tensors, releases)
+    if has_rounds(config):
+        plan = replace(plan, bits=BITS, n_rounds=config.federated.rounds)
     plan.check()
     exchange.write(catalogue.name, written)
     plan.write(exchange, key)
@@ -176,7 +149,7 @@ def join_federation(
     accepts_parties: bool = False,
     progress: bool = True,
 ) -> Standing:
-    """Do what is a party's turn: answer with sums, judge the bundle, or take it.
+    """Do what is a party's turn: count, train, judge the bundle, or take it.
 
     Parameters
     ----------
@@ -200,38 +173,42 @@ def join_federation(
         Answer although the parties are not those of an earlier plan.
     progress : bool
     """
-    trusted = coordinator or answers.trusted()
-    plan = latest_plan(exchange, trusted)
-    if plan.party(key.name) != key.party:
-        raise DataError(
-            f"party {key.name}: plan {plan.number} has another key of this name, expected that of "
-            "the key file. Fix: use the key that the coordinator got, or ask for a new plan"
-        )
-    if out is not None:
-        check_target(out)
-    answers.trust(plan.coordinator)
-    there = exchange.names()
-    if _result(plan) in there:
-        return _take(exchange, plan, out)
-    config = _party_config(plan, overrides or {})
-    if message_name(plan, SUMS, key.name) not in there:
-        answer = answers.kept(plan, SUMS)
-        if answer is None:
-            answers.check_parties(plan, accepts=accepts_parties)
-            answer = _count(exchange, plan, key, config, events, progress=progress)
-            answers.keep(plan, SUMS, answer)
-        exchange.write(message_name(plan, SUMS, key.name), answer)
-    if _announced(plan) in there and message_name(plan, GATE, key.name) not in there:
-        answer = answers.kept(plan, GATE)
-        if answer is None:
-            answer = _judge(exchange, plan, key, config, events, present, progress=progress)
-            answers.keep(plan, GATE, answer)
-        exchange.write(message_name(plan, GATE, key.name), answer)
-    return _standing(exchange, plan)
+    with answers.alone():
+        trusted = coordinator or answers.trusted()
+        plan = latest_plan(exchange, trusted)
+        if plan.party(key.name) != key.party:
+            raise DataError(
+                f"party {key.name}: plan {plan.number} has another key of this name, expected that "
+                "of the key file. Fix: use the key that the coordinator got, or ask for a new plan"
+            )
+        if out is not None:
+            check_target(out)
+        answers.trust(plan.coordinator)
+        there = exchange.names()
+        if result_name(plan) in there:
+            return take(exchange, plan, out)
+        config = _party_config(plan, overrides or {})
+        if message_name(plan, SUMS, key.name) not in there:
+            answer = answers.kept(plan, SUMS)
+            if answer is None:
+                answers.check_parties(plan, accepts=accepts_parties)
+                answer = _count(exchange, plan, key, config, events, progress=progress)
+                answers.keep(plan, SUMS, answer)
+            exchange.write(message_name(plan, SUMS, key.name), answer)
+        if announced_name(plan) in there and message_name(plan, GATE, key.name) not in there:
+            answer = answers.kept(plan, GATE)
+            if answer is None:
+                house = _house(exchange, plan, key, config, events, progress=progress)
+                answer = _judge(exchange, plan, key, config, house, present, answers.folder)
+                answers.keep(plan, GATE, answer)
+            exchange.write(message_name(plan, GATE, key.name), answer)
+        return standing_of(exchange, plan)
 
 
 def collect_federation(exchange: Exchange, key: Key, out: Path) -> Standing:
-    """Do what is the coordinator's turn: add up and train, or publish what no party finds worse.
+    """Do what is the coordinator's turn: add up, and plan the next round or make the bundle.
+
+    Once all have judged it is published, if no party is worse.
 
     Parameters
     ----------
@@ -250,107 +227,53 @@ def collect_federation(exchange: Exchange, key: Key, out: Path) -> Standing:
     """
     check_target(out)
     plan = latest_plan(exchange, key.party)
-    if _result(plan) in exchange.names():
-        return _take(exchange, plan, out)
+    if result_name(plan) in exchange.names():
+        return take(exchange, plan, out)
     if missing_parties(exchange, plan, SUMS):
-        return _standing(exchange, plan)
-    if _announced(plan) not in exchange.names():
+        return standing_of(exchange, plan)
+    if not plan.is_last:
+        return standing_of(exchange, _advance(exchange, plan, key))
+    if announced_name(plan) not in exchange.names():
         _train(exchange, plan, key, out)
     if missing_parties(exchange, plan, GATE):
-        return _standing(exchange, plan)
+        return standing_of(exchange, plan)
     changes: dict[str, float | None] = {}
     is_published = True
     for party in plan.parties:
-        with exchange.open(message_name(plan, GATE, party.name)) as file:
-            judgement = Message.read(file, plan, GATE, party).value
-        changes[party.name] = judgement["change"]
-        is_published &= judgement["is_worse"] is False
+        changes[party.name], is_worse = judgement_of(exchange, plan, party.name)
+        is_published &= not is_worse
     if is_published:
-        _unpack(exchange, plan, out)
+        unpack_bundle(exchange, plan, out)
     result = {"plan": plan.sha256, "is_published": is_published, "changes": changes}
-    exchange.write(_result(plan), sign_record(result, key))
-    return _take(exchange, plan, out)
+    exchange.write(result_name(plan), sign_record(result, key))
+    return take(exchange, plan, out)
 
 
 def repeat_round(exchange: Exchange, key: Key, without: Sequence[str] = ()) -> Plan:
-    """Write the next plan: the same again, or without parties that dropped out."""
-    plan = latest_plan(exchange, key.party).next_without(frozenset(without))
-    plan.write(exchange, key)
-    return plan
+    """Write the next plan: the same again, or without parties that dropped out.
 
+    A private round whose answers were all there is one more release of the same users.
 
-def _announced(plan: Plan) -> str:
-    return f"{plan.number:04}.bundle.json"
-
-
-def _result(plan: Plan) -> str:
-    return f"{plan.number:04}.result.json"
-
-
-def _standing(exchange: Exchange, plan: Plan) -> Standing:
-    for name, is_trained in ((SUMS, False), (GATE, True)):
-        if is_trained and _announced(plan) not in exchange.names():
-            return Standing(plan.number, SUMS, (plan.coordinator.name,))
-        missing = missing_parties(exchange, plan, name)
-        if missing:
-            return Standing(plan.number, name, tuple(missing))
-    return Standing(plan.number, GATE, (plan.coordinator.name,))
-
-
-def _record(exchange: Exchange, plan: Plan, name: str) -> dict[str, Any]:
-    """Read a record of the coordinator about a plan."""
-    content, signature = read_record(read_all(exchange, name), name)
-    check_signed(content, signature, plan.coordinator, name)
-    if content.get("plan") != plan.sha256:
-        raise DataError(
-            f"{name}: got a record of another plan, expected one of plan {plan.number}: it was "
-            f"taken from elsewhere. Fix: get the file from {plan.coordinator.name} again"
-        )
-    return content
-
-
-def _take(exchange: Exchange, plan: Plan, out: Path | None) -> Standing:
-    """Say how it ended, and write the bundle if it was published."""
-    result = _record(exchange, plan, _result(plan))
-    written = None
-    if result["is_published"] and out is not None:
-        _unpack(exchange, plan, out)
-        written = out
-    return Standing(plan.number, "done", (), result["changes"], result["is_published"], written)
-
-
-def _zip_of(exchange: Exchange, plan: Plan) -> bytes:
-    announced = _record(exchange, plan, _announced(plan))
-    content = read_all(exchange, announced["name"])
-    if sha256(content) != announced["sha256"]:
-        raise DataError(
-            f"{announced['name']}: not the bundle that {plan.coordinator.name} signed. Fix: wait "
-            "until it is copied, or copy it again"
-        )
-    return content
-
-
-def _unpack(exchange: Exchange, plan: Plan, out: Path) -> None:
-    with folder_for(out) as folder, BundleWriter(out) as writer:
-        (folder / "bundle.zip").write_bytes(_zip_of(exchange, plan))
-        unpack(folder / "bundle.zip", writer.directory)
-        writer.commit()
+    Raises
+    ------
+    DataError
+        A name is none of the plan's, or the releases together cost more than ``privacy.budget``.
+    """
+    plan = latest_plan(exchange, key.party)
+    again = plan.next_without(frozenset(without))
+    config = from_toml(plan.settings)
+    if is_private(config) and not missing_parties(exchange, plan, SUMS):
+        spent = claim_of(config.privacy, 1, plan.releases)
+        again = replace(again, releases=(*plan.releases, spent.own))
+        claim_of(config.privacy, 1, again.releases)
+    again.write(exchange, key)
+    return again
 
 
 def _write_items(table: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.write_ipc(buffer)
     return buffer.getvalue()
-
-
-def _catalogue(exchange: Exchange, plan: Plan) -> pl.DataFrame:
-    written = read_all(exchange, plan.items.name)
-    if sha256(written) != plan.items.sha256:
-        raise DataError(
-            f"{plan.items.name}: not the catalogue that plan {plan.number} names. Fix: get the "
-            f"file from {plan.coordinator.name} again"
-        )
-    return pl.read_ipc(io.BytesIO(written))
 
 
 def _check_affordable(config: Config, n_items: int) -> None:
@@ -372,10 +295,12 @@ def _asked(
     with quiet_start():
         from shortlist.training.pipeline.federated import private_claim, shapes_of
         from shortlist.training.pipeline.private import read_parent
+        from shortlist.training.pipeline.rounds import first_shapes
     parent = read_parent(config.privacy.parent)
     releases = () if parent is None else tuple(parent["privacy"]["releases"])
     private_claim(config, 1, releases)
-    return shapes_of(config, n_items), releases
+    shapes = first_shapes if has_rounds(config) else shapes_of
+    return shapes(config, n_items), releases
 
 
 def _party_config(plan: Plan, overrides: Mapping[str, object]) -> Config:
@@ -388,6 +313,22 @@ def _party_config(plan: Plan, overrides: Mapping[str, object]) -> Config:
     return apply_overrides(from_toml(plan.settings, source=plan.name), overrides)
 
 
+def _house(
+    exchange: Exchange,
+    plan: Plan,
+    key: Key,
+    config: Config,
+    events: TableSource | None,
+    *,
+    progress: bool,
+) -> Dataset:
+    """Load a party's events."""
+    require_tensorflow()
+    with quiet_start():
+        from shortlist.training.pipeline.house import load_house
+    return load_house(plan, catalogue_of(exchange, plan), config, key.name, events, progress)
+
+
 def _count(
     exchange: Exchange,
     plan: Plan,
@@ -397,15 +338,20 @@ def _count(
     *,
     progress: bool,
 ) -> bytes:
-    """Return a party's masked sums."""
-    require_tensorflow()
-    with quiet_start():
-        from shortlist.training.pipeline.federated import count_sums
-        from shortlist.training.pipeline.house import load_house
-    house = load_house(plan, _catalogue(exchange, plan), config, key.name, events, progress)
+    """Return a party's masked sums: its counts, or how its training changed the weights."""
+    house = _house(exchange, plan, key, config, events, progress=progress)
     names = ", ".join(party.name for party in plan.parties if party.name != key.name)
     log.info("plan %d: masked for the sum with %s; %s", plan.number, names, _promised(config))
-    sums = count_sums(house, config, len(plan.parties))
+    from shortlist.training.pipeline import federated, rounds
+
+    if plan.round > 0:
+        where = f"party {key.name}, training round {plan.round} of plan {plan.number}"
+        model = _model(exchange, plan)
+        sums = rounds.train_locally(house, model, config, plan.round, where)
+    elif plan.n_rounds > 0:
+        sums = rounds.count_first(house, config)
+    else:
+        sums = federated.count_sums(house, config, len(plan.parties))
     return masked_message(plan, key, sums)
 
 
@@ -421,31 +367,56 @@ def _judge(
     plan: Plan,
     key: Key,
     config: Config,
-    events: TableSource | None,
+    house: Dataset,
     present: Path | None,
-    *,
-    progress: bool,
+    own: Path,
 ) -> bytes:
-    """Return a party's judgement of the bundle."""
-    require_tensorflow()
-    with quiet_start():
-        from shortlist.training.pipeline.house import judge, load_house
-    house = load_house(plan, _catalogue(exchange, plan), config, key.name, events, progress)
-    with folder_for(Path(f"{key.name}.shortlist").absolute()) as folder:
+    """Return a party's judgement of the bundle, which lies in its own folder meanwhile."""
+    from shortlist.training.pipeline.house import judge
+
+    with folder_for(own / "new.shortlist") as folder:
         path = folder / "new.shortlist"
-        path.write_bytes(_zip_of(exchange, plan))
+        path.write_bytes(zip_of(exchange, plan))
         judgement = judge(path, house, config, present)
     return write_message(plan, GATE, key, value=judgement)
 
 
-def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
-    """Add up, train, and put the bundle into the exchange for the parties to judge."""
+def _model(exchange: Exchange, plan: Plan) -> Model:
+    from shortlist.training.pipeline.rounds import Model
+
+    assert plan.model is not None
+    return Model.from_bytes(file_of(exchange, plan, plan.model))
+
+
+def _next_model(exchange: Exchange, plan: Plan) -> tuple[Model, dict[str, Any]]:
+    """Return the weights and the coordinator's state after a round."""
     require_tensorflow()
-    total = total_of(exchange, plan)  # before TensorFlow takes its memory
+    total = total_of(exchange, plan)
     with quiet_start():
-        from shortlist.export.writer import export_bundle
-        from shortlist.training.pipeline.federated import private_claim, train_total
+        from shortlist.training.pipeline import rounds
     config = from_toml(plan.settings)
+    if plan.state is None:
+        return rounds.first_model(total, catalogue_of(exchange, plan), config)
+    state = read_arrays(file_of(exchange, plan, plan.state))
+    return rounds.next_model(total, _model(exchange, plan), state, config)
+
+
+def _advance(exchange: Exchange, plan: Plan, key: Key) -> Plan:
+    """Add up, and put the next weights and their plan into the exchange; the plan last."""
+    model, state = _next_model(exchange, plan)
+    files = {}
+    for kind, content in (("model", model.to_bytes()), ("state", write_arrays(state))):
+        digest = sha256(content)
+        files[kind] = File(f"{plan.number + 1:04}.{kind}-{digest[:12]}.npz", digest)
+        exchange.write(files[kind].name, content)
+    shapes = model.shapes(from_toml(plan.settings))
+    made = plan.next_round(files["model"], files["state"], shapes)
+    made.write(exchange, key)
+    return made
+
+
+def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
+    """Add up, make the bundle, and put it into the exchange for the parties to judge."""
     record = {
         "plan": plan.sha256,
         "number": plan.number,
@@ -454,9 +425,9 @@ def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
         "ids": plan.ids,
     }
     with folder_for(out) as folder:
-        items = _catalogue(exchange, plan)
-        claim = private_claim(config, 1, plan.releases)
-        run = train_total(total, items, config, folder / "federated.run", record, claim)
+        run = _run(exchange, plan, folder / "federated.run", record)
+        from shortlist.export.writer import export_bundle
+
         path = folder / "new.shortlist"
         export_bundle(run, path, store_users=False)
         content = _zipped(path)
@@ -464,7 +435,23 @@ def _train(exchange: Exchange, plan: Plan, key: Key, out: Path) -> None:
     name = f"{plan.number:04}.bundle-{digest[:12]}.shortlist"
     exchange.write(name, content)
     announced = {"plan": plan.sha256, "name": name, "sha256": digest}
-    exchange.write(_announced(plan), sign_record(announced, key))
+    exchange.write(announced_name(plan), sign_record(announced, key))
+
+
+def _run(exchange: Exchange, plan: Plan, folder: Path, record: dict[str, Any]) -> TrainedModel:
+    config, items = from_toml(plan.settings), catalogue_of(exchange, plan)
+    if plan.n_rounds > 0:
+        model, state = _next_model(exchange, plan)
+        from shortlist.training.pipeline.rounds import finish_rounds
+
+        record["rounds"] = plan.n_rounds
+        return finish_rounds(model, state, items, config, folder, record)
+    require_tensorflow()
+    total = total_of(exchange, plan)  # before TensorFlow takes its memory
+    with quiet_start():
+        from shortlist.training.pipeline.federated import private_claim, train_total
+    claim = private_claim(config, 1, plan.releases)
+    return train_total(total, items, config, folder, record, claim)
 
 
 def _zipped(bundle: Path) -> bytes:

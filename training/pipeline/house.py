@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import shortlist
 from shortlist.errors import DataError
 from shortlist.training.cleaning.files import Frames, load_configured
+from shortlist.training.config.settings import apply_overrides
 from shortlist.training.data.events import Dataset
 from shortlist.training.data.tables import log
 from shortlist.training.evaluation.engine_ranker import EngineRanker
 from shortlist.training.evaluation.evaluate import evaluate_users
 from shortlist.training.evaluation.metrics import bootstrap_intervals
 from shortlist.training.federated.ids import unified
+from shortlist.training.federated.settings import MODELS
 from shortlist.training.models.linear import build_baseline
 from shortlist.training.splits.split import leave_one_out
 
@@ -98,8 +100,9 @@ def judge(bundle: Path, house: Dataset, config: Config, present: Path | None) ->
     -------
     dict
         ``change``: by which part of NDCG@10 it is better than the present bundle, or than a model
-        of the party's own events; None with fewer users than ``update.min_users``. ``is_worse``: it
-        loses more than ``update.tolerance``, and the 95 % interval of the difference is below 0.
+        of the party's own events (co-occurrence, where the plan trains an encoder); None with fewer
+        users than ``update.min_users``. ``is_worse``: it loses more than ``update.tolerance``, and
+        the 95 % interval of the difference is below 0.
     """
     split, settings = leave_one_out(house, config.events), config.update
     n_users = split.target_events("test")["user_id"].n_unique()
@@ -116,13 +119,19 @@ def judge(bundle: Path, house: Dataset, config: Config, present: Path | None) ->
         with shortlist.load(present, device="cpu", n_threads=config.train.n_threads) as engine:
             old = measure(EngineRanker(engine, split))
     else:
-        alone = build_baseline(config)
+        alone = build_baseline(closed_form(config))
         old = measure(alone.fit(split.train, split.catalogue, split.weights(split.train)))
     if old.mean() == 0.0:
         return {"change": None, "is_worse": False}
     change = float(new.mean() / old.mean() - 1.0)
     _, high = bootstrap_intervals({METRIC: new - old})[METRIC]
     return {"change": change, "is_worse": change < -settings.tolerance and high < 0.0}
+
+
+def closed_form(config: Config) -> Config:
+    """Put co-occurrence in place of an encoder."""
+    is_closed = config.model.encoder in MODELS
+    return config if is_closed else apply_overrides(config, {"model.encoder": "cooccurrence"})
 
 
 def _check_kinds(plan: Plan, items: pl.DataFrame, name: str) -> None:

@@ -34,6 +34,7 @@ from shortlist.training.data.events import Dataset
 from shortlist.training.data.summary import EventSummary, summarise_events
 from shortlist.training.data.tables import log
 from shortlist.training.features.features import FeatureSet
+from shortlist.training.federated.settings import check_alone
 from shortlist.training.fit import checkpoint
 from shortlist.training.pipeline.choice import load_choice
 from shortlist.training.pipeline.train_report import FEW_USERS, TrainReport, Validation
@@ -198,6 +199,7 @@ def train_and_export(
     run_dir = run_dir or out.with_suffix(".run")
     check_target(out)  # now, not after the training
     config = load_config(preset, config_path, overrides)
+    check_alone(config)
     hides = is_private(config)
     if hides:
         _check_private(frames, resume=resume)
