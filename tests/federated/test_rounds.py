@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from parties import HEAD, KEYS, World, events_of, items_table
+from parties import HEAD, KEYS, World, events_of, items_table, key_of
 
+import shortlist
 from shortlist.bundle import Bundle
 from shortlist.errors import DataError
+from shortlist.training import train
 from shortlist.training.config.sections import FederatedConfig
 from shortlist.training.config.settings import apply_overrides, from_toml, load_config
 from shortlist.training.data.events import Dataset, read_events
+from shortlist.training.evaluation.engine_ranker import EngineRanker
+from shortlist.training.evaluation.evaluate import evaluate_users
 from shortlist.training.federated.exchange import read_all
 from shortlist.training.federated.plan import latest_plan
 from shortlist.training.federated.settings import federated_config
@@ -289,3 +293,37 @@ def test_a_model_that_was_changed_is_refused(tmp_path):
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"model-.*: not the file that plan 2 names.*Fix: wait"):
         world.join(THREE[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["fedavg", "fedadam"])
+def test_unequal_parties_come_near_a_central_training(tmp_path, server):
+    """Five parties of 3 to 110 users, six rounds with Adam at home, against all events at once."""
+    tf.config.run_functions_eagerly(False)
+    keys = tuple(key_of(name) for name in ("a", "b", "c", "d", "e"))
+    settings = {
+        "model.encoder": "pool", "model.dim": 16, "model.hidden": 16, "train.batch_size": 256,
+        "train.learning_rate": 5e-3, "train.warmup_steps": 0, "train.item_init": "cooccurrence",
+    }  # fmt: skip
+    several = {
+        "federated.rounds": 6, "federated.local_epochs": 2, "federated.server_optimizer": server,
+        "update.min_users": 1000,
+    }  # fmt: skip
+    world = World(tmp_path, keys, (0, 3, 20, 50, 110, 220), **settings, **several)
+    done = None
+    while done is None or done.is_published is None:
+        for key in keys:
+            world.join(key)
+        done = world.collect()
+    out = tmp_path / "central.shortlist"
+    train(
+        events_of().drop("number"), items_table(), out=out, progress=False,
+        settings={**settings, "train.epochs": 12, "export.store_users": False},
+    )  # fmt: skip
+    split = rounds.leave_one_out(house_of(events_of()))
+    found = []
+    for bundle in (done.bundle, out):
+        with shortlist.load(bundle, device="cpu") as engine:
+            values = evaluate_users(EngineRanker(engine, split), split).per_user()["NDCG@10"]
+            found.append(values.mean())
+    assert found[0] >= 0.9 * found[1], found
