@@ -125,6 +125,39 @@ def test_a_plan_with_other_parties_needs_a_yes(tmp_path):
     answers.check_parties(fewer, accepts=True)
 
 
+def test_the_parties_of_the_last_answer_were_agreed_on_but_not_other_keys(tmp_path):
+    answers, plan = Answers(tmp_path / "answers"), plan_of()
+    answers.keep(plan, "sums", b"bytes")
+    fewer = plan.next_without(frozenset({"west"}))
+    answers.keep(fewer, "sums", b"bytes")
+    answers.check_parties(replace(fewer, number=3), accepts=False)
+    with pytest.raises(DataError, match=r"gone: none; new: west"):
+        answers.check_parties(replace(plan, number=3), accepts=False)
+    twin = replace(key_of("other").party, name="south")
+    swapped = replace(fewer, number=3, parties=(*fewer.parties[:2], twin))
+    with pytest.raises(DataError, match=r"gone: south; new: south"):
+        answers.check_parties(swapped, accepts=False)
+
+
+def test_a_plan_that_is_being_copied_is_not_read(exchange):
+    plan = plan_of()
+    plan.write(exchange, HEAD)
+    (exchange.folder / "plan-0002.json.part").write_bytes(b"{")
+    assert latest_plan(exchange) == plan
+
+
+def test_one_who_is_killed_while_a_key_is_made_makes_it_again(tmp_path, monkeypatch):
+    path = tmp_path / "north.key"
+    with monkeypatch.context() as patch:
+        patch.setattr("shortlist.training.federated.keys.json.dump", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_key(path, "north")
+    assert not path.exists()
+    key = make_key(path, "north")
+    assert load_party(public_of(path)) == key.party
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["north.key", "north.key.pub"]
+
+
 @pytest.mark.parametrize(
     ("scheme", "written", "expected"),
     [

@@ -52,14 +52,15 @@ class Answers:
     def check_parties(self, plan: Plan, *, accepts: bool) -> None:
         """Refuse a plan whose total, beside the one before, would show the sums of a few.
 
-        Those of the plan that was answered last were agreed on.
+        Those of the plan that was answered last were agreed on. Another key is another party.
         """
         answered = self._read(_PLANS)
         if accepts or not answered:
             return
-        own, entry = {party.name for party in plan.parties}, answered[-1]
-        before = set(entry["parties"])
-        gone, new = sorted(before - own), sorted(own - before)
+        own, entry = _keys_of(plan), answered[-1]
+        before = entry["parties"]
+        gone = sorted(name for name, key in before.items() if own.get(name) != key)
+        new = sorted(name for name, key in own.items() if before.get(name) != key)
         if gone or new:
             raise DataError(
                 f"plan {plan.number}: its parties are not those of plan {entry['number']}, "
@@ -77,9 +78,8 @@ class Answers:
         """Keep an answer before it is sent."""
         plans = self._read(_PLANS) or []
         if all(entry["sha256"] != plan.sha256 for entry in plans):
-            names = [party.name for party in plan.parties]
-            plans.append({"sha256": plan.sha256, "number": plan.number, "parties": names})
-            self._write(_PLANS, plans)
+            entry = {"sha256": plan.sha256, "number": plan.number, "parties": _keys_of(plan)}
+            self._write(_PLANS, [*plans, entry])
         with replacing(self._place(plan, round_name)) as file:
             file.write(answer)
 
@@ -98,3 +98,7 @@ class Answers:
     def _write(self, name: str, record: Any) -> None:
         with replacing(self.folder / name) as file:
             file.write(json.dumps(record, indent=1).encode())
+
+
+def _keys_of(plan: Plan) -> dict[str, str]:
+    return {party.name: party.agreement for party in plan.parties}

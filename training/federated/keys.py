@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from shortlist._temporary import folder_for, replacing
 from shortlist.errors import DataError
 
 PUBLIC = ".pub"  # of the file beside the key that others get
@@ -34,6 +35,11 @@ class Party:
     name: str
     signing: str
     agreement: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The first digits of the key that masks are made with, to compare by telephone."""
+        return self.agreement[:8]
 
     @classmethod
     def read(cls, record: Any, where: str) -> Self:
@@ -129,17 +135,30 @@ def make_key(path: Path, name: str) -> Key:
         Ed25519PrivateKey.generate().private_bytes_raw().hex(),
         X25519PrivateKey.generate().private_bytes_raw().hex(),
     )
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise DataError(
-            f"{path}: is there already, expected a new file: who loses a key is no party of the "
-            "plan any more. Fix: another name"
-        ) from error
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(key), file)
-    public_of(path).write_text(json.dumps(asdict(key.party)) + "\n", encoding="utf-8")
+    if path.exists():
+        raise _taken(path)
+    # The public file first: whoever is killed in between makes both anew.
+    with replacing(public_of(path)) as file:
+        file.write(json.dumps(asdict(key.party)).encode() + b"\n")
+    with folder_for(path) as folder:
+        whole = folder / "key"
+        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as text:
+            json.dump(asdict(key), text)
+            text.flush()
+            os.fsync(text.fileno())
+        try:
+            path.hardlink_to(whole)
+        except FileExistsError as error:
+            raise _taken(path) from error
     return key
+
+
+def _taken(path: Path) -> DataError:
+    return DataError(
+        f"{path}: is there already, expected a new file: who loses a key is no party of the plan "
+        "any more. Fix: another name"
+    )
 
 
 def public_of(path: Path) -> Path:

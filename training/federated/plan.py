@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -20,6 +21,7 @@ from shortlist.training.federated.signing import (
 FORMAT = "shortlist-federation-1"
 SUMS, GATE = "sums", "gate"  # the rounds, in this order
 FEWEST = 2
+_NAME = re.compile(r"plan-\d{4,}\.json")  # and not one that is being copied
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def latest_plan(exchange: Exchange, coordinator: Party | None = None) -> Plan:
     DataError
         There is none, it was changed after it was signed, or another one signed it.
     """
-    names = [name for name in exchange.names() if name.startswith("plan-")]
+    names = [name for name in exchange.names() if _NAME.fullmatch(name)]
     if not names:
         raise DataError(
             "exchange: got no plan, expected one. Fix: `shortlist federate plan` writes it"

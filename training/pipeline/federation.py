@@ -340,7 +340,8 @@ def _count(
 ) -> bytes:
     """Return a party's masked sums: its counts, or how its training changed the weights."""
     house = _house(exchange, plan, key, config, events, progress=progress)
-    names = ", ".join(party.name for party in plan.parties if party.name != key.name)
+    others = [party for party in plan.parties if party.name != key.name]
+    names = ", ".join(f"{party.name} ({party.fingerprint})" for party in others)
     log.info("plan %d: masked for the sum with %s; %s", plan.number, names, _promised(config))
     from shortlist.training.pipeline import federated, rounds
 

@@ -203,8 +203,11 @@ def _exchange(args: argparse.Namespace, *, is_new: bool = False) -> Any:
 
 def _key(args: argparse.Namespace) -> int:
     keys = require_extra("shortlist.training.federated.keys", EXTRA)
-    keys.make_key(args.file, args.name)
-    show(f"{args.file}: keep it, and keep it secret\n{keys.public_of(args.file)}: give it away")
+    key = keys.make_key(args.file, args.name)
+    show(
+        f"{args.file}: keep it, and keep it secret\n{keys.public_of(args.file)}: give it away\n"
+        f"{key.party.fingerprint}: what the others should read of your key when they join"
+    )
     return 0
 
 
