@@ -31,6 +31,7 @@ from shortlist.training.federated.weights import (
 from shortlist.training.fit.teacher import count_followers
 from shortlist.training.pipeline import rounds
 from shortlist.training.pipeline.federation import repeat_round
+from shortlist.training.pipeline.house import closed_form
 
 THREE, CUTS = KEYS[:3], (0, 60, 120, 180)  # the events have users up to 220
 SMALL = {
@@ -145,6 +146,13 @@ def test_settings_of_rounds_are_checked():
             checked(**given)
 
 
+def test_a_party_compares_an_encoder_with_what_it_can_count_alone():
+    """So too for the encoders of private plans, which have no rounds."""
+    for encoder, expected in (("gru", "cooccurrence"), ("ease", "ease")):
+        config = closed_form(load_config(overrides={"model.encoder": encoder}))
+        assert config.model.encoder == expected
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _eagerly():
     """A step of each party alone is not worth a graph."""
@@ -254,6 +262,8 @@ def test_a_round_is_repeated_without_a_party_and_goes_on(tmp_path):
         world.join(key)
     done = world.collect()
     assert done.is_published
+    next(world.exchange.folder.glob("*.bundle-*.shortlist")).unlink()  # read once, and kept
+    assert world.join(THREE[0], out=tmp_path / "own.shortlist").bundle is not None
     with Bundle.open(done.bundle) as bundle:
         assert bundle.manifest["federated"]["parties"] == ["east", "north"]
     first, last = model_of(world, 2), model_of(world, 4)

@@ -39,6 +39,7 @@ from shortlist.training.federated.signing import sha256, sign_record
 from shortlist.training.federated.sums import masked_message, missing_parties, total_of
 from shortlist.training.federated.weights import BITS, read_arrays, write_arrays
 from shortlist.training.pipeline.standing import (
+    BUNDLE,
     Standing,
     announced_name,
     catalogue_of,
@@ -186,7 +187,7 @@ def join_federation(
         answers.trust(plan.coordinator)
         there = exchange.names()
         if result_name(plan) in there:
-            return take(exchange, plan, out)
+            return take(exchange, plan, out, answers)
         config = _party_config(plan, overrides or {})
         if message_name(plan, SUMS, key.name) not in there:
             answer = answers.kept(plan, SUMS)
@@ -199,7 +200,7 @@ def join_federation(
             answer = answers.kept(plan, GATE)
             if answer is None:
                 house = _house(exchange, plan, key, config, events, progress=progress)
-                answer = _judge(exchange, plan, key, config, house, present, answers.folder)
+                answer = _judge(exchange, plan, key, config, house, present, answers)
                 answers.keep(plan, GATE, answer)
             exchange.write(message_name(plan, GATE, key.name), answer)
         return standing_of(exchange, plan)
@@ -370,14 +371,16 @@ def _judge(
     config: Config,
     house: Dataset,
     present: Path | None,
-    own: Path,
+    answers: Answers,
 ) -> bytes:
-    """Return a party's judgement of the bundle, which lies in its own folder meanwhile."""
+    """Return a party's judgement of the bundle, which it keeps beside its answers."""
     from shortlist.training.pipeline.house import judge
 
-    with folder_for(own / "new.shortlist") as folder:
+    content = zip_of(exchange, plan, answers)
+    answers.keep(plan, BUNDLE, content)
+    with folder_for(answers.folder / "new.shortlist") as folder:
         path = folder / "new.shortlist"
-        path.write_bytes(zip_of(exchange, plan))
+        path.write_bytes(content)
         judgement = judge(path, house, config, present)
     return write_message(plan, GATE, key, value=judgement)
 

@@ -14,12 +14,14 @@ from shortlist._temporary import folder_for
 from shortlist.bundle import BundleWriter
 from shortlist.bundle.zipped import unpack
 from shortlist.errors import DataError
+from shortlist.training.federated.answers import Answers
 from shortlist.training.federated.exchange import Exchange, read_all
 from shortlist.training.federated.messages import Message, message_name
 from shortlist.training.federated.plan import GATE, SUMS, File, Items, Plan
 from shortlist.training.federated.signing import check_signed, read_record, sha256
 from shortlist.training.federated.sums import missing_parties
 
+BUNDLE = "bundle"  # among a party's answers
 VALUES = ("change", "is_worse")  # of a judgement
 
 
@@ -116,12 +118,17 @@ def record_of(exchange: Exchange, plan: Plan, name: str) -> dict[str, Any]:
     return content
 
 
-def take(exchange: Exchange, plan: Plan, out: Path | None) -> Standing:
-    """Say how it ended, and write the bundle if it was published."""
+def take(
+    exchange: Exchange, plan: Plan, out: Path | None, answers: Answers | None = None
+) -> Standing:
+    """Say how it ended, and write the bundle if it was published.
+
+    A party has it in its answers, where it judged it.
+    """
     result = record_of(exchange, plan, result_name(plan))
     written = None
     if result["is_published"] and out is not None:
-        unpack_bundle(exchange, plan, out)
+        unpack_bundle(exchange, plan, out, answers)
         written = out
     return Standing(
         plan.number,
@@ -165,9 +172,12 @@ def catalogue_of(exchange: Exchange, plan: Plan) -> pl.DataFrame:
     return pl.read_ipc(io.BytesIO(file_of(exchange, plan, plan.items)))
 
 
-def zip_of(exchange: Exchange, plan: Plan) -> bytes:
-    """Read the bundle that the parties judge, zipped."""
+def zip_of(exchange: Exchange, plan: Plan, answers: Answers | None = None) -> bytes:
+    """Read the bundle that the parties judge, zipped; from a party's answers, if it is there."""
     announced = record_of(exchange, plan, announced_name(plan))
+    kept = None if answers is None else answers.kept(plan, BUNDLE)
+    if kept is not None and sha256(kept) == announced["sha256"]:
+        return kept
     content = read_all(exchange, announced["name"])
     if sha256(content) != announced["sha256"]:
         raise DataError(
@@ -177,9 +187,11 @@ def zip_of(exchange: Exchange, plan: Plan) -> bytes:
     return content
 
 
-def unpack_bundle(exchange: Exchange, plan: Plan, out: Path) -> None:
+def unpack_bundle(
+    exchange: Exchange, plan: Plan, out: Path, answers: Answers | None = None
+) -> None:
     """Write the bundle that the parties judge, all at once."""
     with folder_for(out) as folder, BundleWriter(out) as writer:
-        (folder / "bundle.zip").write_bytes(zip_of(exchange, plan))
+        (folder / "bundle.zip").write_bytes(zip_of(exchange, plan, answers))
         unpack(folder / "bundle.zip", writer.directory)
         writer.commit()
