@@ -1,18 +1,22 @@
 """Sessions: what a click costs with the state of a `gru`, and with the whole history again.
 
-CPU microseconds on one thread (least, median), after histories of --lengths items:
+CPU microseconds on one thread (least, median; of a step the median alone, as it is what a list
+with a step costs more than one without), after histories of --lengths items:
   step        the encoder's part of a click: `session_encoder.onnx`, state in and out
   click       `append` one item and `recommend` the top-10
   recompute   `Engine.recommend` on the whole history
 --clicks random clicks are compared with the last history_length items of the same history.
+--sessions live sessions of --events items each, all with a state: what the process grows by.
 
     python benchmarks/sessions.py                      # an untrained gru: weights change no time
     python benchmarks/sessions.py --bundle shop.shortlist
+    python benchmarks/sessions.py --clicks 0 --lengths --sessions 1000000
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -56,12 +60,10 @@ def print_times(engine: shortlist.Engine, length: int) -> None:
     """Print a line for each call."""
     random = np.random.default_rng(5)
     items = random.choice(engine.index.item_ids, length + 3 * N_TIMES).tolist()
-    session, loaded = engine.session(), engine._switch.now()
+    session = engine.session()
     session.append(items[:length])
     session.recommend(TOP_N)
-
-    def step(i: int) -> None:
-        session._step_all(loaded)
+    few = items[-1:]
 
     def click(i: int) -> None:
         session.append([items[length + i]])
@@ -69,11 +71,14 @@ def print_times(engine: shortlist.Engine, length: int) -> None:
 
     times = []
     for i in range(N_TIMES):
-        session.append([items[length + N_TIMES + i]])
-        start = time.thread_time()
-        step(i)
-        times.append(time.thread_time() - start)
-    print(f"{length:6} step      {min(times) * 1e6:9.1f} {float(np.median(times)) * 1e6:9.1f}")
+        pair = []
+        for n in (0, 1):  # a list without a step, and with one
+            session.append(items[length + N_TIMES + i :][:n])
+            start = time.thread_time()
+            session.recommend(1, allow=few, exclude_seen=False)
+            pair.append(time.thread_time() - start)
+        times.append(pair[1] - pair[0])
+    print(f"{length:6} step                {float(np.median(times)) * 1e6:9.1f}")
     print(f"{length:6} click     {least_and_median(click)}")
     request = [{"history": items[:length]}]
     print(f"{length:6} recompute {least_and_median(lambda i: engine.recommend(request, TOP_N))}")
@@ -95,14 +100,40 @@ def compare(engine: shortlist.Engine, n_clicks: int) -> None:
     print(f"{n_same:,} of {n_asked:,} lists have the same bits")
 
 
+def n_resident() -> int:
+    """Return the bytes of this process that lie in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def fill(engine: shortlist.Engine, n_sessions: int, n_events: int) -> None:
+    """Print what live sessions take."""
+    items = np.random.default_rng(9).choice(engine.index.item_ids, n_sessions + n_events).tolist()
+    for user in range(2_000):  # what the first calls bring into memory is not of sessions
+        engine.session({"history": items[user : user + 3]}).recommend(1, allow=items[:1])
+    store = engine.sessions(max_bytes=1 << 40)
+    before = n_resident()
+    for user in range(n_sessions):
+        session = store.get(user)
+        session.append(items[user : user + n_events])
+        session.recommend(1, allow=items[:1])
+    grown = n_resident() - before
+    print(
+        f"{len(store):,} sessions of {n_events} items: the process grew by {grown:,} bytes, "
+        f"{grown / n_sessions:,.0f} each; the store counts {store.n_bytes:,}"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--data", default="movielens-100k", help="for an untrained bundle")
     parser.add_argument("--items", type=int, help="a synthetic catalogue of so many instead")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[50, 1000, 10_000])
+    parser.add_argument("--lengths", type=int, nargs="*", default=[50, 1000, 10_000])
     parser.add_argument("--clicks", type=int, default=10_000)
+    parser.add_argument("--sessions", type=int, default=0)
+    parser.add_argument("--events", type=int, default=10)
     args = parser.parse_args()
     print(describe_machine())
     with bundle_of(args) as path, shortlist.load(path, n_threads=1) as engine:
@@ -110,7 +141,10 @@ def main() -> None:
         print("history             least    median")
         for length in args.lengths:
             print_times(engine, length)
-        compare(engine, args.clicks)
+        if args.clicks:
+            compare(engine, args.clicks)
+        if args.sessions:
+            fill(engine, args.sessions, args.events)
 
 
 if __name__ == "__main__":

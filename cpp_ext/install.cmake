@@ -8,7 +8,8 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/shortlist)
 install(TARGETS shortlist EXPORT shortlist LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${c_headers}/shortlist.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES ${c_headers}/engine.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/shortlist)
+install(FILES ${c_headers}/engine.h ${c_headers}/sessions.h
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/shortlist)
 install(EXPORT shortlist NAMESPACE shortlist:: FILE shortlistConfig.cmake DESTINATION ${package_dir})
 write_basic_package_version_file(shortlistConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/shortlistConfigVersion.cmake DESTINATION ${package_dir})

@@ -6,6 +6,7 @@
 #include "bindings/register_columns.hpp"
 #include "bindings/register_engine.hpp"
 #include "bindings/register_index.hpp"
+#include "bindings/register_sessions.hpp"
 #include "engine/errors.hpp"
 #include "ort_op/onnxruntime_types.hpp"
 #include "shortlist/background.hpp"
@@ -64,4 +65,5 @@ PYBIND11_MODULE(_core, module) {
   shortlist::bindings::register_columns(module);
   shortlist::bindings::register_index(module);
   shortlist::bindings::register_engine(module);
+  shortlist::bindings::register_sessions(module);
 }

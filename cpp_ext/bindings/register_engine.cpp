@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "bindings/call_filter.hpp"
 #include "bindings/call_variety.hpp"
 #include "bindings/engine_columns.hpp"
 #include "bindings/engine_report.hpp"
+#include "bindings/given_call.hpp"
 #include "bindings/ids.hpp"
 #include "bindings/interpreter.hpp"
 #include "bindings/ragged.hpp"
@@ -100,50 +100,6 @@ SharedBundle open(const std::string& path, const std::string& name, const std::s
   return bundle;
 }
 
-// What both kinds of calls for lists take.
-struct GivenCall {
-  GivenCall(const SharedCatalogue& catalogue, std::size_t n, const py::list& given,
-            std::size_t top_n, bool exclude_seen, int stages, const OptionalRagged& exclude,
-            const OptionalRagged& allow, const std::vector<std::optional<Flags>>& masks,
-            const std::optional<RowArray>& mask_of)
-      : columns(given),
-        filter(n, catalogue->view().n_rows(), exclude, allow, masks, mask_of),
-        between_batches(Interruption()) {
-    call.n_requests = n;
-    call.columns = columns.data();
-    call.n_columns = columns.size();
-    call.top_n = top_n;
-    call.exclude_seen = exclude_seen;
-    call.stages = stages;
-    call.filter = filter.get();
-    call.between_batches = &between_batches;
-    check_size(n, top_n, catalogue->view().n_rows());
-  }
-
-  EngineColumns columns;
-  CallFilter filter;
-  std::function<void()> between_batches;
-  Call call;
-};
-
-// The arrays of an answer.
-struct GivenAnswer {
-  GivenAnswer(std::size_t n, std::size_t top_n)
-      : scores({n, top_n}),
-        rows({n, top_n}),
-        counts(static_cast<py::ssize_t>(n)),
-        sources(static_cast<py::ssize_t>(n)),
-        stages(static_cast<py::ssize_t>(n)) {}
-  AnswerView view() {
-    return {scores.mutable_data(),  rows.mutable_data(),   counts.mutable_data(),
-            sources.mutable_data(), stages.mutable_data(), nullptr};
-  }
-
-  py::array_t<float> scores;
-  py::array_t<std::int64_t> rows, counts, sources;
-  py::array_t<std::int8_t> stages;
-};
-
 py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue, std::size_t n,
                     const py::list& given, std::size_t top_n, bool exclude_seen, int stages,
                     const OptionalRagged& exclude, const OptionalRagged& allow,
@@ -151,7 +107,8 @@ py::tuple recommend(const LoadedBundle& bundle, const SharedCatalogue& catalogue
                     const std::optional<RowArray>& mask_of, const OptionalRagged& skipped,
                     const std::optional<Flags>& is_joined,
                     const std::optional<GivenVariety>& given_variety) {
-  GivenCall asked(catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks, mask_of);
+  GivenCall asked(*catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks,
+                  mask_of);
   const CallVariety variety(n, catalogue->view().n_rows(), given_variety);
   asked.call.variety = variety.get();
   const std::optional<Ragged> skips = to_ragged(skipped);
@@ -180,7 +137,7 @@ py::tuple explain(const LoadedBundle& bundle, const SharedCatalogue& catalogue, 
                   const OptionalRagged& exclude, const OptionalRagged& allow,
                   const std::vector<std::optional<Flags>>& masks,
                   const std::optional<RowArray>& mask_of) {
-  const GivenCall asked(catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks,
+  const GivenCall asked(*catalogue, n, given, top_n, exclude_seen, stages, exclude, allow, masks,
                         mask_of);
   engine::ReasonOptions options{n_reasons, n_tried, nullptr};
   if (groups) {
@@ -228,26 +185,6 @@ FloatArray encode_users(const LoadedBundle& bundle, const SharedCatalogue& catal
     bundle.encode_users(call, *catalogue, out);
   }
   return embeddings;
-}
-
-std::size_t session_width(const LoadedBundle& bundle) {
-  const Released release;  // the first call opens a session
-  return bundle.session_width();
-}
-
-FloatArray step_sessions(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
-  const EngineColumns columns(given);
-  Call call;
-  call.n_requests = n;
-  call.columns = columns.data();
-  call.n_columns = columns.size();
-  FloatArray results({n, session_width(bundle)});
-  float* const out = results.mutable_data();
-  {
-    const Released release;
-    bundle.step_sessions(call, out);
-  }
-  return results;
 }
 
 FloatArray encode_items(const LoadedBundle& bundle, std::size_t n, const py::list& given) {
@@ -345,8 +282,6 @@ void register_engine(py::module_& module) {
       .def("batch_starts", &batch_starts, py::arg("n_requests"), py::arg("columns"))
       .def("encode_users", &encode_users, py::arg("catalogue"), py::arg("n_requests"),
            py::arg("columns"))
-      .def_property_readonly("session_width", &session_width)
-      .def("step_sessions", &step_sessions, py::arg("n_sessions"), py::arg("columns"))
       .def("encode_items", &encode_items, py::arg("n_items"), py::arg("columns"))
       .def("score", &score, py::arg("catalogue"), py::arg("columns"), py::arg("rows"),
            py::arg("stages"))

@@ -56,9 +56,10 @@ std::unique_ptr<shortlist_engine> open_engine(const char* bundle,
   engine->settings = settings_of(options);
   engine->check_hashes = options.skip_hashes == 0;
   engine->runtime = engine::find_runtime(options.onnxruntime);
-  engine->bundle = std::make_shared<LoadedBundle>(
+  auto loaded = std::make_shared<LoadedBundle>(
       engine->runtime, engine::open_bundle(bundle, engine->check_hashes), engine->settings, 1);
-  engine->bundle->warm();
+  loaded->warm();
+  engine->running->replace(std::move(loaded));
   return engine;
 }
 
@@ -97,12 +98,7 @@ void swap(shortlist_engine& engine, const char* bundle) {
   run_in_background([&] { folder = engine::open_bundle(bundle, engine.check_hashes); });
   const auto work = [&] {
     std::shared_ptr<LoadedBundle> next = open_next(engine, std::move(folder), *engine.current());
-    {
-      const Uncut uncut;
-      const auto moment = engine.reading.lock();
-      engine.bundle.swap(next);
-    }
-    let_go(std::move(next));
+    let_go(engine.running->replace(std::move(next)));
   };
   if (engine::may_give_way(engine.runtime, engine.settings.session)) {
     run_in_background(work);
@@ -183,5 +179,6 @@ shortlist_status shortlist_engine_report(const shortlist_engine* engine,
 }
 
 void shortlist_engine_close(shortlist_engine* engine) {
+  if (engine != nullptr) engine->running->replace(nullptr);
   delete engine;
 }

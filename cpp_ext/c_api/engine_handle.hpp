@@ -10,20 +10,42 @@
 #include "shortlist/shortlist.h"
 #include "src/system/forks.hpp"
 
+namespace shortlist::c_api {
+
+// The bundle that answers now. Sessions hold it beside the engine.
+class Running {
+ public:
+  // Null once the engine is closed.
+  std::shared_ptr<engine::LoadedBundle> current() const {
+    const Uncut uncut;
+    const auto lock = reading_.lock();
+    return bundle_;
+  }
+  // Puts another bundle in its place, or none, and gives it back.
+  std::shared_ptr<engine::LoadedBundle> replace(std::shared_ptr<engine::LoadedBundle> bundle) {
+    const Uncut uncut;
+    const auto lock = reading_.lock();
+    bundle_.swap(bundle);
+    return bundle;
+  }
+
+ private:
+  ForkMutex reading_;  // for a moment
+  std::shared_ptr<engine::LoadedBundle> bundle_;
+};
+
+}  // namespace shortlist::c_api
+
 struct shortlist_engine {
   shortlist::engine::Runtime runtime;
   shortlist::engine::BundleSettings settings;
   bool check_hashes = true;
   shortlist::ForkMutex swapping;  // one swap at a time
   shortlist::ForkMutex writing;   // one change of items at a time
-  shortlist::ForkMutex reading;   // of `bundle`, for a moment
-  std::shared_ptr<shortlist::engine::LoadedBundle> bundle;
+  std::shared_ptr<shortlist::c_api::Running> running =
+      std::make_shared<shortlist::c_api::Running>();
 
-  std::shared_ptr<shortlist::engine::LoadedBundle> current() const {
-    const shortlist::Uncut uncut;
-    const auto lock = reading.lock();
-    return bundle;
-  }
+  std::shared_ptr<shortlist::engine::LoadedBundle> current() const { return running->current(); }
 };
 
 namespace shortlist::c_api {

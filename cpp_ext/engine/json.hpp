@@ -24,8 +24,10 @@ class JsonReader {
   std::int64_t integer();
   // A number; one that is too large for a double is infinity.
   double real();
-  // Whether text, or null, comes next.
+  // Whether text, an object, a list, or null comes next.
   bool is_string() { return peek() == '"'; }
+  bool is_object() { return peek() == '{'; }
+  bool is_list() { return peek() == '['; }
   bool is_null() { return peek() == 'n'; }
   // Passes over any value, nested at most kMaxDepth deep.
   void skip();

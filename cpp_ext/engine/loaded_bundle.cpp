@@ -13,7 +13,6 @@ namespace {
 constexpr const char* kIndex = "items.index";
 constexpr const char* kUsers = "users.arrow";
 constexpr const char* kItemEncoder = "item_encoder.onnx";
-constexpr const char* kSessionEncoder = "session_encoder.onnx";
 
 Index load_index(const BundleFolder& bundle) {
   if (bundle.manifest.files.count(kIndex) == 0) bundle.throw_no_entry(kIndex);
@@ -108,64 +107,6 @@ void LoadedBundle::encode_items(const shortlist_column* columns, std::size_t n_c
     session.run(feeds, kOutput, &outputs);
     first += n_now;
   }
-}
-
-void LoadedBundle::step_sessions(const Call& call, float* results) const {
-  const Session& session = session_encoder();
-  const std::vector<BoundColumn> bound =
-      bind_columns(session.inputs(), call.columns, call.n_columns, call.n_requests);
-  const std::vector<std::int64_t> user_rows = users_of(call);
-  const std::size_t width = session_width();
-  constexpr const char* kOutput[] = {"session"};
-  for (std::size_t first = 0; first < call.n_requests;) {
-    const std::size_t n = batch_size(bound, first, call.n_requests);
-    std::unique_ptr<const JoinedBatch> joined;
-    if (!user_rows.empty()) {
-      joined =
-          std::make_unique<const JoinedBatch>(*users_, first_->view(), first_->view(), 1, bound,
-                                              user_rows.data() + first, nullptr, first, n);
-    }
-    const std::vector<BoundColumn>& columns = joined == nullptr ? bound : joined->bound();
-    Feeds feeds;
-    for (const BoundColumn& column : columns) {
-      feeds.add(column.input->name.c_str(),
-                make_input(session.api(), columns, column, joined == nullptr ? first : 0, n));
-    }
-    std::vector<Handle<OrtValue>> outputs;
-    outputs.push_back(session.over(results + first * width, n, width, kFloat));
-    session.run(feeds, kOutput, &outputs);
-    first += n;
-  }
-}
-
-std::size_t LoadedBundle::session_width() const {
-  if (bundle_.manifest.files.count(kSessionEncoder) == 0) return 0;
-  return static_cast<std::size_t>(session_encoder().outputs()[0].shape[1]);
-}
-
-const Session& LoadedBundle::session_encoder() const {
-  const auto lock = opening_.lock();
-  if (session_encoder_ == nullptr) {
-    if (bundle_.manifest.files.count(kSessionEncoder) == 0) bundle_.throw_no_entry(kSessionEncoder);
-    const std::string name = bundle_.name + "/" + kSessionEncoder;
-    auto session = std::make_unique<const Session>(runtime_, bundle_.file(kSessionEncoder), name,
-                                                   settings_.session, nullptr);
-    const auto state =
-        std::find_if(session->inputs().begin(), session->inputs().end(),
-                     [](const Input& input) { return input.name == "session_state"; });
-    const std::vector<Input>& outputs = session->outputs();
-    const auto dim = static_cast<std::int64_t>(bundle_.manifest.dim);
-    const bool has_state = state != session->inputs().end() && state->type == kFloat &&
-                           state->shape.size() == 2 && state->shape[1] > 0;
-    if (!has_state || outputs.size() != 1 || outputs[0].name != "session" ||
-        outputs[0].type != kFloat || outputs[0].shape.size() != 2 ||
-        outputs[0].shape[1] != dim + state->shape[1]) {
-      throw FileError(name + ": expected an input session_state and one output session (batch, " +
-                      std::to_string(dim) + " + its width), found others");
-    }
-    session_encoder_ = std::move(session);
-  }
-  return *session_encoder_;
 }
 
 void LoadedBundle::open_item_encoder() const {

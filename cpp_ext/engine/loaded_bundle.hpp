@@ -25,6 +25,7 @@
 
 namespace shortlist::engine {
 
+struct Event;
 struct Pass;
 
 struct BundleSettings {
@@ -57,12 +58,15 @@ class [[gnu::visibility("default")]] LoadedBundle {
   // call.
   void encode_items(const shortlist_column* columns, std::size_t n_columns, std::size_t n,
                     float* embeddings) const;
-  // Embedding and next state of each session after one item of its own: (n_requests, dim + the
-  // width of a state). Columns are those of requests, whose histories are that item, which the
-  // graph must know, and session_state, zeros at first. session_encoder.onnx is opened at the first
-  // call.
-  void step_sessions(const Call& call, float* results) const;
-  // 0 without such a graph.
+  // Takes session_encoder.onnx, which is opened at the first call, over events of one session,
+  // whose items it must know. `columns` are those of its request, without a history. `found` (dim +
+  // the width of a state) has the embedding and the state after the event before, which was at
+  // `last_time`, or zeros where none was; then those after the last event. The bits do not depend
+  // on how events are cut into calls.
+  void step_session(const std::vector<shortlist_column>& columns, const std::vector<Event>& events,
+                    std::int64_t last_time, bool is_first, float* found) const;
+  bool has_session_encoder() const;
+  // Of `found`. @pre has_session_encoder()
   std::size_t session_width() const;
   // Opens item_encoder.onnx beside requests that other bundles answer.
   void open_item_encoder() const;
@@ -93,6 +97,7 @@ class [[gnu::visibility("default")]] LoadedBundle {
   const FixedBatches& fixed_batches() const { return fixed_; }
   // The sessions that are open.
   std::vector<const Session*> sessions() const;
+  std::size_t n_threads() const { return settings_.session.n_threads; }  // of a search
   std::uint64_t number() const { return number_; }
   std::string runtime_version() const { return runtime_.base->GetVersionString(); }
 

@@ -71,6 +71,8 @@ class Parser {
       json_.object([this](const std::string& name) { read_event_feature(name); });
     } else if (key == "lineage") {
       read_version_of_bundle();
+    } else if (key == "training") {
+      read_training({"config", "events"}, 0);
     } else if (key == "n_users") {
       manifest_.n_users = size(key, 0);
     } else if (key == "user_id_dtype") {
@@ -156,6 +158,24 @@ class Parser {
       const double gap = json_.real();
       check_finite("gap of " + name, gap);
       if (gap < 0) json_.throw_bad("gap of " + name + " >= 0", "a negative number");
+      if (name == "history_ages") manifest_.usual_gap = gap;
+    });
+  }
+
+  // Sections of the training within one another; they may be anything.
+  void read_training(const std::vector<std::string>& path, std::size_t depth) {
+    if (!json_.is_object()) return json_.skip();
+    json_.object([&](const std::string& key) {
+      if (depth < path.size() && key == path[depth]) {
+        read_training(path, depth + 1);
+      } else if (depth == path.size() && key == "negative_kinds" && json_.is_list()) {
+        json_.list([this] {
+          json_.is_string() ? static_cast<void>(manifest_.dislikes.insert(json_.string()))
+                            : json_.skip();
+        });
+      } else {
+        json_.skip();
+      }
     });
   }
 

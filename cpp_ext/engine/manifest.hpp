@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -34,6 +36,11 @@ struct Manifest {
   std::size_t n_candidates = 0;  // of the second stage; 0 = there is none
   // Units a second in which user features that are times are stored as numbers.
   std::map<std::string, std::int64_t> time_ticks;
+  double usual_gap = 0;  // seconds between events whose times are not known
+  // Kinds of events that the training took for dislikes; "skip" is one in any case.
+  std::set<std::string, std::less<>> dislikes = {"skip"};
+
+  bool is_dislike(std::string_view kind) const { return dislikes.count(kind) != 0; }
 };
 
 // Throws FileError, naming `where`, unless the text is such a manifest.

@@ -30,6 +30,7 @@ def test_wheel_holds_the_packages_and_nothing_else() -> None:
         "shortlist/libshortlist.so",
         "shortlist/include/shortlist.h",
         "shortlist/include/shortlist/engine.h",
+        "shortlist/include/shortlist/sessions.h",
         "shortlist/datasets/books.shortlist/manifest.json",
         "shortlist/training/fit/fit.py",
         "shortlist/training/config/presets/movielens-100k.toml",

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 import shortlist
-from shortlist import DataError, Session, ShortlistError
+from shortlist import DataError, ShortlistError
 from shortlist.cli import main
 
 N_ITEMS, N_USERS, LENGTH = 40, 60, 10
@@ -184,19 +184,36 @@ def test_items_that_change_are_seen_at_once(bundles):
 
 
 def test_a_store_keeps_as_many_sessions_as_fit(engine):
-    store = engine.sessions(max_bytes=20_000)
-    for key in range(30):
+    store = engine.sessions(max_bytes=8_000)
+    for key in range(60):
         store.get(key, {"history": [3]}).recommend(3)
         store.get(0)
     assert 0 in store
-    assert 29 in store
+    assert 59 in store
     assert 1 not in store
-    assert len(store) < 15
-    assert store.n_bytes <= 20_000
-    assert store.get(29).history == [3]
-    assert store.drop(29)
-    assert not store.drop(29)
-    assert store.get(29).history == []
+    assert 10 < len(store) < 40
+    assert store.n_bytes <= 8_000
+    assert store.get(59).history == [3]
+    assert store.drop(59)
+    assert not store.drop(59)
+    assert store.get(59).history == []
+
+
+def test_what_a_session_grows_by_is_counted_at_once(engine):
+    store = engine.sessions(max_bytes=100_000)
+    small = store.get("small")
+    small.append([1])
+    before, big = store.n_bytes, store.get("big")
+    big.append([3] * 20_000)
+    assert store.n_bytes >= before + 20_000
+    assert "small" in store
+    big.append([3] * 50_000)
+    assert "small" not in store
+    assert "big" in store
+    assert small.history == [1]  # whoever holds it may go on
+    small.append([2])
+    assert len(store) == 1
+    assert store.n_bytes >= big.report()["n_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +226,7 @@ def test_a_store_keeps_as_many_sessions_as_fit(engine):
         (lambda e: e.session().append([5], kind=3), TypeError, "kind: got 3, expected a text"),
         (lambda e: e.session().recommend(0), ValueError, "top_n: got 0"),
         (lambda e: e.sessions(0), ValueError, "max_bytes: got 0"),
+        (lambda e: e.sessions().get((1, 2)), TypeError, "key: got (1, 2), expected a text or"),
         (lambda e: e.sessions(10), ShortlistError, "max_bytes: got 10, expected room for one"),
     ],
 )
@@ -226,24 +244,3 @@ def test_a_step_takes_no_longer_in_a_long_session(engine):
     session.append([5])
     session.recommend(3)
     assert session.report()["n_steps"] == before + 1
-
-
-def test_an_interrupted_step_is_not_taken_twice(engine, monkeypatch):
-    session, request = engine.session({}), {"history": [3, 6, 9]}
-    session.append([3])
-    session.recommend(5)
-    step, calls = Session._step, []
-
-    def interrupt(self, event, loaded):
-        calls.append(event.item_id)
-        if event.item_id == 9:
-            raise KeyboardInterrupt
-        step(self, event, loaded)
-
-    session.append([6, 9])
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "_step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            session.recommend(5)
-    assert calls == [6, 9]
-    check_same(session, engine, request)

@@ -1,6 +1,7 @@
 /* The C ABI of libshortlist: exact top-N search over item embeddings, and whole bundles. C99; no
    C++ types, and no exception leaves the library. docs/c_abi.md tells how to build and link a host.
-   Engines, which answer from a whole bundle, are in shortlist/engine.h, which this file includes.
+   Engines, which answer from a whole bundle, are in shortlist/engine.h, and sessions of theirs in
+   shortlist/sessions.h; this file includes both.
 
    Errors. Every function that can fail returns a status, and writes why to the caller's
    shortlist_error, which may be NULL. The message names the argument, what came, what was expected,
@@ -28,7 +29,7 @@
 extern "C" {
 #endif
 
-/* Grows with every addition to the two headers. A library serves every host that was compiled with
+/* Grows with every addition to the headers. A library serves every host that was compiled with
    a header of the same or a smaller version, as long as its soname is the same. */
 #define SHORTLIST_ABI_VERSION 5
 
@@ -290,5 +291,6 @@ SHORTLIST_API shortlist_status shortlist_get_simd_level(const char** level, shor
 #endif
 
 #include "shortlist/engine.h"
+#include "shortlist/sessions.h"
 
 #endif /* SHORTLIST_H */

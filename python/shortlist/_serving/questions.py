@@ -12,7 +12,7 @@ from shortlist._serving import explaining, groups, pipeline
 from shortlist._serving import similar as likeness
 from shortlist._serving.options import check_unknown
 from shortlist._serving.seen import seen_items
-from shortlist._serving.sessions import Session, Sessions, read_max_bytes
+from shortlist._serving.sessions import Session, Sessions, new_session, new_store
 from shortlist._serving.switch import Switch
 from shortlist.explanations import Explanations
 from shortlist.recommendations import Recommendations
@@ -211,7 +211,7 @@ class Questions:
         TypeError, DataError
             The request is not as described.
         """
-        return Session(self._switch, request)
+        return new_session(self._switch, request)
 
     def sessions(self, max_bytes: int = 1 << 30) -> Sessions:
         """Make a store of sessions by key, with a cap on their memory.
@@ -219,11 +219,11 @@ class Questions:
         Parameters
         ----------
         max_bytes : int
-            Of all sessions, about; those that were not asked for longest go first.
+            Of all sessions; those that were not asked for longest go first.
 
         Raises
         ------
         TypeError, ValueError, ShortlistError
             `max_bytes` is no number, or leaves no room for one session.
         """
-        return Sessions(self._switch, read_max_bytes(max_bytes))
+        return new_store(self._switch, max_bytes)

@@ -7,6 +7,7 @@ from ctypes import (
     c_char,
     c_char_p,
     c_int32,
+    c_int64,
     c_size_t,
     c_uint64,
     c_void_p,
@@ -21,15 +22,30 @@ import onnxruntime
 from c_library import LIBRARY, CView, Filter, Ids, Text, address, call, new_ids, size, sized
 
 (RUNTIME,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*")
-for name in ("engine_close", "answer_free", "explanation_free"):
+for name in ("engine_close", "answer_free", "explanation_free", "session_close",
+             "session_store_close"):  # fmt: skip
     getattr(LIBRARY, f"shortlist_{name}").argtypes = [c_void_p]
     getattr(LIBRARY, f"shortlist_{name}").restype = None
+
+
+NO_TIME = -(2**63)
 
 
 class EngineOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("onnxruntime", c_char_p), ("n_threads", c_size_t),
                 ("skip_hashes", c_int32), ("device", c_char_p), ("max_batch", c_size_t),
                 ("max_wait_us", c_size_t)]  # fmt: skip
+
+
+class SessionInfo(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("has_state", c_int32), ("why", c_char * 76),
+                ("n_items", c_size_t), ("n_steps", c_size_t), ("n_restarts", c_size_t),
+                ("n_bytes", c_size_t)]  # fmt: skip
+
+
+class StoreInfo(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("n_sessions", c_size_t), ("n_bytes", c_size_t),
+                ("max_bytes", c_size_t)]  # fmt: skip
 
 
 class Column(ctypes.Structure):
@@ -242,11 +258,19 @@ class CEngine:
     def ask(self, requests):
         found = POINTER(Answer)()
         call("engine_recommend", self.handle, byref(requests), byref(found))
-        is_varied = requests.filter and requests.filter.contents.variety
-        n_quotas = requests.filter.contents.variety.contents.n_quotas if is_varied else 0
-        answer = read_answer(found.contents, n_quotas)
-        LIBRARY.shortlist_answer_free(found)
-        return answer
+        return take_answer(found, requests)
+
+    def session(self, columns=None):
+        """A session; `columns`: of the request that it begins with."""
+        made = CSession()
+        request = None if columns is None else byref(requests_of(columns, 1, 1))
+        call("session_open", self.handle, request, byref(made.handle))
+        return made
+
+    def sessions(self, max_bytes):
+        made = CSessionStore()
+        call("session_store_open", self.handle, size(max_bytes), byref(made.handle))
+        return made
 
     def explain(self, columns, n_requests, top_n=10, include_seen=False, filter=None, *,
                 n_reasons=3, thorough=False, groups=None, **more):  # fmt: skip
@@ -311,3 +335,73 @@ class CEngine:
 
     def __exit__(self, *_):
         self.close()
+
+
+def take_answer(found, requests):
+    """The answer to requests, copied, and its memory given back."""
+    is_varied = requests.filter and requests.filter.contents.variety
+    n_quotas = requests.filter.contents.variety.contents.n_quotas if is_varied else 0
+    answer = read_answer(found.contents, n_quotas)
+    LIBRARY.shortlist_answer_free(found)
+    return answer
+
+
+class CSession:
+    """What one user does, through the C ABI."""
+
+    def __init__(self):
+        self.handle = c_void_p()
+
+    def append(self, item_ids, kind=None, timestamp=NO_TIME):
+        kind = None if kind is None else byref(texts_of([kind])[0])
+        call("session_append", self.handle, byref(new_ids(item_ids)), kind, c_int64(timestamp))
+
+    def forget(self, item_ids):
+        call("session_forget", self.handle, byref(new_ids(item_ids)))
+
+    def recommend(self, top_n=10, include_seen=False, filter=None, now=NO_TIME, **more):
+        requests = requests_of([], 1, top_n, include_seen, filter, **more)
+        return self.ask(requests, now)
+
+    def ask(self, requests, now=NO_TIME):
+        found = POINTER(Answer)()
+        call("session_recommend", self.handle, byref(requests), c_int64(now), byref(found))
+        return take_answer(found, requests)
+
+    def report(self):
+        info = sized(SessionInfo)
+        call("session_report", self.handle, byref(info))
+        return info
+
+    def close(self):
+        LIBRARY.shortlist_session_close(self.handle)
+        self.handle = c_void_p()
+
+
+class CSessionStore:
+    """Sessions by key, through the C ABI."""
+
+    def __init__(self):
+        self.handle = c_void_p()
+
+    def get(self, key, columns=None):
+        made = CSession()
+        request = None if columns is None else byref(requests_of(columns, 1, 1))
+        name = texts_of([key])
+        call("session_store_get", self.handle, byref(name[0]), request, byref(made.handle))
+        return made
+
+    def drop(self, key):
+        was_there = c_int32()
+        name = texts_of([key])
+        call("session_store_drop", self.handle, byref(name[0]), byref(was_there))
+        return was_there.value
+
+    def report(self):
+        info = sized(StoreInfo)
+        call("session_store_report", self.handle, byref(info))
+        return info
+
+    def close(self):
+        LIBRARY.shortlist_session_store_close(self.handle)
+        self.handle = c_void_p()
