@@ -14,6 +14,7 @@ DIM = 8
 DECLARED = set(feature_spec.KINDS) - {"history", "ignore"}
 KINDS = ["view", "purchase"]
 KIND_GAINS = [0.0, 0.5, -0.25]  # of an unknown kind, a view, a purchase
+STATE = "session_state"
 N_LATEST, DECAY, WEIGHT = 5, 0.5, 0.75  # of the reranker of counts
 
 
@@ -97,6 +98,22 @@ def _weighted(nodes, rows, names):
         slower = nodes.add("Add", days, nodes.constant(1, np.float32))
         rows = nodes.add("Div", rows, nodes.add("Unsqueeze", slower, nodes.constant([2], np.int64)))
     return rows
+
+
+def step_graph(features):
+    """What `sum_graph` says of a history, item by item: the state is the sum of its rows so far."""
+    nodes = Nodes("step")
+    history, *others = features
+    rows = nodes.constant(table("item_id", history.n_codes), np.float32)
+    first, last, axis = (nodes.constant([n], np.int64) for n in (-1, 2**62, 1))
+    newest = nodes.add("Slice", nodes.add("Gather", rows, "history"), first, last, axis)
+    newest = nodes.add("ReduceSum", newest, axis, keepdims=0)
+    state = nodes.add("Add", STATE, newest)
+    told = [_term(nodes, feature, features) for feature in others if feature.name != STATE]
+    nodes.add("Concat", nodes.add("Sum", state, *told), state, axis=-1)
+    nodes.rename_last("session")
+    result = helper.make_tensor_value_info("session", TensorProto.FLOAT, ["batch", 2 * DIM])
+    return _model(nodes, "session", [_input(feature) for feature in features], result)
 
 
 def scorer_graph():

@@ -13,9 +13,11 @@ import pyarrow as pa
 from tiny_graphs import (
     DIM,
     KINDS,
+    STATE,
     followers_graph,
     make_feature,
     scorer_graph,
+    step_graph,
     sum_graph,
     table,
     thirds_graph,
@@ -113,6 +115,7 @@ def make_world(
     stored=None,
     has_events=False,
     compressed=False,
+    has_state=False,
     **manifest,
 ):
     """Write a tiny bundle.
@@ -141,6 +144,8 @@ def make_world(
         Whether the encoder takes kinds and ages of events.
     compressed : bool
         Keep tables and rows in 8 bits, as `shortlist compress` does.
+    has_state : bool
+        Whether sessions keep a state: there is a step of the encoder, which takes no events.
     **manifest
         More fields, or others.
 
@@ -171,6 +176,8 @@ def make_world(
         events = event_features() if has_events else []
         write_encoder(folder / "user_encoder.onnx", [history, *events, *features])
         write_encoder(folder / "item_encoder.onnx", [item_id, *ITEM_FEATURES])
+        if has_state:
+            write_step(folder / "session_encoder.onnx", [history, *features])
         if scorer:
             onnx.save(SCORERS[scorer](), folder / "scorer.onnx")
         index = Index(world.vectors, world.item_ids, metric, storage=storage)
@@ -202,6 +209,16 @@ def write_encoder(path, features):
     encoder = add_lookups(sum_graph(features, output), features)
     tidy(encoder)
     onnx.save(encoder, path)
+
+
+def write_step(path, features):
+    """Write one step of an encoder that takes these features raw."""
+    features = [*features, make_feature(STATE, "vector", "float32", width=DIM)]
+    step = add_lookups(step_graph(features), features)
+    for node in step.graph.node:  # a state is not brought to unit length, as vectors of requests
+        node.input[:] = [STATE if name == f"coded/{STATE}" else name for name in node.input]
+    tidy(step)
+    onnx.save(step, path)
 
 
 def event_features():

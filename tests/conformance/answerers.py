@@ -48,15 +48,7 @@ class PythonEngine:
             return self.ask(engine, case, folder)
 
     def ask(self, engine, case, folder):
-        options = {"where": where_of(case, self.world), "stages": case.stages}
-        if "variety" in case.needs():
-            options["at_most"] = case.at_most
-            options["at_least"] = {quota.text: quota.least for quota in case.at_least}
-            options["diversity"] = case.diversity
-            options["popularity_dampening"] = case.dampening
-        if case.calibrate is not None:
-            column, shares, strength = case.calibrate
-            options["calibrate"] = {column: (shares, strength)}
+        options = {"where": where_of(case, self.world), "stages": case.stages, **wishes_of(case)}
         reasons = None
         if case.n_reasons:
             options |= {"exclude_seen": case.exclude_seen, "thorough": True}
@@ -78,6 +70,62 @@ class PythonEngine:
 
     def close(self):
         self.engine.close()
+
+
+class PythonSessions(PythonEngine):
+    """`Engine.session`: each request is a session to which its history happens."""
+
+    def ask(self, engine, case, folder):
+        if not case.requests:
+            return super().ask(engine, case, folder)
+        return joined([self.ask_one(engine, case.alone(i)) for i in range(len(case.requests))])
+
+    def ask_one(self, engine, case):
+        first, events = events_of(case.requests[0], self.world)
+        session = engine.session(first)
+        for item, kind in events:
+            session.append([item], kind)
+            session.recommend(2)  # a state comes from one before
+        found = session.recommend(case.top_n, where_of(case, self.world),
+                                  exclude_seen=case.exclude_seen, stages=case.stages,
+                                  **wishes_of(case))  # fmt: skip
+        return Answer(found.item_ids, found.scores, found.counts, found.indices,
+                      found.source.tolist(), found.stages.tolist())  # fmt: skip
+
+
+def events_of(request, world):
+    """A request that a session begins with, and the events after it: [(item id, kind)].
+
+    A history that is longer than the encoder looks is there at the beginning, as the last events.
+    """
+    history = request.get("history") or []
+    if len(history) > world.manifest["max_history"]:
+        return request, []
+    kinds = request.get("history_kinds") or [None] * len(history)
+    first = {k: v for k, v in request.items() if k not in ("history", "history_kinds")}
+    return first, [(i, k or None) for i, k in zip(history, kinds, strict=True) if i is not None]
+
+
+def joined(answers):
+    """Answers of single requests as one."""
+    columns = zip(*((a.item_ids, a.scores, a.counts, a.rows) for a in answers), strict=True)
+    return Answer(*(np.concatenate(column) for column in columns),
+                  [one for a in answers for one in a.source],
+                  [one for a in answers for one in a.stages])  # fmt: skip
+
+
+def wishes_of(case):
+    """What a case wants of its lists as a whole, as Python takes it."""
+    options = {}
+    if "variety" in case.needs():
+        options["at_most"] = case.at_most
+        options["at_least"] = {quota.text: quota.least for quota in case.at_least}
+        options["diversity"] = case.diversity
+        options["popularity_dampening"] = case.dampening
+    if case.calibrate is not None:
+        column, shares, strength = case.calibrate
+        options["calibrate"] = {column: (shares, strength)}
+    return options
 
 
 def as_tuples(reasons):
@@ -141,12 +189,17 @@ class COverCtypes:
                 getattr(items, change)(engine, values)
             return self.ask(engine, case, items)
 
-    def ask(self, engine, case, items):
-        columns, n = c_columns(self.world, case.requests), len(case.requests)
+    def wanted(self, engine, case, items):
+        """The filter of a case, with what it wants of its lists; None where there is neither."""
         made = self.filter(engine, case, items) if any(case.filter.forms()) else None
         if "variety" in case.needs():
             made = made or filter_of()
             made.variety = ctypes.pointer(self.variety(engine, case, items))
+        return made
+
+    def ask(self, engine, case, items):
+        columns, n = c_columns(self.world, case.requests), len(case.requests)
+        made = self.wanted(engine, case, items)
         options = {"stages": case.stages or 0}
         ask = engine.recommend
         if case.n_reasons:
@@ -204,6 +257,32 @@ class COverCtypes:
 
     def close(self):
         self.engine.close()
+
+
+class CSessions(COverCtypes):
+    """Sessions of the C ABI: each request is one to which its history happens."""
+
+    def ask(self, engine, case, items):
+        n = len(case.requests)
+        if n == 0:
+            return super().ask(engine, case, items)
+        return joined([self.ask_one(engine, case.alone(i), items) for i in range(n)])
+
+    def ask_one(self, engine, case, items):
+        first, events = events_of(case.requests[0], self.world)
+        session = engine.session(c_columns(self.world, [first]))
+        for item, kind in events:
+            session.append([item], kind)
+        found = session.recommend(
+            case.top_n,
+            not case.exclude_seen,
+            self.wanted(engine, case, items),
+            stages=case.stages or 0,
+        )
+        session.close()
+        source = [SOURCES[code] for code in found.sources]
+        return Answer(found.item_ids, found.scores, found.counts, found.rows, source,
+                      found.stages.tolist())  # fmt: skip
 
 
 class HostItems:
@@ -278,12 +357,15 @@ class Graph:
 class Can:
     """An answerer: how it is opened on a world, what it can, and how exact it is.
 
-    `can` holds names of `Case.needs`. Exact ones agree with each other to the bit.
+    `can` holds names of `Case.needs`. Exact ones agree with each other to the bit; those that take
+    requests one by one do with the others where there is one, as sums over longer rows round
+    otherwise.
     """
 
     opens: object
     can: frozenset
     is_exact: bool = True
+    is_one_by_one: bool = False
 
 
 LISTS = frozenset({"allow", "allow each", "exclude", "mask"})
@@ -292,18 +374,30 @@ ANSWERERS = {
         PythonEngine,
         LISTS
         | {"users", "mask each", "where", "stages", "changed items", "changed counts", "feedback"}
-        | {"variety", "reasons"},
+        | {"variety", "reasons", "ages"},
+    ),
+    "python sessions": Can(
+        PythonSessions,
+        LISTS | {"mask each", "where", "stages", "changed items", "changed counts", "variety"},
+        is_one_by_one=True,
     ),
     "c engine": Can(
         COverCtypes,
-        LISTS | {"users", "mask each", "where", "stages", "changed items", "variety", "reasons"},
+        LISTS
+        | {"users", "mask each", "where", "stages", "changed items"}
+        | {"variety", "reasons", "ages"},
+    ),
+    "c sessions": Can(
+        CSessions,
+        LISTS | {"mask each", "where", "stages", "changed items", "variety"},
+        is_one_by_one=True,
     ),
     "recommend.onnx": Can(
-        lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS | {"stages"}
+        lambda world: Graph(world, "recommend.onnx", plugin_path()), LISTS | {"stages", "ages"}
     ),
     "recommend_portable.onnx": Can(
         lambda world: Graph(world, "recommend_portable.onnx"),
-        frozenset({"stages"}),
+        frozenset({"stages", "ages"}),
         is_exact=False,
     ),
 }

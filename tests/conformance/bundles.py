@@ -101,6 +101,8 @@ BUNDLES = {
     "events": plan(has_events=True, features=[]),
     "events, reranked": plan(has_events=True, features=[], **reranker("sums", 12, 4)),
     "every kind": plan(features=EVERY_KIND, stored=users(**STORED_KINDS)),
+    "recurrent": plan(has_state=True),
+    "recurrent, texts": plan(dtype="string", has_state=True, with_users=False),
     "twins": plan(vectors=twin_vectors(), numbers=items(*range(N_ITEMS))[::-1],
                   with_users=False),
     "twins, reranked": plan(vectors=twin_vectors(), **reranker("followers", 5, 5)),

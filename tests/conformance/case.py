@@ -1,6 +1,6 @@
 """One rule of an answer: a bundle, requests, options; and what a case asks of who answers it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,15 @@ class Filter:
             yield "mask" if self.mask.ndim == 1 else "mask each"
         if self.where is not None:
             yield "where"
+
+    def alone(self, i):
+        """What holds for request i, of that request alone."""
+        return Filter(
+            [self.allow[i]] if self.has_list_for_each else self.allow,
+            None if self.exclude is None else [self.exclude[i]],
+            self.mask if self.mask is None or self.mask.ndim == 1 else self.mask[i],
+            self.where[i] if isinstance(self.where, list) else self.where,
+        )
 
     def allows(self, i, item):
         """Whether request i may get an item."""
@@ -143,6 +152,10 @@ class Case:
     def allows(self, i, item):
         return self.filter.allows(i, item)
 
+    def alone(self, i):
+        """The same call of request i alone."""
+        return replace(self, requests=[self.requests[i]], filter=self.filter.alone(i))
+
     def is_dislike(self, act):
         kinds, below = self.dislikes
         return act.kind in kinds or (act.value is not None and act.value < below)
@@ -171,4 +184,6 @@ class Case:
             needs.add("feedback")
         if self.n_reasons:
             needs.add("reasons")
+        if any("history_ages" in request for request in self.requests):
+            needs.add("ages")
         return needs

@@ -6,6 +6,7 @@ from conformance import (
     rules_items,
     rules_reasons,
     rules_search,
+    rules_sessions,
     rules_sources,
     rules_stages,
     rules_variety,
@@ -20,6 +21,7 @@ CASES = [
     *rules_feedback.CASES,
     *rules_variety.CASES,
     *rules_reasons.CASES,
+    *rules_sessions.CASES,
 ]
 # (rule, answerer) → why it does not give the answer of the rules; a test says when it does.
 KNOWN_GAPS = {}
