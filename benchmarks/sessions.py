@@ -44,7 +44,8 @@ def bundle_of(args: argparse.Namespace) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory() as folder:
         dataset: Any = synthetic(args.items) if args.items else load_dataset(args.data)
-        yield export_untrained(dataset, Path(folder), **{"model.encoder": "gru"})[0]
+        settings = {"model.encoder": "gru", "model.n_blocks": args.layers}
+        yield export_untrained(dataset, Path(folder), **settings)[0]
 
 
 def least_and_median(call: Callable[[int], Any]) -> str:
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--data", default="movielens-100k", help="for an untrained bundle")
     parser.add_argument("--items", type=int, help="a synthetic catalogue of so many instead")
+    parser.add_argument("--layers", type=int, default=1, help="of the untrained bundle")
     parser.add_argument("--lengths", type=int, nargs="*", default=[50, 1000, 10_000])
     parser.add_argument("--clicks", type=int, default=10_000)
     parser.add_argument("--sessions", type=int, default=0)

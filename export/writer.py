@@ -197,6 +197,9 @@ def _write_session(run: TrainedModel, vectors: Any, directory: Path) -> dict[str
     dims = {f.name: ("batch", f"n_{f.name}") for f in features.side("user") if f.form == "codes"}
     codes = {f.name: f.n_codes for f in inputs if f.form in ("code", "codes")}
     core = keras_to_onnx(session, "session", dims=dims, n_codes=codes, opset=settings.export.opset)
+    for node in core.graph.node:  # of one item each: lengths say nothing
+        if node.op_type == "GRU":
+            node.input[4] = ""
     batches = random_batches(session, codes, seed=settings.train.seed)
     graph = add_lookups(core, inputs)
     for node in graph.graph.node:  # a vector of requests is brought to unit length, a state is not

@@ -179,11 +179,8 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
                                       const shortlist_column* columns, std::size_t n_columns,
                                       std::size_t n_requests, bool takes_users) {
   std::vector<BoundColumn> bound;
-  std::string names;
-  for (const Input& input : inputs) {
-    bound.push_back({&input, nullptr});
-    names += (names.empty() ? "" : ", ") + input.name;
-  }
+  bound.reserve(inputs.size());
+  for (const Input& input : inputs) bound.push_back({&input, nullptr});
   for (std::size_t i = 0; i < n_columns; ++i) {
     const char* name = columns[i].name;
     if (takes_users && name != nullptr && name == std::string_view(kUserId)) continue;
@@ -193,6 +190,8 @@ std::vector<BoundColumn> bind_columns(const std::vector<Input>& inputs,
     if (found == bound.end()) {
       const std::string said = name == nullptr ? "no name" : "'" + std::string(name) + "'";
       const std::string users = takes_users ? std::string(", ") + kUserId : "";
+      std::string names;
+      for (const Input& input : inputs) names += (names.empty() ? "" : ", ") + input.name;
       throw_bad("name", said, "one of " + names + users + ", which the bundle takes");
     }
     if (found->given != nullptr) throw_bad(name, "it twice", "each column once");

@@ -62,7 +62,7 @@ class GruStep(keras.layers.Layer):  # type: ignore[misc]
         for i, block in enumerate(encoder.blocks):
             first, *weights = map(tf.convert_to_tensor, block.values())
             own = state[:, 1 + i * self.n_units : 1 + (i + 1) * self.n_units]
-            before = tf.where(count > 0, own, tf.zeros_like(own) + first)
+            before = tf.where(count > 0, own, first)
             values, last = last_states(values, one, before, *weights, run=encoder.run)
             after.append(last)
         result = ops.matmul(after[-1], encoder.outer)
