@@ -110,10 +110,10 @@ def n_resident() -> int:
 
 def fill(engine: shortlist.Engine, n_sessions: int, n_events: int) -> None:
     """Print what live sessions take."""
-    items = engine.index.item_ids.tolist()
-    strange = [max(items) + 1 + i for i in range(n_events - 1)]
-    for user in range(2_000):  # what the first calls bring into memory is not of sessions
-        engine.session({"history": items[user : user + 1]}).recommend(1, allow=items[:1])
+    items = engine.index.item_ids[:2_000].tolist()
+    strange = [-2 - i for i in range(n_events - 1)]
+    for item in items:  # what the first calls bring into memory is not of sessions
+        engine.session({"history": [item]}).recommend(1, allow=items[:1])
     store = engine.sessions(max_bytes=1 << 40)
     before = n_resident()
     for user in range(n_sessions):
