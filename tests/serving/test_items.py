@@ -60,6 +60,24 @@ def test_new_items_of_any_shape_get_their_vector_from_content_and_are_found(fres
                    "genres": ["war"]}  # fmt: skip
 
 
+@pytest.mark.parametrize("request_", [{"history": [100, 170]}, {}])
+def test_a_quota_of_new_items_takes_the_last_places_and_the_best_of_them(fresh, request_):
+    engine, world = fresh
+    ids = world.item_ids.tolist()
+    engine.upsert_items({"item_id": ids, "n_events": [1 + n for n in world.n_events.tolist()]})
+    new = [{"item_id": 900 + i, "genres": [genre]} for i, genre in enumerate(["war", "drama"] * 3)]
+    engine.upsert_items(new)
+    order = engine.recommend([request_], top_n=46, stages=1)[0].item_ids.tolist()
+    old, cold = ([i for i in order if (i >= 900) == is_new] for is_new in (False, True))
+    assert len(cold) == 6
+    answer = engine.recommend([request_], top_n=8, stages=1, at_least={"n_events = 0": 3})
+    found = answer[0].item_ids.tolist()
+    n_cold = max(3, sum(i >= 900 for i in order[:8]))
+    assert sorted(found) == sorted(old[: 8 - n_cold] + cold[:n_cold])
+    assert found == [i for i in order if i in found]
+    assert answer.unmet == [{}]
+
+
 def test_a_known_item_keeps_what_the_call_does_not_say(fresh):
     engine, world = fresh
     before = engine.items.slice(3, 1).to_pylist()[0]
