@@ -102,6 +102,7 @@ def _merge(
         io_map=[(f"coded/{name}", f"{CORE}{name}") for name in names],
         outputs=[f"{CORE}{output}"],
     )
+    del prefixed  # its tables can be large, and the checks need room
     rename_value(merged, f"{CORE}{output}", output)
     _restore_dims(merged)
     merged.graph.name = output

@@ -36,6 +36,7 @@ ROUNDING = {
 }
 CHUNK = 512  # users whose score rows are in memory at once, …
 MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
+BLOCK = 1 << 16  # items of which more than one array is in memory at once
 
 Array = npt.NDArray[Any]
 
@@ -290,8 +291,11 @@ def _codes(run: TrainedModel, users: HeldOut) -> list[Array]:
 
 def _scaled(run: TrainedModel, rows: Array) -> Array:
     """Give float64 rows whose dot products are scores."""
-    rows = rows.astype(np.float64)
-    return _unit(rows) if run.two_tower.metric == "cosine" else rows
+    scaled = np.empty(rows.shape, np.float64)
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK].astype(np.float64)
+        scaled[start : start + BLOCK] = _unit(part) if run.two_tower.metric == "cosine" else part
+    return scaled
 
 
 def _longest(run: TrainedModel, rows: Array) -> float:
@@ -330,11 +334,15 @@ def _item_difference(run: TrainedModel, engine: Engine) -> float:
     names = ["item_id", *(feature.name for feature in run.features.side("item"))]
     table = engine.items
     table = table.select([name for name in names if name in table.column_names])
-    index = engine.index.vectors(np.arange(len(engine.index)))
-    items = _scaled(run, engine.encode_items(table))
-    difference = float(np.abs(items - index).max(initial=0.0))
+    differences, largest = [0.0], [0.0]
+    for start in range(0, len(engine.index), BLOCK):
+        items = _scaled(run, engine.encode_items(table.slice(start, BLOCK)))
+        stored = engine.index.vectors(np.arange(start, start + len(items)))
+        differences.append(np.abs(items - stored).max())
+        largest.append(np.abs(items).max())
+    difference = float(np.max(differences))  # NaN too
     tolerance = TOLERANCE + ROUNDING[engine.index.storage]
-    tolerance *= max(1.0, float(np.abs(items).max(initial=0.0)))
+    tolerance *= max(1.0, float(np.max(largest)))
     if not difference <= tolerance:
         raise ExportError(
             f"parity: the item encoder on raw rows differs from the index by {difference:.3g}, "
@@ -350,8 +358,12 @@ def _rounding(items: Array, engine: Engine) -> float:
     """
     if ROUNDING[engine.index.storage] == 0:
         return 0.0
-    stored = engine.index.vectors(np.arange(len(engine.index)))
-    return float(np.linalg.norm(items - stored, axis=1).max(initial=0.0))
+    longest = [0.0]
+    for start in range(0, len(items), BLOCK):
+        part = items[start : start + BLOCK]
+        stored = engine.index.vectors(np.arange(start, start + len(part)))
+        longest.append(np.linalg.norm(part - stored, axis=1).max())
+    return float(np.max(longest))
 
 
 def _mismatch(

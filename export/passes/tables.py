@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from shortlist.export.passes.view import attributes_of
 from shortlist.training.graphs.sessions import open_session
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # are made from.
 FREE_BYTES = 1 << 20
 FREE_PART = 0.25
+# A larger constant is an input of the graph that is run once: copies of a catalogue cost memory.
+FED_BYTES = 1 << 20
 _UNARY = {
     "Abs", "Cast", "Exp", "Floor", "Identity", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Relu",
     "Sigmoid", "Sign", "Softplus", "Sqrt", "Tanh",
@@ -210,8 +212,11 @@ def _evaluate(
 ) -> NDArray[Any]:
     """Run the nodes for every code."""
     names = {name for node in ancestors for name in node.input if name in view.constants}
-    tensors = []
+    tensors, tables = [], {}
     for name in sorted(names):
+        if view.n_bytes(name) > FED_BYTES:
+            tables[name] = numpy_helper.to_array(view.constants[name])
+            continue
         tensors.append(type(view.constants[name])())
         tensors[-1].CopyFrom(view.constants[name])
         tensors[-1].name = name
@@ -221,7 +226,13 @@ def _evaluate(
     graph = helper.make_graph(
         ancestors,
         "table",
-        [helper.make_tensor_value_info(source, kind, ["n", "one"][:rank])],
+        [
+            helper.make_tensor_value_info(source, kind, ["n", "one"][:rank]),
+            *(
+                helper.make_tensor_value_info(name, view.constants[name].data_type, table.shape)
+                for name, table in tables.items()
+            ),
+        ],
         [helper.make_tensor_value_info(value, view.dtype(value), None)],
         tensors,
     )
@@ -229,5 +240,6 @@ def _evaluate(
         graph, opset_imports=view.proto.opset_import, ir_version=view.proto.ir_version
     )
     session = open_session(model.SerializeToString(), name=value)
-    (rows,) = session.run([value], {source: codes.astype(helper.tensor_dtype_to_np_dtype(kind))})
+    codes = codes.astype(helper.tensor_dtype_to_np_dtype(kind))
+    (rows,) = session.run([value], {source: codes, **tables})
     return np.asarray(rows).reshape((n_codes, *rows.shape[rank:]))

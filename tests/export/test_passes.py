@@ -204,7 +204,9 @@ TABLE = normal(N_CODES, 6)
 
 
 @pytest.mark.parametrize("shape", [["n"], ["n", "length"]])
-def test_what_depends_on_a_code_alone_is_looked_up(shape):
+@pytest.mark.parametrize("fed_bytes", [64, 1 << 20])
+def test_what_depends_on_a_code_alone_is_looked_up(shape, fed_bytes, monkeypatch):
+    monkeypatch.setattr(tables, "FED_BYTES", fed_bytes)
     nodes = Nodes("a")
     known = nodes.add("Greater", "code", nodes.constant(0, np.int64))
     mask = nodes.add("Cast", known, to=FLOAT)
