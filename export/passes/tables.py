@@ -28,6 +28,7 @@ FREE_BYTES = 1 << 20
 FREE_PART = 0.25
 # A larger constant is an input of the graph that is run once: copies of a catalogue cost memory.
 FED_BYTES = 1 << 20
+BLOCK = 1 << 16  # codes for which the nodes run at once
 _UNARY = {
     "Abs", "Cast", "Exp", "Floor", "Identity", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Relu",
     "Sigmoid", "Sign", "Softplus", "Sqrt", "Tanh",
@@ -241,5 +242,10 @@ def _evaluate(
     )
     session = open_session(model.SerializeToString(), name=value)
     codes = codes.astype(helper.tensor_dtype_to_np_dtype(kind))
-    (rows,) = session.run([value], {source: codes, **tables})
-    return np.asarray(rows).reshape((n_codes, *rows.shape[rank:]))
+    found: NDArray[Any] | None = None
+    for start in range(0, n_codes, BLOCK):
+        (rows,) = session.run([value], {source: codes[start : start + BLOCK], **tables})
+        if found is None:
+            found = np.empty((n_codes, *rows.shape[rank:]), rows.dtype)
+        found[start : start + BLOCK] = rows.reshape((-1, *found.shape[1:]))
+    return np.asarray(found)

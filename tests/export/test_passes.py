@@ -207,6 +207,7 @@ TABLE = normal(N_CODES, 6)
 @pytest.mark.parametrize("fed_bytes", [64, 1 << 20])
 def test_what_depends_on_a_code_alone_is_looked_up(shape, fed_bytes, monkeypatch):
     monkeypatch.setattr(tables, "FED_BYTES", fed_bytes)
+    monkeypatch.setattr(tables, "BLOCK", fed_bytes // 8)  # 8: the last block is a part of one
     nodes = Nodes("a")
     known = nodes.add("Greater", "code", nodes.constant(0, np.int64))
     mask = nodes.add("Cast", known, to=FLOAT)
