@@ -1,4 +1,4 @@
-"""disk8 and disk4: of a loaded file the codes are in memory, and vectors are read one by one."""
+"""disk8, disk6, disk4: of a loaded file the codes are in memory; vectors are read one by one."""
 
 import multiprocessing
 import os
@@ -154,3 +154,52 @@ def test_forks_and_threads_read_the_same_file(loaded, queries):
     assert ours.poll(60)
     assert ours.recv() == wanted
     child.join()
+
+
+def crowded(kind):
+    """Rows that codes tell little about, or whose numbers are at the ends of float32."""
+    random = np.random.default_rng(9)
+    rows = random.normal(size=(14_000, 8)).astype(np.float32)
+    if kind == "near duplicates":  # less than half of each block, so that they are scanned
+        alike = random.random(len(rows)) < 0.45
+        rows[alike] = 3 + 1e-3 * rows[alike]
+    elif kind == "heavy tails":
+        rows *= np.exp(3 * random.normal(size=(len(rows), 1))).astype(np.float32)
+    else:
+        rows[::2] *= np.float32(1e-38)
+        rows[::3] = 0
+        rows[1::5] *= np.float32(1e15)
+    return rows
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["near duplicates", "heavy tails", "extremes"])
+def test_what_is_read_last_changes_no_bit(storage, metric, kind, tmp_path):
+    rows = crowded(kind)
+    plain = Index(rows, metric=metric)
+    plain.with_storage(storage).save(tmp_path / "a.index")
+    index = Index.load(tmp_path / "a.index")
+    queries = np.concatenate([np.ones((1, 8)), rows[:6]]).astype(np.float32)
+    for top_n in (1, 10, 150):
+        expected = plain.search(queries, top_n)
+        for n_threads, n in ((1, 7), (3, 7), (1, 1)):
+            found = index.search(queries[:n], top_n, n_threads=n_threads)
+            assert np.array_equal(found.indices, expected.indices[:n])
+            assert np.array_equal(found.scores.view("i4"), expected.scores[:n].view("i4"))
+
+
+def n_reads():
+    """System calls of this process that read."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("syscr:")).split()[1])
+
+
+def test_few_more_rows_are_read_than_are_returned(tmp_path):
+    random = np.random.default_rng(3)
+    items = random.normal(size=(60_000, 32)).astype(np.float32)
+    Index(items, storage="disk8").save(tmp_path / "a.index")
+    index = Index.load(tmp_path / "a.index")
+    queries = random.normal(size=(50, 32)).astype(np.float32)
+    before = n_reads()
+    index.search(queries, 10, n_threads=1)
+    assert 10 <= (n_reads() - before) / len(queries) < 40

@@ -4,6 +4,7 @@
 
 #include "src/kernels/kernels.hpp"
 #include "src/kernels/thresholds.hpp"
+#include "src/kernels/widen.hpp"
 
 namespace shortlist::kernels {
 
@@ -20,6 +21,7 @@ static constexpr Table filled_table(const char* name, int32_t query_max, size_t 
   table.dots = dots;
   table.pick = pick;
   table.best_scores = best_scores<largest>;
+  table.widen = widen;
   return table;
 }
 

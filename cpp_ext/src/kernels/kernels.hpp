@@ -125,6 +125,10 @@ struct Table {
   // a part of block first + block, from one query's maxima; n_parts is 1 or kMaximaLanes.
   void (*best_scores)(const BlockStats* stats, size_t first, size_t n_blocks,
                       const QueryBound* query, const int32_t* maxima, size_t n_parts, float* out);
+  // Short codes, a byte each, as `scan` and `dots` want them: [n_blocks][n_groups][64][4]. Those of
+  // six bits have quarters (PackedItems), those of four null. n_groups is even.
+  void (*widen)(const uint8_t* nibbles, const uint8_t* quarters, size_t n_blocks, size_t n_groups,
+                uint8_t* out);
   const ManyQueries* many;  // null on most levels
 };
 

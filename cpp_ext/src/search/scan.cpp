@@ -38,25 +38,6 @@ bool is_many_queries(const kernels::Table& table, std::size_t n_queries, std::si
   return n_queries >= many->least_queries && n_queries * n_groups >= many->least_products;
 }
 
-// Four-bit codes of two groups, a byte each. Loops that a compiler makes vectors of.
-void widen_pair(const std::uint8_t* nibbles, std::uint8_t* out) {
-  for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
-    out[i] = nibbles[i] & 15U;
-    out[kernels::kGroupBytes + i] = static_cast<std::uint8_t>(nibbles[i] >> 4);
-  }
-}
-
-// The same of six-bit codes, whose low bits are at kShift and kShift + 2 of `quarters`.
-template <unsigned kShift>
-void widen_pair(const std::uint8_t* nibbles, const std::uint8_t* quarters, std::uint8_t* out) {
-  for (std::size_t i = 0; i < kernels::kGroupBytes; ++i) {
-    const unsigned low = static_cast<unsigned>(quarters[i]) >> kShift;
-    out[i] = static_cast<std::uint8_t>((nibbles[i] & 15U) << 2 | (low & 3U));
-    out[kernels::kGroupBytes + i] =
-        static_cast<std::uint8_t>((static_cast<unsigned>(nibbles[i]) >> 4) << 2 | (low >> 2 & 3U));
-  }
-}
-
 ScanBuffers& thread_buffers() {
   static thread_local ScanBuffers buffers;
   return buffers;
@@ -81,7 +62,7 @@ std::uint8_t* ScanBuffers::wide_codes(std::size_t n_bytes) {
 }
 
 bool QueryRun::refresh_bound() {
-  float known = best.threshold();
+  float known = std::max(best.threshold(), least.threshold());
   if (shared != nullptr) known = std::max(known, shared->get());
   if (known == needed && has_threshold()) return false;
   needed = known;
@@ -99,6 +80,11 @@ bool Scanner::is_candidate(const SegmentView& view, std::size_t slot, const Quer
 }
 
 bool Scanner::rescore(const SegmentView& view, QueryRun& run, bool is_pause) {
+  return view.segment->vectors.file != nullptr ? leave_unread(view, run, is_pause)
+                                               : score_pending(view, run, is_pause);
+}
+
+bool Scanner::score_pending(const SegmentView& view, QueryRun& run, bool is_pause) {
   Pending& pending = run.pending;
   if (pending.size == 0) return false;
   const Segment& segment = *view.segment;
@@ -126,19 +112,24 @@ void Scanner::update_thresholds(const SegmentView& view, std::size_t first, std:
   table_.thresholds(&stats, first, n_blocks, &bound, tile.thresholds[q]);
 }
 
-bool Scanner::take(const SegmentView& view, std::size_t position, QueryRun& run) {
+bool Scanner::take(const SegmentView& view, std::size_t position, std::int32_t dot, QueryRun& run) {
   const PackedItems& packed = view.segment->packed;
   if (position >= packed.n_items) return false;  // padding of the last block
   const std::size_t slot = packed.slot_at(position);
   if (!is_candidate(view, slot, run)) return false;
   view.segment->vectors.prefetch(slot);
-  if (run.pending.size == Pending::kCapacity) rescore(view, run, false);
-  run.pending.slots[run.pending.size++] = static_cast<std::int64_t>(slot);
+  Pending& pending = run.pending;
+  if (pending.size == Pending::kCapacity) rescore(view, run, false);
+  pending.slots[pending.size] = static_cast<std::int64_t>(slot);
+  if (view.segment->vectors.file != nullptr) {
+    pending.ranges[pending.size] = score_range(packed, position, dot, run);
+  }
+  ++pending.size;
   return true;
 }
 
-bool Scanner::is_ruled_out(const PackedItems& packed, std::size_t position, const QueryRun& run,
-                           std::int32_t high_dot) const {
+std::int32_t Scanner::six_bit_dot(const PackedItems& packed, std::size_t position,
+                                  const QueryRun& run, std::int32_t high_dot) {
   const std::size_t block = position / kBlockItems;
   const std::uint8_t* quarters = packed.quarters + block * packed.quarter_block_bytes() +
                                  position % kBlockItems * kernels::kGroupDims;
@@ -150,10 +141,7 @@ bool Scanner::is_ruled_out(const PackedItems& packed, std::size_t position, cons
       dot += static_cast<std::int32_t>(low[d] >> g % 4 * 2 & 3) * query[d];
     }
   }
-  const kernels::BlockStats stats = packed.block_stats();
-  std::int32_t threshold = 0;
-  table_.thresholds(&stats, block, 1, &run.bound, &threshold);
-  return dot <= threshold;
+  return dot;
 }
 
 void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
@@ -161,12 +149,16 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   if (dot <= tile.thresholds[q][item / kBlockItems]) return;
   QueryRun& run = *tile.runs[q];
   const PackedItems& packed = view.segment->packed;
-  if (tile.by_nibbles && packed.quarters != nullptr &&
-      is_ruled_out(packed, first * kBlockItems + item, run, dot)) {
-    return;
+  const std::size_t position = first * kBlockItems + item;
+  if (tile.by_nibbles && packed.quarters != nullptr) {
+    dot = six_bit_dot(packed, position, run, dot);
+    const kernels::BlockStats stats = packed.block_stats();
+    std::int32_t threshold = 0;
+    table_.thresholds(&stats, position / kBlockItems, 1, &run.bound, &threshold);
+    if (dot <= threshold) return;
   }
   const float needed = run.needed;
-  if (!take(view, first * kBlockItems + item, run)) return;
+  if (!take(view, position, dot, run)) return;
   ++run.n_candidates;
   if (run.needed != needed) update_thresholds(view, first, n_blocks, tile, q);
 }
@@ -290,26 +282,13 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
 }
 
 void Scanner::widen(const PackedItems& packed, std::size_t first, std::size_t end) {
-  const std::size_t n_bytes = packed.nibble_block_bytes();
   std::uint8_t* out = buffers_.wide_codes((end - first) * packed.block_bytes());
   widened_ = out;
   first_widened_ = first;
-  const std::uint8_t* from = packed.nibbles + first * n_bytes;
-  if (packed.quarters == nullptr) {
-    for (std::size_t pair = 0; pair < (end - first) * packed.n_groups / 2; ++pair) {
-      widen_pair(from, out);
-      from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes;
-    }
-    return;
-  }
-  for (std::size_t block = first; block < end; ++block) {
-    const std::uint8_t* low = packed.quarters + block * packed.quarter_block_bytes();
-    for (std::size_t pair = 0; pair < packed.n_groups / 2; ++pair) {
-      const std::uint8_t* quad = low + pair / 2 * kernels::kGroupBytes;
-      pair % 2 == 0 ? widen_pair<0>(from, quad, out) : widen_pair<4>(from, quad, out);
-      from += kernels::kGroupBytes, out += 2 * kernels::kGroupBytes;
-    }
-  }
+  const std::uint8_t* quarters =
+      packed.quarters == nullptr ? nullptr : packed.quarters + first * packed.quarter_block_bytes();
+  table_.widen(packed.nibbles + first * packed.nibble_block_bytes(), quarters, end - first,
+               packed.n_groups, out);
 }
 
 // The first tile would wait for the codes of every slice: the tiles of the slice before, which find

@@ -38,25 +38,41 @@ constexpr std::int32_t kTaken = std::numeric_limits<std::int32_t>::min();
 // near_duplicates.
 constexpr std::size_t kScoredSlices = 15;
 
+// What an item's codes say of its score.
+struct ScoreRange {
+  double most;   // the bound of u.x - h, as QueryBound::needed is one
+  float likely;  // about the score
+  float least;   // no score is below
+};
+
 // Slots of one query that wait for their exact score. Benchmark: benchmarks/top_n.py --grid.
 struct Pending {
   static constexpr std::size_t kCapacity = 32;
   std::int64_t slots[kCapacity];
+  ScoreRange ranges[kCapacity];  // of the scores; set where rows are read last
   std::size_t size = 0;
+};
+
+// An item whose row is in a file, and read only if no better ones rule it out in the end.
+struct Unread {
+  double most;  // the bound of u.x - h
+  std::int64_t slot;
 };
 
 // What one thread found for one query so far.
 struct QueryRun {
   QueryRun(const PreparedQuery& prepared, std::size_t top_n, SharedScore* shared_score)
-      : query(&prepared), best(top_n), shared(shared_score) {}
+      : query(&prepared), best(top_n), least(top_n), shared(shared_score) {}
 
   const PreparedQuery* query;
   TopN best;
+  TopN least;           // scores that items, read or not, have at least
   SharedScore* shared;  // null when no other thread works on this query
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
   // Of the segment at hand. Their rows were asked for, and come while other blocks are scanned.
   Pending pending;
+  std::vector<Unread> unread;
   // The bound proves nothing where scores lie closer together than it is wide (all rows alike, or
   // nearly): after a slice with mostly candidates, the next ones are scored without a scan.
   std::size_t n_candidates = 0;  // in the slice at hand
@@ -66,8 +82,10 @@ struct QueryRun {
   std::size_t n_chunks_to_code = 0;
   std::size_t nibble_pause = kScoredSlices;
 
-  // Takes over the highest known N-th score; false if it has not changed.
+  // Takes over the highest known N-th score, or what it is at least; false if it has not changed.
   bool refresh_bound();
+  // Drops what is unread and ruled out by now.
+  void forget();
   bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
 };
 
@@ -103,6 +121,10 @@ struct ScanBuffers {
 // - Where most items of a slice were candidates the bound proves nothing, and a scan is wasted: the
 //   next kScoredSlices slices are scored without one. Then it gets another try, as other items may
 //   lie further apart. A try costs a slice in 16, so there the pause stays the same.
+// - Rows in a file are read last: a range of scores, from the codes, stands for each candidate
+// until
+//   then, and its lower end makes the thresholds. In the end they are read in the order of the
+//   upper ends, until the next one cannot win.
 // - A query that is alone scans nibbles where there are some (scan_alone).
 class Scanner {
  public:
@@ -112,6 +134,8 @@ class Scanner {
   // stay in the second-level cache while every query passes over them.
   void scan(const SegmentView& view, std::size_t first, std::size_t end,
             std::vector<QueryRun*>& runs);
+  // Reads the rows of a segment that were left for the end. After the last scan of it.
+  void finish(const SegmentView& view, QueryRun& run);
   // Scores all slots [first, end) of a segment exactly; for catalogues not worth packing.
   void score_all(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run);
   // Scores exactly the rows of the query's short list.
@@ -168,19 +192,24 @@ class Scanner {
                          std::size_t end, QueryRun& run);
   void estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
-  // Lets the item at a position of the packed items wait for its score; false if it is none that
-  // the query may return.
-  bool take(const SegmentView& view, std::size_t position, QueryRun& run);
-  // True if the low two bits of its six-bit code rule a hit of the high four out.
-  bool is_ruled_out(const PackedItems& packed, std::size_t position, const QueryRun& run,
-                    std::int32_t high_dot) const;
+  // Lets the item at a position of the packed items, whose codes give that dot product, wait for
+  // its score; false if it is none that the query may return.
+  bool take(const SegmentView& view, std::size_t position, std::int32_t dot, QueryRun& run);
+  ScoreRange score_range(const PackedItems& packed, std::size_t position, std::int32_t dot,
+                         const QueryRun& run) const;
+  // The dot product of a six-bit code, given that of the high four.
+  static std::int32_t six_bit_dot(const PackedItems& packed, std::size_t position,
+                                  const QueryRun& run, std::int32_t high_dot);
   // Takes one hit unless the bound has moved past it meanwhile.
   void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                 std::uint32_t q, std::size_t item, std::int32_t dot);
   void update_thresholds(const SegmentView& view, std::size_t first, std::size_t n_blocks,
                          Tile& tile, std::size_t q) const;
   // Scores what is pending; true if the N-th score has changed. No pause: more is to come soon.
+  bool score_pending(const SegmentView& view, QueryRun& run, bool is_pause = true);
+  // The same of a scan, which leaves rows in a file for the end.
   bool rescore(const SegmentView& view, QueryRun& run, bool is_pause = true);
+  bool leave_unread(const SegmentView& view, QueryRun& run, bool is_pause);
   bool is_candidate(const SegmentView& view, std::size_t slot, const QueryRun& run) const;
 
   const Snapshot& snapshot_;

@@ -78,7 +78,7 @@ void Scanner::score_list(QueryRun& run) {
       if (slot < 0 || !is_candidate(view, static_cast<std::size_t>(slot), run)) return;
       view.segment->vectors.prefetch(static_cast<std::size_t>(slot));
       pending.slots[pending.size++] = slot;
-      if (pending.size == Pending::kCapacity) rescore(view, run, false);
+      if (pending.size == Pending::kCapacity) score_pending(view, run, false);
     };
     if (view.segment->is_delta) {  // in no order: look at each slot whether it is on the list
       for (std::size_t slot = 0; slot < view.n_slots; ++slot) {
@@ -87,7 +87,7 @@ void Scanner::score_list(QueryRun& run) {
     } else {
       for (const std::int64_t row : rows) take(view.segment->slot_of(row));
     }
-    rescore(view, run);
+    score_pending(view, run);
   }
 }
 

@@ -148,6 +148,7 @@ class Search {
     for (const SegmentView& view : snapshot_.segments) {
       if (is_scanned(*view.segment)) {
         scanner.scan(view, 0, view.segment->packed.n_blocks, scanned);
+        for (QueryRun* run : scanned) scanner.finish(view, *run);
       } else {
         for (QueryRun* run : scanned) {
           scanner.score_all(view, 0, view.n_slots, *run);
@@ -204,6 +205,7 @@ class Search {
           for (QueryRun* run : scanned) scanner.score_all(view, at, end, *run);
         }
       }
+      for (QueryRun* run : scanned) scanner.finish(view, *run);
     }
   }
 

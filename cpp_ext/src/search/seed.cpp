@@ -126,7 +126,9 @@ std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slic
     const Hit* hit = buffers_.hits.data();
     const Hit* const end = hit + table_.pick(dots, maxima, 1, &below, buffers_.hits.data());
     while (hit != end && (hit->dot != most || hit->item % n_parts != lane)) ++hit;
-    if (hit == end || !take(view, (slice.first + block) * kBlockItems + hit->item, run)) continue;
+    if (hit == end) continue;
+    const std::size_t position = (slice.first + block) * kBlockItems + hit->item;
+    if (!take(view, position, hit->dot, run)) continue;
     dots[hit->item] = kTaken;
     ++n_taken;
   }
@@ -197,7 +199,8 @@ std::size_t Scanner::take_items(const SegmentView& view, const SeedSlice& slice,
     n_chosen += buckets[i] - first < end - first;  // an unsigned difference
   }
   for (std::size_t c = 0; c < n_chosen; ++c) {
-    if (!take(view, slice.first * kBlockItems + chosen[c], run)) continue;
+    const std::size_t position = slice.first * kBlockItems + chosen[c];
+    if (!take(view, position, slice.dots[chosen[c]], run)) continue;
     slice.dots[chosen[c]] = kTaken;
     ++n_taken;
   }
