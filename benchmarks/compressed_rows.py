@@ -5,8 +5,9 @@
 Every storage is loaded, memory-mapped, in a process of its own. What it counts as the item memory
 is what the process holds more than before the load (Pss of /proc/self/smaps_rollup), after the
 searches. All answers are compared first, items and score bits; one that differs ends the run.
-Seconds are CPU seconds, those of the system included, of interleaved runs, the least of each. Cold
-times are wall seconds after the file was dropped from the page cache.
+Seconds are CPU seconds, those of the system included, of interleaved runs: medians, and the median
+of the ratios of each round. Cold times are wall seconds after the file was dropped from the page
+cache.
 """
 
 from __future__ import annotations
@@ -149,24 +150,23 @@ def compare(served: dict[str, Served], n_queries: int) -> None:
 
 
 def measure(served: dict[str, Served], n_items: int, repeats: int) -> None:
-    least: dict[tuple[str, int], float] = {}
+    seconds: dict[tuple[str, int], list[float]] = {}
     for _ in range(repeats):
         for batch in BATCHES:
             for storage, at in served.items():
                 n = batch * max(1, 256 // batch // 2)
                 found = at.ask(0, n, batch)["cpu"] / n
-                key = storage, batch
-                least[key] = min(least.get(key, float("inf")), found)
+                seconds.setdefault((storage, batch), []).append(found)
     held_now = {storage: at.ask(0, 64, 64)["held"] for storage, at in served.items()}
     print("storage   loaded  held: bytes/item (ratio)   ms/query at batch 1, 64 (throughput ratio)")
     for storage, at in served.items():
         loaded = at.loaded["loaded"] / n_items
         now = held_now[storage] / n_items
         base = held_now["float32"] / n_items
-        speeds = [
-            f"{least[storage, b] * 1e3:8.3f} ({least['float32', b] / least[storage, b]:.2f})"
-            for b in BATCHES
-        ]
+        speeds = []
+        for batch in BATCHES:
+            own, whole = np.array(seconds[storage, batch]), np.array(seconds["float32", batch])
+            speeds.append(f"{np.median(own) * 1e3:8.3f} ({np.median(whole / own):.2f})")
         print(f"{storage:8} {loaded:7.0f} {now:7.0f} ({now / base:.3f})   {' '.join(speeds)}")
 
 
