@@ -43,6 +43,12 @@ def test_a_user_changes_the_sums_by_a_vector_of_norm_at_most_one(items):
     assert norm == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_user_whose_events_lie_apart_is_refused_and_not_counted_as_two():
+    users, items = np.array([0, 0, 1, 0, 0]), np.array([0, 1, 2, 0, 1])
+    with pytest.raises(ValueError, match="users: got numbers that are not ascending"):
+        sum_contributions(users, items, N_ITEMS, BOUNDS)
+
+
 def test_equal_pairs_are_added_up_before_the_norm_is_taken():
     bounds = Bounds(window=1, decay_gap=1.0, max_events=1000, count_share=0.2)
     sums = sum_contributions(np.zeros(5, np.int64), np.array([0, 1, 0, 1, 2]), N_ITEMS, bounds)

@@ -88,7 +88,8 @@ def train_private(
     items, parent, claim = check_private(dataset, config)
     _check_empty(run_dir)
     events = split.target_events("train")
-    users = events["user_id"].rle_id().to_numpy().astype(np.int64)
+    # Not by runs of equal ids, which would make a user whose events lie apart several users.
+    users = events["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
     rows = split.item_rows(events["item_id"])
     bounds = bounds_of(config, claim)
     made = release(users, rows, items.height, claim, bounds, source=source)

@@ -88,7 +88,18 @@ def sum_contributions(users: Rows, items: Rows, n_items: int, bounds: Bounds) ->
 
 
 def latest_events(users: Rows, items: Rows, n: int) -> tuple[Rows, Rows]:
-    """Keep each user's n latest events; users ascending, each one's events oldest first."""
+    """Keep each user's n latest events; users ascending, each one's events oldest first.
+
+    Raises
+    ------
+    ValueError
+        Users are not ascending: whose events lie apart would count, and be bounded, as several.
+    """
+    if (users[1:] < users[:-1]).any():
+        raise ValueError(
+            "users: got numbers that are not ascending, expected each user's events together, or "
+            "no bound on a user holds. Fix: sort by user and time"
+        )
     ends = np.searchsorted(users, users, side="right")
     kept = ends - np.arange(len(users)) <= n
     return users[kept], items[kept]
