@@ -197,7 +197,8 @@ def _infer(
         small[-1].CopyFrom(tensor)
         small[-1].name = name
     whole = proto.graph
-    defaults = [t for t in whole.initializer if t.name not in constants]
+    inputs = {value.name for value in whole.input}
+    defaults = [t for t in whole.initializer if t.name in inputs]
     graph = helper.make_graph(
         nodes, "shapes", [*whole.input, *large], whole.output, [*small, *defaults]
     )
