@@ -136,7 +136,7 @@ class Session:
         wanted = read_wanted(
             at_most, at_least, diversity, calibrate, popularity_dampening, 1, top_n, "request"
         )
-        check_wanted(wanted, stages, None)
+        check_wanted(wanted, None)
         _checks.check_answer_size(1, top_n, state.view.n_rows)
         left = rows_of(read_filters(where, exclude, allow, 1, state, wanted), 1, state)
         scores, rows, counts, sources, made_by, missing, n_given, n_known, user = (
