@@ -9,7 +9,6 @@ from shortlist.training.config.settings import apply_overrides
 from shortlist.training.features.features import FeatureSet
 from shortlist.training.fit.fit import build_model
 from shortlist.training.fit.loop import Loop
-from shortlist.training.fit.sequences import Sequences
 from shortlist.training.models.layers import byte_dropout, quick_gelu, take_places
 from shortlist.training.models.losses import sampled_softmax, signed_mean
 from shortlist.training.splits.split import leave_one_out
@@ -118,17 +117,6 @@ def test_gradients_of_the_sampled_softmax_are_those_of_its_formula(smoothing):
     ):
         got, wanted = (tf.convert_to_tensor(part).numpy() for part in (got, wanted))
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_rows_of_like_length_are_batched_with_every_event_once():
-    lengths = np.random.default_rng(0).integers(1, 30, 60)
-    codes = np.arange(1, lengths.sum() + 1)
-    sequences = Sequences(codes, lengths, history_length=20, n_targets=4)
-    mixed, alike = (list(sequences.batches(40, seed=1, epoch=0, alike=a)) for a in (False, True))
-    seen = np.concatenate([batch.target[batch.weight > 0] for batch in alike])
-    assert sorted(seen) == codes.tolist()
-    places = [sum(b.trimmed().history.size for b in batches) for batches in (mixed, alike)]
-    assert places[1] < 0.8 * places[0]
 
 
 @pytest.mark.slow

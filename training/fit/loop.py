@@ -215,7 +215,6 @@ class Loop:
             seed=train.seed,
             epoch=epoch,
             history_dropout=train.history_dropout,
-            alike=not self.step.is_full,  # the full softmax costs far more than padding
         )
 
     def _epoch(self, epoch: int, bar: Any) -> EpochRow:

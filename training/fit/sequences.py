@@ -162,23 +162,13 @@ class Sequences:
         return -(-self.n_rows // self._rows_per_batch(batch_size))
 
     def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        history_dropout: float = 0.0,
-        alike: bool = False,
+        self, batch_size: int, *, seed: int, epoch: int, history_dropout: float = 0.0
     ) -> Iterator[Batch]:
-        """Give the batches of one epoch, about batch_size targets each, in random order.
-
-        ``alike`` puts rows of like length together, as always for a causal encoder: there is less
-        to cut off then, see `Batch.trimmed`.
-        """
+        """Give the batches of one epoch, about batch_size targets each, in random order."""
         rng = np.random.default_rng([seed, epoch])
         order = self._order(rng)
         n_rows = self._rows_per_batch(batch_size)
-        if self.is_causal or alike:
+        if self.is_causal:
             order = self._alike_together(order, n_rows, rng)
         for step in range(self.n_steps(batch_size)):
             chosen = order[step * n_rows : (step + 1) * n_rows]
@@ -239,8 +229,7 @@ class Sequences:
         self, order: NDArray[np.int64], n_rows: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
         """Sort stretches of the order by length, so that batches need little padding."""
-        width = self.history_length + self.n_targets - 1
-        lengths = np.minimum(self._stops - self._starts, width)
+        lengths = self._stops - np.maximum(self._starts, self._stops - self.n_targets)
         stretch = np.arange(len(order)) // (STRETCH * n_rows)
         order = order[np.lexsort((lengths[order], stretch))]
         n_full = len(order) // n_rows
