@@ -67,6 +67,36 @@ void check_rows(const Table& table, std::size_t dim, std::mt19937& random) {
   }
 }
 
+void check_tiles(const Table& table, std::size_t dim, std::mt19937& random) {
+  constexpr std::size_t kQueries = 3, kStride = kTileRows + 1;  // two at a time, and one
+  const std::size_t padded = (dim + kLanes - 1) / kLanes * kLanes;
+  std::vector<double> tile(padded * kTileRows, 0.0), queries(kQueries * padded, 0.0);
+  std::vector<float> rows(kTileRows * dim);
+  for (float& value : rows) value = any_float(random);
+  for (std::size_t d = 0; d < dim; ++d) {
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      tile[d * kTileRows + r] = static_cast<double>(rows[r * dim + d]);
+    }
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      queries[q * padded + d] = static_cast<double>(any_float(random));
+    }
+  }
+  const double* starts[kQueries];
+  for (std::size_t q = 0; q < kQueries; ++q) starts[q] = queries.data() + q * padded;
+  for (const bool is_distance : {false, true}) {
+    const auto expected = is_distance ? scalar_table()->distance_rows : scalar_table()->dot_rows;
+    std::vector<double> got(kQueries * kStride, -1.0), wanted = got;
+    (is_distance ? table.distance_tile : table.dot_tile)(starts, kQueries, tile.data(), padded,
+                                                         got.data(), kStride);
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      expected(starts[q], rows.data(), dim, nullptr, kTileRows, wanted.data() + q * kStride);
+    }
+    if (!same_bits(got, wanted)) {
+      report(table, is_distance ? "distance_tile" : "dot_tile", dim, kQueries, 1);
+    }
+  }
+}
+
 // ---- the scan ----
 
 enum class Fill { kRandom, kLargest, kSmallest, kMixed };
@@ -332,6 +362,7 @@ int check_kernels(const Table& table) {
   if (table.many != nullptr) check_all_of_many(table, random);
   for (const std::size_t dim : dims()) {
     for (int repeat = 0; repeat < 20; ++repeat) check_rows(table, dim, random);
+    for (int repeat = 0; repeat < 5; ++repeat) check_tiles(table, dim, random);
     for (const Fill fill : {Fill::kRandom, Fill::kLargest, Fill::kSmallest, Fill::kMixed}) {
       check_nibbles(table, dim, 1 + dim % kMaxScanBlocks, fill, random);
     }

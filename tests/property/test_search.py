@@ -181,10 +181,13 @@ def half_alike(random, n, dim):
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
 @pytest.mark.parametrize("kind", [all_equal, near_duplicates, duplicates, half_alike])
 def test_catalogues_that_no_bound_can_prune_stay_exact(kind, metric):
-    """Long enough that slices are scored without a scan, and that scanning starts again."""
+    """Long enough that slices are scored without a scan, and that scanning starts again.
+
+    The queries score a slice together, and one by one when each comes alone.
+    """
     random = np.random.default_rng(11)
     items = kind(random, 60_000, 64).astype(np.float32)
-    queries = np.concatenate([items[:3], random.normal(size=(3, 64)).astype(np.float32)])
+    queries = np.concatenate([items[:5], random.normal(size=(6, 64)).astype(np.float32)])
     index = shortlist.Index(items, metric=metric)
     mask = random.random(len(items)) < 0.5
     hits = {n: index.search(queries, top_n=20, allow=mask, n_threads=n) for n in (1, 2)}

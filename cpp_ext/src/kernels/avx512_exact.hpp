@@ -52,5 +52,25 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
   }
 }
 
+// What exact_tile.hpp needs.
+struct Vector {
+  static constexpr size_t kWidth = 8;
+  __m512d v;
+
+  static Vector load(const double* from) { return {_mm512_loadu_pd(from)}; }
+  static void store(double* to, Vector a) { _mm512_storeu_pd(to, a.v); }
+  static Vector broadcast(double a) { return {_mm512_set1_pd(a)}; }
+  static Vector zero() { return {_mm512_setzero_pd()}; }
+  static Vector add(Vector a, Vector b) { return {_mm512_add_pd(a.v, b.v)}; }
+  template <bool kDistance>
+  static Vector add_term(Vector lane, Vector u, Vector x) {
+    if (kDistance) {  // the square is not exact: multiply and add stay separate
+      const __m512d a = _mm512_sub_pd(u.v, x.v);
+      return {_mm512_add_pd(lane.v, _mm512_mul_pd(a, a))};
+    }
+    return {_mm512_fmadd_pd(u.v, x.v, lane.v)};
+  }
+};
+
 }  // namespace
 }  // namespace shortlist::kernels

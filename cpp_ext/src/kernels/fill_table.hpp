@@ -2,6 +2,7 @@
 // same names in each of them: here every member of Table gets its own.
 #pragma once
 
+#include "src/kernels/exact_tile.hpp"
 #include "src/kernels/kernels.hpp"
 #include "src/kernels/thresholds.hpp"
 #include "src/kernels/widen.hpp"
@@ -15,6 +16,8 @@ static constexpr Table filled_table(const char* name, int32_t query_max, size_t 
   table.query_tile = query_tile;
   table.dot_rows = score_rows<false>;
   table.distance_rows = score_rows<true>;
+  table.dot_tile = score_tile<Vector, false>;
+  table.distance_tile = score_tile<Vector, true>;
   table.thresholds = thresholds;
   table.scan = scan;
   table.scan_nibbles = scan_nibbles;

@@ -12,6 +12,8 @@ namespace shortlist::kernels {
 // lanes are added as w[k] = (l[k] + l[k+4]) + (l[k+8] + l[k+12]), sum = (w[0]+w[2]) + (w[1]+w[3]).
 // The product of two float32 is exact in float64, so fused and separate multiply-add agree.
 constexpr size_t kLanes = 16;
+// Rows that several queries are scored with together.
+constexpr size_t kTileRows = 16;
 
 // Items of one block are scanned together: codes[block][group][item][4], unsigned with offset 128,
 // where group g holds dimensions 4g..4g+3; the number of groups is even. A tile of queries is
@@ -103,6 +105,12 @@ struct Table {
   // out[i] = sum over d of (query[d] - row[d])^2, each square rounded before it is added.
   void (*distance_rows)(const double* query, const float* rows, size_t dim, const int64_t* indices,
                         size_t n_rows, double* out);
+  // The same of several queries with a tile of rows, tile[d][row] in float64, of kTileRows rows and
+  // dim a multiple of kLanes (zero beyond the rows' own): out[q * stride + row].
+  void (*dot_tile)(const double* const* queries, size_t n_queries, const double* tile, size_t dim,
+                   double* out, size_t stride);
+  void (*distance_tile)(const double* const* queries, size_t n_queries, const double* tile,
+                        size_t dim, double* out, size_t stride);
   // out[b] = the largest integer dot product that prunes an item of block first + b.
   void (*thresholds)(const BlockStats* stats, size_t first, size_t n_blocks,
                      const QueryBound* query, int32_t* out);

@@ -59,5 +59,25 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
   }
 }
 
+// What exact_tile.hpp needs.
+struct Vector {
+  static constexpr size_t kWidth = 2;
+  float64x2_t v;
+
+  static Vector load(const double* from) { return {vld1q_f64(from)}; }
+  static void store(double* to, Vector a) { vst1q_f64(to, a.v); }
+  static Vector broadcast(double a) { return {vdupq_n_f64(a)}; }
+  static Vector zero() { return {vdupq_n_f64(0.0)}; }
+  static Vector add(Vector a, Vector b) { return {vaddq_f64(a.v, b.v)}; }
+  template <bool kDistance>
+  static Vector add_term(Vector lane, Vector u, Vector x) {
+    if (kDistance) {  // the square is not exact: multiply and add stay separate
+      const float64x2_t a = vsubq_f64(u.v, x.v);
+      return {vaddq_f64(lane.v, vmulq_f64(a, a))};
+    }
+    return {vfmaq_f64(lane.v, u.v, x.v)};
+  }
+};
+
 }  // namespace
 }  // namespace shortlist::kernels

@@ -39,6 +39,26 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
   }
 }
 
+// What exact_tile.hpp needs.
+struct Vector {
+  static constexpr size_t kWidth = 1;
+  double v;
+
+  static Vector load(const double* from) { return {*from}; }
+  static void store(double* to, Vector a) { *to = a.v; }
+  static Vector broadcast(double a) { return {a}; }
+  static Vector zero() { return {0.0}; }
+  static Vector add(Vector a, Vector b) { return {a.v + b.v}; }
+  template <bool kDistance>
+  static Vector add_term(Vector lane, Vector u, Vector x) {
+    if (kDistance) {  // the square is not exact: multiply and add stay separate
+      const double a = u.v - x.v;
+      return {lane.v + a * a};
+    }
+    return {lane.v + u.v * x.v};
+  }
+};
+
 // query points to its own four codes of group 0; the tile has n_queries.
 void block_dots(const uint8_t* block, size_t n_groups, const int8_t* query, size_t n_queries,
                 int32_t* dots) {

@@ -52,5 +52,25 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
   }
 }
 
+// What exact_tile.hpp needs.
+struct Vector {
+  static constexpr size_t kWidth = 4;
+  __m256d v;
+
+  static Vector load(const double* from) { return {_mm256_loadu_pd(from)}; }
+  static void store(double* to, Vector a) { _mm256_storeu_pd(to, a.v); }
+  static Vector broadcast(double a) { return {_mm256_set1_pd(a)}; }
+  static Vector zero() { return {_mm256_setzero_pd()}; }
+  static Vector add(Vector a, Vector b) { return {_mm256_add_pd(a.v, b.v)}; }
+  template <bool kDistance>
+  static Vector add_term(Vector lane, Vector u, Vector x) {
+    if (kDistance) {  // the square is not exact: multiply and add stay separate
+      const __m256d a = _mm256_sub_pd(u.v, x.v);
+      return {_mm256_add_pd(lane.v, _mm256_mul_pd(a, a))};
+    }
+    return {_mm256_fmadd_pd(u.v, x.v, lane.v)};
+  }
+};
+
 }  // namespace
 }  // namespace shortlist::kernels

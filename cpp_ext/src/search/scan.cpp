@@ -26,6 +26,8 @@ constexpr std::size_t kSeedBlocks = 256;
 // With fewer tiles, each would prefetch more than it can hide. Measured at 1,000,000 x 128, batches
 // of 8 and 64.
 constexpr std::size_t kSharingTiles = 3;
+// Queries that score a slice together; fewer do it one by one. Benchmark: --kind all_equal --batch.
+constexpr std::size_t kSharingRuns = 8;
 // Scanning nibbles pays while fewer than one item in kNibbleAdvantage has to be scored: batch 1 on
 // 200,000 x 64, where nibbles prove most, and on 200,000 x 256, where they prove next to nothing.
 constexpr std::size_t kNibbleAdvantage = 16;
@@ -239,6 +241,7 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
   const std::size_t block_bytes = packed.block_bytes();
   std::vector<QueryRun*>& seeded = buffers_.seeded;
   std::vector<QueryRun*>& scanned = buffers_.scanned;
+  std::vector<QueryRun*>& scored = buffers_.scored;
   std::size_t slice_end;
   for (std::size_t b = first; b < end; b = slice_end) {
     seeded.clear();
@@ -250,13 +253,19 @@ void Scanner::scan(const SegmentView& view, std::size_t first, std::size_t end,
                                                 : std::min(kSeedBlocks, kSeedBytes / block_bytes);
     slice_end = std::min(end, b + std::max(kMinSliceBlocks, n_blocks));
     scanned.clear();
+    scored.clear();
     for (QueryRun* run : runs) {
       if (run->n_slices_to_score > 0) {
         --run->n_slices_to_score;
-        score_slice(view, b, slice_end, *run);
+        scored.push_back(run);
       } else if (run->has_threshold()) {
         scanned.push_back(run);
       }
+    }
+    if (scored.size() >= kSharingRuns) {
+      score_together(view, b, slice_end, scored);
+    } else {
+      for (QueryRun* run : scored) score_slice(view, b, slice_end, *run);
     }
     const bool is_alone = scanned.size() == 1 && packed.nibbles != nullptr;
     if (packed.codes == nullptr && (!seeded.empty() || (!scanned.empty() && !is_alone))) {

@@ -100,6 +100,9 @@ struct ScanBuffers {
   std::vector<double> sums;
   std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
   std::vector<QueryRun*> scanned;  // the runs that scan it
+  std::vector<QueryRun*> scored;   // the runs that score all of it
+  std::vector<const double*> queries;
+  std::vector<double> row_tile;
 
   // Room for the dot products of a slice: aligned, as a store that crosses a cache line costs two.
   std::int32_t* seed_dots(std::size_t n);
@@ -173,8 +176,11 @@ class Scanner {
   // those taken.
   void score_slice(const SegmentView& view, std::size_t first, std::size_t end, QueryRun& run,
                    const std::int32_t* dots = nullptr);
-  void push_sums(const SegmentView& view, const std::int64_t* slots, std::size_t first,
-                 std::size_t n, QueryRun& run);
+  // The same for several runs, which share the widening of a row.
+  void score_together(const SegmentView& view, std::size_t first, std::size_t end,
+                      const std::vector<QueryRun*>& runs);
+  void push_sums(const SegmentView& view, const double* sums, const std::int64_t* slots,
+                 std::size_t first, std::size_t n, QueryRun& run, std::int64_t least_row = 0);
   // Runs of the next tile, of n_runs that are left.
   std::size_t tile_size(std::size_t n_groups, std::size_t n_runs) const;
   Tile tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs,
