@@ -87,7 +87,7 @@ const ArrowColumn* StoredUsers::require(const std::string& name, Kind kind, Kind
       std::find_if(columns_.begin(), columns_.end(),
                    [&name](const ArrowColumn& column) { return column.name == name; });
   if (found == columns_.end()) throw_bad(name_, "a column '" + name + "'", "none");
-  const auto is_right = [](const ArrowColumn& column, Kind wanted, int least_bits) {
+  const auto is_right = [](const ArrowColumn& column, Kind wanted, std::size_t least_bits) {
     return column.kind == wanted && has_given(column) &&
            (wanted != Kind::integer || (column.is_signed && column.n_bits >= least_bits));
   };

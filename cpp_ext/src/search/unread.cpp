@@ -76,8 +76,8 @@ bool Scanner::leave_unread(const SegmentView& view, QueryRun& run, bool is_pause
 }
 
 void QueryRun::forget() {
-  const double least = bound.needed - bound.slack;
-  const auto is_ruled_out = [least](const Unread& item) { return item.most <= least; };
+  const double limit = bound.needed - bound.slack;
+  const auto is_ruled_out = [limit](const Unread& item) { return item.most <= limit; };
   unread.erase(std::remove_if(unread.begin(), unread.end(), is_ruled_out), unread.end());
 }
 
