@@ -149,6 +149,7 @@ def test_installed_tree_holds_library_header_and_package_files_only(installed):
     assert names == {
         "include/shortlist.h",
         "include/shortlist/engine.h",
+        "include/shortlist/sessions.h",
         f"{lib}/libshortlist.so",
         f"{lib}/libshortlist.so.1",
         f"{lib}/libshortlist.so.{version}",

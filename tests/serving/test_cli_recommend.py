@@ -148,7 +148,7 @@ def test_caps_quotas_and_diversity(world, capsys):
     assert "expected COLUMN, or COLUMN=STRENGTH such as genres=0.8" in capsys.readouterr().err
     assert main([*asked, "--diversity", "0.9"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
-    assert told["stages"] == 1
+    assert told["stages"] == 2
     scores = [item["score"] for item in told["items"]]
     assert scores != sorted(scores, reverse=True)
 
