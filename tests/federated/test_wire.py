@@ -206,10 +206,8 @@ def started(folder, log, *words):
     )
 
 
-@pytest.mark.slow
-def test_three_processes_killed_at_random_moments_end_in_a_whole_bundle(tmp_path, authority):
-    """Kill −9 whoever is drawn, 50 times, and start it again: it ends as if nothing had been."""
-    random = np.random.default_rng(1)
+def finish_under_kills(tmp_path, authority, random, n_kills):
+    """Run one federation to its end, killing whoever is drawn; return how many were killed."""
     items_table().write_csv(tmp_path / "items.csv")
     names = ("north", "south")
     for name, events in zip(names, parts((0, 90, 220)), strict=True):
@@ -233,16 +231,16 @@ def test_three_processes_killed_at_random_moments_end_in_a_whole_bundle(tmp_path
         own = ["--data", f"{name}.csv", "--out", f"{name}.shortlist", "--quiet"]
         return ["join", f"grpc://{address}", *own, *flags]
 
+    n_killed, end = 0, time.monotonic() + 3_600
     with open(tmp_path / "log", "wb") as log:
         running = {name: started(tmp_path, log, *words(name)) for name in ("head", *names)}
         try:
-            n_killed, end = 0, time.monotonic() + 3_600
             while not all((tmp_path / f"{name}.shortlist").exists() for name in names):
                 assert time.monotonic() < end, (tmp_path / "log").read_text()
-                time.sleep(random.uniform(0.0, 12.0) if n_killed < N_KILLS else 1.0)
-                chosen = str(random.choice(("head", *names)))
-                if n_killed < N_KILLS:
-                    running[chosen].kill()
+                time.sleep(random.uniform(0.0, 12.0) if n_killed < n_kills else 1.0)
+                chosen = running[str(random.choice(("head", *names)))]
+                if n_killed < n_kills and chosen.poll() is None:
+                    chosen.kill()
                     n_killed += 1
                 for name, process in running.items():
                     if process.poll() is not None and process.returncode != 0:
@@ -256,3 +254,14 @@ def test_three_processes_killed_at_random_moments_end_in_a_whole_bundle(tmp_path
     one, other = (tmp_path / f"{name}.shortlist" for name in names)
     for path in one.iterdir():
         assert path.read_bytes() == (other / path.name).read_bytes()
+    return n_killed
+
+
+@pytest.mark.slow
+def test_three_processes_killed_at_random_moments_end_in_a_whole_bundle(tmp_path, authority):
+    """Kill −9 whoever is drawn, 50 times, and start it again: it ends as if nothing had been."""
+    random, n_killed = np.random.default_rng(1), 0
+    while n_killed < N_KILLS:  # as many federations as that takes
+        folder = tmp_path / f"after-{n_killed}"
+        folder.mkdir()
+        n_killed += finish_under_kills(folder, authority, random, N_KILLS - n_killed)
