@@ -124,10 +124,9 @@ struct ScanBuffers {
 // - Where most items of a slice were candidates the bound proves nothing, and a scan is wasted: the
 //   next kScoredSlices slices are scored without one. Then it gets another try, as other items may
 //   lie further apart. A try costs a slice in 16, so there the pause stays the same.
-// - Rows in a file are read last: a range of scores, from the codes, stands for each candidate
-// until
-//   then, and its lower end makes the thresholds. In the end they are read in the order of the
-//   upper ends, until the next one cannot win.
+// - Rows in a file are read last: until then a range of scores, from the codes, stands for each
+//   candidate, and its lower end makes the thresholds. In the end they are read in the order of the
+//   upper ends, as long as these reach the N-th score (unread.cpp).
 // - A query that is alone scans nibbles where there are some (scan_alone).
 class Scanner {
  public:
