@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,9 @@ from answers import Reference
 from approximate_engines import ENGINES, PACKAGES, ApproximateEngine
 from kinds import KINDS
 from numpy.typing import NDArray
-from peers import ShortlistCosine, limited_threads
+from peers import ShortlistCosine, limited_threads, versions_of
 from timing import take_turns, timed
 
-import shortlist
 from shortlist.bench.machine import describe_machine
 
 Rows = NDArray[np.float32]
@@ -124,16 +122,6 @@ def measure(data: vectors.Vectors, args: argparse.Namespace) -> dict[str, Any]:
     return {"n_items": len(data.items), "built": built, "chosen": chosen, "ms": times}
 
 
-def versions() -> dict[str, str]:
-    found = {"shortlist": shortlist.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def table(result: dict[str, Any]) -> list[str]:
     """Return the rows of a Markdown table: times of others divided by Shortlist's."""
     batches = [str(batch) for batch in result["batches"]]
@@ -186,7 +174,7 @@ def settings_of(args: argparse.Namespace, dim: int) -> dict[str, Any]:
     return {
         "cpu": machine["cpu"],
         "simd_level": machine["simd_level"],
-        "versions": versions(),
+        "versions": versions_of(PACKAGES),
         "data": args.data.name if args.data else args.kind,
         "dim": dim,
         "batches": args.batches,

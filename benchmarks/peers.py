@@ -11,7 +11,8 @@ import contextlib
 import importlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,17 @@ def build(items: Rows, metric: str, names: list[str]) -> tuple[dict[str, Engine]
         except (ImportError, AttributeError, ValueError, RuntimeError, OSError) as error:
             skipped[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return engines, skipped
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of shortlist and of those packages that are installed."""
+    found = {"shortlist": shortlist.__version__}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,9 @@ import vectors
 from answers import Reference
 from ceilings import Ceilings, last_level_cache_bytes
 from kinds import KINDS
-from peers import PACKAGES, PEERS, Engine, build, limited_threads
+from peers import PACKAGES, PEERS, Engine, build, limited_threads, versions_of
 from timing import take_turns, timed
 
-import shortlist
 from shortlist import _core
 from shortlist.bench.machine import describe_machine
 
@@ -44,16 +42,6 @@ GRID = {
 }
 KEYS = ("n_items", "dim", "n_threads", "top_n", "batch")
 Result = dict[str, Any]
-
-
-def versions() -> dict[str, str]:
-    found = {"shortlist": shortlist.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 class Store:
@@ -238,7 +226,7 @@ def main() -> None:
         "machine": describe_machine(),
         "last_level_cache_bytes": last_level_cache_bytes(),
         "no_ceilings": ceilings.why_not,
-        "versions": versions(),
+        "versions": versions_of(PACKAGES),
         "data": args.data.name if args.data else args.kind,
         "metric": metric,
         "peers": args.peers,
