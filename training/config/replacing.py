@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from dataclasses import fields
+from typing import Any, Protocol
 
 from shortlist.errors import DataError
 from shortlist.training.config.sections import Config
 from shortlist.training.config.settings import apply_overrides
 
-__all__ = ["Refusal", "with_wanted"]
+__all__ = ["Refusal", "first_set", "with_wanted"]
 
 
 class Refusal(Protocol):
@@ -61,3 +62,13 @@ def with_wanted(
         elif name in closed:
             raise refused(name, present, value, why)
     return apply_overrides(config, replaced), notes
+
+
+def first_set(section: Any) -> tuple[str, object] | None:
+    """Return name and value of the first setting of a section that is not its default."""
+    default = type(section)()
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if value != getattr(default, field.name):
+            return field.name, value
+    return None

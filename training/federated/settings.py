@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields
 
 from shortlist.errors import DataError
-from shortlist.training.config.replacing import with_wanted
-from shortlist.training.config.sections import ENCODERS, Config, DataConfig, FederatedConfig
+from shortlist.training.config.replacing import first_set, with_wanted
+from shortlist.training.config.sections import ENCODERS, Config, DataConfig
 from shortlist.training.config.settings import to_toml
 from shortlist.training.privacy.settings import check_unused, is_private, private_config
 
@@ -25,15 +24,13 @@ def has_rounds(config: Config) -> bool:
 
 def check_alone(config: Config) -> None:
     """Refuse settings of ``[federated]`` where no parties train in rounds."""
-    present, default = config.federated, FederatedConfig()
-    for field in fields(present):
-        value = getattr(present, field.name)
-        if value != getattr(default, field.name):
-            raise DataError(
-                f"federated.{field.name}: got {value!r} for a training without rounds of several "
-                "parties, expected none. Fix: leave it out; `shortlist federate plan` with "
-                f"model.encoder one of {', '.join(ENCODERS)}, and no [privacy], has rounds"
-            )
+    found = first_set(config.federated)
+    if found is not None:
+        raise DataError(
+            f"federated.{found[0]}: got {found[1]!r} for a training without rounds of several "
+            "parties, expected none. Fix: leave it out; `shortlist federate plan` with "
+            f"model.encoder one of {', '.join(ENCODERS)}, and no [privacy], has rounds"
+        )
 
 
 def federated_config(config: Config, given: Collection[str]) -> tuple[Config, list[str]]:

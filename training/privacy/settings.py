@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import fields
 
 from shortlist.errors import DataError
-from shortlist.training.config.replacing import with_wanted
+from shortlist.training.config.replacing import first_set, with_wanted
 from shortlist.training.config.sections import CLOSED_FORM, Config, PrivacyConfig
 
 DIRECT = ("popularity", "cooccurrence")  # made of the released numbers themselves
@@ -59,14 +58,12 @@ def private_config(config: Config, given: Collection[str]) -> tuple[Config, list
 
 def check_unused(config: Config) -> None:
     """Refuse a training without ε that sets what belongs to one."""
-    present, default = config.privacy, PrivacyConfig()
-    for field in fields(present):
-        value = getattr(present, field.name)
-        if value != getattr(default, field.name):
-            raise DataError(
-                f"privacy.{field.name}: got {value!r} without privacy.epsilon, expected both or "
-                "none: this training would add no noise. Fix: set privacy.epsilon, or leave it out"
-            )
+    found = first_set(config.privacy)
+    if found is not None:
+        raise DataError(
+            f"privacy.{found[0]}: got {found[1]!r} without privacy.epsilon, expected both or none: "
+            "this training would add no noise. Fix: set privacy.epsilon, or leave it out"
+        )
 
 
 def _refuse(config: Config) -> None:
