@@ -42,9 +42,10 @@ void CandidateChoice::add(const float* similarities, const std::int64_t* rows, s
     candidates_.push_back(std::move(candidate));
   }
   if (diversity_ <= 0) return;
-  const std::size_t first = vectors_.size();
-  vectors_.resize(first + n * items_.dim());
-  items_.copy_vectors(rows, n, vectors_.data() + first);
+  const std::size_t first = candidates_.size() - n, dim = items_.dim();
+  vectors_.resize(candidates_.size() * dim);
+  items_.copy_vectors(rows, n, vectors_.data() + first * dim);
+  for (const std::size_t chosen : chosen_) compare(chosen, first);
 }
 
 double CandidateChoice::value(const Candidate& candidate) const {
@@ -53,13 +54,13 @@ double CandidateChoice::value(const Candidate& candidate) const {
     return (1 - list_->strength()) * score -
            list_->strength() * list_->distance_with(candidate.pattern);
   }
-  if (n_chosen_ == 0 || diversity_ <= 0) return score;
+  if (chosen_.empty() || diversity_ <= 0) return score;
   return (1 - diversity_) * score - diversity_ * static_cast<double>(candidate.most_alike);
 }
 
 // As without a second stage: behind the first place, diversity looks at rows alone.
 bool CandidateChoice::wins_tie(const Candidate& one, const Candidate& other) const {
-  if (diversity_ > 0 && n_chosen_ > 0) return one.item.row < other.item.row;
+  if (diversity_ > 0 && !chosen_.empty()) return one.item.row < other.item.row;
   return is_better(one.item, other.item);
 }
 
@@ -78,19 +79,22 @@ const CandidateChoice::Candidate* CandidateChoice::best_of(
 }
 
 void CandidateChoice::count(const Candidate& chosen) {
-  ++n_chosen_;
   if (list_.has_value()) list_->add(chosen.pattern);
-  if (diversity_ <= 0) return;
-  const std::size_t dim = items_.dim(), n = candidates_.size();
-  const auto number = static_cast<std::size_t>(&chosen - candidates_.data());
+  chosen_.push_back(static_cast<std::size_t>(&chosen - candidates_.data()));
+  if (diversity_ > 0) compare(chosen_.back(), 0);
+}
+
+// Candidates from `first` on with one that is chosen.
+void CandidateChoice::compare(std::size_t chosen, std::size_t first) {
+  const std::size_t dim = items_.dim(), n = candidates_.size() - first;
   std::vector<double> query((dim + kernels::kLanes - 1) / kernels::kLanes * kernels::kLanes);
-  std::copy_n(vectors_.begin() + static_cast<std::ptrdiff_t>(number * dim), dim, query.begin());
+  std::copy_n(vectors_.begin() + static_cast<std::ptrdiff_t>(chosen * dim), dim, query.begin());
   std::vector<double> sums(n);
   const kernels::Table& table = active_kernels();
   const auto kernel = items_.metric() == Metric::euclidean ? table.distance_rows : table.dot_rows;
-  kernel(query.data(), vectors_.data(), dim, nullptr, n, sums.data());
+  kernel(query.data(), vectors_.data() + first * dim, dim, nullptr, n, sums.data());
   for (std::size_t i = 0; i < n; ++i) {
-    float& most = candidates_[i].most_alike;
+    float& most = candidates_[first + i].most_alike;
     most = std::max(most, to_score(items_.metric(), sums[i]));
   }
 }
@@ -121,7 +125,7 @@ std::vector<Neighbor> CandidateChoice::arranged(const Selection& selection) {
   std::vector<std::int64_t> left;
   for (const Neighbor& pick : picks) left.push_back(pick.row);
   for (Candidate& candidate : candidates_) candidate.most_alike = kNoScore;
-  n_chosen_ = 0;
+  chosen_.clear();
   for (Neighbor& place : picks) {
     const Candidate* const best = best_of(
         [&](std::int64_t row) { return std::find(left.begin(), left.end(), row) != left.end(); });

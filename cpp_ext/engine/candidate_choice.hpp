@@ -48,12 +48,13 @@ class CandidateChoice {
   const Candidate* best_of(const std::function<bool(std::int64_t)>& may_take) const;
   // Counts one of the candidates as chosen.
   void count(const Candidate& chosen);
+  void compare(std::size_t chosen, std::size_t first);
 
   const IndexView& items_;
   std::optional<CalibratedList> list_;
   double diversity_, weight_;
   const double* terms_;
-  std::size_t n_chosen_ = 0;
+  std::vector<std::size_t> chosen_;  // of the candidates
   std::optional<bool> first_is_all_;
   std::vector<Candidate> candidates_;
   std::vector<float> vectors_;  // (candidates, dim), where they are compared with each other

@@ -191,6 +191,38 @@ def test_with_a_second_stage_its_order_is_weighed(shop, diversity):
     assert answer.scores[2].tobytes() == served.scores[2, :8].tobytes()
 
 
+@pytest.mark.parametrize("history", [[100, 170, 114], [121, 135], [142]])
+def test_candidates_that_come_later_are_compared_with_what_was_chosen(shop, history):
+    request, brand, vectors = [{"history": history}], years_of(shop), shop.index.vectors
+    ids = shop.index.item_ids.tolist()
+    pool, taken = {}, []  # row -> similarity by rank; rows in the order of choice
+
+    def fits(row):
+        own = brand[ids[row]]
+        return row not in taken and (own is None or [brand[ids[t]] for t in taken].count(own) < 2)
+
+    def value(row):
+        if not taken:
+            return float(pool[row]), 0.0
+        alike = vectors(np.array(taken)).astype(np.float64) @ vectors(np.array([row]))[0]
+        return 0.4 * float(pool[row]) - 0.6 * float(alike.astype(np.float32).max()), -row
+
+    while len(taken) < 12:
+        left = [ids[row] for row in range(N_ITEMS) if fits(row)]
+        both = [shop.recommend(request, 12, stages=n, allow=left)[0] for n in (1, 2)]
+        n_new = len(both[1].item_ids)
+        pool.update(
+            zip(map(ids.index, both[1].item_ids.tolist()), both[0].scores[:n_new], strict=True)
+        )
+        n_before = len(taken)
+        while len(taken) < 12 and (free := [row for row in pool if fits(row)]):
+            taken.append(max(free, key=value))
+        if len(taken) == n_before:
+            break
+    answer = shop.recommend(request, 12, diversity=0.6, at_most={"year": 2})
+    assert [ids.index(item) for item in real(answer)] == taken
+
+
 def test_more_candidates_are_weighed_where_caps_leave_too_few(shop):
     request, brand = [{"history": [100, 170, 114]}], years_of(shop)
     wants = {"diversity": 0.5, "at_most": {"year": 2}, "at_least": {"year = 2003": 2}}
