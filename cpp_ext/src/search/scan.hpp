@@ -195,7 +195,8 @@ class Scanner {
                        QueryRun& run);
   std::size_t take_items(const SegmentView& view, const SeedSlice& slice, std::size_t first,
                          std::size_t end, QueryRun& run);
-  void estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run);
+  static void estimate(const PackedItems& packed, std::size_t first, std::size_t n_blocks,
+                       const std::int32_t* dots, const QueryRun& run, float* scores);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
   // Lets the item at a position of the packed items, whose codes give that dot product, wait for
   // its score; false if it is none that the query may return.

@@ -1,9 +1,8 @@
 // The first slice of a scan, while no N-th score is known. Its dot products are kept: the largest
 // ones lead to N good items, whose exact scores make a threshold for all others.
 #include <algorithm>
-#include <functional>
-#include <utility>
 
+#include "src/search/cutoff.hpp"
 #include "src/search/scan.hpp"
 
 namespace shortlist {
@@ -25,7 +24,6 @@ constexpr std::size_t kPartsPerRank = 4;
 constexpr std::size_t kRanksPerSpare = 4;
 // … and up to so many for each rank where too few passed.
 constexpr std::size_t kMostPerRank = 4;
-constexpr std::size_t kBuckets = 256;
 constexpr std::size_t kCounters = 4;
 // The largest factors with which no estimate leaves the float32 range.
 constexpr double kMostUnit = 1e28, kMostLess = 1e37;
@@ -35,47 +33,6 @@ constexpr std::size_t kFirstChunk = 8;
 
 std::int32_t largest(const std::int32_t* maxima) {
   return *std::max_element(maxima, maxima + kMaximaLanes);
-}
-
-// The least and the greatest. In lanes, so that none waits for the one before.
-std::pair<float, float> range_of(const std::vector<float>& scores) {
-  constexpr std::size_t kLanes = 8;
-  float low[kLanes], high[kLanes];
-  std::fill_n(low, kLanes, scores[0]);
-  std::fill_n(high, kLanes, scores[0]);
-  std::size_t i = 0;
-  for (; i + kLanes <= scores.size(); i += kLanes) {
-    for (std::size_t k = 0; k < kLanes; ++k) {
-      low[k] = std::min(low[k], scores[i + k]);
-      high[k] = std::max(high[k], scores[i + k]);
-    }
-  }
-  for (; i < scores.size(); ++i) {
-    low[0] = std::min(low[0], scores[i]);
-    high[0] = std::max(high[0], scores[i]);
-  }
-  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
-}
-
-// A value that n_wanted of the scores reach, and few more: by counting, as nth_element would
-// mispredict a branch at every other score. @pre 0 < n_wanted <= scores.size()
-float cutoff_for(std::vector<float>& scores, std::size_t n_wanted) {
-  const auto [low, high] = range_of(scores);
-  const float scale = static_cast<float>(kBuckets - 1) / (high - low);
-  if (scale > 0 && scale < std::numeric_limits<float>::infinity()) {
-    std::uint32_t counts[kBuckets] = {};
-    for (const float score : scores) ++counts[static_cast<std::size_t>((score - low) * scale)];
-    std::size_t bucket = kBuckets - 1, n_above = counts[bucket];
-    while (n_above < n_wanted) n_above += counts[--bucket];
-    // Bucket 0 or a crowded one says too little about a heavy-tailed distribution.
-    if (n_above <= 2 * n_wanted) {
-      return low + (static_cast<float>(bucket) * (1 - 1e-6F)) / scale;
-    }
-  }
-  std::vector<float> ranked = scores;
-  const auto last = ranked.begin() + static_cast<std::ptrdiff_t>(n_wanted - 1);
-  std::nth_element(ranked.begin(), last, ranked.end(), std::greater<>());
-  return *last;
 }
 
 }  // namespace
@@ -135,28 +92,29 @@ std::size_t Scanner::take_between(const SegmentView& view, const SeedSlice& slic
   return n_taken;
 }
 
-// About the score of each item of the slice.
-void Scanner::estimate(const SegmentView& view, const SeedSlice& slice, const QueryRun& run) {
-  const kernels::BlockStats stats = view.segment->packed.block_stats();
+// About the score of each item of some blocks, given their dot products.
+void Scanner::estimate(const PackedItems& packed, std::size_t first, std::size_t n_blocks,
+                       const std::int32_t* dots, const QueryRun& run, float* scores) {
+  const kernels::BlockStats stats = packed.block_stats();
   const auto offset = static_cast<std::int32_t>(run.bound.offset);
-  buffers_.scores.resize(slice.n_blocks * kBlockItems);
-  for (std::size_t block = 0; block < slice.n_blocks; ++block) {
-    const double step = stats.inverse_scale[slice.first + block] * run.bound.inverse_scale;
+  for (std::size_t block = first; block < first + n_blocks; ++block) {
+    const double step = stats.inverse_scale[block] * run.bound.inverse_scale;
     const auto unit = static_cast<float>(std::min(1 / step, kMostUnit));
-    const auto less =
-        static_cast<float>(std::min(stats.half_square[slice.first + block], kMostLess));
-    const std::int32_t* dots = slice.dots + block * kBlockItems;
-    float* out = buffers_.scores.data() + block * kBlockItems;
+    const auto less = static_cast<float>(std::min(stats.half_square[block], kMostLess));
     for (std::size_t i = 0; i < kBlockItems; ++i) {
-      out[i] = static_cast<float>(dots[i] - offset) * unit - less;
+      scores[i] = static_cast<float>(dots[i] - offset) * unit - less;
     }
+    dots += kBlockItems;
+    scores += kBlockItems;
   }
 }
 
 // take_best where there are too few maxima: every item is judged by itself.
 void Scanner::take_best_items(const SegmentView& view, const SeedSlice& slice, std::size_t n_wanted,
                               QueryRun& run) {
-  estimate(view, slice, run);
+  buffers_.scores.resize(slice.n_blocks * kBlockItems);
+  estimate(view.segment->packed, slice.first, slice.n_blocks, slice.dots, run,
+           buffers_.scores.data());
   const auto [low, high] = range_of(buffers_.scores);
   const float scale = static_cast<float>(kBuckets - 1) / (high - low);
   if (!(scale > 0 && scale < std::numeric_limits<float>::infinity())) return;
