@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import reference
-from hard_catalogues import SETTINGS, all_equal, catalogues, duplicates, near_duplicates, same
+from hard_catalogues import (
+    SETTINGS,
+    all_equal,
+    catalogues,
+    duplicates,
+    heavy_tails,
+    mixed_huge,
+    near_duplicates,
+    same,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,3 +214,38 @@ def test_catalogues_that_no_bound_can_prune_stay_exact(kind, metric):
             index.search(queries[q : q + 1], top_n=20, allow=mask),
             shortlist.Hits(*(field[q : q + 1] for field in hits[1])),
         )
+
+
+def misleading(random, n, dim):
+    """The blocks that a sample of every third one looks at are not like the others."""
+    rows = random.normal(size=(n, dim))
+    rows[np.arange(n) // 64 % 3 == 0] += 9
+    return rows
+
+
+def clustered(random, n, dim):
+    return np.repeat(random.normal(size=(n // 500 + 1, dim)), 500, axis=0)[:n] + random.normal(
+        scale=0.1, size=(n, dim)
+    )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("kind", [misleading, clustered, heavy_tails, duplicates, mixed_huge])
+def test_long_lists_are_exact_whatever_a_sample_says(kind, metric):
+    random = np.random.default_rng(12)
+    items = kind(random, 52_000, 8).astype(np.float32)
+    queries = np.concatenate([items[:3], random.normal(size=(4, 8)).astype(np.float32)])
+    index = shortlist.Index(items, metric=metric)
+    mask = random.random(len(items)) < 0.4
+    hits = {n: index.search(queries, top_n=1500, allow=mask, n_threads=n) for n in (1, 2)}
+    reference.assert_top_n(
+        hits[1].indices,
+        hits[1].scores,
+        hits[1].counts,
+        reference.all_scores(items, queries, metric),
+        reference.scale_of(items, queries, metric),
+        np.broadcast_to(mask, (len(queries), len(items))),
+    )
+    assert same(hits[1], hits[2])
+    alone = index.search(queries[:1], top_n=1500, allow=mask)
+    assert same(alone, shortlist.Hits(*(field[:1] for field in hits[1])))

@@ -85,9 +85,17 @@ class TopN {
 
   // Their keys, best first. Of no use for more afterwards.
   const std::vector<std::uint64_t>& sort() {
-    if (keys_.size() > capacity_) cut();
     sort_keys(keys_);
+    if (keys_.size() > capacity_) keys_.resize(capacity_);
     return keys_;
+  }
+
+  // True if capacity() of them have at least that score.
+  bool reaches(float score) const {
+    const std::uint64_t last = key_of({score, 0xFFFFFFFF});
+    const auto n =
+        std::count_if(keys_.begin(), keys_.end(), [last](auto key) { return key <= last; });
+    return static_cast<std::size_t>(n) >= capacity_;
   }
 
   // In no particular order; a list may still have more than `capacity`.

@@ -8,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "src/rows/exact.hpp"
 #include "src/rows/normalize.hpp"
 
 namespace shortlist {
@@ -171,6 +172,11 @@ kernels::QueryBound PreparedQuery::bound_for(float score) const {
     bound.slack = 1e-9 * distance_square + 1e-11 * square_;
   }
   return bound;
+}
+
+float PreparedQuery::score_of(double product) const {
+  if (metric_ != Metric::euclidean) return to_score(metric_, product);
+  return to_score(metric_, std::max(0.0, square_ - 2 * product));
 }
 
 void PreparedQuery::set_filter(const Filter& filter, const SharedAllow& shared, std::size_t number,

@@ -53,6 +53,8 @@ class PreparedQuery {
 
   // The bound of an item that must beat `score` (a tie may win by its row).
   kernels::QueryBound bound_for(float score) const;
+  // The score of an item for which u.x - h, as QueryBound::needed is one, has that value.
+  float score_of(double product) const;
   // The same bound for dot products of nibbles and nibble_codes().
   kernels::QueryBound nibble_bound(const kernels::QueryBound& bound) const;
 

@@ -64,7 +64,7 @@ std::uint8_t* ScanBuffers::wide_codes(std::size_t n_bytes) {
 }
 
 bool QueryRun::refresh_bound() {
-  float known = std::max(best.threshold(), least.threshold());
+  float known = std::max({assumed, best.threshold(), least.threshold()});
   if (shared != nullptr) known = std::max(known, shared->get());
   if (known == needed && has_threshold()) return false;
   needed = known;
@@ -98,7 +98,7 @@ bool Scanner::score_pending(const SegmentView& view, QueryRun& run, bool is_paus
                    segment.row_at(static_cast<std::size_t>(pending.slots[i]))});
   }
   pending.size = 0;
-  run.best.settle(is_pause);
+  run.best.settle(is_pause && !run.has_assumption());
   if (run.shared != nullptr) run.shared->raise(run.best.threshold());
   return run.refresh_bound();
 }

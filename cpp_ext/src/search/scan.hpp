@@ -68,6 +68,9 @@ struct QueryRun {
   TopN best;
   TopN least;           // scores that items, read or not, have at least
   SharedScore* shared;  // null when no other thread works on this query
+  // A score that so many items reach, by a sample (sample.cpp); what it rules out is ruled out if
+  // holds_assumption() in the end.
+  float assumed = -std::numeric_limits<float>::infinity();
   float needed = -std::numeric_limits<float>::infinity();
   kernels::QueryBound bound{};
   // Of the segment at hand. Their rows were asked for, and come while other blocks are scanned.
@@ -86,7 +89,16 @@ struct QueryRun {
   bool refresh_bound();
   // Drops what is unread and ruled out by now.
   void forget();
+  bool has_assumption() const { return assumed != -std::numeric_limits<float>::infinity(); }
+  // After the last scan.
+  bool holds_assumption() const { return !has_assumption() || best.reaches(assumed); }
   bool has_threshold() const { return needed != -std::numeric_limits<float>::infinity(); }
+};
+
+// About the scores of a sample of the items that a query may return.
+struct ScoreSample {
+  std::vector<float> scores;
+  std::vector<std::size_t> ends;  // of the blocks in `scores`
 };
 
 // Memory that one search leaves to the next one of the same thread.
@@ -96,6 +108,7 @@ struct ScanBuffers {
   std::vector<float> scores;           // the best of each part of a block, about
   std::vector<unsigned char> buckets;  // of each item of a slice, by such a score
   std::vector<std::uint32_t> chosen;
+  std::vector<ScoreSample> samples;  // by query of a tile
   std::vector<std::int64_t> slots;
   std::vector<double> sums;
   std::vector<QueryRun*> seeded;   // the runs that look for a threshold in the slice at hand
@@ -132,6 +145,9 @@ class Scanner {
  public:
   Scanner(const Snapshot& snapshot, const kernels::Table& table);
 
+  // Long lists, of more than a few hundred: gives the runs a threshold before the scan where a
+  // sample of the items suggests one.
+  void assume(const std::vector<QueryRun*>& runs);
   // All items of blocks [first, end) of a segment, for all runs. Blocks are visited in slices that
   // stay in the second-level cache while every query passes over them.
   void scan(const SegmentView& view, std::size_t first, std::size_t end,
@@ -198,6 +214,9 @@ class Scanner {
   static void estimate(const PackedItems& packed, std::size_t first, std::size_t n_blocks,
                        const std::int32_t* dots, const QueryRun& run, float* scores);
   void collect(const SegmentView& view, const SeedSlice& slice, Tile& tile, std::size_t q);
+  void sample_blocks(std::size_t stride, QueryRun* const* runs, std::size_t n_runs);
+  void add_to_sample(const SegmentView& view, std::size_t block, const std::int32_t* dots,
+                     const QueryRun& run, ScoreSample& sample) const;
   // Lets the item at a position of the packed items, whose codes give that dot product, wait for
   // its score; false if it is none that the query may return.
   bool take(const SegmentView& view, std::size_t position, std::int32_t dot, QueryRun& run);

@@ -131,32 +131,48 @@ class Search {
     return !segment.packed.is_empty() && segment.vectors.n_rows > kSmallCatalogue;
   }
 
+  // The runs that have no short list.
+  template <typename Runs>
+  static std::vector<QueryRun*> scanned_of(Runs& runs) {
+    std::vector<QueryRun*> scanned;
+    for (QueryRun& run : runs) {
+      if (run.query->short_list() == nullptr) scanned.push_back(&run);
+    }
+    return scanned;
+  }
+
   // Queries [first, end) over all items, on this thread: short lists first, then the segments one
   // after another; small ones and the delta are scored exactly.
   void search_group(std::size_t first, std::size_t end, Scanner& scanner) const {
     const std::deque<PreparedQuery> prepared = prepare(first, end);
     std::deque<QueryRun> runs;
-    std::vector<QueryRun*> scanned;
     for (const PreparedQuery& query : prepared) {
       runs.emplace_back(query, capacity_for(query), nullptr);
-      if (query.short_list() != nullptr) {
-        scanner.score_list(runs.back());
-      } else {
-        scanned.push_back(&runs.back());
-      }
+      if (query.short_list() != nullptr) scanner.score_list(runs.back());
     }
+    const std::vector<QueryRun*> scanned = scanned_of(runs);
+    scanner.assume(scanned);
+    scan_segments(scanner, scanned);
+    for (std::size_t i = 0; i < runs.size(); ++i) finish_list(scanner, runs[i], first + i);
+  }
+
+  // Writes the list of a query, once what was assumed of it is proved.
+  void finish_list(Scanner& scanner, QueryRun& run, std::size_t query) const {
+    if (!run.holds_assumption()) {
+      run = QueryRun(*run.query, run.best.capacity(), nullptr);
+      scan_segments(scanner, {&run});
+    }
+    write_hits(run.best.sort(), query, top_n_, output_);
+  }
+
+  void scan_segments(Scanner& scanner, std::vector<QueryRun*> runs) const {
     for (const SegmentView& view : snapshot_.segments) {
       if (is_scanned(*view.segment)) {
-        scanner.scan(view, 0, view.segment->packed.n_blocks, scanned);
-        for (QueryRun* run : scanned) scanner.finish(view, *run);
+        scanner.scan(view, 0, view.segment->packed.n_blocks, runs);
+        for (QueryRun* run : runs) scanner.finish(view, *run);
       } else {
-        for (QueryRun* run : scanned) {
-          scanner.score_all(view, 0, view.n_slots, *run);
-        }
+        for (QueryRun* run : runs) scanner.score_all(view, 0, view.n_slots, *run);
       }
-    }
-    for (std::size_t i = 0; i < runs.size(); ++i) {
-      write_hits(runs[i].best.sort(), first + i, top_n_, output_);
     }
   }
 
@@ -165,29 +181,30 @@ class Search {
     const std::deque<PreparedQuery> prepared = prepare(first, end);
     std::deque<SharedScore> shared(prepared.size());
     std::vector<std::vector<QueryRun>> runs(n_threads);
-    std::vector<std::atomic<std::size_t>> next(snapshot_.segments.size() + 1);
-    parallel_for(n_threads, [&](std::size_t thread) {
-      for (std::size_t i = 0; i < prepared.size(); ++i) {
-        runs[thread].emplace_back(prepared[i], capacity_for(prepared[i]), &shared[i]);
-      }
-      search_share(runs[thread], next);
-    });
     for (std::size_t i = 0; i < prepared.size(); ++i) {
-      TopN best = std::move(runs[0][i].best);
+      runs[0].emplace_back(prepared[i], capacity_for(prepared[i]), &shared[i]);
+    }
+    Scanner scanner(snapshot_, table_);
+    scanner.assume(scanned_of(runs[0]));
+    for (std::size_t thread = 1; thread < n_threads; ++thread) runs[thread] = runs[0];
+    std::vector<std::atomic<std::size_t>> next(snapshot_.segments.size() + 1);
+    parallel_for(n_threads, [&](std::size_t thread) { search_share(runs[thread], next); });
+    for (std::size_t i = 0; i < prepared.size(); ++i) {
+      QueryRun& run = runs[0][i];
       for (std::size_t thread = 1; thread < n_threads; ++thread) {
-        for (const Neighbor& found : runs[thread][i].best.items()) best.push(found);
+        for (const Neighbor& found : runs[thread][i].best.items()) run.best.push(found);
       }
-      write_hits(best.sort(), first + i, top_n_, output_);
+      finish_list(scanner, run, first + i);
     }
   }
 
   void search_share(std::vector<QueryRun>& runs,
                     std::vector<std::atomic<std::size_t>>& next) const {
     Scanner scanner(snapshot_, table_);
-    std::vector<QueryRun*> scanned;
+    std::vector<QueryRun*> scanned = scanned_of(runs);
     std::vector<QueryRun*> listed;
     for (QueryRun& run : runs) {
-      (run.query->short_list() == nullptr ? scanned : listed).push_back(&run);
+      if (run.query->short_list() != nullptr) listed.push_back(&run);
     }
     for (std::size_t i = next.back()++; i < listed.size(); i = next.back()++) {
       scanner.score_list(*listed[i]);
