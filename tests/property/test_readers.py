@@ -180,6 +180,7 @@ DATE = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.builds(lambda *parts: "".join(parts), DATE, CLOCK, ZONE), min_size=1))
+@example(["0000-01-01"])
 def test_the_expression_and_the_function_know_the_same_grammar(texts):
     frame = pl.DataFrame({"text": texts})
     found = frame.select(text_microseconds(pl.col("text"))).to_series().to_list()

@@ -68,7 +68,8 @@ def _read_text(text: pl.Series) -> pl.Series:
     length = len(first[0]) if len(first) else 0
     for layout in _LAYOUTS.get(length, ()):
         same = pl.when(text.str.len_bytes() == length).then(text)
-        times = pl.select(same.str.to_datetime(layout, strict=False, time_unit="us")).to_series()
+        parsed = same.str.to_datetime(layout, strict=False, time_unit="us")
+        times = pl.select(pl.when(parsed.dt.year() > 0).then(parsed)).to_series()
         if times.null_count() == len(times):
             continue
         micros = times.to_physical().alias(text.name)
