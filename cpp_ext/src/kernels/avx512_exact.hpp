@@ -55,6 +55,7 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
 // What exact_tile.hpp needs.
 struct Vector {
   static constexpr size_t kWidth = 8;
+  static constexpr size_t kQueries = 4;
   __m512d v;
 
   static Vector load(const double* from) { return {_mm512_loadu_pd(from)}; }

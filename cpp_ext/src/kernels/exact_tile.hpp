@@ -1,6 +1,7 @@
 // Exact scores of several queries with several rows: items in the lanes of a register, so that
 // none of its lanes are added to each other. A kernel file has defined a vector of float64 before:
-// kWidth, load, store, broadcast, zero, add, and add_term (a row's number and a query's to a lane).
+// kWidth, kQueries (whose sums fit into the registers), load, store, broadcast, zero, add, and
+// add_term (a row's number and a query's to a lane).
 #pragma once
 
 #include "src/kernels/kernels.hpp"
@@ -70,11 +71,14 @@ template <typename V, size_t kQueries, bool kDistance>
 template <typename V, bool kDistance>
 void score_tile(const double* const* queries, size_t n_queries, const double* tile, size_t dim,
                 double* out, size_t stride) {
+  constexpr size_t kQueries = V::kQueries;
   size_t q = 0;
-  for (; q + 2 <= n_queries; q += 2) {
-    score_some<V, 2, kDistance>(queries + q, tile, dim, out + q * stride, stride);
+  for (; q + kQueries <= n_queries; q += kQueries) {
+    score_some<V, kQueries, kDistance>(queries + q, tile, dim, out + q * stride, stride);
   }
-  if (q < n_queries) score_some<V, 1, kDistance>(queries + q, tile, dim, out + q * stride, stride);
+  for (; q < n_queries; ++q) {
+    score_some<V, 1, kDistance>(queries + q, tile, dim, out + q * stride, stride);
+  }
 }
 
 }  // namespace

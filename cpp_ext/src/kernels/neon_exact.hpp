@@ -62,6 +62,7 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
 // What exact_tile.hpp needs.
 struct Vector {
   static constexpr size_t kWidth = 2;
+  static constexpr size_t kQueries = 2;
   float64x2_t v;
 
   static Vector load(const double* from) { return {vld1q_f64(from)}; }

@@ -42,6 +42,7 @@ void score_rows(const double* query, const float* rows, size_t dim, const int64_
 // What exact_tile.hpp needs.
 struct Vector {
   static constexpr size_t kWidth = 1;
+  static constexpr size_t kQueries = 2;
   double v;
 
   static Vector load(const double* from) { return {*from}; }
