@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
+import numpy as np
 import pytest
 
 import shortlist.training
@@ -24,9 +26,11 @@ from shortlist.training.pipeline.candidates import (
     encoders,
     epoch_seconds,
     fitting,
+    model_name,
     variants,
 )
 from shortlist.training.pipeline.choice import Attempt, Choice, load_choice, save_choice
+from shortlist.training.pipeline.validation import validate
 from shortlist.training.splits.split import make_split
 from shortlist.training.updates.erase import erase_user
 from tests.training.conftest import make_shop
@@ -57,7 +61,7 @@ def rivals(monkeypatch):
     """Try two tiny encoders in place of the real ones, and one closed-form model."""
     two = [tiny(), tiny("sleepy", train_learning_rate=1e-8)]
     monkeypatch.setattr(choosing, "encoders", lambda config, n_examples, n_items: two)
-    popularity = ("popularity", {"model.encoder": "popularity"})
+    popularity = {"model.encoder": "popularity"}
     monkeypatch.setattr(choosing, "base_models", lambda split: [popularity])
     return two
 
@@ -96,21 +100,63 @@ def test_a_file_closes_the_choice_by_what_it_sets(tmp_path):
 
 def test_what_is_tried_is_what_the_data_allow(walk):
     split = make_split(walk, "leave-one-out")
-    names = [name for name, _ in base_models(split)]
+    names = [model_name(settings) for settings in base_models(split)]
     assert names[:3] == ["popularity", "co-occurrence", "item-knn"]
     assert "damped EASE, l2 900" in names
     ease = {"model.encoder": "ease"}
-    names = [name for name, _ in variants("EASE", ease, split, include_seen=False)]
+    names = [model_name(found) for found in variants(ease, split, include_seen=False)]
     assert names[0] == "EASE, trend 0.1 of 15 days"
     timeless = make_split(dataclasses.replace(walk, has_times=False), "leave-one-out")
-    assert not list(variants("EASE", ease, timeless, include_seen=False))
-    found = dict(variants("EASE", ease, timeless, include_seen=True))
-    assert found["EASE, repeats"]["linear.repeat"] == 10.0
+    assert not list(variants(ease, timeless, include_seen=False))
+    (found,) = variants(ease, timeless, include_seen=True)
+    assert model_name(found) == "EASE, repeats 10"
+
+
+def test_the_best_closed_form_model_is_changed_while_that_helps(walk, tmp_path, monkeypatch):
+    """Up as long as it helps, then the other settings; nothing is tried twice."""
+    best = {"linear.ease_l2": 1600.0, "linear.trend": 0.1, "linear.trend_days": 30.0}
+    ease = {"model.encoder": "ease"} | best
+    ease |= {"linear.ease_l2": 400.0, "linear.trend_days": 15.0}
+    trials = choosing._Trials(walk, make_split(walk), load_config(), tmp_path, False, str)
+    tried = []
+
+    def fit(settings):
+        tried.append(tuple(settings[key] for key in best))
+        distance = sum(abs(math.log2(settings[key] / target)) for key, target in best.items())
+        score = 1 / (1 + distance)
+        return trials._add(Attempt(model_name(settings), settings, score, None, "", 0.0))
+
+    monkeypatch.setattr(trials, "fit", fit)
+    fit(ease)
+    assert trials.climb().score == 1.0
+    assert tried[:4] == [(400, 0.1, 15), (800, 0.1, 15), (1600, 0.1, 15), (3200, 0.1, 15)]
+    assert len(set(tried)) == len(tried) < 14
+    monkeypatch.setattr(choosing, "CLIMB_SHARE", 0.0)
+    n_tried = len(tried)
+    trials.climb()
+    assert len(tried) == n_tried
+
+
+@pytest.mark.parametrize("encoder", ["ease", "popularity"])
+def test_a_model_that_is_fitted_again_knows_what_was_held_out(walk, tmp_path, encoder):
+    split = make_split(walk, "leave-one-out")
+    config = apply_overrides(load_config("ease"), {"model.encoder": encoder})
+    again = apply_overrides(config, {"linear.refit": True})
+    once = fit.train(walk, config, tmp_path / "once", split=split, progress=False)
+    run = fit.train(walk, again, tmp_path / "again", split=split, progress=False)
+    assert run.metrics == once.metrics
+    known = dataclasses.replace(split, train=split.known_events("valid"), valid=split.valid[:0])
+    whole = fit.train(walk, config, tmp_path / "whole", split=known, progress=False)
+    vectors = [r.two_tower.get_weights() for r in (run, whole, once)]
+    for name, table in vectors[0].items():
+        assert np.array_equal(table, vectors[1][name])
+    assert any(not np.array_equal(vectors[0][name], vectors[2][name]) for name in vectors[0])
+    assert validate(run) == validate(once)
 
 
 def test_a_large_catalogue_gets_no_model_whose_table_is_too_large():
     split = make_split(make_shop(100, 8_192), "leave-one-out")
-    encoders_of = {settings["model.encoder"] for _, settings in base_models(split)}
+    encoders_of = {settings["model.encoder"] for settings in base_models(split)}
     assert encoders_of <= {"popularity", "ials"}
 
 
@@ -192,7 +238,7 @@ def test_a_choice_whose_move_was_interrupted_goes_on(walk, rivals, tmp_path, mon
 
 
 def test_an_encoder_that_ends_below_the_closed_form_gives_way(walk, rivals, tmp_path, monkeypatch):
-    follows = ("co-occurrence", {"model.encoder": "cooccurrence"})
+    follows = {"model.encoder": "cooccurrence"}
     monkeypatch.setattr(choosing, "base_models", lambda split: [follows])
     monkeypatch.setattr(choosing, "variants", lambda *best, **options: [])
     monkeypatch.setattr(choosing, "encoders", lambda config, n_examples, n_items: rivals[1:])

@@ -222,6 +222,9 @@ class LinearConfig:
     als_l2: float = _number(0.05, 1e-6, text="ials: regularisation; model.dim factors")
     als_alpha: float = _number(10.0, 1e-6, 1e4, text="ials: confidence in an event is 1 + this")
     als_iterations: int = _number(15, 1, 10_000, text="ials: rounds of the alternation")
+    refit: bool = _other(
+        False, text="once measured, fit again with the validation events among those that train"
+    )
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def _refuse(config: Config) -> None:
             "ages count from the newest event, which is one party's",
         ),
         ("linear.trend", config.linear.trend, 0.0, "it counts from the newest event of all"),
+        ("linear.refit", config.linear.refit, False, "a round has one part of the events"),
         ("scorer.enabled", config.scorer.enabled, False, "it learns from single events"),
         ("data.users", config.data.users, "", "the user table stays in its house"),
     ]

@@ -171,6 +171,8 @@ def fit_closed_form(
 ) -> list[EpochRow]:
     """Fit a closed-form model on the train part, and measure it on what is held out.
 
+    With ``linear.refit`` it is then fitted on the train and the validation part.
+
     Returns
     -------
     list of dict
@@ -184,12 +186,16 @@ def fit_closed_form(
         )
     baseline = build_baseline(model.config)
     baseline.fit(split.train, split.catalogue, split.weights(split.train))
-    model.fill(baseline.item_vectors())
     row: EpochRow = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3)}
     row["is_best"] = split.target_events("valid").height > 0
     if row["is_best"]:
         include_seen = model.config.split.include_seen
         row |= evaluate(baseline, split, on="valid", include_seen=include_seen)
+        if model.config.linear.refit:
+            known = split.known_events("valid")
+            baseline = build_baseline(model.config)
+            baseline.fit(known, split.catalogue, split.weights(known))
+    model.fill(baseline.item_vectors())
     checkpoint.write_lines(run_dir / "metrics.jsonl", [row])
     if on_epoch is not None:
         on_epoch(1, row)

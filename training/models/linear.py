@@ -75,6 +75,11 @@ def build_baseline(config: Config) -> Baseline:
 def check_settings(config: Config, n_items: int) -> None:
     """Refuse what the model cannot do, or not afford; before anything is fitted."""
     encoder = config.model.encoder
+    if config.linear.refit and config.scorer.enabled:
+        raise DataError(
+            "linear.refit: got true with scorer.enabled, whose second stage learns from validation "
+            "events that the first one must not know, expected one of them. Fix: leave one out"
+        )
     for name in ("trend", "repeat"):
         value = getattr(config.linear, name)
         if value > 0.0 and encoder in ("popularity", "ials"):

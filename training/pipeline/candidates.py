@@ -21,13 +21,40 @@ if TYPE_CHECKING:
     from shortlist.training.config.sections import Config
     from shortlist.training.splits.parts import Split
 
-__all__ = ["RUNGS", "Candidate", "base_models", "encoders", "epoch_seconds", "fitting", "variants"]
+__all__ = [
+    "RUNGS",
+    "Candidate",
+    "base_models",
+    "changed",
+    "encoders",
+    "epoch_seconds",
+    "fit_seconds",
+    "fitting",
+    "model_name",
+    "steps",
+    "variants",
+]
 
 RUNGS = (2, 6)  # epochs after which the better half, then the best encoder alone, goes on
 MIN_EPOCHS = 3  # fewer teach an encoder too little
 MANY_EXAMPLES = 300_000  # from here on an epoch has the steps that several have of fewer examples
 FACTOR_EXAMPLES = 100_000  # from here on the second stage gains by more linear factors
+# By what settings of the best closed-form model are multiplied and divided.
+FACTORS = {
+    "ease": {"linear.ease_l2": 2.0, "linear.trend": 2.0, "linear.trend_days": 2.0},
+    "cooccurrence": {"linear.trend": 2.0, "linear.trend_days": 2.0},
+    "item-knn": {"linear.trend": 2.0, "linear.trend_days": 2.0},
+    "ials": {"linear.als_l2": 4.0, "linear.als_alpha": 2.0},
+}
 SPEED = 4e10  # products and sums a second of training, on two shared cores (benchmarks/training.py)
+
+_NAMES = {"cooccurrence": "co-occurrence", "ease": "EASE", "ials": "iALS"}
+_SAID = {
+    "linear.ease_l2": "l2",
+    "linear.als_l2": "l2",
+    "linear.als_alpha": "alpha",
+    "linear.repeat": "repeats",
+}
 
 
 @dataclass(frozen=True)
@@ -56,43 +83,91 @@ class Candidate:
         return dataclasses.replace(self, settings=settings, epochs=epochs)
 
 
-def base_models(split: Split) -> Iterator[tuple[str, Settings]]:
-    """Name the closed-form models that these data allow."""
-    yield "popularity", {"model.encoder": "popularity"}
+def base_models(split: Split) -> Iterator[Settings]:
+    """Give the closed-form models that these data allow."""
+
+    def model(encoder: str, history_length: int, **linear: object) -> Settings:
+        own = {f"linear.{name}": value for name, value in linear.items()}
+        length = {"model.history_length": history_length}
+        return {"model.encoder": encoder, "linear.refit": True} | length | own
+
+    yield {"model.encoder": "popularity", "linear.refit": True}
     n_items = len(split.catalogue)
     if is_affordable("ease", n_items):
-        yield "co-occurrence", {"model.encoder": "cooccurrence", "model.history_length": 100}
+        yield model("cooccurrence", 100)
         if count_pairs(split.train) <= MAX_PAIRS:
-            yield "item-knn", {"model.encoder": "item-knn", "model.history_length": 10_000}
-        ease: Settings = {"model.encoder": "ease", "model.history_length": 10_000}
+            yield model("item-knn", 10_000)
         for l2 in (100.0, 400.0, 1600.0):
-            yield f"EASE, l2 {l2:g}", ease | {"linear.ease_l2": l2}
-        damped = {"linear.ease_user_power": 0.375, "linear.ease_item_power": 0.1}
+            yield model("ease", 10_000, ease_l2=l2)
         for l2 in (300.0, 900.0):
-            yield f"damped EASE, l2 {l2:g}", ease | damped | {"linear.ease_l2": l2}
+            yield model("ease", 10_000, ease_l2=l2, ease_user_power=0.375, ease_item_power=0.1)
     if importlib.util.find_spec("implicit") is not None:
-        yield (
-            "iALS of 64",
-            {"model.encoder": "ials", "model.dim": 64, "model.history_length": 1000},
-        )
+        yield model("ials", 1000) | {"model.dim": 64}
 
 
-def variants(
-    name: str, settings: Settings, split: Split, *, include_seen: bool
-) -> Iterator[tuple[str, Settings]]:
-    """Name variants of the best closed-form model; popularity has none."""
+def variants(settings: Settings, split: Split, *, include_seen: bool) -> Iterator[Settings]:
+    """Give variants of the best closed-form model; popularity has none."""
     encoder = settings["model.encoder"]
     if encoder == "ials":
         for dim in (128, 256):
-            yield f"iALS of {dim}", settings | {"model.dim": dim}
+            yield settings | {"model.dim": dim}
     elif encoder != "popularity":
         if include_seen:
-            repeats: Settings = {"linear.repeat": 10.0, "model.history_length": 1000}
-            yield f"{name}, repeats", settings | repeats
+            yield settings | {"linear.repeat": 10.0, "model.history_length": 1000}
         if split.dataset.has_times:
-            for trend, days in ((0.1, 15.0), (0.5, 15.0), (1.6, 15.0)):
-                trends: Settings = {"linear.trend": trend, "linear.trend_days": days}
-                yield f"{name}, trend {trend:g} of {days:g} days", settings | trends
+            for trend in (0.1, 0.5, 1.6):
+                yield settings | {"linear.trend": trend, "linear.trend_days": 15.0}
+
+
+def steps(config: Config, settings: Settings) -> list[tuple[str, float]]:
+    """Return what may be changed about a closed-form model: settings, and factors of their values.
+
+    Parameters
+    ----------
+    config : Config
+        What the settings are that ``settings`` does not name.
+    settings : dict of str to object
+    """
+    own = apply_overrides(config, settings)
+    found = []
+    for key, factor in FACTORS.get(own.model.encoder, {}).items():
+        is_used = own.linear.trend > 0.0 or not key.startswith("linear.trend")
+        if is_used:
+            found += [(key, factor), (key, 1.0 / factor)]
+    return found
+
+
+def changed(config: Config, settings: Settings, step: tuple[str, float]) -> Settings:
+    """Return the settings after a step."""
+    key, factor = step
+    linear = apply_overrides(config, settings).linear
+    return settings | {key: getattr(linear, key.removeprefix("linear.")) * factor}
+
+
+def fit_seconds(config: Config, n_events: int, n_items: int) -> float:
+    """Return what the fit of a closed-form model takes, about, computed from its products."""
+    if config.model.encoder == "ease":
+        return 2.0 * n_items**3 / SPEED
+    if config.model.encoder == "ials":
+        return 4.0 * config.linear.als_iterations * n_events * config.model.dim**2 / SPEED
+    return 1.0
+
+
+def model_name(settings: Settings) -> str:
+    """Name a closed-form model by what differs from the defaults."""
+    encoder = str(settings["model.encoder"])
+    name = _NAMES.get(encoder, encoder)
+    if encoder == "ials":
+        name = f"{name} of {settings['model.dim']}"
+    if "linear.ease_user_power" in settings:
+        name = f"damped {name}"
+    for key, said in _SAID.items():
+        if key in settings:
+            name = f"{name}, {said} {settings[key]:g}"
+    if "linear.trend" in settings:
+        trend, days = settings["linear.trend"], settings["linear.trend_days"]
+        name = f"{name}, trend {trend:g} of {days:g} days"
+    return name
 
 
 def encoders(config: Config, n_examples: int, n_items: int) -> list[Candidate]:

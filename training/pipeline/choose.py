@@ -25,8 +25,12 @@ from shortlist.training.pipeline.candidates import (
     RUNGS,
     Candidate,
     base_models,
+    changed,
     encoders,
+    fit_seconds,
     fitting,
+    model_name,
+    steps,
     variants,
 )
 from shortlist.training.pipeline.choice import METRIC, Attempt, Choice, Settings, save_choice
@@ -42,6 +46,7 @@ MIN_USERS = 100  # with fewer the encoders cannot be told apart, and closed-form
 # An encoder has had a few epochs only: one that comes so near to the best closed-form model may
 # still win, and is trained to its end.
 PROMISING = 0.85
+CLIMB_SHARE = 0.1  # of the budget, that further settings of the best closed-form model may cost
 
 
 def train_chosen(
@@ -142,15 +147,14 @@ def choose(
     """
     fit.set_threads(config.train.n_threads)
     trials = _Trials(dataset, split, config, run_dir, progress, say)
-    for name, settings in base_models(split):
-        trials.fit(name, settings)
+    for settings in base_models(split):
+        trials.fit(settings)
     closed_form = trials.best()
     if closed_form is not None:
         include_seen = config.split.include_seen
-        best = closed_form.name, closed_form.settings
-        for name, settings in variants(*best, split, include_seen=include_seen):
-            trials.fit(name, settings)
-        closed_form = trials.best()
+        for settings in variants(closed_form.settings, split, include_seen=include_seen):
+            trials.fit(settings)
+        closed_form = trials.climb()
     encoder = trials.train_encoders()
     chosen, fallback = encoder, closed_form
     if encoder is None or (
@@ -209,16 +213,39 @@ class _Trials:
         measured = [attempt for attempt in self.attempts if attempt.ndcg_at_10 is not None]
         return max(measured, key=lambda attempt: attempt.score, default=None)
 
-    def fit(self, name: str, settings: Settings) -> None:
+    def fit(self, settings: Settings) -> Attempt:
         """Fit and measure a closed-form model."""
-        started = time.perf_counter()
+        name, started = model_name(settings), time.perf_counter()
         model = build_baseline(apply_overrides(self.config, settings))
         try:
             model.fit(self.split.train, self.split.catalogue, self.split.weights(self.split.train))
         except DataError as error:
-            self._add(Attempt(name, settings, None, None, str(error), 0.0))
-            return
-        self._measure(name, settings, model, "", started)
+            return self._add(Attempt(name, settings, None, None, str(error), 0.0))
+        return self._measure(name, settings, model, "", started)
+
+    def climb(self) -> Attempt | None:
+        """Change one setting of the best closed-form model after another, while that helps."""
+        best = self.best()
+        if best is None:
+            return None
+        tried = {attempt.name for attempt in self.attempts}
+        left = CLIMB_SHARE * 60.0 * self.config.choice.minutes
+        n_events, n_items = self.split.train.height, len(self.split.catalogue)
+        waiting = steps(self.config, best.settings)
+        while waiting:
+            step = waiting.pop(0)
+            settings = changed(self.config, best.settings, step)
+            if model_name(settings) in tried:
+                continue
+            left -= fit_seconds(apply_overrides(self.config, settings), n_events, n_items)
+            if left < 0.0:
+                break
+            tried.add(model_name(settings))
+            attempt = self.fit(settings)
+            if attempt.score > best.score:
+                best = attempt
+                waiting = [step, *steps(self.config, best.settings)]
+        return best
 
     def train_encoders(self) -> Attempt | None:
         """Train encoders by successive halving; returns the best one, to be trained to its end."""

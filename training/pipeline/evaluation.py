@@ -200,7 +200,7 @@ class _Task:
         found = (
             missing_user_features(engine.bundle.manifest, self.data.dataset),
             held_out,
-            _second_stage_has_seen(engine, self.on),
+            _has_seen(engine, self.on),
         )
         return [prefix + warning for warning in found if warning]
 
@@ -390,10 +390,19 @@ def evaluation_config(
     return config if protocol == "auto" else apply_overrides(config, {"split.protocol": protocol})
 
 
-def _second_stage_has_seen(engine: Engine, on: str) -> str | None:
-    second = engine.bundle.manifest.second_stage
+def _has_seen(engine: Engine, on: str) -> str | None:
+    """Say that a bundle was trained on what it is measured on."""
+    if on != "valid":
+        return None
+    manifest = engine.bundle.manifest
+    if manifest.training.get("config", {}).get("linear", {}).get("refit", False):
+        return (
+            "the model was fitted on the validation events too, so its metrics here are too good; "
+            "choice.json or metrics.jsonl of the run folder has those from before"
+        )
+    second = manifest.second_stage
     is_fitted = second is not None and second.measured.get("kind") != "followers"
-    if on != "valid" or engine.default_stages == 1 or not is_fitted:
+    if engine.default_stages == 1 or not is_fitted:
         return None
     return (
         "the second stage was trained on the validation events, so its metrics here are too good; "

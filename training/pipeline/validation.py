@@ -11,7 +11,7 @@ from shortlist.training.evaluation.evaluate import Evaluation, evaluate_users
 from shortlist.training.evaluation.verdict import PRESETS, judge
 from shortlist.training.models.baselines import Baseline, Popularity
 from shortlist.training.models.item_item import RecencyItemKNN
-from shortlist.training.models.linear import is_affordable
+from shortlist.training.models.linear import build_baseline, is_affordable, is_closed_form
 from shortlist.training.models.repeats import OwnFrequency
 from shortlist.training.pipeline.train_report import Validation
 
@@ -48,7 +48,7 @@ def validate(run: TrainedModel) -> Validation | None:
             max_users=most,
         )
 
-    own = measure(run.ranker())
+    own = measure(_unaware(run))
     quick: dict[str, Baseline] = {
         "popularity": Popularity(),
         "ItemKNN with recency": RecencyItemKNN(),
@@ -78,14 +78,23 @@ def validate(run: TrainedModel) -> Validation | None:
     )
 
 
+def _unaware(run: TrainedModel) -> Ranker:
+    """Give the ranker of a run, as it was before it learned from what is held out."""
+    if not (is_closed_form(run.config) and run.config.linear.refit):
+        return run.ranker()
+    split = run.split
+    return build_baseline(run.config).fit(split.train, split.catalogue, split.weights(split.train))
+
+
 def rivals(
     baselines: Iterable[str], encoder: str | None, linear: Mapping[str, object]
 ) -> list[str]:
     """Name the baselines that are not the judged model itself: its kind, by the same settings."""
     default = asdict(LinearConfig())
-    is_default = all(default.get(name, value) == value for name, value in linear.items())
-    own = encoder if is_default else None
-    return [name for name in baselines if own is None or PRESETS.get(name) != own]
+    own = {name: value for name, value in linear.items() if name != "refit"}  # of what events
+    is_default = all(default.get(name, value) == value for name, value in own.items())
+    kind = encoder if is_default else None
+    return [name for name in baselines if kind is None or PRESETS.get(name) != kind]
 
 
 def affordable_presets(n_items: int) -> dict[str, str]:

@@ -84,6 +84,7 @@ def _refuse(config: Config) -> None:
             "ages count from the newest event, which is one user's",
         ),
         ("linear.trend", config.linear.trend, 0.0, "it counts the newest events exactly"),
+        ("linear.refit", config.linear.refit, False, "the release has one part of the events"),
         ("linear.repeat", config.linear.repeat, 0.0, "it is not built for noisy counts"),
         ("scorer.enabled", config.scorer.enabled, False, "it learns from validation events"),
         ("data.users", config.data.users, "", "the user table says who is among the users"),
