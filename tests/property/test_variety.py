@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hard_catalogues import same
+from hard_catalogues import duplicates, heavy_tails, near_duplicates, same, sparse
 
 import shortlist
 from shortlist import _core
@@ -40,6 +40,27 @@ def test_diversity_of_a_catalogue_that_is_searched_in_parts(metric, diversity):
         expected = brute_force(index.vectors(np.arange(6000)), query, metric, allowed, wish)
         assert hits.indices[q].tolist() == expected[0]
         assert hits.scores[q].tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "disk8", "disk4", "int8"])
+@pytest.mark.parametrize("kind", [heavy_tails, near_duplicates, duplicates, sparse])
+def test_much_diversity_of_hard_catalogues(kind, storage):
+    """Bounds of values come from codes where they can, beside items that came later."""
+    random = np.random.default_rng(3)
+    rows = kind(random, 5000, 9).astype(np.float32)
+    metric = "cosine" if storage in ("float32", "disk4") else "dot"
+    index = shortlist.Index(rows, metric=metric, storage=storage)
+    index.upsert([7, 6000], random.normal(size=(2, 9)).astype(np.float32))
+    index.remove([8])
+    ids = np.flatnonzero(index.item_ids >= 0)
+    stored = np.zeros((len(index.item_ids), 9), dtype=np.float32)
+    stored[ids] = index.vectors(ids)
+    query = rows[40]
+    hits = index.search(query[None], 9, diversity=0.7, exclude=[[3, 4]])
+    allowed = (index.item_ids >= 0) & ~np.isin(index.item_ids, [3, 4])
+    expected = brute_force(stored, query, metric, allowed, Wish(9, diversity=0.7))
+    assert hits.indices[0].tolist() == expected[0]
+    assert hits.scores[0].tobytes() == expected[1].tobytes()
 
 
 def test_bits_do_not_depend_on_level_batch_or_threads():

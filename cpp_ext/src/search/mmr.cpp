@@ -18,6 +18,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Items that a search finds at first, and how many times as many the next one finds before there is
 // a choice.
 constexpr std::size_t kFirstWanted = 128, kGrowth = 4;
+// With so much diversity no search is tried before the first pass, which finds so many items.
+constexpr double kMuch = 0.4;
+constexpr std::size_t kFewestKnown = 1024;
 // Scores of new items that are computed at once; the others when they are needed.
 constexpr std::size_t kScoresAtOnce = 1 << 16;
 // Where a search would find more than this part of the items, all of them are looked at instead.
@@ -136,9 +139,15 @@ void Mmr::push(const Entry& entry) {
   std::push_heap(heap_.begin(), heap_.end(), is_behind);
 }
 
+bool Mmr::has_bounds() const {
+  const bool has_product = (query_norm_ + item_norm_) * item_norm_ < kMostProduct;
+  return has_product && n_wanted_ * kPartForAll < snapshot_.n_items;
+}
+
 bool Mmr::wants_all(const std::vector<unsigned char>&) const {
-  const bool has_bound = (query_norm_ + item_norm_) * item_norm_ < kMostProduct;
-  return !has_bound || n_wanted_ * kPartForAll >= snapshot_.n_items;
+  if (bounds_ != nullptr || !has_bounds()) return true;
+  const bool is_narrow = n_wanted_ <= kFirstWanted && diversity_ < kMuch;
+  return !is_narrow && ValueBounds::are_known(snapshot_);
 }
 
 void Mmr::narrow(std::vector<unsigned char>* mask) {
@@ -157,9 +166,13 @@ const float* Mmr::search_for() {
   factor_ = std::sqrt(square);
   const double scale = factor_ > 0 ? 1 / factor_ : 0.0;
   for (std::size_t d = 0; d < search_.size(); ++d) search_[d] = static_cast<float>(sum[d] * scale);
-  const double size = (1 - diversity_) * query_norm_ + diversity_ * chosen_norm_;
-  slack_ = kSlack * size * item_norm_ + kTinySlack * (1 + factor_);
+  slack_ = slack(kSlack) + kTinySlack * factor_;
   return search_.data();
+}
+
+double Mmr::slack(double rounding) const {
+  const double size = (1 - diversity_) * query_norm_ + diversity_ * chosen_norm_;
+  return rounding * size * item_norm_ + kTinySlack;
 }
 
 void Mmr::know(const std::vector<Neighbor>& found, bool is_all) {
@@ -172,7 +185,29 @@ void Mmr::know(const std::vector<Neighbor>& found, bool is_all) {
   n_wanted_ *= kGrowth;
 }
 
+// The items of the mask whose values may be the greatest.
+void Mmr::know_best(const std::vector<unsigned char>& mask) {
+  if (bounds_ == nullptr) bounds_ = std::make_unique<ValueBounds>(snapshot_, table_, diversity_);
+  std::vector<std::vector<float>> vectors;
+  std::vector<const float*> new_ones;
+  for (std::size_t number = bounds_->n_counted(); number <= n_chosen_; ++number) {
+    const double* const from = number == 0 ? query_.data() : chosen(number - 1);
+    vectors.emplace_back(from, from + snapshot_.dim);
+  }
+  for (const std::vector<float>& vector : vectors) new_ones.push_back(vector.data());
+  bounds_->count(new_ones);
+  std::vector<std::int64_t> rows;
+  const double most = bounds_->best(std::max(kFewestKnown, n_wanted_), &rows);
+  const auto is_masked = [&](std::int64_t row) { return mask[static_cast<std::size_t>(row)] == 0; };
+  rows.erase(std::remove_if(rows.begin(), rows.end(), is_masked), rows.end());
+  std::sort(rows.begin(), rows.end());
+  add(rows);
+  bound_ = std::min(bound_, most + slack(ValueBounds::kRounding));
+  n_wanted_ *= kGrowth;
+}
+
 void Mmr::know_all(const std::vector<unsigned char>& mask) {
+  if (has_bounds() && ValueBounds::are_known(snapshot_)) return know_best(mask);
   std::vector<std::int64_t> rows;
   for (std::size_t row = 0; row < mask.size(); ++row) {
     if (mask[row] != 0) rows.push_back(static_cast<std::int64_t>(row));

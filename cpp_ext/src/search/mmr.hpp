@@ -5,17 +5,20 @@
 //   v(i) <= (1 - d) s(i) - d sum w[j] s(j, i),
 // which is one dot product for cosine and dot: a search finds the items with the greatest bounds,
 // and the last of them bounds all others. v only falls while more items are chosen, so what was
-// found stays a bound, and few searches serve many choices.
+// found stays a bound, and few searches serve many choices. Where a small search does not decide,
+// as with much diversity, a pass over the codes bounds the value itself (value_bounds.hpp).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "shortlist/neighbor.hpp"
 #include "src/kernels/kernels.hpp"
 #include "src/search/choice.hpp"
 #include "src/search/selection.hpp"
+#include "src/search/value_bounds.hpp"
 #include "src/segments/snapshot.hpp"
 
 namespace shortlist {
@@ -59,6 +62,9 @@ class Mmr : public Choice {
     return one.bound < other.bound || (one.bound == other.bound && one.row > other.row);
   }
   void add(const std::vector<std::int64_t>& rows);
+  bool has_bounds() const;
+  void know_best(const std::vector<unsigned char>& mask);
+  double slack(double rounding) const;
   // The items in the order in which they are chosen from among themselves.
   std::vector<Neighbor> ordered(const std::vector<Neighbor>& picks);
   void count_new(std::size_t segment, std::size_t first);
@@ -84,7 +90,8 @@ class Mmr : public Choice {
   std::vector<std::int64_t> known_;
   double bound_ = 0;  // of all items that are not known
   std::size_t n_wanted_ = 0;
-  double factor_ = 0, slack_ = 0;  // from the score of the search at hand to a bound
+  std::unique_ptr<ValueBounds> bounds_;  // from the first pass on
+  double factor_ = 0, slack_ = 0;        // from the score of the search at hand to a bound
   std::vector<float> search_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <stdexcept>
@@ -91,6 +92,16 @@ SharedAllows::SharedAllows(const Filter& filter, std::size_t n_queries, std::siz
         forms_.push_back(mask == nullptr ? SharedAllow() : SharedAllow(mask, n_rows));
       }
       form_of_.push_back(form->second);
+    }
+  }
+}
+
+void interleave(const std::int8_t* const* codes, std::size_t n_queries, std::size_t n_groups,
+                std::int8_t* out) {
+  constexpr std::size_t kGroupDims = kernels::kGroupDims;
+  for (std::size_t q = 0; q < n_queries; ++q) {
+    for (std::size_t g = 0; g < n_groups; ++g) {
+      std::memcpy(out + (g * n_queries + q) * kGroupDims, codes[q] + g * kGroupDims, kGroupDims);
     }
   }
 }

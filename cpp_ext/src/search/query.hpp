@@ -39,6 +39,10 @@ class SharedAllows {
   std::vector<std::size_t> form_of_;  // by query; empty = all have the first
 };
 
+// Lays the codes of a tile of queries out as kernels::Table wants them.
+void interleave(const std::int8_t* const* codes, std::size_t n_queries, std::size_t n_groups,
+                std::int8_t* out);
+
 class PreparedQuery {
  public:
   // `number` selects this query's lists in the filter.

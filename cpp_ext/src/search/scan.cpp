@@ -172,27 +172,20 @@ std::size_t Scanner::tile_size(std::size_t n_groups, std::size_t n_runs) const {
 
 Scanner::Tile Scanner::tile_of(std::size_t n_groups, QueryRun* const* runs, std::size_t n_runs,
                                bool is_many) {
-  constexpr std::size_t kGroupDims = kernels::kGroupDims;
   Tile tile;
   tile.runs = runs;
   tile.n_runs = n_runs;
-  std::vector<std::int8_t>& packed = buffers_.tile_codes;
-  if (is_many) {
+  tile.codes = runs[0]->query->codes();
+  if (is_many || n_runs > 1) {
     const std::int8_t* codes[kernels::kMaxTile];
     for (std::size_t q = 0; q < n_runs; ++q) codes[q] = runs[q]->query->codes();
-    packed.resize(table_.many->packed_bytes(n_groups, n_runs));
-    table_.many->pack(codes, n_runs, n_groups, packed.data());
-    tile.codes = packed.data();
-  } else if (n_runs == 1) {
-    tile.codes = runs[0]->query->codes();
-  } else {
-    packed.resize(n_groups * n_runs * kGroupDims);
-    for (std::size_t q = 0; q < n_runs; ++q) {
-      const std::int8_t* codes = runs[q]->query->codes();
-      std::int8_t* out = packed.data() + q * kGroupDims;
-      for (std::size_t g = 0; g < n_groups; ++g) {
-        std::memcpy(out + g * n_runs * kGroupDims, codes + g * kGroupDims, kGroupDims);
-      }
+    std::vector<std::int8_t>& packed = buffers_.tile_codes;
+    packed.resize(is_many ? table_.many->packed_bytes(n_groups, n_runs)
+                          : n_groups * n_runs * kernels::kGroupDims);
+    if (is_many) {
+      table_.many->pack(codes, n_runs, n_groups, packed.data());
+    } else {
+      interleave(codes, n_runs, n_groups, packed.data());
     }
     tile.codes = packed.data();
   }
