@@ -323,8 +323,8 @@ def _codes(value: Any, name: str) -> NDArray[np.int32]:
         present = np.unique(array[is_value])
         codes = np.where(is_value, np.searchsorted(present, array), -1)
         return codes.astype(np.int32)
-    if array.dtype.kind == "i":
-        array = np.maximum(array, -1)
+    if array.dtype.kind == "i" and array.dtype != np.int32:
+        array = np.maximum(array, -1)  # a large negative number must not become another one
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
