@@ -27,7 +27,14 @@ ONNXTensorElementDataType top_n_input(std::size_t number) {
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     case TopNKernel::kIndex:
     case TopNKernel::kAllowMask:
+    case TopNKernel::kQuotas:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    case TopNKernel::kGroups:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    case TopNKernel::kDiversity:
+    case TopNKernel::kDampening:
+    case TopNKernel::kDampeningTerms:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
     case TopNKernel::kUseFallback:
     case TopNKernel::kExcludeSeen:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;

@@ -14,21 +14,6 @@ bool read_some(const OrtApi& api, const OrtKernelContext* context, std::size_t n
   return read_input(api, context, number, tensor) && tensor->size > 0;
 }
 
-void check_splits(const Tensor& splits, std::size_t n_lists, const Tensor& values,
-                  const std::string& name) {
-  const std::int64_t* begin = splits.as<std::int64_t>();
-  if (splits.shape != std::vector<std::int64_t>{static_cast<std::int64_t>(n_lists) + 1}) {
-    throw_bad_input(name + "_splits", "shape " + to_text(splits.shape),
-                    "(" + std::to_string(n_lists + 1) + ",): one more than queries");
-  }
-  if (begin[0] != 0 || !std::is_sorted(begin, begin + n_lists + 1) ||
-      begin[n_lists] != static_cast<std::int64_t>(values.size)) {
-    throw_bad_input(name + "_splits", "other numbers",
-                    "ascending ones from 0 to " + std::to_string(values.size) +
-                        ", the number of values in " + name);
-  }
-}
-
 void check_matrix(const Tensor& values, std::size_t n_queries, const std::string& name,
                   const std::string& or_else) {
   if (values.shape.size() == 2 && values.shape[0] == static_cast<std::int64_t>(n_queries)) return;
@@ -44,6 +29,21 @@ std::vector<std::int64_t> sorted_list(const RaggedRows& rows, std::size_t query)
 }
 
 }  // namespace
+
+void check_splits(const Tensor& splits, std::size_t n_lists, const Tensor& values,
+                  const std::string& name, const char* of) {
+  const std::int64_t* begin = splits.as<std::int64_t>();
+  if (splits.shape != std::vector<std::int64_t>{static_cast<std::int64_t>(n_lists) + 1}) {
+    throw_bad_input(name + "_splits", "shape " + to_text(splits.shape),
+                    "(" + std::to_string(n_lists + 1) + ",): one more than " + of);
+  }
+  if (begin[0] != 0 || !std::is_sorted(begin, begin + n_lists + 1) ||
+      begin[n_lists] != static_cast<std::int64_t>(values.size)) {
+    throw_bad_input(name + "_splits", "other numbers",
+                    "ascending ones from 0 to " + std::to_string(values.size) +
+                        ", the number of values in " + name);
+  }
+}
 
 TopNFilter::TopNFilter(const OrtApi& api, const OrtKernelContext* context, std::size_t n_queries,
                        std::size_t n_searched, std::size_t n_rows, const Filter* call)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "ort_op/push_down.hpp"
+#include "ort_op/top_n_variety.hpp"
 #include "shortlist/limits.hpp"
 #include "src/search/selection.hpp"
 
@@ -110,6 +112,7 @@ struct TopNKernel::Run {
   const IndexView& index;
   std::size_t n_queries = 0;  // of its inputs; those that are searched may be fewer
   std::size_t top_n = 0;
+  Variety variety;
 };
 
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
@@ -144,7 +147,18 @@ void TopNKernel::compute(OrtKernelContext* context) const {
   output.rows = static_cast<std::int64_t*>(make_output(api_, context, kRows, shape));
   output.scores = static_cast<float*>(make_output(api_, context, kScores, shape));
   output.counts = static_cast<std::int64_t*>(make_output(api_, context, kCounts, {shape[0]}));
-  if (call != nullptr) output.missing = call->missing;
+  std::unique_ptr<const TopNVariety> variety;
+  if (call != nullptr) {
+    run.variety = call->variety;
+    output.missing = call->missing;
+  } else {
+    variety = std::make_unique<const TopNVariety>(api_, context, n_queries, run.index.n_rows(),
+                                                  run.top_n);
+    run.variety = variety->variety();
+    const auto n_quotas = static_cast<std::int64_t>(run.variety.n_quotas);
+    output.missing =
+        static_cast<std::int64_t*>(make_output(api_, context, kMissing, {shape[0], n_quotas}));
+  }
   auto* codes = static_cast<std::int64_t*>(make_output(api_, context, kCodes, shape));
   const std::size_t n_places = n_queries * run.top_n;
   std::vector<std::int64_t> rows, counts;  // outputs that nobody wants
@@ -197,8 +211,7 @@ std::size_t TopNKernel::read_top_n(const Run& run) const {
 
 void TopNKernel::search(const Run& run, const MatrixView& queries, const Filter& filter,
                         const SearchOutput& output) const {
-  const Variety variety = run.call == nullptr ? Variety{} : run.call->variety;
-  Shares shares{run.index, queries, run.top_n, filter, variety, output, {}, {}};
+  Shares shares{run.index, queries, run.top_n, filter, run.variety, output, {}, {}};
   const std::size_t n_tasks = (queries.n_rows + kQueriesPerTask - 1) / kQueriesPerTask;
   if (n_tasks == 1) {
     shares.run(0);
@@ -245,10 +258,10 @@ void TopNKernel::fall_back(const Run& run, std::size_t query, const AllowedRows&
     }
     return list;
   };
-  if (run.call == nullptr || !run.call->variety.is_set()) {
+  if (!run.variety.is_set()) {
     for (const Neighbor& item : best(run.top_n)) put(item);
   } else {
-    Selection selection(run.call->variety, query, run.top_n);
+    Selection selection(run.variety, query, run.top_n);
     for (std::size_t n = kFallbackFactor * run.top_n; !selection.is_done(); n = popular.n + 1) {
       std::vector<Neighbor> list = best(n);
       const bool is_all = list.size() < n;
@@ -258,7 +271,7 @@ void TopNKernel::fall_back(const Run& run, std::size_t query, const AllowedRows&
     std::sort(picks.begin(), picks.end(), is_better);
     for (const Neighbor& item : picks) put(item);
     if (output.missing != nullptr) {
-      selection.write_missing(output.missing + query * run.call->variety.n_quotas);
+      selection.write_missing(output.missing + query * run.variety.n_quotas);
     }
   }
   put_nothing(query, n_found, run.top_n, output);

@@ -21,15 +21,26 @@
 //   allow_mask      uint8 (rows of the index,), optional: the same, 0 = not allowed.
 //                   Of the last five, splits and masks without values are as if left out.
 //   seen_codes      int64 (n, width), optional: codes of items (row + 1; 0 or less = none) that
-//   must
-//                   not come back, unless
+//                   must not come back, unless
 //   exclude_seen    bool (1,), optional, is false.
+//   The lists as a whole (docs/variety.md); without values these are as if left out:
+//   at_most         int64 (columns,) or (n, columns): so many items of a list with the same value
+//                   of each column; 0 = any number
+//   groups          int32 (columns, rows of the index): the values, negative = none; or flat with
+//   groups_splits   int64 (columns * rows + 1,): row r of column c owns the values from
+//                   splits[c * rows + r] on
+//   at_least        int64 (quotas,) or (n, quotas): so many items of a list that count
+//   quotas          uint8 (quotas, rows): whether an item counts
+//   diversity       double (1,) or (n,)
+//   dampening       double (1,) or (n,): so many times its term is taken off an item's score
+//   dampening_terms double (rows,), such as the logarithm of an item's popularity
 // Outputs
 //   rows            int64 (n, top_n), best first; -1 at missing places
 //   scores          float (n, top_n); -infinity at missing places
 //   counts          int64 (n,): how many places are real
 //   codes           int64 (n, top_n): the code of each row, as the encoder takes it; 0 at missing
 //                   places, and for items that came after the graph was made
+//   missing         int64 (n, quotas): how many items each quota lacks
 // Attributes
 //   metric          optional text: the metric the graph was made for; another index is refused.
 //
@@ -50,6 +61,10 @@ namespace shortlist::ort_op {
 [[noreturn]] void throw_bad_input(const std::string& argument, const std::string& got,
                                   const std::string& expected);
 
+// Refuses splits that do not cut the values of the input `name` into n_lists, one for each `of`.
+void check_splits(const Tensor& splits, std::size_t n_lists, const Tensor& values,
+                  const std::string& name, const char* of = "queries");
+
 class TopNKernel {
  public:
   enum Input : std::size_t {
@@ -68,9 +83,17 @@ class TopNKernel {
     kAllowMask,
     kSeenCodes,
     kExcludeSeen,
+    kAtMost,
+    kGroups,
+    kGroupsSplits,
+    kAtLeast,
+    kQuotas,
+    kDiversity,
+    kDampening,
+    kDampeningTerms,
     kNInputs
   };
-  enum Output : std::size_t { kRows, kScores, kCounts, kCodes, kNOutputs };
+  enum Output : std::size_t { kRows, kScores, kCounts, kCodes, kMissing, kNOutputs };
 
   // Throws std::invalid_argument or FileError if the node or its index is not as described.
   TopNKernel(const OrtApi& api, const OrtKernelInfo* info);
