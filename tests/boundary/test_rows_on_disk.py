@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortlist import BundleError, Index
+from shortlist import BundleError, Index, _core
 from shortlist.bundle.storages import ON_DISK, index_parts
 
 N_ITEMS, DIM = 3000, 24
@@ -91,6 +91,35 @@ def test_answers_have_the_bits_of_float32(items, queries, storage, metric, mmap,
         assert one.scores.tobytes() == wanted.scores[:1].tobytes()
     rows = [5, 7, 2999]
     assert index.vectors(rows).tobytes() == plain.vectors(rows).tobytes()
+
+
+def reads():
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("syscr")))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_half_codes_leave_is_judged_by_codes_before_it_is_read(metric, tmp_path):
+    random = np.random.default_rng(8)
+    rows = random.normal(size=(20_000, 32)).astype(np.float32)
+    queries = random.normal(size=(10, 32)).astype(np.float32)
+    limit, found, n_reads = _core.min_code_bytes_for_nibbles(), {}, {}
+    try:
+        for n_bytes in (0, limit):
+            _core.set_min_code_bytes_for_nibbles(n_bytes)
+            Index(rows, metric=metric, storage="disk8").save(tmp_path / "a.index")
+            index = Index.load(tmp_path / "a.index")
+            before = reads()
+            found[n_bytes] = [index.search(queries[i : i + 1], n_threads=1) for i in range(10)]
+            n_reads[n_bytes] = reads() - before
+    finally:
+        _core.set_min_code_bytes_for_nibbles(limit)
+    plain = Index(rows, metric=metric)
+    for i in range(10):
+        wanted = plain.search(queries[i : i + 1])
+        assert same(found[0][i], wanted)
+        assert same(found[limit][i], wanted)
+    assert n_reads[0] <= 1.1 * n_reads[limit]  # the same candidates, in nearly the same order
 
 
 def test_updates_live_in_memory_until_they_are_saved(loaded, plain, queries, tmp_path):

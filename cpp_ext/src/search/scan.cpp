@@ -23,9 +23,9 @@ constexpr std::size_t kMinSliceBlocks = 16;
 // takes longer. Measured with 10,000 items.
 constexpr std::size_t kSeedBytes = 512 * 1024;
 constexpr std::size_t kSeedBlocks = 256;
-// With fewer tiles, each would prefetch more than it can hide. Measured at 1,000,000 x 128, batches
-// of 8 and 64.
-constexpr std::size_t kSharingTiles = 3;
+// A tile alone would prefetch more than it can hide. Measured at 1,000,000 x 128, batches of 8, 12
+// and 64, avx512 and amx-int8.
+constexpr std::size_t kSharingTiles = 2;
 // Queries that score a slice together; fewer do it one by one. Benchmark: --kind all_equal --batch.
 constexpr std::size_t kSharingRuns = 8;
 // Scanning nibbles pays while fewer than one item in kNibbleAdvantage has to be scored: batch 1 on
@@ -130,20 +130,40 @@ bool Scanner::take(const SegmentView& view, std::size_t position, std::int32_t d
   return true;
 }
 
-std::int32_t Scanner::six_bit_dot(const PackedItems& packed, std::size_t position,
-                                  const QueryRun& run, std::int32_t high_dot) {
+std::int32_t Scanner::code_dot(const PackedItems& packed, std::size_t position, const QueryRun& run,
+                               std::int32_t high_dot) {
   const std::size_t block = position / kBlockItems;
-  const std::uint8_t* quarters = packed.quarters + block * packed.quarter_block_bytes() +
-                                 position % kBlockItems * kernels::kGroupDims;
+  const std::size_t item = position % kBlockItems * kernels::kGroupDims;
   const std::int8_t* query = run.query->codes();
-  std::int32_t dot = 4 * high_dot;
+  std::int32_t dot = 0;
+  if (packed.codes != nullptr) {
+    const std::uint8_t* code = packed.codes + block * packed.block_bytes() + item;
+    for (std::size_t g = 0; g < packed.n_groups; ++g) {
+      for (std::size_t d = 0; d < kernels::kGroupDims; ++d) {
+        dot += static_cast<std::int32_t>(code[d]) * query[d];
+      }
+      code += kernels::kGroupBytes, query += kernels::kGroupDims;
+    }
+    return dot;
+  }
+  const std::uint8_t* quarters = packed.quarters + block * packed.quarter_block_bytes() + item;
   for (std::size_t g = 0; g < packed.n_groups; ++g, query += kernels::kGroupDims) {
     const std::uint8_t* low = quarters + g / 4 * kernels::kGroupBytes;
     for (std::size_t d = 0; d < kernels::kGroupDims; ++d) {
       dot += static_cast<std::int32_t>(low[d] >> g % 4 * 2 & 3) * query[d];
     }
   }
-  return dot;
+  return 4 * high_dot + dot;
+}
+
+void Scanner::prefetch_code(const PackedItems& packed, std::size_t position) {
+  const std::size_t block = position / kBlockItems;
+  const std::size_t item = position % kBlockItems * kernels::kGroupDims;
+  const bool is_whole = packed.codes != nullptr;
+  const std::uint8_t* code = is_whole ? packed.codes + block * packed.block_bytes()
+                                      : packed.quarters + block * packed.quarter_block_bytes();
+  const std::size_t n = is_whole ? packed.n_groups : quads_for(packed.n_groups);
+  for (std::size_t g = 0; g < n; ++g) __builtin_prefetch(code + g * kernels::kGroupBytes + item);
 }
 
 void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
@@ -152,12 +172,15 @@ void Scanner::take_hit(const SegmentView& view, std::size_t first, std::size_t n
   QueryRun& run = *tile.runs[q];
   const PackedItems& packed = view.segment->packed;
   const std::size_t position = first * kBlockItems + item;
-  if (tile.by_nibbles && packed.quarters != nullptr) {
-    dot = six_bit_dot(packed, position, run, dot);
+  if (tile.by_nibbles && judges_by_codes(packed)) {
+    dot = code_dot(packed, position, run, dot);
     const kernels::BlockStats stats = packed.block_stats();
     std::int32_t threshold = 0;
     table_.thresholds(&stats, position / kBlockItems, 1, &run.bound, &threshold);
-    if (dot <= threshold) return;
+    if (dot <= threshold) {
+      run.n_candidates += packed.codes != nullptr;  // scan_alone counts what nibbles leave
+      return;
+    }
   }
   const float needed = run.needed;
   if (!take(view, position, dot, run)) return;
@@ -219,6 +242,11 @@ void Scanner::scan_slice(const SegmentView& view, std::size_t first, std::size_t
     // The rows of earlier hits, which came meanwhile.
     for (std::size_t q = 0; q < n_runs; ++q) {
       if (rescore(view, *runs[q])) update_thresholds(view, b, n_blocks, tile, q);
+    }
+    if (by_nibbles && judges_by_codes(packed)) {
+      for (std::size_t i = 0; i < n_hits; ++i) {
+        prefetch_code(packed, b * kBlockItems + hits[i].item);
+      }
     }
     for (std::size_t i = 0; i < n_hits; ++i) {
       take_hit(view, b, n_blocks, tile, hits[i].query, hits[i].item, hits[i].dot);
@@ -294,7 +322,8 @@ void Scanner::widen(const PackedItems& packed, std::size_t first, std::size_t en
 }
 
 // The first tile would wait for the codes of every slice: the tiles of the slice before, which find
-// theirs in the cache, share the work of asking for them.
+// theirs in the cache, share the work of asking for them. Of six-bit codes the first tile asks for
+// the low bits, the others for the high ones.
 void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t end,
                          std::size_t last) {
   const PackedItems& packed = view.segment->packed;
@@ -304,16 +333,25 @@ void Scanner::scan_tiles(const SegmentView& view, std::size_t first, std::size_t
     ++n_tiles;
   const bool is_short = packed.codes == nullptr;
   const std::size_t block_bytes = is_short ? packed.nibble_block_bytes() : packed.block_bytes();
-  kernels::Ahead ahead = {(is_short ? packed.nibbles : packed.codes) + end * block_bytes, 0};
-  if (end < last && n_tiles >= kSharingTiles) {
-    const std::size_t share = (block_bytes + n_tiles - 1) / n_tiles;
-    ahead.n_bytes = (share + kernels::kCacheLine - 1) / kernels::kCacheLine * kernels::kCacheLine;
-  }
-  std::size_t n_runs;
-  for (std::size_t q = 0; q < runs.size(); q += n_runs) {
-    n_runs = tile_size(packed.n_groups, runs.size() - q);
-    scan_slice(view, first, end, runs.data() + q, n_runs, ahead);
-    ahead.codes += (end - first) * ahead.n_bytes;
+  const std::uint8_t* next = (is_short ? packed.nibbles : packed.codes) + end * block_bytes;
+  const auto ahead_of = [&](std::size_t tile) -> kernels::Ahead {
+    if (end == last || n_tiles < kSharingTiles) return {next, 0};
+    std::size_t n_sharing = n_tiles;
+    if (packed.quarters != nullptr) {
+      const std::size_t n_bytes = packed.quarter_block_bytes();
+      if (tile == 0) return {packed.quarters + end * n_bytes, n_bytes};
+      --tile, --n_sharing;
+    }
+    const std::size_t share = (block_bytes + n_sharing - 1) / n_sharing;
+    const std::size_t n_lines = (share + kernels::kCacheLine - 1) / kernels::kCacheLine;
+    const std::size_t n_bytes = n_lines * kernels::kCacheLine;
+    return {next + tile * (end - first) * n_bytes, n_bytes};
+  };
+  std::size_t q = 0;
+  for (std::size_t tile = 0; tile < n_tiles; ++tile) {
+    const std::size_t n_runs = tile_size(packed.n_groups, runs.size() - q);
+    scan_slice(view, first, end, runs.data() + q, n_runs, ahead_of(tile));
+    q += n_runs;
   }
 }
 

@@ -222,9 +222,15 @@ class Scanner {
   bool take(const SegmentView& view, std::size_t position, std::int32_t dot, QueryRun& run);
   ScoreRange score_range(const PackedItems& packed, std::size_t position, std::int32_t dot,
                          const QueryRun& run) const;
-  // The dot product of a six-bit code, given that of the high four.
-  static std::int32_t six_bit_dot(const PackedItems& packed, std::size_t position,
-                                  const QueryRun& run, std::int32_t high_dot);
+  // A read of the disk costs more than the rest of a code: what nibbles leave is judged by that.
+  bool judges_by_codes(const PackedItems& packed) const {
+    return has_rows_on_disk(snapshot_.storage) &&
+           (packed.codes != nullptr || packed.quarters != nullptr);
+  }
+  static void prefetch_code(const PackedItems& packed, std::size_t position);
+  // The dot product of a whole code of six or eight bits; of six, given that of the high four.
+  static std::int32_t code_dot(const PackedItems& packed, std::size_t position, const QueryRun& run,
+                               std::int32_t high_dot);
   // Takes one hit unless the bound has moved past it meanwhile.
   void take_hit(const SegmentView& view, std::size_t first, std::size_t n_blocks, Tile& tile,
                 std::uint32_t q, std::size_t item, std::int32_t dot);

@@ -45,12 +45,12 @@ ScoreRange Scanner::score_range(const PackedItems& packed, std::size_t position,
   return {most, score_at(about, 0), score_at(about - error, 4 * kRounding * square)};
 }
 
-// Ranges of short codes are wide: their lower ends rule little out, so what will probably be among
-// the best is read at once.
+// Ranges of four-bit codes are wide: their lower ends rule little out, so what will probably be
+// among the best is read at once.
 bool Scanner::leave_unread(const SegmentView& view, QueryRun& run, bool is_pause) {
   Pending& pending = run.pending;
   if (pending.size == 0) return false;
-  const bool reads_likely = has_short_codes(snapshot_.storage);
+  const bool reads_likely = snapshot_.storage == Storage::disk4;
   std::size_t n_likely = 0;
   for (std::size_t i = 0; i < pending.size; ++i) {
     const std::int64_t slot = pending.slots[i];

@@ -97,8 +97,8 @@ Packer::Packer(std::size_t n_rows, std::size_t dim, Metric metric, Storage stora
   memory_->stats.resize(kStatsPerBlock * packed_.n_blocks);
   const std::size_t n_code_bytes = packed_.n_blocks * packed_.block_bytes();
   if (!has_short_codes(storage)) memory_->codes = Buffer(n_code_bytes);
-  const bool is_small = is_approximate(storage) || has_rows_on_disk(storage);
-  const bool has_nibbles = !is_small && n_code_bytes >= min_code_bytes_for_nibbles();
+  const bool has_nibbles = !is_approximate(storage) && !has_short_codes(storage) &&
+                           n_code_bytes >= min_code_bytes_for_nibbles();
   if (has_nibbles || has_short_codes(storage)) memory_->nibbles = Buffer(n_code_bytes / 2);
   if (storage == Storage::disk6) {
     memory_->quarters = Buffer(packed_.n_blocks * packed_.quarter_block_bytes());
