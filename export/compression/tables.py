@@ -3,7 +3,7 @@
 A row of a table is looked up as whole numbers and multiplied by its scale: three standard operators
 more, a quarter of the bytes, on disk and in memory. A table that is taken whole, by a product or an
 operator of ours, is written the same way, and ONNX Runtime multiplies it out when it opens the
-graph. A column times a row is written as these two.
+graph. A table that is a product of one or two columns and rows is written as these.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def byte_tables(proto: onnx.ModelProto, shared: set[bytes]) -> None:
             continue
         found, is_shared = readers.get(tensor.name, []), _digest(tensor) in shared
         if tensor.data_type == TensorProto.FLOAT and all(_looks_up(n, tensor.name) for n in found):
-            parts = _column_and_row(numpy_helper.to_array(tensor))
+            parts = _factors(numpy_helper.to_array(tensor))
             if parts is None and is_shared:
                 parts = rounded_rows(numpy_helper.to_array(tensor))
             if parts is not None:
@@ -86,16 +86,16 @@ def byte_tables(proto: onnx.ModelProto, shared: set[bytes]) -> None:
             graph.initializer.append(numpy_helper.from_array(values, f"{name}/{part}"))
 
 
-def _column_and_row(values: npt.NDArray[np.float32]) -> tuple[Any, Any] | None:
-    """Return a column (n, 1) and a row (1, width) whose product is the table; None if none is."""
+def _factors(values: npt.NDArray[np.float32]) -> tuple[Any, Any] | None:
+    """Return columns (n, k) and rows (k, width), k 1 or 2, whose product is the table, or None."""
     table = values.astype(np.float64)
-    row = table[np.argmax(np.square(table).sum(axis=1))]
-    if not row.any():
-        return None
-    column = (table @ row / (row @ row))[:, None]
-    if np.abs(column * row - table).max() > SAME * np.abs(table).max():
-        return None
-    return column.astype(np.float32), row[None].astype(np.float32)
+    _, directions = np.linalg.eigh(table.T @ table)  # of the smallest part of the table first
+    for k in (1, 2):
+        rows = directions[:, -k:].T
+        columns = table @ rows.T
+        if np.abs(columns @ rows - table).max() <= SAME * np.abs(table).max():
+            return columns.astype(np.float32), rows.astype(np.float32)
+    return None
 
 
 def _digest(tensor: TensorProto) -> bytes:
@@ -128,7 +128,7 @@ def _takes_whole(node: Any) -> bool:
 
 
 def _look_up_codes(graph: Any, tables: dict[str, tuple[Any, Any]]) -> None:
-    """Put lookups of codes and scales, or of a column, in the places of those of float32 rows."""
+    """Put lookups of codes and scales, or of columns, in the places of those of float32 rows."""
     nodes = []
     for node in graph.node:
         if node.op_type != "Gather" or node.input[0] not in tables:
@@ -137,13 +137,15 @@ def _look_up_codes(graph: Any, tables: dict[str, tuple[Any, Any]]) -> None:
         table, places, result = node.input[0], node.input[1], node.output[0]
         codes, numbers, scales = (f"{result}/{part}" for part in ("codes", "numbers", "scales"))
         nodes.append(helper.make_node("Gather", [f"{table}/codes", places], [codes], codes))
-        factor = f"{table}/scales"
+        factor, kind = f"{table}/scales", "Mul"
         if tables[table][0].dtype == np.int8:
             cast = {"to": TensorProto.FLOAT}
             nodes.append(helper.make_node("Cast", [codes], [numbers], numbers, **cast))
             nodes.append(helper.make_node("Gather", [factor, places], [scales], scales))
             codes, factor = numbers, scales
-        nodes.append(helper.make_node("Mul", [codes, factor], [result], node.name or result))
+        elif len(tables[table][1]) > 1:
+            kind = "MatMul"
+        nodes.append(helper.make_node(kind, [codes, factor], [result], node.name or result))
     _set_nodes(graph, nodes)
 
 

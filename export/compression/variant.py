@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shortlist.bundle.manifest import MANIFEST
+from shortlist.bundle.storages import ON_DISK
 from shortlist.errors import DataError
 from shortlist.export.compression.cut import cut_graphs, cut_index
 from shortlist.export.compression.graphs import (
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "write_variant"]
 
 USERS = "users.arrow"
-WHOLE = ("float32", "disk8", "disk4")  # storages that keep every number
+FOLLOWERS = "followers.arrow"
+WHOLE = ("float32", *ON_DISK)  # storages that keep every number
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Recipe:
         Keep the stored users.
     portable : bool
         Keep recommend_portable.onnx.
+    followers : bool
+        Keep followers.arrow, which lists of similar items can be made of.
     """
 
     int8: bool = False
@@ -66,6 +70,7 @@ class Recipe:
     users: bool = True
     portable: bool = True
     dim: int | None = None
+    followers: bool = True
 
     @property
     def name(self) -> str:
@@ -76,6 +81,7 @@ class Recipe:
             f"storage {self.storage}" if self.storage else "",
             "" if self.users else "no users",
             "" if self.portable else "no portable graph",
+            "" if self.followers else "no followers",
         ]
         return ", ".join(filter(None, steps)) or "as it is"
 
@@ -125,9 +131,12 @@ def write_variant(
 
 def _copy_tables(bundle: Bundle, recipe: Recipe, directory: Path) -> None:
     """Copy what is neither graph nor index."""
+    left = {DATA_FILE, MANIFEST}
+    left |= set() if recipe.users else {USERS}
+    left |= set() if recipe.followers else {FOLLOWERS}
     for name in bundle.manifest.files:
-        is_left = name.endswith((".onnx", ".index")) or name in (DATA_FILE, MANIFEST)
-        if is_left or name == shards.MANIFEST or (name == USERS and not recipe.users):
+        is_left = name.endswith((".onnx", ".index")) or name in left
+        if is_left or name == shards.MANIFEST:
             continue
         if name == USERS:
             write_short(bundle.file(name), directory / name)

@@ -70,14 +70,15 @@ def test_a_table_that_is_looked_up_takes_a_quarter_and_gives_the_rounded_rows():
     assert {node.domain for node in proto.graph.node} == {""}
 
 
-def test_a_column_times_a_row_stays_as_exact_as_float32():
-    column = RANDOM.normal(size=(400, 1)).astype(np.float32)
-    table = column * RANDOM.normal(size=(1, 32)).astype(np.float32)
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_product_of_columns_and_rows_stays_as_exact_as_float32(k):
+    columns = RANDOM.normal(size=(400, k)) * [1, 40][:k]
+    table = (columns @ RANDOM.normal(size=(k, 32))).astype(np.float32)
     proto = lookup(table)
     byte_tables(proto, set())  # nothing is shared, so nothing may be rounded
     codes = np.arange(400)[None]
-    assert np.abs(run(proto, codes=codes) - table[codes]).max() < 1e-5
-    assert bytes_of(proto) < table.nbytes / 20
+    assert np.abs(run(proto, codes=codes) - table[codes]).max() < 1e-6 * np.abs(table).max() * k
+    assert bytes_of(proto) < table.nbytes * k / 20
 
 
 def test_a_table_that_other_graphs_lack_keeps_its_numbers():

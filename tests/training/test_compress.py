@@ -57,12 +57,12 @@ def content(path):
 def test_a_smaller_bundle_is_written_and_says_what_was_done_and_found(folder, capsys):
     whole, small = folder / "shop.shortlist", folder / "small.shortlist"
     before = content(whole)
-    flags = ["--int8", "--storage", "int8", "--no-users", "--no-portable", "--tolerance", "0.5"]
-    status, report = compressed(folder, capsys, *flags)
+    flags = ["--int8", "--storage", "int8", "--no-users", "--no-portable", "--no-followers"]
+    status, report = compressed(folder, capsys, *flags, "--tolerance", "0.5")
     assert status == 0
     assert content(whole) == before
-    steps = ["no users, no portable graph", "int8, no users, no portable graph",
-             "int8, storage int8, no users, no portable graph"]  # fmt: skip
+    left = "no users, no portable graph, no followers"
+    steps = [left, f"int8, {left}", f"int8, storage int8, {left}"]
     assert [step["name"] for step in report["steps"]] == steps
     assert report["chosen"] == steps[-1]
     assert report["steps"][0]["difference"] == 0.0
@@ -82,6 +82,7 @@ def test_a_smaller_bundle_is_written_and_says_what_was_done_and_found(folder, ca
         assert set(after["speedup"]) == {"1", "64"}
         assert manifest.to_dict()["metrics"]["validation"] == after["figures"]["metrics"]
         assert set(manifest.parity["graphs"]) == {"recommend.onnx"}
+        assert not other.has("followers.arrow")
         assert "compression" in other.summary()
         assert "compression" in other.outline()
         assert "compression" not in one.summary()

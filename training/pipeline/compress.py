@@ -185,8 +185,8 @@ class _Job:
     def _steps(self) -> list[Recipe]:
         """Return the steps that are asked for, each with those before it."""
         request = self.request
-        recipe = Recipe(users=request.users, portable=request.portable)
-        recipes = [recipe] if not (request.users and request.portable) else []
+        recipe = Recipe(users=request.users, portable=request.portable, followers=request.followers)
+        recipes = [recipe] if recipe != Recipe() else []
         if request.dim is not None:
             recipes.append(recipe := dataclasses.replace(recipe, dim=request.dim))
         if request.int8:
@@ -206,7 +206,7 @@ class _Job:
             trained = manifest.training_section("config", "train").get("matryoshka", ())
             dims += [dim for dim in trained if dim < manifest.dim]
         return [
-            Recipe(int8, storage, request.users, request.portable, dim)
+            Recipe(int8, storage, request.users, request.portable, dim, request.followers)
             for dim in dims
             for int8 in ((True,) if request.int8 else (False, True))
             for storage in storages

@@ -56,8 +56,8 @@ class CompressRequest:
         Of the item index.
     dim : int or None
         Numbers of an embedding that stay.
-    users, portable : bool
-        Keep the stored users, and recommend_portable.onnx.
+    users, portable, followers : bool
+        Keep the stored users, recommend_portable.onnx, and followers.arrow.
     prune : float or None
         Part of the user encoder's multiplications to do without.
     distil : str or None
@@ -74,6 +74,7 @@ class CompressRequest:
     storage: str | None = None
     users: bool = True
     portable: bool = True
+    followers: bool = True
     dim: int | None = None
     prune: float | None = None
     distil: str | None = None
@@ -111,13 +112,12 @@ def check_request(request: CompressRequest, bundle: Path, out: Path) -> None:
         request.student
         or request.int8
         or request.storage
-        or not request.users
-        or not request.portable
+        or not (request.users and request.portable and request.followers)
     )
     if request.within is None and not has_step:
         raise DataError(
             "steps: got none, expected --int8, --storage, --dim, --prune, --distil, --no-users, "
-            "--no-portable, or --within to search"
+            "--no-portable, --no-followers, or --within to search"
         )
 
 

@@ -55,8 +55,8 @@ Index IndexView::with_storage(Storage storage) const {
   if (row_storage(from.storage) != Storage::float32 && storage != from.storage) {
     throw std::invalid_argument(std::string("storage: got ") + name_of(storage) +
                                 " for an index of storage " + name_of(from.storage) +
-                                "; the numbers before rounding are gone; expected float32, disk8 "
-                                "or disk4 to start from: build the index again");
+                                "; the numbers before rounding are gone; expected float32, disk8, "
+                                "disk6 or disk4 to start from: build the index again");
   }
   check_dim(from.dim, storage);
   Snapshot wanted = from;

@@ -77,6 +77,11 @@ def add_parser(subparsers: SubParsers) -> None:
         "--no-portable", action="store_true", help="leave out recommend_portable.onnx"
     )
     parser.add_argument(
+        "--no-followers",
+        action="store_true",
+        help="leave out followers.arrow, which `similar` by followers or mix needs",
+    )
+    parser.add_argument(
         "--tolerance",
         type=float,
         default=0.01,
@@ -112,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         users=not args.no_users,
         portable=not args.no_portable,
+        followers=not args.no_followers,
         dim=args.dim,
         prune=args.prune,
         distil=args.distil,
