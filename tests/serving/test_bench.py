@@ -44,6 +44,23 @@ def test_output_says_what_it_was_measured_on(report):
     assert "| 1, every 10 ms | recommend, reranked |" in markdown
 
 
+def test_a_compressed_bundle_says_its_bytes_and_quality(report):
+    assert report["bundle"]["compression"] is None
+    assert report["bundle"]["size"] > 1000
+    assert "Compressed" not in format_markdown(report)
+    record = {
+        "steps": ["int8", "no users"],
+        "n_users": 6040,
+        "before": {"size": 2000, "metrics": {"HR@10": 0.3, "NDCG@10": 0.19}},
+        "after": {"size": 500, "metrics": {"HR@10": 0.29, "NDCG@10": 0.18}},
+    }
+    small = report | {"bundle": report["bundle"] | {"compression": record}}
+    assert (
+        "Compressed by int8, no users: 500 bytes, 0.25 of 2,000; NDCG@10 0.1800 on 6,040 "
+        "validation users, 0.1900 before."
+    ) in format_markdown(small)
+
+
 def test_a_busy_machine_is_named_in_the_output(report):
     of_a_free_core, of_a_shared_core = [(100, 99)] * 9, [(100, 70)] * 9
     assert busy_machine(1.9, 2, of_a_free_core) == []

@@ -35,6 +35,7 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         f"top-{settings['top_n']}, {settings['history_length']} seen items a request excluded. "
         f"{verified['n_scores']:,} scores of {verified['n_requests']} requests checked against "
         f"float64 first (largest difference {verified['largest_score_difference']:.1e}).",
+        *_compression_lines(bundle["compression"]),
         "",
         f"{machine['cpu']}, SIMD level {machine['simd_level']}, "
         f"{settings['n_threads']} of {machine['n_cpus']} threads, "
@@ -42,6 +43,23 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         *(f"\n**Warning:** {warning}." for warning in report["warnings"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _compression_lines(record: Mapping[str, Any] | None) -> list[str]:
+    """Say what a compressed bundle weighs and how well it ranks, beside the one it was made of."""
+    if record is None:
+        return []
+    before, after = record["before"], record["after"]
+    (name, was), (_, value) = (
+        next(item for item in side["metrics"].items() if item[0].startswith("NDCG"))
+        for side in (before, after)
+    )
+    return [
+        "",
+        f"Compressed by {', '.join(record['steps'])}: {after['size']:,} bytes, "
+        f"{after['size'] / before['size']:.2f} of {before['size']:,}; {name} {value:.4f} on "
+        f"{record['n_users']:,} validation users, {was:.4f} before.",
+    ]
 
 
 def plot(report: Mapping[str, Any], path: str | Path) -> None:
