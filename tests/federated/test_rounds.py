@@ -115,7 +115,7 @@ def test_fedadam_takes_the_steps_of_the_paper():
 def test_the_pairs_of_round_0_are_the_counts_in_either_order():
     config = load_config(overrides={"model.encoder": "pool", "train.item_init": "cooccurrence"})
     house = house_of(events_of())
-    sums = rounds.count_first(house, config)
+    sums = rounds.count_first(house, config, 3)
     n_items = house.items.height
     assert {name: array.shape for name, array in sums.items()} == rounds.first_shapes(
         config, n_items
@@ -123,8 +123,22 @@ def test_the_pairs_of_round_0_are_the_counts_in_either_order():
     split = rounds.leave_one_out(house, config.events)
     lengths = split.train.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
     follows = count_followers(split.item_rows(split.train["item_id"]), lengths, n_items)
-    half, both = rounds._matrix(sums["pairs"], n_items), follows + follows.T
-    np.testing.assert_allclose((half + half.T).toarray(), both.toarray(), atol=0.01)
+    half = rounds._matrix(rounds._unpacked(sums["pairs"]), n_items)
+    both = (follows + follows.T).toarray()
+    assert both.max() < 4095 / 3  # in full
+    assert np.all(np.abs((half + half.T).toarray() - both) <= 0.126 * (1 + np.eye(n_items)))
+
+
+def test_pairs_of_many_parties_have_room_in_half_a_number():
+    """Those that have none are scaled as a whole; the sum keeps both halves apart."""
+    large = np.array([40_000, 20_000, 4, 0, 10_000]) * rounds.STEPS
+    small = np.array([2, 0, 1, 3, 7]) * rounds.STEPS
+    total = rounds._packed(large, 3) + 2 * rounds._packed(small, 3)
+    assert len(total) == 3
+    assert total.max() < 1 << 30
+    scaled = np.rint(np.array([40_000, 20_000, 4, 0, 10_000]) * 5461 / 40_000)
+    expected = scaled + 2 * 4 * np.array([2, 0, 1, 3, 7])
+    np.testing.assert_array_equal(rounds._unpacked(total)[:5], expected)
 
 
 def test_settings_of_rounds_are_checked():
@@ -228,7 +242,7 @@ def test_a_party_without_targets_counts_as_nobody(trained):
     house = house_of(events_of(20))
     sums = rounds.train_locally(house, model_of(trained, 2), config, 1, "x")
     assert not any(np.any(steps) for steps in sums.values())
-    assert rounds.count_first(house, config)[rounds.USERS].tolist() == [0]
+    assert rounds.count_first(house, config, 2)[rounds.USERS].tolist() == [0]
 
 
 def test_a_round_is_repeated_without_a_party_and_goes_on(tmp_path):

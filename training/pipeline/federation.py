@@ -351,7 +351,7 @@ def _count(
         model = _model(exchange, plan)
         sums = rounds.train_locally(house, model, config, plan.round, where)
     elif plan.n_rounds > 0:
-        sums = rounds.count_first(house, config)
+        sums = rounds.count_first(house, config, len(plan.parties))
     else:
         sums = federated.count_sums(house, config, len(plan.parties))
     return masked_message(plan, key, sums)

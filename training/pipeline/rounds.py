@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from shortlist.training.models.two_tower import TwoTower
 
 USERS, COUNTS, PAIRS = "users", "counts", "pairs"  # sums of round 0, beside `EVENTS`
-_COARSE = 24  # bits that a pair loses: steps of 2^-8 leave room in 32 bits
+_QUARTERS = 4  # steps of a pair, in 1
+_HALF = 16  # bits of a pair: two of them travel in one number of 32
+_LARGEST = (1 << _HALF - 2) - 1  # of a pair in the total, so that `sums.largest_of` is kept
 _WEIGHT = "weights/"
 
 
@@ -99,7 +101,7 @@ def first_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the sums of round 0."""
     shapes: dict[str, tuple[int, ...]] = {USERS: (1,), EVENTS: (n_items,), COUNTS: (n_items,)}
     if begins_with_pairs(config):
-        shapes[PAIRS] = (n_items * (n_items + 1) // 2,)
+        shapes[PAIRS] = (-(-n_items * (n_items + 1) // 4),)
     return shapes
 
 
@@ -108,14 +110,24 @@ def begins_with_pairs(config: Config) -> bool:
     return config.train.item_init == "cooccurrence"
 
 
-def count_first(house: Dataset, config: Config) -> dict[str, Rows]:
+def count_first(house: Dataset, config: Config, n_parties: int) -> dict[str, Rows]:
     """Add up what round 0 asks for over the users of one party.
+
+    Parameters
+    ----------
+    house : Dataset
+        Of the party; its item table is the catalogue.
+    config : Config
+        Of the plan.
+    n_parties : int
+        Of the plan.
 
     Returns
     -------
     dict of str to ndarray, int64
-        As `first_shapes` says. ``pairs`` is an upper triangle, row by row, in steps of 2^-8: how
-        often two items lie near each other in a history, in either order.
+        As `first_shapes` says. ``pairs`` is an upper triangle, row by row, in quarters, and two
+        pairs to a number: how often two items lie near each other in a history, in either order.
+        A party whose largest pair has no room counts all its pairs less, in proportion.
     """
     split = leave_one_out(house, config.events)
     n_items = len(split.catalogue)
@@ -131,7 +143,7 @@ def count_first(house: Dataset, config: Config) -> dict[str, Rows]:
         users = split.train["user_id"].rle_id().to_numpy().astype(np.int64)
         weights = np.maximum(split.weights(split.train), 0.0).astype(np.float64)
         follows = sum_followers(users, rows, weights, n_items, window=WINDOW, gap_decay=GAP_DECAY)
-        sums[PAIRS] = _triangle(follows)
+        sums[PAIRS] = _packed(_triangle(follows), n_parties)
     return sums
 
 
@@ -151,7 +163,7 @@ def first_model(
     model.forget_ids(counts == 0)
     follows = sparse.csr_matrix((n_items, n_items))
     if begins_with_pairs(config):
-        follows = _matrix(total[PAIRS], n_items)
+        follows = _matrix(_unpacked(total[PAIRS]), n_items)
         n_members = config.model.n_members
         vectors = first_vectors(follows, model.dim // n_members, config.train.seed, n_members)
         model.begin_with(vectors, counts > 0)
@@ -287,7 +299,7 @@ def _settings_of(config: Config, number: int) -> TrainConfig:
 
 
 def _triangle(follows: Any) -> Rows:
-    """Return the pairs of a square matrix in either order, as an upper triangle in steps of 2^-8.
+    """Return the pairs of a square matrix in either order, as an upper triangle.
 
     The diagonal is counted once.
     """
@@ -297,15 +309,32 @@ def _triangle(follows: Any) -> Rows:
     low, high = low.astype(np.int64), high.astype(np.int64)
     pairs = np.zeros(n * (n + 1) // 2, np.int64)
     np.add.at(pairs, low * n - low * (low - 1) // 2 + high - low, entries.data)
-    coarse: Rows = np.right_shift(pairs + (1 << (_COARSE - 1)), _COARSE)
-    return coarse
+    return pairs
+
+
+def _packed(pairs: Rows, n_parties: int) -> Rows:
+    """Round a party's pairs to quarters, so that the total has room, and put two in a number."""
+    scale = _QUARTERS / STEPS
+    largest = pairs.max(initial=0) * scale
+    scale *= min(1.0, (_LARGEST // n_parties) / max(largest, 1.0))
+    steps = np.zeros(len(pairs) + len(pairs) % 2, np.int64)
+    steps[: len(pairs)] = np.rint(pairs * scale)
+    packed: Rows = steps[::2] + (steps[1::2] << _HALF)
+    return packed
+
+
+def _unpacked(numbers: Rows) -> Rows:
+    """Undo the second part of `_packed`: the pairs in quarters; the last may be no pair."""
+    steps = np.empty(2 * len(numbers), np.int64)
+    steps[::2], steps[1::2] = numbers & ((1 << _HALF) - 1), numbers >> _HALF
+    return steps
 
 
 def _matrix(pairs: Rows, n_items: int) -> Any:
-    """Undo `_triangle`: an upper triangle, which with its transpose makes the symmetric counts."""
+    """Make a matrix of a triangle of quarters; with its transpose it is the symmetric counts."""
     places = np.flatnonzero(pairs)
     starts = np.concatenate([[0], np.cumsum(np.arange(n_items, 0, -1))])
     low = np.searchsorted(starts, places, side="right") - 1
     high = places - starts[low] + low
-    values = pairs[places] * (2.0**_COARSE / STEPS)
+    values = pairs[places] / _QUARTERS
     return sparse.csr_matrix((values, (low, high)), shape=(n_items, n_items))
