@@ -1,15 +1,18 @@
-"""What a federation costs: seconds, bytes and memory, and whether its bundle is the central one.
+r"""What a federation costs: seconds, bytes and memory, and whether its bundle is the central one.
 
     python benchmarks/federated.py movielens-1m --parties 5 --encoder cooccurrence
     python benchmarks/federated.py movielens-1m --parties 50 --encoder cooccurrence
     python benchmarks/federated.py movielens-1m --parties 10 --encoder pool --set federated.rounds=8
+    python benchmarks/federated.py movielens-1m --parties 10 \
+        --set privacy.epsilon=8 privacy.delta=1e-5
 
 The users are dealt out to parties of unequal sizes. The parties join one after another, each in
 this process; the coordinator is a process of its own, whose memory is measured. At the end the
 files of the bundle are compared with those of `shortlist train --no-users` on all events.
 
-Encoders train in rounds. Their bundle is compared by NDCG@10 on the held-out events of all users
-with a central training of the same settings (``--epochs``), and with what each party has alone.
+Encoders train in rounds, and with ``privacy.epsilon`` there is noise. Such a bundle is compared by
+NDCG@10 on the held-out events of all users with a central training of the same settings
+(``--epochs``), and with what each party has alone.
 """
 
 from __future__ import annotations
@@ -113,8 +116,8 @@ def measured(bundle, dataset):
         return evaluate_users(EngineRanker(engine, split), split).per_user()["NDCG@10"].mean()
 
 
-def in_rounds(args, dataset, items, settings, folder, keys, exchange):
-    """Run a federation of an encoder, and the trainings that it is compared with."""
+def by_ranking(args, dataset, items, settings, folder, keys, exchange):
+    """Run a federation of an encoder or with noise, and the trainings it is compared with."""
     head = load_key(folder / "head.key")
     parts = list(dealt(dataset.events, args.parties))
     sizes = [events["user_id"].n_unique() for events in parts]
@@ -144,12 +147,9 @@ def in_rounds(args, dataset, items, settings, folder, keys, exchange):
     together = measured(name, whole)
     print(f"  NDCG@10 together          {together:8.4f}", flush=True)
     alike = {k: v for k, v in settings.items() if not k.startswith("federated.")}
-    alike |= {
-        "export.store_users": False,
-        "train.epochs": args.epochs,
-        "model.encoder": args.encoder,
-    }
-    alike.setdefault("train.item_init", "cooccurrence")
+    alike |= {"export.store_users": False}
+    if args.encoder in ENCODERS:
+        alike = {"train.item_init": "cooccurrence"} | alike | {"train.epochs": args.epochs}
     out = folder / "central.shortlist"
     train(dataset.events, items, out=out, settings=alike, progress=False)
     central = measured(out, whole)
@@ -188,8 +188,8 @@ def main():
         head = make_key(folder / "head.key", "head")
         exchange = FolderExchange(folder / "exchange", is_new=True)
         plan_federation(exchange, head, [k.party for k in keys], items, overrides=settings)
-        if args.encoder in ENCODERS:
-            in_rounds(args, dataset, items, settings, folder, keys, exchange)
+        if args.encoder in ENCODERS or "privacy.epsilon" in settings:
+            by_ranking(args, dataset, items, settings, folder, keys, exchange)
             return
         seconds, sizes = [], []
         for key, events in zip(keys, dealt(dataset.events, args.parties), strict=True):

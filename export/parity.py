@@ -36,7 +36,7 @@ ROUNDING = {
 }
 CHUNK = 512  # users whose score rows are in memory at once, …
 MAX_SCORES = 1 << 24  # … but not more scores: 128 MiB of float64
-BLOCK = 1 << 16  # items of which more than one array is in memory at once
+BLOCK = 1 << 22  # numbers of item rows of which more than one array is in memory at once
 
 Array = npt.NDArray[Any]
 
@@ -176,8 +176,8 @@ def check_parity(
     ExportError
         A list differs by more than ties; the message shows the first such user with both lists.
     """
-    items = _scaled(run, run.two_tower.item_vectors())
     item_difference = _item_difference(run, engine)
+    items = _scaled(run, run.two_tower.item_vectors())
     users = held_out_users(run, n_users)
     embeddings = _scaled(run, _encode(run, users))
     allowed = TOLERANCE + (half.ROUNDING if run.config.export.precision == "float16" else 0.0)
@@ -292,16 +292,24 @@ def _codes(run: TrainedModel, users: HeldOut) -> list[Array]:
 def _scaled(run: TrainedModel, rows: Array) -> Array:
     """Give float64 rows whose dot products are scores."""
     scaled = np.empty(rows.shape, np.float64)
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK].astype(np.float64)
-        scaled[start : start + BLOCK] = _unit(part) if run.two_tower.metric == "cosine" else part
+    for block in _blocks(*rows.shape):
+        part = rows[block].astype(np.float64)
+        scaled[block] = _unit(part) if run.two_tower.metric == "cosine" else part
     return scaled
+
+
+def _blocks(n_rows: int, dim: int) -> Iterator[slice]:
+    """Cut rows into blocks of at most `BLOCK` numbers."""
+    n_at_once = max(1, BLOCK // max(1, dim))
+    for start in range(0, n_rows, n_at_once):
+        yield slice(start, min(n_rows, start + n_at_once))
 
 
 def _longest(run: TrainedModel, rows: Array) -> float:
     if run.two_tower.metric == "cosine":
         return 1.0
-    return float(np.linalg.norm(rows, axis=1).max(initial=0.0))
+    norms = [np.linalg.norm(rows[block], axis=1).max() for block in _blocks(*rows.shape)]
+    return float(max(norms, default=0.0))
 
 
 def _unit(rows: Array) -> Array:
@@ -335,9 +343,10 @@ def _item_difference(run: TrainedModel, engine: Engine) -> float:
     table = engine.items
     table = table.select([name for name in names if name in table.column_names])
     differences, largest = [0.0], [0.0]
-    for start in range(0, len(engine.index), BLOCK):
-        items = _scaled(run, engine.encode_items(table.slice(start, BLOCK)))
-        stored = engine.index.vectors(np.arange(start, start + len(items)))
+    for block in _blocks(len(engine.index), run.two_tower.dim):
+        rows = np.arange(block.start, block.stop)
+        items = _scaled(run, engine.encode_items(table.slice(block.start, len(rows))))
+        stored = engine.index.vectors(rows)
         differences.append(np.abs(items - stored).max())
         largest.append(np.abs(items).max())
     difference = float(np.max(differences))  # NaN too
@@ -359,10 +368,9 @@ def _rounding(items: Array, engine: Engine) -> float:
     if ROUNDING[engine.index.storage] == 0:
         return 0.0
     longest = [0.0]
-    for start in range(0, len(items), BLOCK):
-        part = items[start : start + BLOCK]
-        stored = engine.index.vectors(np.arange(start, start + len(part)))
-        longest.append(np.linalg.norm(part - stored, axis=1).max())
+    for block in _blocks(*items.shape):
+        stored = engine.index.vectors(np.arange(block.start, block.stop))
+        longest.append(np.linalg.norm(items[block] - stored, axis=1).max())
     return float(np.max(longest))
 
 

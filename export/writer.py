@@ -130,6 +130,7 @@ def export_bundle(
             fields = released_fields(fields, released, run.split.protocol)
             refuse_unreleased(writer.directory, fields)
         writer.write_manifest(fields | {"parity": {}})
+        del vectors, index, parts  # as large as the bundle, which the gate loads
         parity = _gate(run, writer.directory)
         manifest = writer.write_manifest(fields | {"parity": parity.to_dict()})
         path = writer.commit()

@@ -114,7 +114,7 @@ def train_total(
     Parameters
     ----------
     total : dict of str to ndarray, int64
-        As `shapes_of` says.
+        As `shapes_of` says. What has been used is taken out, since it is large.
     items : polars.DataFrame
         The catalogue.
     config : Config
@@ -129,9 +129,11 @@ def train_total(
     if claim is not None:
         return _train_private(total, items, config, run_dir, record, claim)
     started = time.perf_counter()
-    popular = np.maximum(total[EVENTS].astype(np.float64), 0.5)
-    model = _model(config).solve({k: v for k, v in total.items() if k not in (EVENTS, FOLLOWS)})
-    vectors = model.item_vectors()
+    n_events = total.pop(EVENTS)
+    followers = Followers.of(sparse.csr_matrix(total.pop(FOLLOWS)) / STEPS)
+    vectors = _model(config).solve(total).item_vectors()
+    total.clear()
+    popular = np.maximum(n_events.astype(np.float64), 0.5)
     config = replace(config, events=EventsConfig())  # walks are of one kind
     weights = vectors[:, 1:].T if vectors.shape[1] > 1 else None
     dataset = walked(weights, popular, items, config)
@@ -142,8 +144,7 @@ def train_total(
     linear.fill(vectors)
     row = {"epoch": 1, "seconds": round(time.perf_counter() - started, 3), "is_best": False}
     checkpoint.write_lines(run_dir / "metrics.jsonl", [row])
-    followers = Followers.of(sparse.csr_matrix(total[FOLLOWS]) / STEPS)
-    save_federated(run_dir, record, total[EVENTS], followers)
+    save_federated(run_dir, record, n_events, followers)
     return fit.finish(linear, [row], split, run_dir, progress=False)
 
 
