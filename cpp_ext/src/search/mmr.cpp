@@ -120,6 +120,7 @@ bool Mmr::choose(Selection* selection) {
     selection->take({best.score, best.row});
     begin(best.row);
   }
+  bounds_.reset();  // as long as the catalogue, while many lists wait for the last one of a call
   return true;
 }
 
