@@ -112,7 +112,7 @@ struct TopNKernel::Run {
   const IndexView& index;
   std::size_t n_queries = 0;  // of its inputs; those that are searched may be fewer
   std::size_t top_n = 0;
-  Variety variety;
+  Variety variety = {};
 };
 
 TopNKernel::TopNKernel(const OrtApi& api, const OrtKernelInfo* info)
