@@ -9,9 +9,11 @@ import math
 import numpy as np
 import pytest
 
+import shortlist
 import shortlist.training
 from shortlist.cli import main
 from shortlist.errors import DataError
+from shortlist.export.writer import export_bundle
 from shortlist.training.config.settings import (
     apply_overrides,
     leaves_open,
@@ -20,6 +22,7 @@ from shortlist.training.config.settings import (
 )
 from shortlist.training.fit import fit
 from shortlist.training.pipeline import choose as choosing
+from shortlist.training.pipeline import evaluation
 from shortlist.training.pipeline.candidates import (
     Candidate,
     base_models,
@@ -152,6 +155,12 @@ def test_a_model_that_is_fitted_again_knows_what_was_held_out(walk, tmp_path, en
         assert np.array_equal(table, vectors[1][name])
     assert any(not np.array_equal(vectors[0][name], vectors[2][name]) for name in vectors[0])
     assert validate(run) == validate(once)
+    for trained, is_told in ((run, True), (once, False)):
+        path = export_bundle(trained, tmp_path / f"{is_told}.shortlist").path
+        with shortlist.load(path) as engine:
+            warning = evaluation._has_seen(engine, "valid")
+            assert ("fitted on the validation events too" in str(warning)) is is_told
+            assert evaluation._has_seen(engine, "test") is None
 
 
 def test_a_large_catalogue_gets_no_model_whose_table_is_too_large():

@@ -162,7 +162,7 @@ def test_evaluating_on_validation_does_not_warn_of_a_trained_second_stage(run, s
     run = dataclasses.replace(run, reranker_report=report)
     path = export_bundle(run, tmp_path / "b.shortlist").path
     with shortlist.load(path) as engine:
-        assert evaluation._second_stage_has_seen(engine, "valid") is None
+        assert evaluation._has_seen(engine, "valid") is None
     loaded = load_run(run.run_dir)
     assert isinstance(loaded.scorer, FollowerScorer)
 
