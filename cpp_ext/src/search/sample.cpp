@@ -4,7 +4,6 @@
 // where it is not, fewer than N items reach it in the end, and the query is searched again.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 
 #include "src/search/cutoff.hpp"

@@ -1,7 +1,6 @@
 #include "src/search/scan.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "src/rows/exact.hpp"
 

@@ -12,7 +12,6 @@
 #include "src/kernels/kernels.hpp"
 #include "src/search/query.hpp"
 #include "src/segments/snapshot.hpp"
-#include "src/system/buffer.hpp"
 
 namespace shortlist {
 
