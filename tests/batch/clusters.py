@@ -26,7 +26,9 @@ shortlist.score(sys.argv[1], sys.argv[2], out=sys.argv[3], engine=sys.argv[4], w
 def missing(engine):
     """Say what this machine lacks for an engine, if anything."""
     package = {"ray": "ray", "spark": "pyspark"}[engine]
-    if importlib.util.find_spec(package) is None:
+    spec = importlib.util.find_spec(package)
+    # No origin: a folder of that name, such as the one that Ray leaves beside a clone in /tmp.
+    if spec is None or spec.origin is None:
         return f"{package} is not installed (make cluster)"
     if engine == "spark" and shutil.which("java") is None:
         return "there is no java (apt install default-jre-headless)"

@@ -415,7 +415,8 @@ def test_a_job_joins_a_cluster_by_its_address(world, ray_cluster, tmp_path):
 
 
 def test_what_answers_but_is_no_ray_is_refused(world, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
+    if reason := missing("ray"):
+        pytest.skip(reason)
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
